@@ -1,0 +1,3 @@
+//! A load generator for Kafka brokers.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Kafka's configuration names: which are obeyed, their types, ranges and defaults.

@@ -1,0 +1,97 @@
+//! Names for what can be mixed up: offsets, epochs, identifiers.
+
+use std::fmt;
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+number!(
+    /// A broker's number in its cluster, 0 or more.
+    NodeId(i32)
+);
+number!(
+    /// The position of a record in a partition, counted from 0.
+    Offset(i64)
+);
+number!(
+    /// The number of a partition's leadership; rises with every leader and fences the one before (KIP-101).
+    LeaderEpoch(i32)
+);
+number!(
+    /// An idempotent or transactional producer.
+    ProducerId(i64)
+);
+number!(
+    /// Which incarnation of a producer writes.
+    ProducerEpoch(i16)
+);
+number!(
+    /// Log sequence number: a byte position in the endless journal, of which the ring on disk keeps the newest part.
+    Lsn(u64)
+);
+number!(
+    /// One client connection, never reused within a process.
+    ConnId(u64)
+);
+number!(
+    /// Which of the configured listeners a connection came in by.
+    ListenerId(u16)
+);
+
+/// A 128-bit identifier, drawn once and never reused: of a topic, a data folder, a journal.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Uuid(pub [u8; 16]);
+
+impl Uuid {
+    /// The identifier that stands for "none" on the wire.
+    pub const ZERO: Uuid = Uuid([0; 16]);
+}
+
+impl fmt::Display for Uuid {
+    /// Kafka's form: 22 characters of URL-safe base64 without padding.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let bits = u128::from_be_bytes(self.0);
+        // 128 bits are 21 groups of six and one of two, which is padded with four zero bits.
+        for group in 0..21 {
+            let index = (bits >> (122 - 6 * group)) & 63;
+            write!(f, "{}", ALPHABET[index as usize] as char)?;
+        }
+        write!(f, "{}", ALPHABET[((bits & 3) << 4) as usize] as char)
+    }
+}
+
+impl fmt::Debug for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A topic's identity: survives nothing but itself, so a topic re-created under one name is another topic (KIP-516).
+pub type TopicId = Uuid;
+
+/// One partition of one topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicPartition {
+    /// The topic.
+    pub topic: TopicId,
+    /// The partition's index in it, from 0.
+    pub partition: i32,
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.partition)
+    }
+}

@@ -1,0 +1,1 @@
+//! The journal: the only file that an acknowledgement waits for.

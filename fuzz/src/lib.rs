@@ -1,0 +1,1 @@
+//! Fuzz target bodies; plain `cargo test` runs them over the corpus.

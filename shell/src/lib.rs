@@ -1,0 +1,1 @@
+//! The thin shell around `chronik-core`: sockets, files, the command line.

@@ -1,0 +1,3 @@
+//! The `chronik-server` binary.
+
+fn main() {}

@@ -90,6 +90,11 @@ pub struct TopicPartition {
     pub partition: i32,
 }
 
+impl TopicPartition {
+    /// What stands for the node itself where a partition is named.
+    pub const NODE: TopicPartition = TopicPartition { topic: Uuid::ZERO, partition: -1 };
+}
+
 impl fmt::Display for TopicPartition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.topic, self.partition)

@@ -7,6 +7,3 @@
 pub mod ids;
 pub mod time;
 pub mod wire;
-pub mod batch;
-pub mod config;
-pub mod journal;

@@ -1,3 +1,0 @@
-//! A load generator for Kafka brokers.
-
-fn main() {}

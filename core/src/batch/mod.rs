@@ -1,1 +1,0 @@
-//! Record batches (magic 2): heads, checksums, records, compression.

@@ -1,1 +1,0 @@
-//! Kafka's configuration names: which are obeyed, their types, ranges and defaults.

@@ -1,1 +1,0 @@
-//! The journal: the only file that an acknowledgement waits for.

@@ -1,1 +1,0 @@
-//! The thin shell around `chronik-core`: sockets, files, the command line.

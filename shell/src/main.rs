@@ -1,3 +1,0 @@
-//! The `chronik-server` binary.
-
-fn main() {}

@@ -4,6 +4,7 @@
 //! completed disk work come in as values, and what must be done goes out as effects. That is what lets one seed
 //! replay a whole cluster.
 
+pub mod batch;
 pub mod ids;
 pub mod time;
 pub mod wire;

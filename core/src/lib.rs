@@ -5,6 +5,8 @@
 //! replay a whole cluster.
 
 pub mod batch;
+pub mod config;
 pub mod ids;
+pub mod journal;
 pub mod time;
 pub mod wire;

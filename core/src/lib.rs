@@ -6,7 +6,9 @@
 
 pub mod batch;
 pub mod config;
+pub mod controller;
 pub mod ids;
 pub mod journal;
+pub mod rng;
 pub mod time;
 pub mod wire;

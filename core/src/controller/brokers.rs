@@ -1,0 +1,90 @@
+//! A broker's registration, and the cluster as clients see it: DescribeCluster 0-2 (KIP-700, KIP-919, KIP-1073).
+
+use super::image::FORMAT_LEVEL;
+use super::records::{Listener, MetadataRecord, Registration};
+use super::{Controller, Decision, Refused};
+use crate::ids::Uuid;
+use crate::wire::ErrorCode;
+use crate::wire::describe_cluster::{DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse};
+
+/// What a client may do to the cluster, as bits by the numbers of Kafka's operations: create (5), alter (7),
+/// describe (8), cluster action (9), describe configs (10), alter configs (11), idempotent write (12).
+pub(super) const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
+
+/// What DescribeCluster may be about.
+const BROKERS: i8 = 1;
+const CONTROLLERS: i8 = 2;
+
+impl Controller {
+    /// Registers this process: the first decision of every start. Answers its broker epoch.
+    ///
+    /// # Errors
+    /// Where the log knows the node with another data folder. What the other folder held is lost to this one, so it
+    /// must not lead under the old one's name (rule 4 of the storage's rules).
+    pub fn register(&self, directory_id: Uuid, listeners: Vec<Listener>) -> Result<Decision<i64>, Refused> {
+        assert!(!listeners.is_empty(), "a broker without a listener cannot be reached");
+        let node_id = self.node_id;
+        if let Some(known) = self.image.broker(node_id).filter(|known| known.directory_id != directory_id) {
+            let message = format!(
+                "Node {node_id} is registered with data folder {}, and this one is {directory_id}: give this node \
+                 another id, or its own folder.",
+                known.directory_id
+            );
+            return Err(Refused::new(ErrorCode::InvalidRegistration, message));
+        }
+        let broker_epoch = self.image.next_broker_epoch();
+        let rack = self.config.broker_rack.as_deref().map(Into::into);
+        let begin =
+            (self.image.format_level() < FORMAT_LEVEL).then_some(MetadataRecord::FormatLevel { level: FORMAT_LEVEL });
+        let register =
+            MetadataRecord::RegisterBroker(Registration { node_id, directory_id, broker_epoch, listeners, rack });
+        Ok(Decision { records: begin.into_iter().chain([register]).collect(), response: broker_epoch })
+    }
+
+    /// The cluster's brokers, as a client sees them that came in by `listener`.
+    pub fn describe_cluster(&self, listener: &str, request: &DescribeClusterRequest) -> DescribeClusterResponse {
+        let refused = match request.endpoint_type {
+            BROKERS => None,
+            CONTROLLERS => Some((
+                ErrorCode::MismatchedEndpointType,
+                "The request was sent to an endpoint of type BROKER, but asks for type CONTROLLER.".to_owned(),
+            )),
+            other => Some((ErrorCode::UnsupportedEndpointType, format!("Unsupported endpoint type {other}."))),
+        };
+        if let Some((error, message)) = refused {
+            return DescribeClusterResponse {
+                error_code: error.code(),
+                error_message: Some(message.into()),
+                endpoint_type: request.endpoint_type,
+                ..DescribeClusterResponse::default()
+            };
+        }
+        let brokers = self.image.brokers().filter_map(|broker| {
+            let address = broker.address(listener)?;
+            Some(DescribeClusterBroker {
+                broker_id: broker.node_id.0,
+                host: address.host.clone(),
+                port: i32::from(address.port),
+                rack: broker.rack.clone(),
+                is_fenced: false,
+            })
+        });
+        DescribeClusterResponse {
+            cluster_id: self.cluster_id.clone(),
+            controller_id: self.node_id.0,
+            brokers: brokers.collect(),
+            cluster_authorized_operations: match request.include_cluster_authorized_operations {
+                true => CLUSTER_OPERATIONS,
+                false => i32::MIN,
+            },
+            ..DescribeClusterResponse::default()
+        }
+    }
+}
+
+impl Registration {
+    /// The address for clients that came in by `listener`.
+    pub fn address(&self, listener: &str) -> Option<&Listener> {
+        self.listeners.iter().find(|candidate| candidate.name == *listener)
+    }
+}

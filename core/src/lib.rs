@@ -5,10 +5,19 @@
 //! replay a whole cluster.
 
 pub mod batch;
+pub mod boundary;
 pub mod config;
+pub mod connection;
 pub mod controller;
 pub mod ids;
 pub mod journal;
+pub mod limits;
+pub mod log;
+pub mod node;
+pub mod partition;
 pub mod rng;
+#[cfg(test)]
+mod testing;
 pub mod time;
+pub mod wait;
 pub mod wire;

@@ -1,0 +1,396 @@
+//! The boundary between the broker and the world: what may happen to a node, and what it may want done.
+//!
+//! A driver (the shell, or a simulator) hands in one [`Input`] at a time and carries out the [`Effect`]s pushed into
+//! the [`Outbox`], in their order. Effects are values: they can be logged, compared, delayed and replayed. Work per
+//! byte happens outside: a connection decodes and verifies before it makes an input, and [`Task::run`] and
+//! [`ReadPlan::run`](crate::log::ReadPlan::run) are functions that the driver calls wherever it likes to do such work.
+
+use std::fmt;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::batch::VerifiedBatch;
+use crate::ids::{ConnId, ListenerId, Offset, TopicId, TopicPartition};
+use crate::journal;
+use crate::log::{ReadOutcome, ReadPlan};
+use crate::wire::{self, ErrorCode, Str};
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A client asks for something.
+    Request {
+        /// Where the answer goes. Every request gets exactly one [`Effect::Reply`], unless its connection closes first.
+        to: ReplyTo,
+        /// What is asked.
+        request: Request,
+    },
+    /// A connection is gone; replies to it are pointless.
+    Closed {
+        /// Which.
+        conn: ConnId,
+    },
+    /// The disk finished something that an effect asked for.
+    Disk(Done),
+    /// The instant that [`Node::deadline`](crate::node::Node::deadline) named has come.
+    Deadline,
+    /// The process is asked to stop: finish what is in flight, checkpoint, then push [`Effect::Stopped`].
+    Stop,
+}
+
+/// Where a reply goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplyTo {
+    /// The connection.
+    pub conn: ConnId,
+    /// The request's place in its connection's order, from 0; responses leave in this order.
+    pub sequence: u64,
+    /// The version that the client asked in.
+    pub version: i16,
+    /// The listener that the connection came in by; decides which addresses the client is told.
+    pub listener: ListenerId,
+}
+
+/// What a client asks for, with the work per byte already done.
+#[derive(Debug)]
+pub enum Request {
+    /// Append batches.
+    Produce(Produce),
+    /// Anything else, as decoded.
+    Other(wire::Request),
+}
+
+/// A produce request whose batches are verified.
+#[derive(Debug)]
+pub struct Produce {
+    /// 0: no answer; 1: answer when the leader's disk has it; -1: when all in-sync replicas' disks have it.
+    pub acks: i16,
+    /// How long the client waits, in milliseconds.
+    pub timeout_ms: i32,
+    /// Set where the producer is transactional.
+    pub transactional_id: Option<Str>,
+    /// What to append where.
+    pub topics: SmallVec<[ProduceTopic; 1]>,
+}
+
+/// The part of a produce request that concerns one topic.
+#[derive(Debug)]
+pub struct ProduceTopic {
+    /// The topic's name, empty from version 13 on.
+    pub name: Str,
+    /// The topic's id, zero before version 13.
+    pub id: TopicId,
+    /// Its partitions.
+    pub partitions: SmallVec<[ProducePartition; 1]>,
+}
+
+/// One batch for one partition.
+#[derive(Debug)]
+pub struct ProducePartition {
+    /// The partition's index.
+    pub index: i32,
+    /// The batch, or why it was refused.
+    pub batch: Result<VerifiedBatch, Refused>,
+}
+
+/// Why a request, or a part of it, is declined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Kafka's error code.
+    pub code: ErrorCode,
+    /// A sentence for the person who reads the client's log.
+    pub message: Option<Str>,
+}
+
+impl From<ErrorCode> for Refused {
+    fn from(code: ErrorCode) -> Refused {
+        Refused { code, message: None }
+    }
+}
+
+/// What must be done.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send a response.
+    Reply {
+        /// Where to.
+        to: ReplyTo,
+        /// What; `None` where the request has no answer (acks=0) and only its place in the order is given up.
+        response: Option<wire::Response>,
+    },
+    /// Close a connection after what was replied before has been sent.
+    Close {
+        /// Which.
+        conn: ConnId,
+        /// Why, for the log.
+        why: &'static str,
+    },
+    /// Do something on disk, and report it with [`Input::Disk`].
+    Disk(DiskOp),
+    /// Tell the operator.
+    Log(LogLine),
+    /// Everything is on disk after [`Input::Stop`]; the process may end.
+    Stopped,
+    /// The node cannot go on without risking data: end the process with this message and a failure code.
+    Fatal(String),
+}
+
+/// How much an operator should care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// A transition, for those who follow closely.
+    Debug,
+    /// A change of role, a topic made or deleted.
+    Info,
+    /// Worth a look tomorrow.
+    Warn,
+    /// Wrong now.
+    Error,
+}
+
+/// A line for the operator's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    /// How much it matters.
+    pub level: Level,
+    /// What happened, with its values.
+    pub text: String,
+}
+
+/// Where a node pushes its effects.
+#[derive(Debug, Default)]
+pub struct Outbox(pub Vec<Effect>);
+
+impl Outbox {
+    /// Pushes one effect.
+    pub fn push(&mut self, effect: Effect) {
+        self.0.push(effect);
+    }
+
+    /// Pushes a log line.
+    pub fn log(&mut self, level: Level, text: impl Into<String>) {
+        self.0.push(Effect::Log(LogLine { level, text: text.into() }));
+    }
+}
+
+/// Work for the disk.
+#[derive(Debug)]
+pub enum DiskOp {
+    /// Make a commit of the journal durable. At most one is in flight; everything waits for it.
+    Commit(journal::Commit),
+    /// Read from segments, on any thread, in any order beside all else.
+    Read(ReadId, ReadPlan),
+    /// Background work: tasks are carried out one after another, in the order of their effects.
+    Task(TaskId, Task),
+}
+
+/// Names a read until it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReadId(pub u64);
+
+/// Names a background task until it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TaskId(pub u64);
+
+/// What the disk finished.
+#[derive(Debug)]
+pub enum Done {
+    /// The commit with this number is durable, or failed: a failed commit is final for the node.
+    Commit(u64, Result<(), DiskError>),
+    /// A read.
+    Read(ReadId, Result<ReadOutcome, DiskError>),
+    /// A background task.
+    Task(TaskId, Result<(), DiskError>),
+}
+
+/// A file of the data folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FileName {
+    /// A slot of the journal's ring.
+    Journal(u32),
+    /// One of the two checkpoint slots.
+    Checkpoint(u32),
+    /// A segment: plain record batches.
+    Segment(SegmentName),
+    /// The sparse index of a segment.
+    Index(SegmentName),
+}
+
+/// A segment of a partition, named by its first offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegmentName {
+    /// Whose.
+    pub partition: TopicPartition,
+    /// The first offset that it may hold.
+    pub base: Offset,
+}
+
+impl fmt::Display for FileName {
+    /// The path inside the data folder, with `/` between its parts.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FileName::Journal(slot) => write!(f, "journal/{slot:04}.journal"),
+            FileName::Checkpoint(slot) => write!(f, "journal/{slot}.checkpoint"),
+            FileName::Segment(name) => write!(f, "topics/{}/{:020}.log", name.partition, name.base.0),
+            FileName::Index(name) => write!(f, "topics/{}/{:020}.index", name.partition, name.base.0),
+        }
+    }
+}
+
+/// Why the disk did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DiskError {
+    /// No space or quota left (ENOSPC, EDQUOT): may pass.
+    NoSpace(FileName),
+    /// The operating system reports an error; for a write or a sync this is final, since what the disk holds is unknown.
+    Io(FileName, String),
+    /// The bytes read are not those written.
+    Corrupt(FileName, u64, String),
+}
+
+impl fmt::Display for DiskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DiskError::NoSpace(file) => write!(f, "no space left for {file}"),
+            DiskError::Io(file, text) => write!(f, "{file}: {text}"),
+            DiskError::Corrupt(file, position, text) => write!(f, "{file} is damaged at byte {position}: {text}"),
+        }
+    }
+}
+
+impl std::error::Error for DiskError {}
+
+/// The files of one data folder, as blocking calls. What is written is durable only after [`Files::sync`].
+///
+/// Implemented by the shell over real files and by a simulator over a disk that lies as real ones do. Any thread may
+/// call; nothing here is called from within [`Node::step`](crate::node::Node::step).
+pub trait Files: Send + Sync {
+    /// The file's length in bytes, `None` where there is no such file.
+    fn len(&self, file: FileName) -> Result<Option<u64>, DiskError>;
+    /// Fills `buf` from `position` on; fewer bytes are returned only at the end of the file.
+    fn read_at(&self, file: FileName, position: u64, buf: &mut [u8]) -> Result<usize, DiskError>;
+    /// Writes all pieces one after another from `position` on, making file and folder where they do not exist.
+    fn write_at(&self, file: FileName, position: u64, pieces: &[Bytes]) -> Result<(), DiskError>;
+    /// Reserves blocks for a range, so that a later write into it cannot fail for want of space.
+    fn allocate(&self, file: FileName, position: u64, bytes: u64) -> Result<(), DiskError>;
+    /// Cuts the file to `bytes`.
+    fn truncate(&self, file: FileName, bytes: u64) -> Result<(), DiskError>;
+    /// Makes what was written durable, the file's existence included.
+    fn sync(&self, file: FileName) -> Result<(), DiskError>;
+    /// Removes a file; one that does not exist is no error.
+    fn remove(&self, file: FileName) -> Result<(), DiskError>;
+    /// Removes a partition's folder with all that is in it.
+    fn remove_partition(&self, partition: TopicPartition) -> Result<(), DiskError>;
+    /// The partitions that have a folder, in order.
+    fn partitions(&self) -> Result<Vec<TopicPartition>, DiskError>;
+    /// The base offsets of the segment files in a partition's folder, in order.
+    fn segments(&self, partition: TopicPartition) -> Result<Vec<Offset>, DiskError>;
+}
+
+/// Background work: see [`DiskOp::Task`].
+#[derive(Debug)]
+pub enum Task {
+    /// Make a journal slot of `bytes` zeros, durable.
+    ExtendJournal {
+        /// Which slot.
+        slot: u32,
+        /// Its size.
+        bytes: u64,
+    },
+    /// Write behind: batches into a segment and entries into its index.
+    Flush {
+        /// The segment.
+        segment: SegmentName,
+        /// Where in the segment file.
+        position: u64,
+        /// The batches, one after another.
+        batches: Vec<Bytes>,
+        /// Where in the index file.
+        index_position: u64,
+        /// The entries.
+        index: Bytes,
+    },
+    /// Make what was flushed durable.
+    Sync {
+        /// The segments, with their indexes.
+        segments: Vec<SegmentName>,
+    },
+    /// Write a part of a checkpoint.
+    Checkpoint {
+        /// Which of the two slots.
+        slot: u32,
+        /// Where in its file.
+        position: u64,
+        /// The bytes.
+        chunks: Vec<Bytes>,
+        /// Set on the last part: cut the file here and make it durable.
+        last: bool,
+    },
+    /// Remove segments that no checkpoint names any more.
+    RemoveSegments(Vec<SegmentName>),
+    /// Remove a partition that no checkpoint names any more.
+    RemovePartition(TopicPartition),
+}
+
+/// How much of zeros is written at once when a journal file is made.
+const ZEROS: usize = 1 << 20;
+
+impl Task {
+    /// Carries the task out.
+    ///
+    /// # Errors
+    /// The first [`DiskError`]; [`DiskError::NoSpace`] leaves nothing half-done that a second run would not mend.
+    pub fn run(&self, files: &dyn Files) -> Result<(), DiskError> {
+        match self {
+            Task::ExtendJournal { slot, bytes } => {
+                let file = FileName::Journal(*slot);
+                let zeros = Bytes::from(vec![0; ZEROS]);
+                let mut at = 0;
+                while at < *bytes {
+                    let step = (*bytes - at).min(ZEROS as u64);
+                    let step_bytes = usize::try_from(step).expect("at most ZEROS");
+                    files.write_at(file, at, &[zeros.slice(..step_bytes)])?;
+                    at += step;
+                }
+                files.sync(file)
+            }
+            Task::Flush { segment, position, batches, index_position, index } => {
+                let total: usize = batches.iter().map(Bytes::len).sum();
+                let file = FileName::Segment(*segment);
+                // Delayed allocation would report a full disk only when the pages are written back, after they are
+                // out of our hands: blocks are reserved first.
+                files.allocate(file, *position, total as u64)?;
+                files.allocate(FileName::Index(*segment), *index_position, index.len() as u64)?;
+                files.write_at(file, *position, batches)?;
+                files.write_at(FileName::Index(*segment), *index_position, std::slice::from_ref(index))
+            }
+            Task::Sync { segments } => {
+                for segment in segments {
+                    files.sync(FileName::Segment(*segment))?;
+                    files.sync(FileName::Index(*segment))?;
+                }
+                Ok(())
+            }
+            Task::Checkpoint { slot, position, chunks, last } => {
+                let file = FileName::Checkpoint(*slot);
+                let total: usize = chunks.iter().map(Bytes::len).sum();
+                files.allocate(file, *position, total as u64)?;
+                files.write_at(file, *position, chunks)?;
+                if *last {
+                    files.truncate(file, position + total as u64)?;
+                    files.sync(file)?;
+                }
+                Ok(())
+            }
+            Task::RemoveSegments(segments) => {
+                for segment in segments {
+                    files.remove(FileName::Segment(*segment))?;
+                    files.remove(FileName::Index(*segment))?;
+                }
+                Ok(())
+            }
+            Task::RemovePartition(partition) => files.remove_partition(*partition),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Cutting a stream into frames: four bytes of size, then as many bytes.
+
+use bytes::buf::Limit;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::CloseReason;
+
+/// The length of the size in front of a frame.
+const SIZE: usize = 4;
+
+/// From this many missing bytes on, a frame is read straight into its own memory. Below, one more read into a shared
+/// buffer is likely to bring the rest together with the frames after it.
+const LARGE_BYTES: usize = 16 * 1024;
+
+/// How many times what has arrived may be set aside for the rest of it. A frame of a megabyte, whose first read brings
+/// 64 KiB, is so never moved; whoever announces much and sends little costs little.
+const GROWTH: usize = 16;
+
+/// The bytes of one stream that have arrived and do not make a frame yet.
+#[derive(Debug)]
+pub(super) struct Frames {
+    /// Empty, or the beginning of a frame with its size in front.
+    partial: BytesMut,
+    bytes_max: usize,
+    bytes_max_before_greeting: usize,
+    is_greeted: bool,
+}
+
+impl Frames {
+    pub(super) fn new(bytes_max: usize, bytes_max_before_greeting: usize) -> Frames {
+        Frames { partial: BytesMut::new(), bytes_max, bytes_max_before_greeting, is_greeted: false }
+    }
+
+    /// The client has sent a request that was understood. Until then only small frames are taken, so that whoever speaks
+    /// another protocol, or none, holds next to nothing. Any request counts, since a client may be told not to begin with
+    /// ApiVersions (librdkafka's `api.version.request=false`).
+    pub(super) fn greeted(&mut self) {
+        self.is_greeted = true;
+    }
+
+    /// The next whole frame without its size, taken from what was there before and from `bytes`, which move on.
+    pub(super) fn next(&mut self, bytes: &mut &[u8]) -> Result<Option<Bytes>, CloseReason> {
+        if self.partial.is_empty() {
+            // The usual case: the frame lies in `bytes` as a whole, and is copied once.
+            let Some(size) = self.size(bytes)? else {
+                self.take(bytes, SIZE);
+                return Ok(None);
+            };
+            if let Some(frame) = bytes.get(SIZE..SIZE + size) {
+                *bytes = &bytes[SIZE + size..];
+                return Ok(Some(Bytes::copy_from_slice(frame)));
+            }
+        } else {
+            self.take(bytes, SIZE);
+        }
+        let Some(size) = self.size(if self.partial.is_empty() { bytes } else { &self.partial })? else {
+            return Ok(None);
+        };
+        let whole = SIZE + size;
+        self.make_room(whole, bytes.len());
+        self.take(bytes, whole);
+        if self.partial.len() < whole {
+            return Ok(None);
+        }
+        let mut frame = std::mem::take(&mut self.partial).freeze();
+        frame.advance(SIZE);
+        Ok(Some(frame))
+    }
+
+    /// Where the rest of a large frame is to be read to.
+    pub(super) fn large(&mut self) -> Option<Limit<&mut BytesMut>> {
+        let (whole, arrived) = self.under_way()?;
+        if whole - arrived < LARGE_BYTES {
+            return None;
+        }
+        self.make_room(whole, 0);
+        let room = (self.partial.capacity() - arrived).min(whole - arrived);
+        Some((&mut self.partial).limit(room))
+    }
+
+    /// How long the frame under way will be, and how much of it is there.
+    pub(super) fn under_way(&self) -> Option<(usize, usize)> {
+        if self.partial.is_empty() {
+            return None;
+        }
+        let size = self.size(&self.partial).ok().flatten().unwrap_or(0);
+        Some((SIZE + size, self.partial.len()))
+    }
+
+    /// The size that stands at the start of `bytes`, once it is there.
+    fn size(&self, bytes: &[u8]) -> Result<Option<usize>, CloseReason> {
+        let Some(size) = bytes.first_chunk::<SIZE>() else { return Ok(None) };
+        let size = i32::from_be_bytes(*size);
+        let max = if self.is_greeted { self.bytes_max } else { self.bytes_max_before_greeting };
+        match usize::try_from(size) {
+            Ok(bytes) if bytes <= max => Ok(Some(bytes)),
+            _ => Err(CloseReason::RequestSize { bytes: size, max }),
+        }
+    }
+
+    /// Moves bytes into `partial` until that holds `until` of them.
+    fn take(&mut self, bytes: &mut &[u8], until: usize) {
+        let (taken, rest) = bytes.split_at(until.saturating_sub(self.partial.len()).min(bytes.len()));
+        self.partial.extend_from_slice(taken);
+        *bytes = rest;
+    }
+
+    /// Sets memory aside for a frame of `whole` bytes, of which `more` are about to be added.
+    fn make_room(&mut self, whole: usize, more: usize) {
+        let arrived = (self.partial.len() + more).min(whole);
+        if self.partial.capacity() < whole && self.partial.capacity() <= arrived {
+            // Not `reserve`, which may set twice as much aside.
+            let mut larger = BytesMut::with_capacity(whole.min(arrived * GROWTH));
+            larger.extend_from_slice(&self.partial);
+            self.partial = larger;
+        }
+    }
+}
+
+/// Whether a size is the first four letters of an HTTP request.
+pub(super) fn is_http(size: i32) -> bool {
+    [b"GET ", b"POST", b"PUT ", b"HEAD", b"OPTI", b"DELE", b"CONN", b"PATC", b"PRI "].contains(&&size.to_be_bytes())
+}
+
+/// Whether a size is the start of a TLS handshake record: type 22, version 3.x.
+pub(super) fn is_tls(size: i32) -> bool {
+    size.to_be_bytes().starts_with(&[22, 3])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_half_sent_frame_takes_the_memory_that_it_sent() {
+        let mut frames = Frames::new(100 << 20, 64 << 10);
+        frames.greeted();
+        for mut bytes in [&(100_i32 << 20).to_be_bytes()[..], &[7; 1], &[7; 1000], &[7; 50_000]] {
+            assert_eq!(frames.next(&mut bytes), Ok(None));
+            let arrived = frames.partial.len();
+            assert!(frames.partial.capacity() <= GROWTH * arrived, "after {arrived} bytes");
+        }
+    }
+
+    #[test]
+    fn a_whole_frame_takes_exactly_its_size() {
+        let mut frames = Frames::new(100 << 20, 64 << 10);
+        frames.greeted();
+        let size = 3_000_001;
+        let stream = [&(size as i32).to_be_bytes()[..], &vec![7; size]].concat();
+        for piece in stream.chunks(64 << 10) {
+            let mut rest = piece;
+            if let Some(frame) = frames.next(&mut rest).expect("small enough") {
+                assert_eq!(frame.len(), size);
+                let frame = frame.try_into_mut().expect("nobody else has it");
+                assert_eq!(frame.capacity(), size);
+            }
+        }
+        assert_eq!(frames.under_way(), None);
+    }
+}

@@ -1,0 +1,258 @@
+//! One client connection: bytes in, requests out; responses in, bytes out. No socket, no clock.
+//!
+//! ```text
+//!             receive                        respond                  encode
+//!  bytes ───► frames ───► Request ──► node ──► Response, any order ──► bytes, in the order of the requests
+//! ```
+//!
+//! A connection does the work per byte: it cuts frames, decodes them and verifies the batches of produce requests, so
+//! that the node has none of it to do. Connections share nothing and may be driven in parallel.
+//!
+//! It is open until a request comes that cannot be served. What cannot be answered ends it at once
+//! ([`Connection::receive`] fails); after an answered refusal it takes no more and is over when that answer has been
+//! encoded ([`Connection::is_over`]).
+//!
+//! | state | receive | respond, encode |
+//! |---|---|---|
+//! | open | requests | answers |
+//! | refusing: a version that we do not speak was asked for | drops all bytes | answers up to the refusal |
+//! | over: the refusal is encoded, or `receive` failed | the driver closes the stream | |
+//!
+//! # Memory
+//! A request is copied out of the driver's read buffer into memory of its own size, and a large one is read straight
+//! into its own memory ([`Connection::large_frame`]), which grows with what has arrived and not with what was
+//! announced. Batches are slices of their request; where one is less than half of it, it is copied once more, so that
+//! no batch keeps more than its own size again alive when it waits in a cache.
+
+mod frame;
+mod request;
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use bytes::BytesMut;
+use bytes::buf::Limit;
+
+use crate::batch::BatchLimits;
+use crate::boundary::{ReplyTo, Request};
+use crate::ids::{ConnId, ListenerId};
+use crate::limits::Limits;
+use crate::wire::{self, Response, Undecodable, Writer};
+
+use frame::Frames;
+use request::Outcome;
+
+/// How many requests may wait for their answers. Clients have at most a handful in flight, load generators some
+/// hundreds; each costs about half a kilobyte here and in the node.
+const REQUESTS_IN_FLIGHT_MAX: usize = 1000;
+
+/// Room for so many requests is kept when none is in flight, so that thousands of connections that were busy once do
+/// not keep what they needed then.
+const PENDING_KEPT: usize = 256;
+
+/// One client connection.
+#[derive(Debug)]
+pub struct Connection {
+    conn: ConnId,
+    listener: ListenerId,
+    frames: Frames,
+    /// Requests without an encoded answer, oldest first; the first has the sequence number `oldest`.
+    pending: VecDeque<Pending>,
+    oldest: u64,
+    bytes_in_flight: usize,
+    bytes_in_flight_max: usize,
+    batch_limits: BatchLimits,
+    refused: Option<CloseReason>,
+}
+
+/// A request that waits for its answer, or for that of an earlier one.
+#[derive(Debug)]
+struct Pending {
+    correlation_id: i32,
+    version: i16,
+    bytes: usize,
+    answer: Answer,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Awaited,
+    Ready(Response),
+    /// The client wants none, as with acks=0.
+    Omitted,
+}
+
+/// Why a connection must end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// A request's announced size is below zero or above the limit in bytes.
+    RequestSize {
+        /// The announced size, in bytes.
+        bytes: i32,
+        /// The largest that is taken now, in bytes.
+        max: usize,
+    },
+    /// A request cannot be read.
+    Undecodable(Undecodable),
+    /// A request is in a version that is not spoken; it has been answered with an error.
+    UnsupportedVersion {
+        /// The API.
+        api_key: wire::ApiKey,
+        /// The version asked for.
+        api_version: i16,
+    },
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // What a browser or a TLS client sends first reads as a size: say so, it is the usual mistake.
+            CloseReason::RequestSize { bytes, .. } if frame::is_http(*bytes) => {
+                f.write_str("this looks like HTTP, not like the Kafka protocol")
+            }
+            CloseReason::RequestSize { bytes, .. } if frame::is_tls(*bytes) => {
+                f.write_str("this looks like TLS, but the listener is plaintext")
+            }
+            CloseReason::RequestSize { bytes, max } => {
+                write!(f, "a request of {bytes} bytes was announced, at most {max} are taken")
+            }
+            CloseReason::Undecodable(why) => why.fmt(f),
+            CloseReason::UnsupportedVersion { api_key, api_version } => {
+                write!(f, "version {api_version} of {api_key} is not supported")
+            }
+        }
+    }
+}
+
+impl std::error::Error for CloseReason {}
+
+impl Connection {
+    /// A connection that came in by `listener`.
+    pub fn new(conn: ConnId, listener: ListenerId, limits: &Limits) -> Connection {
+        Connection {
+            conn,
+            listener,
+            frames: Frames::new(limits.request_bytes_max, limits.request_bytes_max_before_handshake),
+            pending: VecDeque::new(),
+            oldest: 0,
+            bytes_in_flight: 0,
+            bytes_in_flight_max: limits.connection_bytes_in_flight_max,
+            batch_limits: BatchLimits {
+                batch_bytes_max: limits.request_bytes_max,
+                // What could be sent plainly may be sent compressed, and nothing larger.
+                decompressed_bytes_max: limits.request_bytes_max,
+            },
+            refused: None,
+        }
+    }
+
+    /// Takes bytes as the stream delivered them, and pushes the requests that they complete. `bytes` are empty where
+    /// they went to [`Connection::large_frame`].
+    ///
+    /// # Errors
+    /// Where the connection must be closed at once. What was pushed before counts.
+    pub fn receive(&mut self, bytes: &[u8], accepted: &mut Vec<(ReplyTo, Request)>) -> Result<(), CloseReason> {
+        let mut rest = bytes;
+        while self.refused.is_none() {
+            let Some(frame) = self.frames.next(&mut rest)? else { break };
+            let bytes = frame.len();
+            let (correlation_id, version, answer) = match request::read(frame, &self.batch_limits)? {
+                Outcome::Asked { correlation_id, version, request } => {
+                    let sequence = self.requests_taken();
+                    accepted.push((ReplyTo { conn: self.conn, sequence, version, listener: self.listener }, request));
+                    (correlation_id, version, Answer::Awaited)
+                }
+                Outcome::Answered { correlation_id, version, response, close } => {
+                    self.refused = close;
+                    (correlation_id, version, Answer::Ready(response))
+                }
+            };
+            self.frames.greeted();
+            self.bytes_in_flight += bytes;
+            self.pending.push_back(Pending { correlation_id, version, bytes, answer });
+        }
+        Ok(())
+    }
+
+    /// Where to read the rest of a large request to, followed by [`Connection::receive`] without bytes. `None` where
+    /// no request is under way, or one that is cheaper to copy together.
+    pub fn large_frame(&mut self) -> Option<Limit<&mut BytesMut>> {
+        self.frames.large()
+    }
+
+    /// The size of the request of which a part has arrived, and that part, both in bytes. While less than the four
+    /// bytes of the size itself have arrived, the size counts as 4.
+    pub fn under_way(&self) -> Option<(usize, usize)> {
+        self.frames.under_way()
+    }
+
+    /// Takes the answer to a request, in any order; `None` where the client wants none.
+    ///
+    /// # Panics
+    /// Where that request was answered before.
+    pub fn respond(&mut self, to: ReplyTo, response: Option<Response>) {
+        assert_eq!(to.conn, self.conn, "the answer belongs to this connection");
+        let at = to.sequence.checked_sub(self.oldest).and_then(|at| usize::try_from(at).ok());
+        let pending = at.and_then(|at| self.pending.get_mut(at)).expect("the request waits for its answer");
+        assert!(matches!(pending.answer, Answer::Awaited), "a request is answered once");
+        pending.answer = match response {
+            Some(response) => Answer::Ready(response),
+            None => Answer::Omitted,
+        };
+    }
+
+    /// Appends the answers that are due: those of the oldest requests, up to the first that is awaited.
+    pub fn encode(&mut self, writer: &mut Writer) {
+        while let Some(pending) = self.pending.front() {
+            match &pending.answer {
+                Answer::Awaited => break,
+                Answer::Ready(response) => {
+                    wire::encode_response(response, pending.version, pending.correlation_id, writer);
+                }
+                Answer::Omitted => {}
+            }
+            self.bytes_in_flight -= pending.bytes;
+            self.oldest += 1;
+            self.pending.pop_front();
+        }
+        if self.pending.is_empty() && self.pending.capacity() > PENDING_KEPT {
+            self.pending.shrink_to(PENDING_KEPT);
+        }
+    }
+
+    /// Whether [`Connection::encode`] would append anything.
+    pub fn has_answers(&self) -> bool {
+        self.pending.front().is_some_and(|oldest| !matches!(oldest.answer, Answer::Awaited))
+    }
+
+    /// Whether further requests may be read now. Not while as much is in flight as one connection may have, counting
+    /// `unsent` bytes of encoded answers; a single request may exceed that.
+    pub fn wants_read(&self, unsent: usize) -> bool {
+        self.refused.is_none()
+            && self.pending.len() < REQUESTS_IN_FLIGHT_MAX
+            && self.bytes_in_flight + unsent < self.bytes_in_flight_max
+    }
+
+    /// The bytes of all requests that have no encoded answer.
+    pub fn bytes_in_flight(&self) -> usize {
+        self.bytes_in_flight
+    }
+
+    /// How many requests have been taken, answered or not.
+    pub fn requests_taken(&self) -> u64 {
+        self.oldest + self.pending.len() as u64
+    }
+
+    /// How many requests have no encoded answer.
+    pub fn requests_in_flight(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Why to close once everything encoded has been sent, if that is so.
+    pub fn is_over(&self) -> Option<&CloseReason> {
+        self.refused.as_ref().filter(|_| self.pending.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+//! From a frame to a request for the node, or to the answer that needs no node.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::CloseReason;
+use crate::batch::{self, BatchError, BatchLimits, VerifiedBatch};
+use crate::boundary::{Produce, ProducePartition, ProduceTopic, Refused, Request};
+use crate::wire::{self, ApiKey, ErrorCode, Response, Str, Undecodable, produce};
+
+/// What a frame comes to.
+pub(super) enum Outcome {
+    /// A request for the node.
+    Asked { correlation_id: i32, version: i16, request: Request },
+    /// Something that no node is needed to answer, and, if so, why the connection ends with that answer.
+    Answered { correlation_id: i32, version: i16, response: Response, close: Option<CloseReason> },
+}
+
+/// Reads a frame, without its size, and verifies the batches in it.
+pub(super) fn read(frame: Bytes, limits: &BatchLimits) -> Result<Outcome, CloseReason> {
+    let frame_bytes = frame.len();
+    match wire::decode_request(frame) {
+        Ok((header, request)) => Ok(Outcome::Asked {
+            correlation_id: header.correlation_id,
+            version: header.api_version,
+            request: match request {
+                wire::Request::Produce(request) => Request::Produce(verify(request, frame_bytes, limits)),
+                other => Request::Other(other),
+            },
+        }),
+        // Version 0 of this one answer is what every client can read, so that it may ask again in a version that we
+        // share (KIP-511).
+        Err(Undecodable::UnsupportedVersion { api_key: ApiKey::ApiVersions, correlation_id, .. }) => {
+            Ok(Outcome::Answered {
+                correlation_id,
+                version: 0,
+                response: wire::unsupported_version(ApiKey::ApiVersions),
+                close: None,
+            })
+        }
+        Err(Undecodable::UnsupportedVersion { api_key, api_version, correlation_id }) => Ok(Outcome::Answered {
+            correlation_id,
+            version: *api_key.versions().end(),
+            response: wire::unsupported_version(api_key),
+            close: Some(CloseReason::UnsupportedVersion { api_key, api_version }),
+        }),
+        Err(why) => Err(CloseReason::Undecodable(why)),
+    }
+}
+
+fn verify(request: produce::ProduceRequest, frame_bytes: usize, limits: &BatchLimits) -> Produce {
+    let partition = |data: produce::PartitionProduceData| ProducePartition {
+        index: data.index,
+        batch: verify_batch(data.records.unwrap_or_default(), frame_bytes, limits).map_err(|error| refused(&error)),
+    };
+    let topic = |data: produce::TopicProduceData| ProduceTopic {
+        name: data.name,
+        id: data.topic_id,
+        partitions: data.partition_data.into_iter().map(partition).collect::<SmallVec<_>>(),
+    };
+    Produce {
+        acks: request.acks,
+        timeout_ms: request.timeout_ms,
+        transactional_id: request.transactional_id,
+        topics: request.topic_data.into_iter().map(topic).collect(),
+    }
+}
+
+fn verify_batch(records: Bytes, frame_bytes: usize, limits: &BatchLimits) -> Result<VerifiedBatch, BatchError> {
+    // The batch may stay in memory long after the request. It must not keep a frame alive that is much larger than
+    // itself.
+    let records = if records.len() < frame_bytes / 2 { Bytes::copy_from_slice(&records) } else { records };
+    batch::verify(records, limits)
+}
+
+fn refused(error: &BatchError) -> Refused {
+    let code = ErrorCode::from_code(error.error_code()).unwrap_or(ErrorCode::InvalidRecord);
+    Refused { code, message: Some(Str::from(error.to_string())) }
+}

@@ -1,0 +1,316 @@
+use bytes::{BufMut, Bytes};
+
+use super::*;
+use crate::batch::BatchBuilder;
+use crate::time::Timestamp;
+use crate::wire::{ApiKey, ErrorCode, Frame, RequestHeader, Str, api_versions, metadata, produce};
+
+const KIB: usize = 1024;
+
+fn connection() -> Connection {
+    Connection::new(ConnId(7), ListenerId(1), &Limits::default())
+}
+
+fn frame(version: i16, correlation_id: i32, request: impl Into<wire::Request>) -> Vec<u8> {
+    let request = request.into();
+    let api_key = request.api_key().code();
+    let client_id = Some(Str::from_static("a test"));
+    let header = RequestHeader { api_key, api_version: version, correlation_id, client_id };
+    let mut writer = Writer::new();
+    wire::encode_request(&header, &request, &mut writer);
+    writer.finish().to_bytes().to_vec()
+}
+
+fn ask_versions(correlation_id: i32) -> Vec<u8> {
+    frame(0, correlation_id, api_versions::ApiVersionsRequest::default())
+}
+
+/// A frame that begins like a request and goes on with nothing.
+fn bare(api_key: i16, version: i16, correlation_id: i32) -> Vec<u8> {
+    let mut bytes = vec![0, 0, 0, 10];
+    bytes.extend(api_key.to_be_bytes());
+    bytes.extend(version.to_be_bytes());
+    bytes.extend(correlation_id.to_be_bytes());
+    bytes.extend([0xff; 2]);
+    bytes
+}
+
+fn batch(value_bytes: usize) -> Bytes {
+    BatchBuilder::new().record(Timestamp(1), None, Some(&vec![b'x'; value_bytes])).build()
+}
+
+/// A produce request with `batches` for partitions 0, 1 and so on.
+fn produce_of(batches: &[Bytes]) -> Vec<u8> {
+    let partition =
+        |(index, records): (i32, &Bytes)| produce::PartitionProduceData { index, records: Some(records.clone()) };
+    let topic = produce::TopicProduceData {
+        name: Str::from_static("orders"),
+        partition_data: (0..).zip(batches).map(partition).collect(),
+        ..Default::default()
+    };
+    frame(9, 1, produce::ProduceRequest { acks: -1, timeout_ms: 1, topic_data: vec![topic], ..Default::default() })
+}
+
+fn receive(connection: &mut Connection, bytes: &[u8]) -> Vec<(ReplyTo, Request)> {
+    let mut accepted = Vec::new();
+    connection.receive(bytes, &mut accepted).expect("the bytes are in order");
+    accepted
+}
+
+fn refusal(connection: &mut Connection, bytes: &[u8]) -> CloseReason {
+    connection.receive(bytes, &mut Vec::new()).expect_err("these bytes end the connection")
+}
+
+fn encoded(connection: &mut Connection) -> Frame {
+    let mut writer = Writer::new();
+    connection.encode(&mut writer);
+    writer.finish()
+}
+
+/// The correlation ids of the responses in `frame`, in their order.
+fn correlation_ids(frame: &Frame) -> Vec<i32> {
+    let bytes = frame.to_bytes();
+    let mut rest = &bytes[..];
+    let mut ids = Vec::new();
+    while let Some((size, after)) = rest.split_first_chunk::<4>() {
+        let (body, next) = after.split_at(i32::from_be_bytes(*size) as usize);
+        ids.push(i32::from_be_bytes(*body.first_chunk().expect("a correlation id")));
+        rest = next;
+    }
+    ids
+}
+
+fn versions() -> Option<Response> {
+    Some(api_versions::ApiVersionsResponse::default().into())
+}
+
+#[test]
+fn requests_come_out_alike_wherever_the_stream_is_cut() {
+    let stream = [ask_versions(1), produce_of(&[batch(300)]), ask_versions(3)].concat();
+    for cut in 0..=stream.len() {
+        let mut connection = connection();
+        let mut accepted = receive(&mut connection, &stream[..cut]);
+        let arrived: usize = accepted.len();
+        assert_eq!(connection.requests_taken(), arrived as u64);
+        accepted.extend(receive(&mut connection, &stream[cut..]));
+        let places: Vec<u64> = accepted.iter().map(|(to, _)| to.sequence).collect();
+        assert_eq!(places, [0, 1, 2], "cut at {cut}");
+        assert!(matches!(&accepted[1].1, Request::Produce(produce) if produce.topics[0].partitions[0].batch.is_ok()));
+        assert_eq!(connection.under_way(), None);
+    }
+}
+
+#[test]
+fn requests_come_out_alike_byte_by_byte() {
+    let stream = [ask_versions(1), produce_of(&[batch(20)]), ask_versions(3)].concat();
+    let mut connection = connection();
+    let accepted: Vec<_> = stream.iter().flat_map(|byte| receive(&mut connection, &[*byte])).collect();
+    assert_eq!(accepted.len(), 3);
+    assert_eq!(connection.bytes_in_flight(), stream.len() - 3 * 4);
+}
+
+#[test]
+fn answers_leave_in_the_order_of_the_requests_whatever_order_they_come_in() {
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let mut connection = connection();
+        let accepted = receive(&mut connection, &[ask_versions(10), ask_versions(11), ask_versions(12)].concat());
+        let mut seen = Vec::new();
+        for at in order {
+            let due = connection.has_answers();
+            assert!(!due, "all that was due has been encoded");
+            connection.respond(accepted[at].0, versions());
+            seen.extend(correlation_ids(&encoded(&mut connection)));
+        }
+        assert_eq!(seen, [10, 11, 12], "answered in the order {order:?}");
+        assert_eq!((connection.bytes_in_flight(), connection.requests_in_flight()), (0, 0));
+    }
+}
+
+#[test]
+fn a_request_without_answer_only_gives_up_its_place() {
+    let mut connection = connection();
+    let accepted = receive(&mut connection, &[ask_versions(1), ask_versions(2)].concat());
+    connection.respond(accepted[1].0, versions());
+    connection.respond(accepted[0].0, None);
+    assert_eq!(correlation_ids(&encoded(&mut connection)), [2]);
+}
+
+#[test]
+fn a_request_says_where_its_answer_goes() {
+    let mut connection = connection();
+    let accepted = receive(&mut connection, &frame(12, 5, metadata::MetadataRequest::default()));
+    let expect = ReplyTo { conn: ConnId(7), sequence: 0, version: 12, listener: ListenerId(1) };
+    assert_eq!(accepted[0].0, expect);
+}
+
+#[test]
+fn an_unknown_version_of_api_versions_is_answered_in_version_0_and_the_client_goes_on() {
+    let mut connection = connection();
+    let accepted = receive(&mut connection, &[bare(18, 99, 4), ask_versions(5)].concat());
+    assert_eq!(accepted.len(), 1);
+    let mut answer = encoded(&mut connection).to_bytes();
+    let (correlation_id, response) =
+        wire::decode_response(ApiKey::ApiVersions, 0, answer.split_off(4)).expect("a version 0 response");
+    assert_eq!(correlation_id, 4);
+    let Response::ApiVersions(response) = response else { panic!("{response:?}") };
+    assert_eq!(response.error_code, ErrorCode::UnsupportedVersion.code());
+    assert_eq!(response.api_keys.len(), ApiKey::ALL.len());
+    assert_eq!(connection.is_over(), None);
+}
+
+#[test]
+fn an_unknown_version_is_answered_after_what_came_before_and_ends_the_connection() {
+    let mut connection = connection();
+    let accepted = receive(&mut connection, &[ask_versions(1), bare(3, 99, 2), ask_versions(3)].concat());
+    assert_eq!(accepted.len(), 1, "nothing is taken after it");
+    assert!(!connection.wants_read(0));
+    assert!(encoded(&mut connection).is_empty());
+    assert_eq!(connection.is_over(), None, "the first request is not answered yet");
+
+    connection.respond(accepted[0].0, versions());
+    assert_eq!(correlation_ids(&encoded(&mut connection)), [1, 2]);
+    let reason = connection.is_over().expect("the refusal has been encoded");
+    assert_eq!(reason.to_string(), "version 99 of Metadata is not supported");
+    assert!(receive(&mut connection, &ask_versions(4)).is_empty());
+}
+
+#[test]
+fn what_cannot_be_read_ends_the_connection_and_says_why() {
+    fn check(bytes: &[u8], expect: &str) {
+        assert_eq!(refusal(&mut connection(), bytes).to_string(), expect);
+    }
+    let [mut garbled, mut too_long] = [ask_versions(1), ask_versions(1)];
+    garbled.truncate(4 + 6);
+    garbled[3] = 6;
+    too_long[0] = 0x70;
+    check(&garbled, "request header: the bytes end inside a field");
+    check(&[0, 0, 0, 0], "request header: the bytes end inside a field");
+    check(&bare(999, 0, 1), "unknown API key 999 (version 0)");
+    check(&bare(19, 2, 1), "CreateTopics request, version 2, byte 10: the bytes end inside a field");
+    check(&[0xff; 4], "a request of -1 bytes was announced, at most 65536 are taken");
+    check(&[0, 1, 0, 1], "a request of 65537 bytes was announced, at most 65536 are taken");
+    check(b"GET / HTTP/1.1\r\n", "this looks like HTTP, not like the Kafka protocol");
+    check(&[22, 3, 1, 2, 0, 1], "this looks like TLS, but the listener is plaintext");
+}
+
+#[test]
+fn what_came_before_an_unreadable_request_counts() {
+    let mut accepted = Vec::new();
+    let stream = [ask_versions(1), bare(999, 0, 2)].concat();
+    assert!(connection().receive(&stream, &mut accepted).is_err());
+    assert_eq!(accepted.len(), 1);
+}
+
+#[test]
+fn large_requests_are_taken_only_after_a_first_request_that_makes_sense() {
+    let announce = |bytes: i32| bytes.to_be_bytes();
+    let limits = Limits::default();
+    let mut connection = connection();
+    receive(&mut connection, &ask_versions(1));
+    receive(&mut connection, &announce(limits.request_bytes_max as i32));
+    assert_eq!(connection.under_way(), Some((limits.request_bytes_max + 4, 4)));
+
+    let mut connection = self::connection();
+    receive(&mut connection, &ask_versions(1));
+    let reason = refusal(&mut connection, &announce(limits.request_bytes_max as i32 + 1));
+    assert_eq!(reason.to_string(), "a request of 104857601 bytes was announced, at most 104857600 are taken");
+}
+
+#[test]
+fn a_large_request_is_read_into_memory_that_grows_with_what_has_arrived() {
+    let mut connection = connection();
+    receive(&mut connection, &ask_versions(1));
+    let large = produce_of(&[batch(3_000 * KIB)]);
+    assert!(receive(&mut connection, &large[..64 * KIB]).is_empty());
+    let mut arrived = 64 * KIB;
+    let mut accepted = Vec::new();
+    let mut reads = 0;
+    while let Some(mut room) = connection.large_frame() {
+        let bytes = room.remaining_mut();
+        assert!(bytes <= 15 * arrived, "{bytes} bytes set aside after {arrived}");
+        room.put_slice(&large[arrived..arrived + bytes]);
+        arrived += bytes;
+        reads += 1;
+        connection.receive(&[], &mut accepted).expect("the bytes are in order");
+        assert_eq!(connection.under_way().map(|(_, there)| there), (arrived < large.len()).then_some(arrived));
+    }
+    assert_eq!((accepted.len(), arrived, reads), (1, large.len(), 2));
+    let Request::Produce(produce) = &accepted[0].1 else { panic!("a produce request") };
+    assert!(produce.topics[0].partitions[0].batch.is_ok());
+}
+
+#[test]
+fn a_batch_keeps_at_most_twice_its_size_alive() {
+    fn check(batches: &[usize], expect_shared: &[bool]) {
+        let batches: Vec<Bytes> = batches.iter().map(|&bytes| batch(bytes)).collect();
+        let request = Bytes::copy_from_slice(&produce_of(&batches)[4..]);
+        let range = request.as_ptr_range();
+        let limits = BatchLimits { batch_bytes_max: 1 << 20, decompressed_bytes_max: 1 << 20 };
+        let Ok(Outcome::Asked { request: Request::Produce(produce), .. }) = request::read(request.clone(), &limits)
+        else {
+            panic!("a produce request")
+        };
+        let shared: Vec<bool> = produce.topics[0]
+            .partitions
+            .iter()
+            .map(|partition| range.contains(&partition.batch.as_ref().expect("a sound batch").body().as_ptr()))
+            .collect();
+        assert_eq!(shared, expect_shared, "batches of {batches:?}");
+    }
+    check(&[300], &[true]);
+    check(&[60_000], &[true]);
+    check(&[60_000, 300], &[true, false]);
+    check(&[300, 300, 300], &[false, false, false]);
+}
+
+#[test]
+fn a_damaged_batch_is_refused_alone() {
+    let good = batch(100);
+    let mut bad = good.to_vec();
+    *bad.last_mut().expect("not empty") ^= 1;
+    let accepted = receive(&mut connection(), &produce_of(&[bad.into(), good, Bytes::new()]));
+    let Request::Produce(produce) = &accepted[0].1 else { panic!("a produce request") };
+    let codes: Vec<_> = produce.topics[0]
+        .partitions
+        .iter()
+        .map(|partition| partition.batch.as_ref().map(drop).map_err(|refused| refused.code))
+        .collect();
+    assert_eq!(codes, [Err(ErrorCode::CorruptMessage), Ok(()), Err(ErrorCode::InvalidRecord)]);
+}
+
+#[test]
+fn too_many_requests_in_flight_stop_the_reading_until_answers_leave() {
+    let mut connection = connection();
+    let mut accepted = Vec::new();
+    while connection.wants_read(0) {
+        accepted.extend(receive(&mut connection, &ask_versions(0)));
+    }
+    assert_eq!(accepted.len(), REQUESTS_IN_FLIGHT_MAX);
+    connection.respond(accepted[1].0, versions());
+    encoded(&mut connection);
+    assert!(!connection.wants_read(0), "the oldest is not answered");
+    connection.respond(accepted[0].0, versions());
+    encoded(&mut connection);
+    assert!(connection.wants_read(0));
+}
+
+#[test]
+fn too_many_bytes_in_flight_or_unsent_stop_the_reading() {
+    let limits = Limits { connection_bytes_in_flight_max: 1000, ..Limits::default() };
+    let mut connection = Connection::new(ConnId(0), ListenerId(0), &limits);
+    assert!(connection.wants_read(999) && !connection.wants_read(1000));
+    let accepted = receive(&mut connection, &produce_of(&[batch(2000)]));
+    assert!(!connection.wants_read(0), "one request alone may exceed what is allowed, then nothing is read");
+    connection.respond(accepted[0].0, Some(produce::ProduceResponse::default().into()));
+    encoded(&mut connection);
+    assert!(connection.wants_read(0));
+}
+
+#[test]
+#[should_panic(expected = "a request is answered once")]
+fn a_second_answer_is_a_mistake_of_ours() {
+    let mut connection = connection();
+    let accepted = receive(&mut connection, &ask_versions(1));
+    connection.respond(accepted[0].0, versions());
+    connection.respond(accepted[0].0, versions());
+}

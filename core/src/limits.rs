@@ -1,0 +1,109 @@
+//! What bounds the broker's memory and descriptors, however many clients there are and whatever they send.
+//!
+//! The numbers are data: the shell hands one [`Limits`] to whoever must obey a part of it. They are not settings;
+//! `--help` prints them so that an operator can size a machine.
+
+use std::fmt::Write;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+/// The bounds that one node keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Client connections open at once. A further one is closed as soon as it is accepted.
+    pub connections_max: usize,
+    /// Bytes of one request, its length prefix excluded. A longer one closes its connection.
+    pub request_bytes_max: usize,
+    /// Bytes of one request before the connection has shown, by ApiVersions, that it speaks this protocol. Keeps a
+    /// stray HTTP request, whose first four bytes read as a gigantic length, from reserving anything.
+    pub request_bytes_max_before_handshake: usize,
+    /// Bytes of requests and responses that one connection may have in flight. Above it the connection is not read
+    /// until answers have left; one request alone may exceed it, or large ones could never be served.
+    pub connection_bytes_in_flight_max: usize,
+    /// Bytes of requests and responses in flight over all connections. Above it no connection is read.
+    pub bytes_in_flight_max: usize,
+    /// Requests that wait for data or for acknowledgements. A further fetch is answered at once with what there is.
+    pub parked_requests_max: usize,
+    /// Bytes of newest records kept in memory for consumers that read at the end of their partitions.
+    pub tail_cache_bytes: usize,
+    /// Segment files kept open at once; the ones used least recently are closed.
+    pub open_files: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            // Twice the ten thousand idle connections that must do no harm; each costs a few KiB.
+            connections_max: 20_000,
+            // Kafka's default of socket.request.max.bytes.
+            request_bytes_max: (100 * MIB) as usize,
+            request_bytes_max_before_handshake: (64 * KIB) as usize,
+            // Several of the largest batches that max.message.bytes lets through by default (1 MiB), so that one
+            // producer with five requests in flight is never slowed by it.
+            connection_bytes_in_flight_max: (16 * MIB) as usize,
+            // At least two of the largest requests beside ordinary traffic.
+            bytes_in_flight_max: (512 * MIB) as usize,
+            // Five for each connection, as many as a producer keeps in flight by default.
+            parked_requests_max: 100_000,
+            tail_cache_bytes: (128 * MIB) as usize,
+            open_files: 4_096,
+        }
+    }
+}
+
+impl Limits {
+    /// One line for each limit, for people.
+    pub fn describe(&self) -> String {
+        let mut text = String::from("Limits that keep one client from harming the others:\n");
+        let mut line = |what: &str, value: String| {
+            writeln!(text, "  {what:<44} {value:>8}").expect("writing to a string cannot fail");
+        };
+        line("connections", self.connections_max.to_string());
+        line("bytes of one request", bytes(self.request_bytes_max));
+        line("  before ApiVersions or authentication", bytes(self.request_bytes_max_before_handshake));
+        line("bytes in flight on one connection", bytes(self.connection_bytes_in_flight_max));
+        line("bytes in flight in all", bytes(self.bytes_in_flight_max));
+        line("requests that wait for data or acks", self.parked_requests_max.to_string());
+        line("tail cache", bytes(self.tail_cache_bytes));
+        line("open segment files", self.open_files.to_string());
+        text
+    }
+}
+
+/// The default limits, for people: what `--help` prints.
+pub fn describe() -> String {
+    Limits::default().describe()
+}
+
+fn bytes(count: usize) -> String {
+    let count = count as u64;
+    if count >= MIB && count.is_multiple_of(MIB) {
+        format!("{} MiB", count / MIB)
+    } else if count >= KIB && count.is_multiple_of(KIB) {
+        format!("{} KiB", count / KIB)
+    } else {
+        format!("{count} B")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_description_names_every_limit_with_its_unit() {
+        let text = describe();
+        for expected in ["20000", "100 MiB", "64 KiB", "16 MiB", "512 MiB", "100000", "128 MiB", "4096"] {
+            assert!(text.contains(expected), "{expected} is missing from\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_largest_request_fits_into_the_bytes_in_flight() {
+        let limits = Limits::default();
+        assert!(limits.request_bytes_max <= limits.bytes_in_flight_max);
+        assert!(limits.request_bytes_max_before_handshake <= limits.request_bytes_max);
+        assert!(limits.connection_bytes_in_flight_max <= limits.bytes_in_flight_max);
+    }
+}

@@ -1,0 +1,442 @@
+//! One partition's log on one replica: what is appended, what is on disk, what may be read from where.
+//!
+//! Every change is a record in the journal; [`Log::replay`] takes the same records again after a restart. Segments are
+//! written behind, in the order of offsets: `flushing ≥ written ≥ synced`, each an offset at a batch's edge. A batch
+//! stays in memory until it is synced in its segment, since until then the journal is its only other home.
+//! What is not here: who may append (the partition) and when to flush, sync or drop (the node).
+
+mod epochs;
+mod index;
+mod payload;
+mod producers;
+mod read;
+mod segment;
+mod state;
+mod tail;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::batch::{BatchHead, VerifiedBatch};
+use crate::boundary::{SegmentName, Task};
+use crate::ids::{LeaderEpoch, Lsn, Offset, TopicPartition};
+use crate::journal::{self, RecordKind};
+use crate::time::Timestamp;
+
+pub use epochs::Epochs;
+pub use payload::PayloadError;
+pub use producers::{Producer, Producers, Remembered, Sequence};
+pub use read::{Place, ReadOutcome, ReadPlan, Sought};
+pub use segment::{Mark, Segment};
+pub use state::{damage_of, damaged_state};
+pub use tail::TailBatch;
+
+/// One write-behind takes at most so many bytes, so that syncs stay short.
+const FLUSH_BYTES_MAX: usize = 8 << 20;
+
+/// The log of one partition.
+#[derive(Debug)]
+pub struct Log {
+    partition: TopicPartition,
+    start: Offset,
+    end: Offset,
+    durable: Offset,
+    /// Ends that are durable once the journal is durable up to their LSN, in order.
+    ends: VecDeque<(Lsn, Offset)>,
+    /// The LSN of this partition's newest journal record.
+    newest: Option<Lsn>,
+    /// Oldest first; the last one is active. Never empty.
+    segments: VecDeque<Segment>,
+    tail: tail::Tail,
+    epochs: Epochs,
+    producers: Producers,
+    /// The flush that the disk has not finished.
+    flushing: Option<Flushing>,
+}
+
+/// A flush that the disk has not finished.
+#[derive(Clone, Copy, Debug)]
+struct Flushing {
+    base: Offset,
+    up_to: Offset,
+    bytes: u64,
+    entries: u64,
+}
+
+/// A batch that was appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The offset of its first record.
+    pub base: Offset,
+    /// The offset after its last record.
+    pub end: Offset,
+    /// It is durable once the journal is durable up to here.
+    pub lsn: Lsn,
+}
+
+/// Where the batches from an offset on are.
+#[derive(Debug)]
+pub enum Read {
+    /// At the end: nothing to read yet.
+    Nothing,
+    /// In memory, as slices one after another, and how many bytes they are.
+    Memory(SmallVec<[Bytes; 2]>, usize),
+    /// On disk.
+    Disk(ReadPlan),
+}
+
+impl Log {
+    /// An empty log.
+    pub fn new(partition: TopicPartition) -> Log {
+        Log {
+            partition,
+            start: Offset(0),
+            end: Offset(0),
+            durable: Offset(0),
+            ends: VecDeque::new(),
+            newest: None,
+            segments: VecDeque::from([Segment::new(Offset(0))]),
+            tail: tail::Tail::default(),
+            epochs: Epochs::default(),
+            producers: Producers::default(),
+            flushing: None,
+        }
+    }
+
+    /// The first offset still kept.
+    pub fn start(&self) -> Offset {
+        self.start
+    }
+
+    /// The offset that the next record will get.
+    pub fn end(&self) -> Offset {
+        self.end
+    }
+
+    /// The end as far as the disk has confirmed it.
+    pub fn durable_end(&self) -> Offset {
+        self.durable
+    }
+
+    /// Its leader epochs.
+    pub fn epochs(&self) -> &Epochs {
+        &self.epochs
+    }
+
+    /// Its producers.
+    pub fn producers(&self) -> &Producers {
+        &self.producers
+    }
+
+    /// Bytes of batches held in memory.
+    pub fn tail_bytes(&self) -> usize {
+        self.tail.bytes()
+    }
+
+    /// The segments, oldest first; the last one is active.
+    pub fn segments(&self) -> impl DoubleEndedIterator<Item = &Segment> + ExactSizeIterator {
+        self.segments.iter()
+    }
+
+    /// Bytes of the log from its oldest segment on.
+    pub fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// The LSN of the oldest batch that is in memory only, which the journal must keep.
+    pub fn oldest_unsynced(&self) -> Option<Lsn> {
+        let synced = self.synced();
+        self.tail.from(synced).next().map(|batch| batch.lsn)
+    }
+
+    fn active(&mut self) -> &mut Segment {
+        self.segments.back_mut().expect("a log always has a segment")
+    }
+
+    /// Judges a batch's producer id, epoch and sequence: see [`Producers::judge`].
+    ///
+    /// # Errors
+    /// As [`Producers::judge`].
+    pub fn judge(&self, head: &BatchHead) -> Result<Sequence, crate::wire::ErrorCode> {
+        self.producers.judge(head)
+    }
+
+    /// Begins a leader epoch at the end of the log, before its first append (KIP-101).
+    pub fn begin_epoch(&mut self, epoch: LeaderEpoch, journal: &mut journal::Writer) {
+        if self.epochs.latest().is_none_or(|latest| latest < epoch) {
+            let payload = payload::epoch_start(epoch, self.end);
+            self.record(journal, RecordKind::EpochStart, &[&payload]);
+            self.epochs.begin(epoch, self.end);
+        }
+    }
+
+    /// Appends a batch at the end.
+    pub fn append(
+        &mut self,
+        batch: &VerifiedBatch,
+        epoch: LeaderEpoch,
+        now: Timestamp,
+        journal: &mut journal::Writer,
+    ) -> Appended {
+        let base = self.end;
+        let head = batch.head().assigned(base, epoch);
+        let lsn = self.record(journal, RecordKind::Append, &[&payload::taken(now), &head.to_bytes(), batch.body()]);
+        let mut tail = TailBatch::new(&head, batch.body());
+        tail.lsn = lsn;
+        self.take(tail, &head, now);
+        let end = journal.end();
+        self.ends.push_back((end, self.end));
+        Appended { base, end: self.end, lsn: end }
+    }
+
+    /// Puts a batch at the end of memory, segment and producers.
+    fn take(&mut self, mut batch: TailBatch, head: &BatchHead, seen: Timestamp) {
+        self.producers.appended(head, batch.base, seen);
+        self.end = Offset(batch.last.0 + 1);
+        let active = self.active();
+        batch.position = active.bytes;
+        active.take(&batch, seen);
+        self.tail.push(batch);
+    }
+
+    fn record(&mut self, journal: &mut journal::Writer, kind: RecordKind, payload: &[&[u8]]) -> Lsn {
+        let lsn = journal.append(kind, self.partition, self.newest, payload);
+        self.newest = Some(lsn);
+        lsn
+    }
+
+    /// Begins a new segment at the end; does nothing where the active one is empty.
+    pub fn roll(&mut self, journal: &mut journal::Writer) {
+        if self.active().bytes > 0 {
+            let payload = payload::offset(self.end);
+            self.record(journal, RecordKind::Roll, &[&payload]);
+            self.segments.push_back(Segment::new(self.end));
+        }
+    }
+
+    /// Moves the log start up to `to`, at most to the end. Returns what is gone: the segments that lie wholly below.
+    /// Their files may be removed once the journal is durable and no checkpoint names them.
+    pub fn advance_start(&mut self, to: Offset, journal: &mut journal::Writer) -> Vec<SegmentName> {
+        let to = to.min(self.end);
+        if to <= self.start {
+            return Vec::new();
+        }
+        let payload = payload::offset(to);
+        self.record(journal, RecordKind::LogStart, &[&payload]);
+        self.drop_below(to)
+    }
+
+    fn drop_below(&mut self, to: Offset) -> Vec<SegmentName> {
+        self.start = to;
+        self.epochs.cut_start(to);
+        let mut gone = Vec::new();
+        while self.segments.len() > 1 && self.segments[1].base <= to {
+            let segment = self.segments.pop_front().expect("more than one");
+            gone.push(SegmentName { partition: self.partition, base: segment.base });
+        }
+        let kept = self.segments[0].base;
+        while self.tail.front().is_some_and(|batch| batch.base < kept) {
+            self.tail.pop_front();
+        }
+        gone
+    }
+
+    /// Whether the journal lacks a record of this partition before the one at `lsn`, which names `previous`.
+    pub fn is_missing(&self, lsn: Lsn, previous: Option<Lsn>) -> bool {
+        self.newest.is_none_or(|newest| newest < lsn) && previous > self.newest
+    }
+
+    /// Takes note that the journal is durable up to `lsn`. Returns the durable end.
+    pub fn confirm(&mut self, lsn: Lsn) -> Offset {
+        while let Some(&(needed, end)) = self.ends.front() {
+            if needed > lsn {
+                break;
+            }
+            self.durable = end;
+            self.ends.pop_front();
+        }
+        self.durable
+    }
+
+    /// Bytes of the batches in memory between two offsets.
+    pub fn bytes_between(&self, from: Offset, to: Offset) -> usize {
+        self.tail.from(from).take_while(|batch| batch.last < to).map(TailBatch::bytes).sum()
+    }
+
+    /// Finds the batches from `offset` on that lie below `limit`: at most `max_bytes`, but always one whole batch.
+    pub fn read(&self, offset: Offset, limit: Offset, max_bytes: usize) -> Read {
+        if offset >= limit {
+            return Read::Nothing;
+        }
+        if self.tail.start().is_some_and(|start| start <= offset) {
+            let mut slices = SmallVec::new();
+            let mut total = 0;
+            for batch in self.tail.from(offset) {
+                if batch.last >= limit || (total > 0 && total + batch.bytes() > max_bytes) {
+                    break;
+                }
+                total += batch.bytes();
+                batch.push_to(&mut slices);
+            }
+            return if total == 0 { Read::Nothing } else { Read::Memory(slices, total) };
+        }
+        let below = self.tail.start().unwrap_or(self.end).min(limit);
+        let index = self.segments.partition_point(|segment| segment.base <= offset).max(1) - 1;
+        Read::Disk(ReadPlan {
+            place: self.place(&self.segments[index]),
+            sought: Sought::Batches { from: offset, below, max_bytes },
+        })
+    }
+
+    fn place(&self, segment: &Segment) -> Place {
+        let name = SegmentName { partition: self.partition, base: segment.base };
+        Place::Segment { segment: name, entries: segment.entries }
+    }
+
+    /// Where to look, one place after another, for the first record whose timestamp is not below `target`.
+    pub fn plans_for_timestamp(&self, target: Timestamp) -> VecDeque<ReadPlan> {
+        let sought = Sought::Timestamp(target, self.start);
+        let in_memory = self.tail.start().unwrap_or(self.end);
+        let on_disk = self.segments.iter().filter(|segment| segment.base < in_memory);
+        let mut plans: VecDeque<ReadPlan> = on_disk
+            .filter(|segment| segment.max_timestamp >= target.0)
+            .map(|segment| ReadPlan { place: self.place(segment), sought })
+            .collect();
+        let durable = self.tail.iter().take_while(|batch| batch.last < self.durable);
+        if let Some(batch) = durable.into_iter().find(|batch| batch.max_timestamp >= target.0) {
+            plans.push_back(ReadPlan { place: Place::Memory(batch.whole()), sought });
+        }
+        plans
+    }
+
+    /// Where to look for the first record with the largest timestamp (KIP-734).
+    pub fn plans_for_max_timestamp(&self) -> VecDeque<ReadPlan> {
+        match self.segments.iter().map(|segment| segment.max_timestamp).max() {
+            Some(largest) if largest >= 0 => self.plans_for_timestamp(Timestamp(largest)),
+            _ => VecDeque::new(),
+        }
+    }
+
+    /// The offset up to which the segments on disk are synced.
+    fn synced(&self) -> Offset {
+        self.segments.iter().rev().find_map(Segment::synced).unwrap_or(self.segments[0].base).max(self.segments[0].base)
+    }
+
+    /// Bytes that are in memory only and that no flush in flight carries.
+    pub fn unwritten_bytes(&self) -> u64 {
+        let newest =
+            self.segments.iter().rev().take_while(|segment| segment.bytes == 0 || segment.written < segment.bytes);
+        let unwritten: u64 = newest.map(|segment| segment.bytes - segment.written).sum();
+        unwritten - self.flushing.map_or(0, |flushing| flushing.bytes).min(unwritten)
+    }
+
+    /// Writes behind what memory holds, of one segment, where that is at least `at_least` bytes or its segment is
+    /// closed; `None` where there is nothing to do or a flush is in flight. Only what the journal has made durable is
+    /// written, so a segment never holds what a restart would take back.
+    pub fn flush(&mut self, at_least: u64) -> Option<Task> {
+        if self.flushing.is_some() {
+            return None;
+        }
+        let full = |segment: &Segment| segment.bytes > 0 && segment.written == segment.bytes;
+        let index = self.segments.iter().rposition(full).map_or(0, |index| index + 1);
+        let segment = self.segments.get(index)?;
+        let closed = index + 1 < self.segments.len();
+        let segment_end = self.segments.get(index + 1).map_or(self.end, |next| next.base);
+        let from = if segment.written > 0 { segment.written_to } else { segment.base };
+        let mut batches = Vec::new();
+        let mut indexer = index::Indexer::at(segment.written);
+        let mut bytes = 0;
+        let mut up_to = from;
+        for batch in self.tail.from(from) {
+            if batch.last >= segment_end || batch.last >= self.durable || bytes >= FLUSH_BYTES_MAX {
+                break;
+            }
+            assert_eq!(batch.position, segment.written + bytes as u64, "write-behind goes on where it stopped");
+            indexer.push(batch.base.0, batch.max_timestamp, batch.head(), batch.bytes() as u64);
+            batch.push_to(&mut batches);
+            bytes += batch.bytes();
+            up_to = Offset(batch.last.0 + 1);
+        }
+        if bytes == 0 || ((bytes as u64) < at_least && !closed) {
+            return None;
+        }
+        let (entries, count) = indexer.finish();
+        self.flushing = Some(Flushing { base: segment.base, up_to, bytes: bytes as u64, entries: count });
+        Some(Task::Flush {
+            segment: SegmentName { partition: self.partition, base: segment.base },
+            position: segment.written,
+            batches,
+            index_position: segment.entries * index::ENTRY_BYTES as u64,
+            index: entries,
+        })
+    }
+
+    /// Whether a flush is in flight.
+    pub fn is_flushing(&self) -> bool {
+        self.flushing.is_some()
+    }
+
+    /// The flush in flight is done, or failed and may be tried again.
+    pub fn flushed(&mut self, done: bool) {
+        let flushing = self.flushing.take().expect("a flush was in flight");
+        if !done {
+            return;
+        }
+        // The segment may have been dropped meanwhile; then its file goes too.
+        if let Some(segment) = self.segments.iter_mut().find(|segment| segment.base == flushing.base) {
+            segment.written += flushing.bytes;
+            segment.entries += flushing.entries;
+            segment.written_to = flushing.up_to;
+        }
+    }
+
+    /// The segments that hold written bytes that are not synced, and the mark to confirm with.
+    pub fn unsynced_segments(&self) -> Vec<(SegmentName, Mark)> {
+        let dirty = self.segments.iter().filter(|segment| segment.written > segment.synced.bytes);
+        dirty.map(|segment| (SegmentName { partition: self.partition, base: segment.base }, segment.mark())).collect()
+    }
+
+    /// A sync that was asked for at `mark` is done.
+    pub fn synced_to(&mut self, base: Offset, mark: Mark) {
+        if let Some(segment) = self.segments.iter_mut().find(|segment| segment.base == base) {
+            segment.synced = mark;
+        }
+    }
+
+    /// Lets go of the oldest batch in memory if its segment holds it safely. Returns the bytes freed.
+    pub fn evict_one(&mut self) -> Option<usize> {
+        let synced = self.synced();
+        if self.tail.front()?.last >= synced {
+            return None;
+        }
+        self.tail.pop_front().map(|batch| batch.bytes())
+    }
+
+    /// The LSN of the oldest batch in memory.
+    pub fn oldest_in_memory(&self) -> Option<Lsn> {
+        self.tail.front().map(|batch| batch.lsn)
+    }
+
+    /// Forgets producers that wrote nothing since `before`.
+    pub fn expire_producers(&mut self, before: Timestamp) {
+        self.producers.expire(before);
+    }
+
+    /// Asserts what always holds.
+    pub fn invariants(&self) {
+        assert!(self.start <= self.durable.max(self.start) && self.durable <= self.end);
+        assert!(self.segments[0].base <= self.start);
+        for (segment, next) in self.segments.iter().zip(self.segments.iter().skip(1)) {
+            assert!(segment.base < next.base, "segments follow one another");
+        }
+        for segment in &self.segments {
+            assert!(segment.synced.bytes <= segment.written && segment.written <= segment.bytes);
+        }
+        let in_memory = self.tail.start().unwrap_or(self.end);
+        assert!(in_memory <= self.synced().max(in_memory.min(self.end)), "what is not synced is in memory");
+    }
+}

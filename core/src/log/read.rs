@@ -1,0 +1,241 @@
+//! Reading what lies on disk: plans made by the sequencer, carried out by any thread that may block.
+//!
+//! A plan names one segment and how much of it may be trusted. Whoever carries it out looks the place up in the
+//! segment's index, reads whole chunks, checks them, and cuts out the batches that were asked for.
+
+use bytes::Bytes;
+
+use super::index::{ENTRY_BYTES, Entry};
+use crate::batch::{self, HEAD_BYTES, Scan};
+use crate::boundary::{DiskError, FileName, Files, SegmentName};
+use crate::ids::Offset;
+use crate::time::Timestamp;
+
+/// A read of one segment, or of a batch in memory that must be opened.
+#[derive(Clone, Debug)]
+pub struct ReadPlan {
+    /// Where to look.
+    pub place: Place,
+    /// What for.
+    pub sought: Sought,
+}
+
+/// Where to look.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// The first `entries` entries of a segment's index and the chunks that they name.
+    Segment {
+        /// Which segment.
+        segment: SegmentName,
+        /// How many entries of its index are written.
+        entries: u64,
+    },
+    /// A batch in memory.
+    Memory(Bytes),
+}
+
+/// What to look for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sought {
+    /// The whole batches from the one that holds an offset on.
+    Batches {
+        /// The offset.
+        from: Offset,
+        /// Batches from this offset on are not wanted.
+        below: Offset,
+        /// At most so many bytes, except that the first batch is always whole (KIP-74).
+        max_bytes: usize,
+    },
+    /// The first record, at or after an offset, whose timestamp is not below this one.
+    Timestamp(Timestamp, Offset),
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadOutcome {
+    /// Whole batches, one after another.
+    Batches(Bytes),
+    /// A record.
+    Record(Offset, Timestamp),
+    /// There is no such record here.
+    Nothing,
+}
+
+/// How many index entries are read at once.
+const ENTRIES_AT_ONCE: u64 = 256;
+
+impl ReadPlan {
+    /// Carries the plan out.
+    ///
+    /// # Errors
+    /// [`DiskError::Io`] where reading fails, [`DiskError::Corrupt`] where what is read is not what was written.
+    pub fn run(&self, files: &dyn Files) -> Result<ReadOutcome, DiskError> {
+        match &self.place {
+            Place::Memory(batch) => Ok(match self.sought {
+                Sought::Batches { .. } => ReadOutcome::Batches(batch.clone()),
+                Sought::Timestamp(target, from) => record(first_at_or_after(batch, target, from)),
+            }),
+            Place::Segment { segment, entries } => {
+                let segment = Segment { files, name: *segment, entries: *entries };
+                match self.sought {
+                    Sought::Batches { from, below, max_bytes } => segment.batches(from, below, max_bytes),
+                    Sought::Timestamp(target, from) => segment.timestamp(target, from),
+                }
+            }
+        }
+    }
+}
+
+/// What a compressed batch may come to when it is searched, in bytes. Batches were within such a bound when they came.
+const DECOMPRESSED_BYTES_MAX: usize = 1 << 30;
+
+/// The first record of a batch at or after both a timestamp and an offset. Its bytes have been verified when they came
+/// and again when they were read, so one that cannot be opened holds no such record.
+fn first_at_or_after(batch: &[u8], target: Timestamp, from: Offset) -> Option<(Offset, Timestamp)> {
+    batch::find_timestamp(batch, from, target, DECOMPRESSED_BYTES_MAX).ok().flatten()
+}
+
+fn record(found: Option<(Offset, Timestamp)>) -> ReadOutcome {
+    found.map_or(ReadOutcome::Nothing, |(offset, timestamp)| ReadOutcome::Record(offset, timestamp))
+}
+
+/// A segment being read.
+struct Segment<'a> {
+    files: &'a dyn Files,
+    name: SegmentName,
+    entries: u64,
+}
+
+impl Segment<'_> {
+    fn read(&self, file: FileName, position: u64, bytes: usize) -> Result<Bytes, DiskError> {
+        let mut buffer = vec![0; bytes];
+        let read = self.files.read_at(file, position, &mut buffer)?;
+        if read < bytes {
+            let text = format!("{bytes} bytes were written here, {read} are left");
+            return Err(DiskError::Corrupt(file, position, text));
+        }
+        Ok(Bytes::from(buffer))
+    }
+
+    /// Entries `first..` of the index, at most [`ENTRIES_AT_ONCE`].
+    fn entries_from(&self, first: u64) -> Result<Vec<Entry>, DiskError> {
+        let count = (self.entries - first).min(ENTRIES_AT_ONCE);
+        let file = FileName::Index(self.name);
+        let position = first * ENTRY_BYTES as u64;
+        let bytes = self.read(file, position, usize::try_from(count).expect("small") * ENTRY_BYTES)?;
+        bytes
+            .chunks_exact(ENTRY_BYTES)
+            .enumerate()
+            .map(|(index, bytes)| {
+                Entry::decode(bytes.try_into().expect("a whole entry")).ok_or_else(|| {
+                    let at = position + (index * ENTRY_BYTES) as u64;
+                    DiskError::Corrupt(file, at, "the checksum of an index entry does not match".into())
+                })
+            })
+            .collect()
+    }
+
+    fn entry(&self, index: u64) -> Result<Entry, DiskError> {
+        let one = Segment { files: self.files, name: self.name, entries: index + 1 };
+        Ok(one.entries_from(index)?[0])
+    }
+
+    /// The index of the last entry that begins at or below `offset`, or 0.
+    fn find(&self, offset: Offset) -> Result<u64, DiskError> {
+        let (mut low, mut high) = (0, self.entries);
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            if self.entry(middle)?.offset <= offset.0 { low = middle } else { high = middle }
+        }
+        Ok(low)
+    }
+
+    /// The bytes of consecutive chunks, checked.
+    fn chunks(&self, entries: &[Entry]) -> Result<Bytes, DiskError> {
+        let file = FileName::Segment(self.name);
+        let start = entries[0].position;
+        let total: usize = entries.iter().map(|entry| entry.bytes as usize).sum();
+        let bytes = self.read(file, start, total)?;
+        let mut at = 0;
+        for entry in entries {
+            let corrupt = |text: String| DiskError::Corrupt(file, start + at as u64, text);
+            if entry.position != start + at as u64 {
+                return Err(corrupt("the index does not continue here".into()));
+            }
+            let chunk = bytes.slice(at..at + entry.bytes as usize);
+            let mut heads = crc32fast::Hasher::new();
+            for found in Scan::checked(&chunk) {
+                let found = found.map_err(|error| {
+                    let position = start + (at + error.position) as u64;
+                    DiskError::Corrupt(file, position, error.error.to_string())
+                })?;
+                heads.update(&chunk[found.range.start..found.range.start + HEAD_BYTES]);
+            }
+            if heads.finalize() != entry.heads {
+                return Err(corrupt("the heads of its batches are not those that were written".into()));
+            }
+            at += entry.bytes as usize;
+        }
+        Ok(bytes)
+    }
+
+    fn batches(&self, from: Offset, below: Offset, max_bytes: usize) -> Result<ReadOutcome, DiskError> {
+        if self.entries == 0 {
+            return Ok(ReadOutcome::Nothing);
+        }
+        let first = self.find(from)?;
+        let mut wanted = Vec::new();
+        let mut total = 0;
+        let mut next = first;
+        'reading: while next < self.entries {
+            for entry in self.entries_from(next)? {
+                // The first chunk may hold little from the offset on, so one more than the limit asks for is read.
+                if entry.offset >= below.0 || (wanted.len() > 1 && total >= max_bytes) {
+                    break 'reading;
+                }
+                total += entry.bytes as usize;
+                wanted.push(entry);
+                next += 1;
+            }
+        }
+        let Some(bytes) = (!wanted.is_empty()).then(|| self.chunks(&wanted)).transpose()? else {
+            return Ok(ReadOutcome::Nothing);
+        };
+        let range = batch::slice(&bytes, from, below, max_bytes).map_err(|error| {
+            let position = wanted[0].position + error.position as u64;
+            DiskError::Corrupt(FileName::Segment(self.name), position, error.error.to_string())
+        })?;
+        Ok(range.map_or(ReadOutcome::Nothing, |range| ReadOutcome::Batches(bytes.slice(range))))
+    }
+
+    /// Calls `visit` for each entry until it answers something.
+    fn first_entry<T>(
+        &self,
+        mut visit: impl FnMut(&Entry) -> Result<Option<T>, DiskError>,
+    ) -> Result<Option<T>, DiskError> {
+        let mut next = 0;
+        while next < self.entries {
+            for entry in self.entries_from(next)? {
+                if let Some(found) = visit(&entry)? {
+                    return Ok(Some(found));
+                }
+                next += 1;
+            }
+        }
+        Ok(None)
+    }
+
+    fn timestamp(&self, target: Timestamp, from: Offset) -> Result<ReadOutcome, DiskError> {
+        let found = self.first_entry(|entry| {
+            if entry.max_timestamp < target.0 {
+                return Ok(None);
+            }
+            let bytes = self.chunks(std::slice::from_ref(entry))?;
+            Ok(Scan::heads(&bytes)
+                .filter_map(Result::ok)
+                .filter(|found| found.head.max_timestamp >= target)
+                .find_map(|found| first_at_or_after(&bytes[found.range], target, from)))
+        })?;
+        Ok(record(found))
+    }
+}

@@ -1,0 +1,70 @@
+//! What the sequencer knows of one segment; its bytes and index lie on disk.
+
+use super::TailBatch;
+use crate::ids::Offset;
+use crate::time::Timestamp;
+
+/// How much of a segment is known to be on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// Bytes of the segment file.
+    pub bytes: u64,
+    /// Entries of the index file.
+    pub entries: u64,
+    /// The offset that the bytes reach up to; meaningless where they are 0.
+    pub to: Offset,
+}
+
+/// A run of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// The first offset that it may hold.
+    pub base: Offset,
+    /// The bytes of its batches, wherever they are.
+    pub bytes: u64,
+    /// Bytes handed to the file, and so readable from it.
+    pub written: u64,
+    /// Entries handed to the index file.
+    pub entries: u64,
+    /// The offset that `written` reaches up to; meaningless where nothing is written.
+    pub written_to: Offset,
+    /// What of that is durable.
+    pub synced: Mark,
+    /// The largest timestamp of its records, -1 where it has none.
+    pub max_timestamp: i64,
+    /// When its first batch came, by the broker's clock.
+    pub since: Timestamp,
+}
+
+impl Segment {
+    /// An empty segment.
+    pub fn new(base: Offset) -> Segment {
+        Segment {
+            base,
+            bytes: 0,
+            written: 0,
+            entries: 0,
+            written_to: base,
+            synced: Mark::default(),
+            max_timestamp: -1,
+            since: Timestamp(0),
+        }
+    }
+
+    pub(super) fn take(&mut self, batch: &TailBatch, now: Timestamp) {
+        if self.bytes == 0 {
+            self.since = now;
+        }
+        self.bytes += batch.bytes() as u64;
+        self.max_timestamp = self.max_timestamp.max(batch.max_timestamp);
+    }
+
+    pub(super) fn mark(&self) -> Mark {
+        Mark { bytes: self.written, entries: self.entries, to: self.written_to }
+    }
+
+    /// The offset up to which it is synced, `None` where nothing of it is.
+    pub(super) fn synced(&self) -> Option<Offset> {
+        (self.synced.bytes > 0).then_some(self.synced.to)
+    }
+}

@@ -1,0 +1,220 @@
+//! A log as a checkpoint keeps it, and a log as the journal rebuilds it.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use smallvec::SmallVec;
+
+use super::payload::{self, PayloadError};
+use super::segment::{Mark, Segment};
+use super::{Epochs, Log, Producer, Remembered, TailBatch};
+use crate::batch::{BatchHead, HEAD_BYTES};
+use crate::boundary::SegmentName;
+use crate::ids::{LeaderEpoch, Lsn, Offset, ProducerEpoch, ProducerId, TopicPartition};
+use crate::journal::RecordKind;
+use crate::time::Timestamp;
+
+/// The version that [`Log::encode`] writes.
+const VERSION: u8 = 1;
+
+impl Log {
+    /// The log's state with every batch that no segment holds durably, as slices one after another.
+    pub fn encode(&self) -> Vec<Bytes> {
+        let mut out = BytesMut::with_capacity(256);
+        out.put_u8(VERSION);
+        out.put_i64_le(self.start.0);
+        out.put_i64_le(self.end.0);
+        out.put_u64_le(self.newest.map_or(u64::MAX, |lsn| lsn.0));
+        out.put_u32_le(u32::try_from(self.segments.len()).expect("fewer segments than that"));
+        for segment in &self.segments {
+            out.put_i64_le(segment.base.0);
+            out.put_i64_le(segment.max_timestamp);
+            out.put_i64_le(segment.since.0);
+            out.put_u64_le(segment.bytes);
+            out.put_u64_le(segment.synced.bytes);
+            out.put_u64_le(segment.synced.entries);
+            out.put_i64_le(segment.synced.to.0);
+        }
+        out.put_u32_le(u32::try_from(self.epochs.entries().len()).expect("fewer epochs than that"));
+        for (epoch, start) in self.epochs.entries() {
+            out.put_i32_le(epoch.0);
+            out.put_i64_le(start.0);
+        }
+        out.put_u32_le(u32::try_from(self.producers.count()).expect("fewer producers than that"));
+        for (id, producer) in self.producers.iter() {
+            out.put_i64_le(id.0);
+            out.put_i16_le(producer.epoch.0);
+            out.put_i64_le(producer.seen.0);
+            out.put_u8(u8::try_from(producer.batches.len()).expect("a handful"));
+            for batch in &producer.batches {
+                out.put_i32_le(batch.first_sequence);
+                out.put_i32_le(batch.last_sequence);
+                out.put_i64_le(batch.base.0);
+                out.put_i64_le(batch.last.0);
+                out.put_i64_le(batch.timestamp.0);
+            }
+        }
+        let kept: Vec<&TailBatch> = self.tail.from(self.synced()).collect();
+        out.put_u32_le(u32::try_from(kept.len()).expect("fewer batches than that"));
+        let mut slices = Vec::with_capacity(1 + 2 * kept.len());
+        for batch in kept {
+            out.put_u64_le(batch.lsn.0);
+            out.put_u32_le(u32::try_from(batch.bytes()).expect("a batch is smaller than that"));
+            // Large batches stay slices of their own; small ones are cheaper to copy.
+            if batch.bytes() < 4096 {
+                batch.pieces().iter().for_each(|piece| out.extend_from_slice(piece));
+            } else {
+                slices.push(out.split().freeze());
+                batch.push_to(&mut slices);
+            }
+        }
+        slices.push(out.freeze());
+        slices
+    }
+
+    /// Reads what [`Log::encode`] wrote.
+    ///
+    /// # Errors
+    /// [`PayloadError`] where the bytes are not such a state.
+    pub fn decode(partition: TopicPartition, mut from: Bytes) -> Result<Log, PayloadError> {
+        let version = from.try_get_u8()?;
+        if version != VERSION {
+            return Err(PayloadError::Version(version));
+        }
+        let mut log = Log::new(partition);
+        log.start = Offset(from.try_get_i64_le()?);
+        log.end = Offset(from.try_get_i64_le()?);
+        log.durable = log.end;
+        log.newest = Some(from.try_get_u64_le()?).filter(|&lsn| lsn != u64::MAX).map(Lsn);
+        let mut segments = VecDeque::new();
+        for _ in 0..from.try_get_u32_le()? {
+            let mut segment = Segment::new(Offset(from.try_get_i64_le()?));
+            segment.max_timestamp = from.try_get_i64_le()?;
+            segment.since = Timestamp(from.try_get_i64_le()?);
+            segment.bytes = from.try_get_u64_le()?;
+            let bytes = from.try_get_u64_le()?;
+            let entries = from.try_get_u64_le()?;
+            let to = Offset(from.try_get_i64_le()?);
+            segment.synced = Mark { bytes, entries, to };
+            segment.written = bytes;
+            segment.entries = entries;
+            segment.written_to = if bytes > 0 { to } else { segment.base };
+            segments.push_back(segment);
+        }
+        if segments.is_empty() {
+            return Err(PayloadError::Contradiction("a log without a segment".into()));
+        }
+        log.segments = segments;
+        let mut epochs = Vec::new();
+        for _ in 0..from.try_get_u32_le()? {
+            epochs.push((LeaderEpoch(from.try_get_i32_le()?), Offset(from.try_get_i64_le()?)));
+        }
+        log.epochs = Epochs::from_entries(epochs);
+        for _ in 0..from.try_get_u32_le()? {
+            let id = ProducerId(from.try_get_i64_le()?);
+            let epoch = ProducerEpoch(from.try_get_i16_le()?);
+            let seen = Timestamp(from.try_get_i64_le()?);
+            let mut batches = SmallVec::new();
+            for _ in 0..from.try_get_u8()? {
+                batches.push(Remembered {
+                    first_sequence: from.try_get_i32_le()?,
+                    last_sequence: from.try_get_i32_le()?,
+                    base: Offset(from.try_get_i64_le()?),
+                    last: Offset(from.try_get_i64_le()?),
+                    timestamp: Timestamp(from.try_get_i64_le()?),
+                });
+            }
+            log.producers.restore(id, Producer { epoch, batches, seen });
+        }
+        // Positions follow from the order: the batches kept are those after the synced part of each segment.
+        let mut at: Vec<u64> = log.segments.iter().map(|segment| segment.synced.bytes).collect();
+        for _ in 0..from.try_get_u32_le()? {
+            let lsn = Lsn(from.try_get_u64_le()?);
+            let bytes = usize::try_from(from.try_get_u32_le()?).expect("u32 fits");
+            if from.len() < bytes || bytes < HEAD_BYTES {
+                return Err(PayloadError::Short);
+            }
+            let batch = from.split_to(bytes);
+            let head = BatchHead::parse(&batch).map_err(|error| PayloadError::Contradiction(error.to_string()))?;
+            let mut batch = log.tail_batch(&head, &batch.slice(HEAD_BYTES..))?;
+            batch.lsn = lsn;
+            let index = log.segments.partition_point(|segment| segment.base <= batch.base).max(1) - 1;
+            batch.position = at[index];
+            at[index] += batch.bytes() as u64;
+            log.tail.push(batch);
+        }
+        if log.segments.iter().zip(&at).any(|(segment, &at)| segment.bytes != at) {
+            return Err(PayloadError::Contradiction("its batches do not fill its segments".into()));
+        }
+        Ok(log)
+    }
+
+    fn tail_batch(&self, head: &BatchHead, body: &Bytes) -> Result<TailBatch, PayloadError> {
+        let base = head.base_offset;
+        let follows = self.tail.iter().next_back().is_none_or(|newest| newest.last < base);
+        if !follows || head.batch_bytes() != HEAD_BYTES + body.len() {
+            return Err(PayloadError::Contradiction(format!("a batch at offset {base} does not follow its log")));
+        }
+        Ok(TailBatch::new(head, body))
+    }
+
+    /// Takes one record of the journal again. Returns the segments whose files it lets go of.
+    ///
+    /// # Errors
+    /// [`PayloadError`] where the record does not follow from what came before it.
+    pub fn replay(&mut self, lsn: Lsn, kind: RecordKind, payload: Bytes) -> Result<Vec<SegmentName>, PayloadError> {
+        if self.newest.is_some_and(|newest| lsn <= newest) {
+            // The checkpoint was taken after this record.
+            return Ok(Vec::new());
+        }
+        let mut gone = Vec::new();
+        match kind {
+            RecordKind::Append => {
+                let (seen, head, body) = payload::read_append(payload)?;
+                if head.base_offset != self.end {
+                    let text = format!("a batch at offset {} where the log ends at {}", head.base_offset, self.end);
+                    return Err(PayloadError::Contradiction(text));
+                }
+                let mut batch = self.tail_batch(&head, &body)?;
+                batch.lsn = lsn;
+                self.take(batch, &head, seen);
+                self.durable = self.end;
+            }
+            RecordKind::EpochStart => {
+                let (epoch, start) = payload::read_epoch_start(payload)?;
+                self.epochs.begin(epoch, start);
+            }
+            RecordKind::Roll => {
+                let base = payload::read_offset(payload)?;
+                if base != self.end || self.active().base == base {
+                    let text = format!("a segment begins at {base} where the log ends at {}", self.end);
+                    return Err(PayloadError::Contradiction(text));
+                }
+                self.segments.push_back(Segment::new(base));
+            }
+            RecordKind::LogStart => {
+                let to = payload::read_offset(payload)?;
+                gone = self.drop_below(to.min(self.end));
+            }
+            other => return Err(PayloadError::Contradiction(format!("a record of kind {other:?} for a partition"))),
+        }
+        self.newest = Some(lsn);
+        Ok(gone)
+    }
+}
+
+/// The version of a state that says only that its partition is damaged.
+const DAMAGED: u8 = 255;
+
+/// The state of a partition whose data is damaged, with the reason.
+pub fn damaged_state(why: &str) -> Bytes {
+    let mut out = BytesMut::with_capacity(1 + why.len());
+    out.put_u8(DAMAGED);
+    out.put_slice(why.as_bytes());
+    out.freeze()
+}
+
+/// The reason, where a state is one of [`damaged_state`].
+pub fn damage_of(state: &Bytes) -> Option<String> {
+    (state.first() == Some(&DAMAGED)).then(|| String::from_utf8_lossy(&state[1..]).into_owned())
+}

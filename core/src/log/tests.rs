@@ -1,0 +1,287 @@
+//! The log against a model of it: a list of batches, each with its bytes.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::batch::{BatchBuilder, BatchLimits, verify};
+use crate::ids::{ProducerEpoch, ProducerId, Uuid};
+use crate::journal::{Class, Geometry, MemorySlots, Start, Writer, recover};
+use crate::testing::MemoryFiles;
+
+const ID: TopicPartition = TopicPartition { topic: Uuid([7; 16]), partition: 3 };
+const EPOCH: LeaderEpoch = LeaderEpoch(5);
+
+struct NoRecords;
+
+impl journal::Visitor for NoRecords {
+    fn record(&mut self, _: &journal::Record<'_>) -> Result<(), String> {
+        Err("an empty journal has no records".into())
+    }
+
+    fn damaged(&mut self, _: &journal::Damage) -> Result<(), String> {
+        Err("an empty journal is sound".into())
+    }
+}
+
+fn writer() -> Writer {
+    let geometry = Geometry::default();
+    let slots = MemorySlots::zeroed(1, geometry.file_bytes);
+    let found = recover(&slots, &Start::fresh(Uuid([1; 16])), &mut NoRecords).expect("zeros are an empty journal");
+    Writer::resume(found, 1, geometry)
+}
+
+/// A batch as the model keeps it: its offsets, its timestamp, its stored bytes.
+#[derive(Clone, Debug)]
+struct Stored {
+    base: i64,
+    last: i64,
+    timestamp: i64,
+    bytes: Bytes,
+}
+
+struct Rig {
+    log: Log,
+    journal: Writer,
+    files: MemoryFiles,
+    model: VecDeque<Stored>,
+    sequence: i32,
+    clock: i64,
+}
+
+impl Rig {
+    fn new() -> Rig {
+        let mut rig = Rig {
+            log: Log::new(ID),
+            journal: writer(),
+            files: MemoryFiles::default(),
+            model: VecDeque::new(),
+            sequence: 0,
+            clock: 1_000,
+        };
+        rig.log.begin_epoch(EPOCH, &mut rig.journal);
+        rig
+    }
+
+    fn append(&mut self, records: i32, bytes: usize) {
+        self.clock += 1;
+        let value = vec![b'x'; bytes];
+        let mut batch = BatchBuilder::new().producer(ProducerId(9), ProducerEpoch(0), self.sequence);
+        for _ in 0..records {
+            batch = batch.record(Timestamp(self.clock), None, Some(&value));
+        }
+        self.sequence += records;
+        let limits = BatchLimits { batch_bytes_max: 1 << 24, decompressed_bytes_max: 1 << 24 };
+        let batch = verify(batch.build(), &limits).expect("a sound batch");
+        assert_eq!(self.log.judge(batch.head()), Ok(Sequence::Next));
+        let appended = self.log.append(&batch, EPOCH, Timestamp(self.clock), &mut self.journal);
+        self.model.push_back(Stored {
+            base: appended.base.0,
+            last: appended.end.0 - 1,
+            timestamp: self.clock,
+            bytes: batch.to_bytes(appended.base, EPOCH),
+        });
+    }
+
+    /// The disk does all that the journal has pending.
+    fn commit(&mut self) {
+        while !self.journal.is_settled() || self.journal.pending_bytes() > 0 {
+            if let Some(commit) = self.journal.take_commit() {
+                self.journal.committed(commit.number);
+            } else {
+                self.journal.add_slot();
+            }
+        }
+        assert!(self.journal.has_room(0, Class::Ordinary) || self.journal.slots() > 0);
+        self.log.confirm(self.journal.durable());
+    }
+
+    fn flush(&mut self, at_least: u64) {
+        if let Some(task) = self.log.flush(at_least) {
+            task.run(&self.files).expect("the disk has room");
+            self.log.flushed(true);
+        }
+    }
+
+    fn sync(&mut self) {
+        for (segment, mark) in self.log.unsynced_segments() {
+            self.log.synced_to(segment.base, mark);
+        }
+    }
+
+    fn advance_start(&mut self, to: i64) {
+        self.log.advance_start(Offset(to), &mut self.journal);
+        while self.model.front().is_some_and(|batch| batch.last < self.log.start().0) {
+            self.model.pop_front();
+        }
+    }
+
+    /// As a checkpoint and a start from it do; what is not durable in the model stays, since the state contains it.
+    fn restart(&mut self) {
+        self.commit();
+        if self.log.is_flushing() {
+            self.log.flushed(false);
+        }
+        let state: Vec<u8> = self.log.encode().concat();
+        let again = Log::decode(ID, state.into()).expect("a state that was just written");
+        assert_eq!(again.producers(), self.log.producers());
+        assert_eq!(again.epochs(), self.log.epochs());
+        assert_eq!((again.start(), again.end()), (self.log.start(), self.log.end()));
+        self.log = again;
+    }
+
+    /// What a fetch at `offset` gets, wherever it is.
+    fn read(&self, offset: i64, max_bytes: usize) -> Bytes {
+        match self.log.read(Offset(offset), self.log.durable_end(), max_bytes) {
+            Read::Nothing => Bytes::new(),
+            Read::Memory(slices, _) => slices.concat().into(),
+            Read::Disk(plan) => match plan.run(&self.files).expect("sound files") {
+                ReadOutcome::Batches(bytes) => bytes,
+                other => panic!("a read of batches found {other:?}"),
+            },
+        }
+    }
+
+    /// Reads from `offset` to the durable end and compares with the model.
+    fn check_from(&self, offset: i64, max_bytes: usize) {
+        let durable = self.log.durable_end().0;
+        let expected: Vec<u8> = self
+            .model
+            .iter()
+            .filter(|batch| batch.last >= offset && batch.last < durable)
+            .flat_map(|batch| batch.bytes.clone())
+            .collect();
+        let mut found = Vec::new();
+        let mut next = offset;
+        while next < durable {
+            let bytes = self.read(next, max_bytes);
+            assert!(!bytes.is_empty(), "a read below the durable end finds something");
+            for batch in crate::batch::Scan::checked(&bytes) {
+                next = batch.expect("whole batches").head.last_offset().0 + 1;
+            }
+            found.extend_from_slice(&bytes);
+        }
+        assert_eq!(found.len(), expected.len());
+        assert!(found == expected, "what is read is what was written");
+    }
+
+    fn check(&self) {
+        self.log.invariants();
+        let start = self.log.start().0;
+        self.check_from(start, 1);
+        self.check_from(start, 100_000);
+        if let Some(middle) = self.model.get(self.model.len() / 2)
+            && middle.base >= start
+        {
+            self.check_from(middle.last, 3_000);
+            let mut plans = self.log.plans_for_timestamp(Timestamp(middle.timestamp));
+            let found = std::iter::from_fn(|| plans.pop_front())
+                .map(|plan| plan.run(&self.files).expect("sound files"))
+                .find(|outcome| *outcome != ReadOutcome::Nothing);
+            if middle.last < self.log.durable_end().0 {
+                let expected = ReadOutcome::Record(Offset(middle.base), Timestamp(middle.timestamp));
+                assert_eq!(found, Some(expected), "the first record of that time is found");
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append(i32, usize),
+    Commit,
+    Flush(u64),
+    Sync,
+    Evict,
+    Roll,
+    AdvanceStart(u8),
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (1..5i32, prop_oneof![4 => 1..300usize, 1 => 10_000..40_000usize]).prop_map(|(n, b)| Step::Append(n, b)),
+        4 => Just(Step::Commit),
+        3 => prop_oneof![Just(1u64), Just(50_000)].prop_map(Step::Flush),
+        2 => Just(Step::Sync),
+        2 => Just(Step::Evict),
+        1 => Just(Step::Roll),
+        1 => any::<u8>().prop_map(Step::AdvanceStart),
+        1 => Just(Step::Restart),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_read_finds_what_was_appended_whatever_was_flushed_synced_evicted_and_restarted(
+        steps in proptest::collection::vec(step(), 1..60)
+    ) {
+        let mut rig = Rig::new();
+        for step in steps {
+            match step {
+                Step::Append(records, bytes) => rig.append(records, bytes),
+                Step::Commit => rig.commit(),
+                Step::Flush(at_least) => rig.flush(at_least),
+                Step::Sync => rig.sync(),
+                Step::Evict => while rig.log.evict_one().is_some() {},
+                Step::Roll => rig.log.roll(&mut rig.journal),
+                Step::AdvanceStart(part) => {
+                    let (start, end) = (rig.log.start().0, rig.log.durable_end().0);
+                    rig.advance_start(start + (end - start) * i64::from(part) / 256);
+                }
+                Step::Restart => rig.restart(),
+            }
+            rig.log.invariants();
+        }
+        rig.commit();
+        rig.check();
+    }
+}
+
+#[test]
+fn a_flipped_bit_on_disk_is_seen_by_the_first_cold_read() {
+    let mut rig = Rig::new();
+    for _ in 0..20 {
+        rig.append(2, 100);
+    }
+    rig.commit();
+    rig.flush(1);
+    rig.sync();
+    while rig.log.evict_one().is_some() {}
+    rig.check();
+    let segment = SegmentName { partition: ID, base: Offset(0) };
+    let bytes = rig.log.bytes() as usize;
+    for byte in [0, 5, 13, 16, 20, 60, 61, 100, bytes / 2, bytes - 1] {
+        let files = rig.files.copy();
+        files.flip(crate::boundary::FileName::Segment(segment), byte);
+        let Read::Disk(plan) = rig.log.read(Offset(0), rig.log.durable_end(), 1 << 20) else {
+            panic!("everything is evicted");
+        };
+        let found = plan.run(&files);
+        assert!(
+            matches!(found, Err(crate::boundary::DiskError::Corrupt(..))),
+            "a flip in byte {byte} must be seen, not {found:?}"
+        );
+    }
+}
+
+#[test]
+fn records_replayed_from_the_journal_give_the_same_log() {
+    let mut rig = Rig::new();
+    rig.append(3, 50);
+    rig.append(1, 50);
+    let state: Vec<u8> = rig.log.encode().concat();
+    let mut again = Log::decode(ID, state.into()).expect("a state that was just written");
+    let known = again.newest.expect("records were written");
+    // A record that the state contains changes nothing; one that comes after it is taken.
+    let payload: Vec<u8> = [&payload::taken(Timestamp(5))[..], &rig.model[1].bytes].concat();
+    again.replay(known, RecordKind::Append, payload.clone().into()).expect("a known record");
+    assert_eq!(again.end(), Offset(4));
+    let wrong = again.replay(Lsn(known.0 + 1), RecordKind::Append, payload.into());
+    assert!(matches!(wrong, Err(PayloadError::Contradiction(_))), "a batch that does not follow is refused");
+    assert!(again.is_missing(Lsn(known.0 + 9), Some(Lsn(known.0 + 5))), "a gap is noticed");
+}

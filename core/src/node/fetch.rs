@@ -1,0 +1,329 @@
+//! Fetch: batches out, from memory where the tail has them, from segments where not, or later when there are any.
+//!
+//! A request is `Waiting` for bytes (parked with a deadline, credited as high watermarks advance), `Reading` from disk,
+//! or answered. Waiting → Reading or answered: enough bytes, an error, or the deadline. Reading → answered: all reads
+//! are done. Its connection closing ends it in any state.
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::session::Resolved;
+use super::{Node, Reason};
+use crate::boundary::{DiskError, DiskOp, Effect, Level, Outbox, Refused, ReplyTo};
+use crate::ids::{Offset, TopicId, TopicPartition};
+use crate::log::{Read, ReadOutcome};
+use crate::time::{Instant, Now};
+use crate::wait::FetchId;
+use crate::wire::fetch::{FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData};
+use crate::wire::{ErrorCode, Records, Response, Str};
+
+/// From this version on requests name topics by id.
+const TOPIC_IDS_FROM: i16 = 13;
+
+/// A topic as a fetch request names it: by name or by id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Topic {
+    pub(super) name: Str,
+    pub(super) id: TopicId,
+}
+
+/// One partition of a fetch request.
+#[derive(Clone, Debug)]
+pub(super) struct FetchPart {
+    pub(super) topic: Topic,
+    pub(super) index: i32,
+    offset: Offset,
+    max_bytes: usize,
+    epoch: i32,
+}
+
+impl FetchPart {
+    pub(super) fn is_same(&self, other: &FetchPart) -> bool {
+        self.index == other.index && self.topic == other.topic
+    }
+}
+
+/// A fetch request that is not answered yet.
+#[derive(Debug)]
+pub(super) struct ParkedFetch {
+    to: ReplyTo,
+    resolved: Resolved,
+    max_bytes: usize,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting { min_bytes: usize, credited: usize, deadline: Instant, slots: SmallVec<[u32; 4]> },
+    Reading { answers: Vec<(FetchPart, PartitionData)>, left: usize },
+}
+
+/// What one look at all partitions found.
+struct Look {
+    answers: Vec<(FetchPart, PartitionData)>,
+    /// Bytes found, on disk estimated.
+    bytes: usize,
+    /// Something must be told at once.
+    urgent: bool,
+    /// Reads to make: for which answer.
+    reads: Vec<(usize, crate::log::ReadPlan)>,
+}
+
+impl Node {
+    pub(super) fn fetch(&mut self, now: Now, to: ReplyTo, request: &FetchRequest, out: &mut Outbox) {
+        let (parts, forgotten) = parts(request, to.version);
+        let resolved = match self.sessions.resolve(now.instant, to.conn, request, parts, &forgotten) {
+            Ok(resolved) => resolved,
+            Err(code) => {
+                let response = FetchResponse { error_code: code.into(), ..FetchResponse::default() };
+                return out.push(Effect::Reply { to, response: Some(Response::Fetch(response)) });
+            }
+        };
+        let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(self.fetch_bytes_max);
+        let look = self.look(&resolved.parts, max_bytes);
+        let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
+        let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+        let enough = look.urgent || look.bytes >= min_bytes || wait.is_zero() || resolved.parts.is_empty();
+        if enough || self.fetches.len() >= self.limits.parked_requests_max {
+            return self.answer(to, resolved, max_bytes, look, out);
+        }
+        let slots: SmallVec<[u32; 4]> =
+            resolved.parts.iter().filter_map(|part| self.find(&part.topic.name, part.topic.id, part.index)).collect();
+        let deadline = now.instant + wait;
+        let state = State::Waiting { min_bytes, credited: look.bytes, deadline, slots: slots.clone() };
+        let id = FetchId(self.fetches.insert(ParkedFetch { to, resolved, max_bytes, state }));
+        for slot in slots {
+            self.host(slot).fetchers.join(id);
+        }
+        self.fetches_by_conn.entry(to.conn).or_default().push(id);
+        self.deadlines.insert((deadline, Reason::Fetch(id)));
+    }
+
+    /// Looks at all partitions once.
+    fn look(&mut self, parts: &[FetchPart], max_bytes: usize) -> Look {
+        let mut look = Look { answers: Vec::with_capacity(parts.len()), bytes: 0, urgent: false, reads: Vec::new() };
+        for part in parts {
+            let mut data = PartitionData { partition_index: part.index, ..PartitionData::default() };
+            data.records = Some(Records::default());
+            match self.look_at(part, &mut data, max_bytes, &mut look) {
+                Ok(()) => {}
+                Err(refused) => {
+                    look.urgent = true;
+                    data.error_code = refused.code.into();
+                    if refused.code != ErrorCode::OffsetOutOfRange {
+                        data.high_watermark = -1;
+                        data.last_stable_offset = -1;
+                        data.log_start_offset = -1;
+                    }
+                }
+            }
+            look.answers.push((part.clone(), data));
+        }
+        look
+    }
+
+    fn look_at(
+        &mut self,
+        part: &FetchPart,
+        data: &mut PartitionData,
+        max_bytes: usize,
+        look: &mut Look,
+    ) -> Result<(), Refused> {
+        let topic = self.resolve(&part.topic.name, part.topic.id)?;
+        let slot = self.hosted(TopicPartition { topic, partition: part.index })?;
+        let hosted = self.hosts[slot as usize].as_mut().expect("a slot that was looked up");
+        hosted.partition.check_epoch(part.epoch)?;
+        let advanced = hosted.partition.advanced();
+        data.high_watermark = advanced.high_watermark.0;
+        data.last_stable_offset = advanced.last_stable.0;
+        data.log_start_offset = hosted.partition.log().start().0;
+        let left = max_bytes.saturating_sub(look.bytes);
+        // The first partition that has anything gives at least one batch, whatever the limits (KIP-74).
+        if left == 0 && look.bytes > 0 {
+            hosted.partition.read(part.offset, 0).map(drop)?;
+            return Ok(());
+        }
+        let limit = part.max_bytes.min(left);
+        match hosted.partition.read(part.offset, limit)? {
+            Read::Nothing => {}
+            Read::Memory(slices, bytes) => {
+                if bytes > limit && look.bytes > 0 {
+                    return Ok(());
+                }
+                look.bytes += bytes;
+                data.records = Some(Records(slices));
+            }
+            Read::Disk(plan) => {
+                look.bytes += limit.max(1);
+                look.reads.push((look.answers.len(), plan));
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, to: ReplyTo, resolved: Resolved, max_bytes: usize, look: Look, out: &mut Outbox) {
+        if look.reads.is_empty() {
+            return self.reply_fetch(to, &resolved, look.answers, out);
+        }
+        let left = look.reads.len();
+        let state = State::Reading { answers: look.answers, left };
+        let id = FetchId(self.fetches.insert(ParkedFetch { to, resolved, max_bytes, state }));
+        self.fetches_by_conn.entry(to.conn).or_default().push(id);
+        for (index, plan) in look.reads {
+            let read = self.next_read();
+            self.reads.insert(read, super::Reader::Fetch(id, index));
+            out.push(Effect::Disk(DiskOp::Read(read, plan)));
+        }
+    }
+
+    fn reply_fetch(
+        &mut self,
+        to: ReplyTo,
+        resolved: &Resolved,
+        answers: Vec<(FetchPart, PartitionData)>,
+        out: &mut Outbox,
+    ) {
+        let news = self.sessions.told(resolved.session, &answers);
+        let mut responses: Vec<FetchableTopicResponse> = Vec::new();
+        for ((part, data), news) in answers.into_iter().zip(news) {
+            if resolved.incremental && !news {
+                continue;
+            }
+            self.counters.bytes_out += data.records.as_ref().map_or(0, Records::len) as u64;
+            let same =
+                |topic: &FetchableTopicResponse| topic.topic == part.topic.name && topic.topic_id == part.topic.id;
+            match responses.last_mut().filter(|topic| same(topic)) {
+                Some(topic) => topic.partitions.push(data),
+                None => responses.push(FetchableTopicResponse {
+                    topic: part.topic.name,
+                    topic_id: part.topic.id,
+                    partitions: vec![data],
+                }),
+            }
+        }
+        let response = FetchResponse { session_id: resolved.session, responses, ..FetchResponse::default() };
+        out.push(Effect::Reply { to, response: Some(Response::Fetch(response)) });
+    }
+
+    /// A high watermark advanced by `bytes`: credits who waits, and serves who has enough.
+    pub(super) fn credit(&mut self, slot: u32, bytes: usize, out: &mut Outbox) {
+        let mut ready: SmallVec<[FetchId; 4]> = SmallVec::new();
+        for id in self.hosts[slot as usize].as_ref().expect("a hosted partition").fetchers.iter() {
+            if let State::Waiting { min_bytes, credited, .. } = &mut self.fetches[id.0].state {
+                *credited += bytes;
+                if *credited >= *min_bytes {
+                    ready.push(id);
+                }
+            }
+        }
+        for id in ready {
+            self.serve_fetch(id, out);
+        }
+    }
+
+    /// Answers a waiting fetch with what there is.
+    pub(super) fn serve_fetch(&mut self, id: FetchId, out: &mut Outbox) {
+        let Some(ParkedFetch { to, resolved, max_bytes, .. }) = self.unpark_fetch(id) else { return };
+        let look = self.look(&resolved.parts, max_bytes);
+        self.answer(to, resolved, max_bytes, look, out);
+    }
+
+    /// Takes a fetch out of every place that knows it.
+    fn unpark_fetch(&mut self, id: FetchId) -> Option<ParkedFetch> {
+        let fetch = self.fetches.try_remove(id.0)?;
+        if let State::Waiting { deadline, slots, .. } = &fetch.state {
+            self.deadlines.remove(&(*deadline, Reason::Fetch(id)));
+            for &slot in slots {
+                if let Some(hosted) = &mut self.hosts[slot as usize] {
+                    hosted.fetchers.leave(id);
+                }
+            }
+        }
+        if let Some(ids) = self.fetches_by_conn.get_mut(&fetch.to.conn) {
+            ids.retain(|known| *known != id);
+            if ids.is_empty() {
+                self.fetches_by_conn.remove(&fetch.to.conn);
+            }
+        }
+        Some(fetch)
+    }
+
+    /// A connection is gone, and its fetches with it.
+    pub(super) fn close_fetches(&mut self, conn: crate::ids::ConnId) {
+        for id in self.fetches_by_conn.remove(&conn).unwrap_or_default() {
+            self.unpark_fetch(id);
+        }
+        self.sessions.closed(conn);
+        self.reads.retain(|_, reader| !matches!(reader, super::Reader::Fetch(id, _) if !self.fetches.contains(id.0)));
+    }
+
+    /// A read for a fetch is done.
+    pub(super) fn fetch_read(
+        &mut self,
+        id: FetchId,
+        index: usize,
+        result: Result<ReadOutcome, DiskError>,
+        out: &mut Outbox,
+    ) {
+        let Some(fetch) = self.fetches.get_mut(id.0) else { return };
+        let State::Reading { answers, left } = &mut fetch.state else { return };
+        *left -= 1;
+        let done = *left == 0;
+        let (part, data) = &mut answers[index];
+        match result {
+            Ok(ReadOutcome::Batches(bytes)) => data.records = Some(Records::from(bytes)),
+            Ok(_) => {}
+            Err(error) => {
+                data.error_code = ErrorCode::KafkaStorageError.into();
+                let part = part.clone();
+                if let Some(slot) = self.find(&part.topic.name, part.topic.id, part.index) {
+                    self.read_failed(slot, &error, out);
+                }
+            }
+        }
+        if done {
+            let fetch = self.unpark_fetch(id).expect("it was just there");
+            let State::Reading { answers, .. } = fetch.state else { unreachable!("it was reading") };
+            self.reply_fetch(fetch.to, &fetch.resolved, answers, out);
+        }
+    }
+
+    /// A segment could not be read: damage stops the partition, an error of the system is told and may pass.
+    pub(super) fn read_failed(&mut self, slot: u32, error: &DiskError, out: &mut Outbox) {
+        self.counters.read_errors += 1;
+        let hosted = self.host(slot);
+        let name = format!("{}-{}", hosted.name, hosted.partition.id().partition);
+        if let DiskError::Corrupt(..) = error {
+            hosted.partition.mark_damaged(error.to_string());
+        }
+        out.log(Level::Error, format!("partition {name} cannot be read: {error}"));
+    }
+}
+
+/// The partitions that a request names, and those that it takes out of its session.
+fn parts(request: &FetchRequest, version: i16) -> (Vec<FetchPart>, Vec<(Topic, Vec<i32>)>) {
+    let topic = |name: &Str, id: TopicId| {
+        if version >= TOPIC_IDS_FROM {
+            Topic { name: Str::default(), id }
+        } else {
+            Topic { name: name.clone(), id: TopicId::ZERO }
+        }
+    };
+    let mut parts = Vec::new();
+    for fetched in &request.topics {
+        let topic = topic(&fetched.topic, fetched.topic_id);
+        for partition in &fetched.partitions {
+            parts.push(FetchPart {
+                topic: topic.clone(),
+                index: partition.partition,
+                offset: Offset(partition.fetch_offset),
+                max_bytes: usize::try_from(partition.partition_max_bytes).unwrap_or(0),
+                epoch: partition.current_leader_epoch,
+            });
+        }
+    }
+    let forgotten = request.forgotten_topics_data.iter();
+    let forgotten = forgotten.map(|gone| (topic(&gone.topic, gone.topic_id), gone.partitions.clone())).collect();
+    (parts, forgotten)
+}

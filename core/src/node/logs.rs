@@ -1,0 +1,148 @@
+//! What is asked about logs as such: DeleteRecords, DescribeProducers, DescribeLogDirs.
+
+use super::Node;
+use crate::boundary::{Effect, Outbox, Refused, ReplyTo};
+use crate::ids::{Offset, TopicId, TopicPartition};
+use crate::wire::delete_records::{
+    DeleteRecordsPartitionResult, DeleteRecordsRequest, DeleteRecordsResponse, DeleteRecordsTopicResult,
+};
+use crate::wire::describe_log_dirs::{
+    DescribeLogDirsPartition, DescribeLogDirsRequest, DescribeLogDirsResponse, DescribeLogDirsResult,
+    DescribeLogDirsTopic,
+};
+use crate::wire::describe_producers::{
+    DescribeProducersRequest, DescribeProducersResponse, PartitionResponse, ProducerState, TopicResponse,
+};
+use crate::wire::{ErrorCode, Response, Str};
+
+/// The offset that stands for the high watermark in DeleteRecords.
+const UP_TO_HIGH_WATERMARK: i64 = -1;
+
+impl Node {
+    pub(super) fn delete_records(&mut self, to: ReplyTo, request: &DeleteRecordsRequest, out: &mut Outbox) {
+        let mut topics = Vec::with_capacity(request.topics.len());
+        for topic in &request.topics {
+            let resolved = self.resolve(&topic.name, TopicId::ZERO);
+            let mut partitions = Vec::with_capacity(topic.partitions.len());
+            for asked in &topic.partitions {
+                let result = resolved.clone().and_then(|id| {
+                    let slot = self.hosted(TopicPartition { topic: id, partition: asked.partition_index })?;
+                    self.delete_below(slot, asked.offset)
+                });
+                let mut answer = DeleteRecordsPartitionResult {
+                    partition_index: asked.partition_index,
+                    low_watermark: -1,
+                    ..DeleteRecordsPartitionResult::default()
+                };
+                match result {
+                    Ok(start) => answer.low_watermark = start.0,
+                    Err(refused) => answer.error_code = refused.code.into(),
+                }
+                partitions.push(answer);
+            }
+            topics.push(DeleteRecordsTopicResult { name: topic.name.clone(), partitions });
+        }
+        let response = DeleteRecordsResponse { topics, ..DeleteRecordsResponse::default() };
+        // The log start is durable before anybody is told of it, or it could come back after a crash.
+        self.reply_at(self.journal.end(), to, Response::DeleteRecords(response), out);
+    }
+
+    fn delete_below(&mut self, slot: u32, offset: i64) -> Result<Offset, Refused> {
+        let hosted = self.hosts[slot as usize].as_mut().expect("a slot that was looked up");
+        hosted.partition.check_epoch(-1)?;
+        let high_watermark = hosted.partition.advanced().high_watermark;
+        let to = if offset == UP_TO_HIGH_WATERMARK { high_watermark } else { Offset(offset) };
+        if to.0 < 0 || to > high_watermark {
+            return Err(ErrorCode::OffsetOutOfRange.into());
+        }
+        self.advance_start(slot, to);
+        Ok(self.host(slot).partition.log().start())
+    }
+
+    /// Moves a partition's log start, and has the files removed that it lets go of.
+    pub(super) fn advance_start(&mut self, slot: u32, to: Offset) {
+        let hosted = self.hosts[slot as usize].as_mut().expect("a slot that was looked up");
+        let gone = hosted.partition.log_mut().advance_start(to, &mut self.journal);
+        self.storage.drop_segments(gone);
+        self.account_tail(slot);
+    }
+
+    pub(super) fn describe_producers(&mut self, to: ReplyTo, request: &DescribeProducersRequest, out: &mut Outbox) {
+        let mut topics = Vec::with_capacity(request.topics.len());
+        for topic in &request.topics {
+            let resolved = self.resolve(&topic.name, TopicId::ZERO);
+            let mut partitions = Vec::with_capacity(topic.partition_indexes.len());
+            for &partition_index in &topic.partition_indexes {
+                let mut answer = PartitionResponse { partition_index, ..PartitionResponse::default() };
+                let found = resolved
+                    .clone()
+                    .and_then(|id| self.hosted(TopicPartition { topic: id, partition: partition_index }));
+                match found {
+                    Ok(slot) => {
+                        let producers = self.host(slot).partition.log().producers();
+                        answer.active_producers = producers
+                            .iter()
+                            .map(|(id, producer)| ProducerState {
+                                producer_id: id.0,
+                                producer_epoch: i32::from(producer.epoch.0),
+                                last_sequence: producer.batches.last().map_or(-1, |batch| batch.last_sequence),
+                                last_timestamp: producer.batches.last().map_or(-1, |batch| batch.timestamp.0),
+                                coordinator_epoch: -1,
+                                current_txn_start_offset: -1,
+                            })
+                            .collect();
+                    }
+                    Err(refused) => answer.error_code = refused.code.into(),
+                }
+                partitions.push(answer);
+            }
+            topics.push(TopicResponse { name: topic.name.clone(), partitions });
+        }
+        let response = DescribeProducersResponse { topics, ..DescribeProducersResponse::default() };
+        out.push(Effect::Reply { to, response: Some(Response::DescribeProducers(response)) });
+    }
+
+    pub(super) fn describe_log_dirs(&mut self, to: ReplyTo, request: &DescribeLogDirsRequest, out: &mut Outbox) {
+        let size = |slot: u32| {
+            let hosted = self.hosts[slot as usize].as_ref().expect("a hosted partition");
+            DescribeLogDirsPartition {
+                partition_index: hosted.partition.id().partition,
+                partition_size: i64::try_from(hosted.partition.log().bytes()).unwrap_or(i64::MAX),
+                ..DescribeLogDirsPartition::default()
+            }
+        };
+        let topics: Vec<DescribeLogDirsTopic> = match &request.topics {
+            None => {
+                let mut topics: Vec<DescribeLogDirsTopic> = Vec::new();
+                for &slot in self.by_id.values() {
+                    let name = &self.hosts[slot as usize].as_ref().expect("a hosted partition").name;
+                    if topics.last().is_none_or(|topic| topic.name != *name) {
+                        topics.push(DescribeLogDirsTopic { name: name.clone(), partitions: Vec::new() });
+                    }
+                    topics.last_mut().expect("one was pushed").partitions.push(size(slot));
+                }
+                topics
+            }
+            Some(asked) => asked
+                .iter()
+                .filter_map(|topic| {
+                    let slots = topic
+                        .partitions
+                        .iter()
+                        .filter_map(|&partition| self.find(&topic.topic, TopicId::ZERO, partition));
+                    let partitions: Vec<_> = slots.map(size).collect();
+                    (!partitions.is_empty()).then(|| DescribeLogDirsTopic { name: topic.topic.clone(), partitions })
+                })
+                .collect(),
+        };
+        let result =
+            DescribeLogDirsResult { log_dir: self.data_dir.clone(), topics, ..DescribeLogDirsResult::default() };
+        let response = DescribeLogDirsResponse { results: vec![result], ..DescribeLogDirsResponse::default() };
+        out.push(Effect::Reply { to, response: Some(Response::DescribeLogDirs(response)) });
+    }
+}
+
+/// The name of a partition for people.
+pub(super) fn display(name: &Str, partition: TopicPartition) -> String {
+    format!("{name}-{}", partition.partition)
+}

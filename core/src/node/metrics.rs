@@ -1,0 +1,79 @@
+//! What the node counts, and how it tells (Prometheus text).
+
+use std::fmt::Write;
+
+use super::Node;
+
+/// What happened since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Requests taken.
+    pub requests: u64,
+    /// Batches appended.
+    pub batches_in: u64,
+    /// Records appended.
+    pub records_in: u64,
+    /// Bytes of batches appended.
+    pub bytes_in: u64,
+    /// Bytes of batches sent to consumers.
+    pub bytes_out: u64,
+    /// Batches that were recognised as sent before.
+    pub duplicates: u64,
+    /// Commits of the journal.
+    pub commits: u64,
+    /// Bytes of commits.
+    pub commit_bytes: u64,
+    /// Checkpoints completed.
+    pub checkpoints: u64,
+    /// Reads from segments that failed.
+    pub read_errors: u64,
+}
+
+impl Node {
+    /// What the node has counted since its start.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Its metrics as Prometheus text (version 0.0.4).
+    pub fn metrics(&self) -> String {
+        let counters = self.counters;
+        let mut text = String::new();
+        let mut metric = |kind: &str, name: &str, help: &str, value: u64| {
+            write!(text, "# HELP chronik_{name} {help}\n# TYPE chronik_{name} {kind}\nchronik_{name} {value}\n")
+                .expect("writing to a string cannot fail");
+        };
+        metric("counter", "requests_total", "Requests taken.", counters.requests);
+        metric("counter", "batches_appended_total", "Record batches appended.", counters.batches_in);
+        metric("counter", "records_appended_total", "Records appended.", counters.records_in);
+        metric("counter", "appended_bytes_total", "Bytes of record batches appended.", counters.bytes_in);
+        metric("counter", "fetched_bytes_total", "Bytes of record batches sent to consumers.", counters.bytes_out);
+        metric("counter", "duplicate_batches_total", "Batches recognised as sent before.", counters.duplicates);
+        metric("counter", "journal_commits_total", "Commits of the journal.", counters.commits);
+        metric("counter", "journal_commit_bytes_total", "Bytes of journal commits.", counters.commit_bytes);
+        metric("counter", "checkpoints_total", "Checkpoints completed.", counters.checkpoints);
+        metric("counter", "read_errors_total", "Reads from segments that failed.", counters.read_errors);
+        metric("gauge", "partitions", "Partitions on this broker.", self.by_id.len() as u64);
+        let damaged = self.hosts.iter().flatten().filter(|hosted| hosted.partition.damage().is_some()).count();
+        metric(
+            "gauge",
+            "partitions_damaged",
+            "Partitions that do not serve since their data is damaged.",
+            damaged as u64,
+        );
+        metric("gauge", "journal_used_bytes", "Bytes of the journal that a restart needs.", self.journal.used_bytes());
+        metric("gauge", "journal_free_bytes", "Bytes of the journal that can be written.", self.journal.free_bytes());
+        metric("gauge", "tail_bytes", "Bytes of newest batches held in memory.", self.tail_bytes);
+        metric("gauge", "fetches_waiting", "Fetch requests that wait for data.", self.fetches.len() as u64);
+        metric("gauge", "produces_waiting", "Produce requests that wait for the disk.", self.produces.len() as u64);
+        metric("gauge", "produces_stalled", "Produce requests that wait for room.", self.stalled.len() as u64);
+        metric("gauge", "fetch_sessions", "Fetch sessions.", self.sessions.count() as u64);
+        metric(
+            "gauge",
+            "out_of_space",
+            "1 while appends are refused for want of space.",
+            u64::from(self.no_space.is_some()),
+        );
+        text
+    }
+}

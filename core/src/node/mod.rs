@@ -1,0 +1,319 @@
+//! The node: where requests, facts and decisions meet. It routes; the controller, partitions and logs decide.
+//!
+//! One call of [`Node::step`] takes one input; [`Node::turn`] ends a run of them and pushes the group commit, so that
+//! everything that arrived together shares one sync. Whatever waits for the journal stands in one queue in the order of
+//! its LSN and is woken by [`Node::settle`] when the journal's durable end passes it.
+
+mod fetch;
+mod logs;
+mod metrics;
+mod offsets;
+mod produce;
+mod session;
+mod start;
+mod storage;
+#[cfg(test)]
+mod tests;
+mod topics;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+use smallvec::SmallVec;
+
+use crate::boundary::{
+    DiskOp, Done, Effect, FileName, Input, Level, Outbox, Produce, ReadId, Refused, ReplyTo, Request, TaskId,
+};
+use crate::config::TopicConfig;
+use crate::controller::{Controller, ProducerIdBlock};
+use crate::ids::{ConnId, Lsn, TopicId, TopicPartition, Uuid};
+use crate::journal;
+use crate::limits::Limits;
+use crate::partition::Partition;
+use crate::rng::Rng;
+use crate::time::{Instant, Now};
+use crate::wait::{Acks, FetchId, Fetchers};
+use crate::wire::{self, ErrorCode, Response, Str};
+
+pub use metrics::Counters;
+pub use start::{NodeOptions, Report, StartError};
+
+/// A journal that has been quiet for so long is sealed with an empty commit, which proves that the last one was
+/// durable.
+const SEAL_AFTER: Duration = Duration::from_millis(100);
+
+/// Why a node wants to be stepped at an instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// A fetch has waited as long as its client lets it.
+    Fetch(FetchId),
+    /// The journal is quiet.
+    Seal,
+    /// Retention, producer expiry and rolling by time.
+    Retention,
+    /// A checkpoint is due.
+    Checkpoint,
+    /// A checkpoint goes on with its next partitions.
+    Continue,
+    /// A task that found no space is tried again.
+    Space,
+}
+
+/// What waits for the journal.
+#[derive(Debug)]
+enum Woken {
+    /// A partition's durable end moves.
+    Partition(u32),
+    /// A reply to something that is on its way into the journal.
+    Reply(ReplyTo, Box<Response>),
+}
+
+/// Who waits for a read.
+#[derive(Debug)]
+enum Reader {
+    /// A fetch, and for which of its partitions.
+    Fetch(FetchId, usize),
+    /// A ListOffsets request, and which of its partitions.
+    Offsets(usize, usize),
+}
+
+/// A partition with those who wait for it.
+#[derive(Debug)]
+struct Hosted {
+    name: Str,
+    partition: Partition,
+    config: Arc<TopicConfig>,
+    acks: Acks,
+    fetchers: Fetchers,
+    accounted: storage::Accounted,
+}
+
+/// One broker.
+pub struct Node {
+    directory_id: Uuid,
+    limits: Limits,
+    rng: Rng,
+    controller: Controller,
+    producer_ids: ProducerIdBlock,
+    listeners: Vec<Str>,
+    data_dir: Str,
+    journal: journal::Writer,
+    geometry: journal::Geometry,
+    hosts: Vec<Option<Hosted>>,
+    free_hosts: Vec<u32>,
+    by_id: BTreeMap<TopicPartition, u32>,
+    woken: VecDeque<(Lsn, Woken)>,
+    durable: Lsn,
+    /// The end of the newest metadata record.
+    metadata_end: Lsn,
+    newest_metadata: Option<Lsn>,
+    produces: Slab<produce::ParkedProduce>,
+    stalled: VecDeque<(ReplyTo, Produce)>,
+    fetches: Slab<fetch::ParkedFetch>,
+    fetches_by_conn: BTreeMap<ConnId, SmallVec<[FetchId; 1]>>,
+    fetch_bytes_max: usize,
+    retention_interval: Duration,
+    producer_expiration_ms: u64,
+    sessions: session::Sessions,
+    offset_queries: Slab<offsets::OffsetQuery>,
+    reads: BTreeMap<ReadId, Reader>,
+    next_read: u64,
+    deadlines: BTreeSet<(Instant, Reason)>,
+    /// When to seal the journal if nothing more comes.
+    seal_at: Option<Instant>,
+    storage: storage::Storage,
+    tail_bytes: u64,
+    no_space: Option<FileName>,
+    stopping: bool,
+    counters: Counters,
+}
+
+impl Node {
+    /// Takes one thing that happened and pushes what must be done about it. Never blocks, never fails.
+    pub fn step(&mut self, now: Now, input: Input, out: &mut Outbox) {
+        match input {
+            Input::Request { to, request } => {
+                self.counters.requests += 1;
+                match request {
+                    Request::Produce(produce) => self.produce(now, to, produce, out),
+                    Request::Other(request) => self.request(now, to, request, out),
+                }
+            }
+            Input::Closed { conn } => self.close_fetches(conn),
+            Input::Disk(done) => self.disk_done(now, done, out),
+            Input::Deadline => self.deadline_reached(now, out),
+            Input::Stop => {
+                out.log(Level::Info, "stopping: the last checkpoint is written");
+                self.stopping = true;
+                self.checkpoint_soon();
+            }
+        }
+        self.resume_stalled(now, out);
+        self.advance_storage(now, out);
+    }
+
+    /// Ends a run of steps: what they appended to the journal goes out as one commit, unless one is in flight already.
+    pub fn turn(&mut self, now: Now, out: &mut Outbox) {
+        if let Some(commit) = self.journal.take_commit() {
+            self.counters.commits += 1;
+            self.counters.commit_bytes += commit.data.len() as u64;
+            self.seal_at = None;
+            out.push(Effect::Disk(DiskOp::Commit(commit)));
+        }
+        if self.seal_at.is_none() && !self.journal.is_sealed() {
+            self.seal_at = Some(now.instant + SEAL_AFTER);
+        }
+    }
+
+    /// When to step with [`Input::Deadline`] if nothing else happens first, and why.
+    pub fn deadline(&self) -> Option<(Instant, Reason)> {
+        let first = self.deadlines.first().copied();
+        let seal = self.seal_at.map(|at| (at, Reason::Seal));
+        match (first, seal) {
+            (Some(first), Some(seal)) => Some(first.min(seal)),
+            (first, seal) => first.or(seal),
+        }
+    }
+
+    fn deadline_reached(&mut self, now: Now, out: &mut Outbox) {
+        if self.seal_at.is_some_and(|at| at <= now.instant) {
+            self.seal_at = None;
+            self.journal.seal();
+        }
+        while let Some(&(at, reason)) = self.deadlines.first() {
+            if at > now.instant {
+                break;
+            }
+            self.deadlines.pop_first();
+            match reason {
+                Reason::Fetch(id) => self.serve_fetch(id, out),
+                Reason::Seal | Reason::Continue => {}
+                Reason::Retention => self.retention(now, out),
+                Reason::Checkpoint => self.checkpoint_soon(),
+                Reason::Space => self.retry_space(),
+            }
+        }
+    }
+
+    fn request(&mut self, now: Now, to: ReplyTo, request: wire::Request, out: &mut Outbox) {
+        use wire::Request as R;
+        match request {
+            R::Produce(_) => unreachable!("the connection verifies batches and makes a produce input of them"),
+            R::Fetch(request) => self.fetch(now, to, &request, out),
+            R::ListOffsets(request) => self.list_offsets(to, request, out),
+            R::OffsetForLeaderEpoch(request) => self.offset_for_leader_epoch(to, &request, out),
+            R::DeleteRecords(request) => self.delete_records(to, &request, out),
+            R::DescribeProducers(request) => self.describe_producers(to, &request, out),
+            R::DescribeLogDirs(request) => self.describe_log_dirs(to, &request, out),
+            other => self.metadata_request(now, to, other, out),
+        }
+    }
+
+    /// Answers when the journal is durable up to `lsn`.
+    fn reply_at(&mut self, lsn: Lsn, to: ReplyTo, response: Response, out: &mut Outbox) {
+        if lsn <= self.durable {
+            out.push(Effect::Reply { to, response: Some(response) });
+        } else {
+            let at = self.woken.partition_point(|&(parked, _)| parked <= lsn);
+            self.woken.insert(at, (lsn, Woken::Reply(to, Box::new(response))));
+        }
+    }
+
+    fn disk_done(&mut self, now: Now, done: Done, out: &mut Outbox) {
+        match done {
+            Done::Commit(number, Ok(())) => {
+                self.durable = self.journal.committed(number);
+                self.settle(out);
+            }
+            Done::Commit(_, Err(error)) => {
+                // What the disk holds after a failed write or sync is unknown, and a second try may report success for
+                // pages that the system has dropped: only a restart that reads what is there can tell.
+                out.push(Effect::Fatal(format!("the journal cannot be written: {error}")));
+            }
+            Done::Read(id, result) => match self.reads.remove(&id) {
+                Some(Reader::Fetch(fetch, index)) => self.fetch_read(fetch, index, result, out),
+                Some(Reader::Offsets(query, index)) => self.offset_read(query, index, result, out),
+                None => {}
+            },
+            Done::Task(id, result) => self.task_done(now, id, result, out),
+        }
+    }
+
+    /// The journal's durable end has moved: wakes whoever waited for it.
+    fn settle(&mut self, out: &mut Outbox) {
+        while self.woken.front().is_some_and(|&(lsn, _)| lsn <= self.durable) {
+            let (_, woken) = self.woken.pop_front().expect("one was at the front");
+            match woken {
+                Woken::Reply(to, response) => out.push(Effect::Reply { to, response: Some(*response) }),
+                Woken::Partition(slot) => self.advance(slot, out),
+            }
+        }
+    }
+
+    /// A partition's durable end may have moved: acknowledges, and credits those who wait for its bytes.
+    fn advance(&mut self, slot: u32, out: &mut Outbox) {
+        let durable = self.durable;
+        let Some(hosted) = &mut self.hosts[slot as usize] else { return };
+        let before = hosted.partition.advanced().high_watermark;
+        let advanced = hosted.partition.confirm(durable);
+        if advanced.high_watermark == before {
+            return;
+        }
+        while let Some(id) = self.host(slot).acks.pop(advanced.high_watermark) {
+            self.acknowledge(id, out);
+        }
+        if !self.host(slot).fetchers.is_empty() {
+            let bytes = self.host(slot).partition.log().bytes_between(before, advanced.high_watermark);
+            self.credit(slot, bytes, out);
+        }
+        self.flush_if_due(slot);
+    }
+
+    fn host(&mut self, slot: u32) -> &mut Hosted {
+        self.hosts[slot as usize].as_mut().expect("slots of live partitions are hosted")
+    }
+
+    /// The id of a topic that a request names by id or by name.
+    fn resolve(&self, name: &Str, id: TopicId) -> Result<TopicId, Refused> {
+        if id != TopicId::ZERO {
+            return match self.controller.image().topic(id) {
+                Some(_) => Ok(id),
+                None => Err(ErrorCode::UnknownTopicId.into()),
+            };
+        }
+        let topic = self.controller.image().topic_named(name);
+        topic.map(|topic| topic.id).ok_or_else(|| ErrorCode::UnknownTopicOrPartition.into())
+    }
+
+    fn hosted(&self, id: TopicPartition) -> Result<u32, Refused> {
+        self.by_id.get(&id).copied().ok_or_else(|| ErrorCode::UnknownTopicOrPartition.into())
+    }
+
+    fn find(&self, name: &Str, id: TopicId, partition: i32) -> Option<u32> {
+        let topic = self.resolve(name, id).ok()?;
+        self.hosted(TopicPartition { topic, partition }).ok()
+    }
+
+    fn next_read(&mut self) -> ReadId {
+        self.next_read += 1;
+        ReadId(self.next_read)
+    }
+
+    /// Asserts what always holds; for tests and simulation, since it looks at everything.
+    pub fn invariants(&self) {
+        for hosted in self.hosts.iter().flatten() {
+            hosted.partition.log().invariants();
+        }
+        assert!(self.durable <= self.journal.end());
+        let tail: usize = self.hosts.iter().flatten().map(|hosted| hosted.partition.log().tail_bytes()).sum();
+        assert_eq!(self.tail_bytes, tail as u64, "the tail cache is accounted for");
+    }
+}
+
+/// Used by [`storage`] to number its tasks.
+fn task_id(next: &mut u64) -> TaskId {
+    *next += 1;
+    TaskId(*next)
+}

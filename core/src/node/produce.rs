@@ -1,0 +1,194 @@
+//! Produce: batches in, answered when the journal (and later the in-sync set) has them.
+
+use smallvec::SmallVec;
+
+use super::{Node, Woken};
+use crate::boundary::{Effect, Outbox, Produce, ProducePartition, ProduceTopic, Refused, ReplyTo};
+use crate::ids::{Offset, TopicPartition};
+use crate::journal::Class;
+use crate::time::Now;
+use crate::wait::ProduceId;
+use crate::wire::produce::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse};
+use crate::wire::{ErrorCode, Response, Str};
+
+/// A produce request whose answer waits.
+#[derive(Debug)]
+pub(super) struct ParkedProduce {
+    to: ReplyTo,
+    response: ProduceResponse,
+    pending: usize,
+}
+
+/// What journal records of a batch need besides its bytes: headers, an epoch start, a roll.
+const RECORD_OVERHEAD: usize = 512;
+
+impl Node {
+    /// Takes a produce request, or lets it wait where the journal has no room until a checkpoint makes some.
+    pub(super) fn produce(&mut self, now: Now, to: ReplyTo, produce: Produce, out: &mut Outbox) {
+        if !self.stalled.is_empty() || (!self.has_room(&produce) && self.no_space.is_none()) {
+            self.stalled.push_back((to, produce));
+            self.checkpoint_soon();
+            return;
+        }
+        self.append(now, to, produce, out);
+    }
+
+    /// Takes up the requests that waited for room.
+    pub(super) fn resume_stalled(&mut self, now: Now, out: &mut Outbox) {
+        while let Some((_, produce)) = self.stalled.front() {
+            if !self.has_room(produce) && self.no_space.is_none() {
+                self.checkpoint_soon();
+                return;
+            }
+            let (to, produce) = self.stalled.pop_front().expect("one was at the front");
+            self.append(now, to, produce, out);
+        }
+    }
+
+    fn has_room(&self, produce: &Produce) -> bool {
+        let partitions = produce.topics.iter().flat_map(|topic| &topic.partitions);
+        let batches = partitions.filter_map(|partition| partition.batch.as_ref().ok());
+        let bytes: usize = batches.map(|batch| batch.batch_bytes() + RECORD_OVERHEAD).sum();
+        self.journal.has_room(bytes as u64, Class::Ordinary)
+            && self.tail_bytes < 2 * self.limits.tail_cache_bytes as u64
+    }
+
+    fn append(&mut self, now: Now, to: ReplyTo, produce: Produce, out: &mut Outbox) {
+        let acks = produce.acks;
+        let refused = self.refuse_produce(&produce);
+        let mut responses = Vec::with_capacity(produce.topics.len());
+        let mut parked: SmallVec<[(u32, Offset); 2]> = SmallVec::new();
+        for topic in produce.topics {
+            let ProduceTopic { name, id, partitions } = topic;
+            let resolved = self.resolve(&name, id);
+            let mut partition_responses = Vec::with_capacity(partitions.len());
+            for ProducePartition { index, batch } in partitions {
+                let result = match (&refused, &resolved) {
+                    (Some(refused), _) | (None, Err(refused)) => Err(refused.clone()),
+                    (None, Ok(id)) => batch.and_then(|batch| {
+                        let slot = self.hosted(TopicPartition { topic: *id, partition: index })?;
+                        self.append_one(now, slot, batch, acks, &mut parked)
+                    }),
+                };
+                partition_responses.push(partition_response(index, result));
+            }
+            responses.push(TopicProduceResponse { name, topic_id: id, partition_responses });
+        }
+        let response = ProduceResponse { responses, ..ProduceResponse::default() };
+        if acks == 0 {
+            // Nobody reads an answer; a refused batch closes the connection, so that the client sees that it lost
+            // something, as Kafka does.
+            let failed = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+            let failed = failed.filter(|partition| partition.error_code != 0).count();
+            out.push(Effect::Reply { to, response: None });
+            if failed > 0 {
+                out.push(Effect::Close { conn: to.conn, why: "a produce request with acks=0 was refused" });
+            }
+        } else if parked.is_empty() {
+            out.push(Effect::Reply { to, response: Some(Response::Produce(response)) });
+        } else {
+            let id = ProduceId(self.produces.insert(ParkedProduce { to, response, pending: parked.len() }));
+            for (slot, end) in parked {
+                self.host(slot).acks.park(end, id);
+            }
+        }
+    }
+
+    /// What refuses the whole request.
+    fn refuse_produce(&self, produce: &Produce) -> Option<Refused> {
+        if !matches!(produce.acks, -1..=1) {
+            return Some(ErrorCode::InvalidRequiredAcks.into());
+        }
+        if produce.transactional_id.is_some() {
+            let message = "transactions are not served by this broker".to_owned();
+            return Some(Refused {
+                code: ErrorCode::TransactionalIdAuthorizationFailed,
+                message: Some(message.into()),
+            });
+        }
+        if let Some(file) = &self.no_space {
+            let message = format!("no space left for {file}; reads go on, appends resume when there is room");
+            return Some(Refused { code: ErrorCode::KafkaStorageError, message: Some(message.into()) });
+        }
+        None
+    }
+
+    fn append_one(
+        &mut self,
+        now: Now,
+        slot: u32,
+        batch: crate::batch::VerifiedBatch,
+        acks: i16,
+        parked: &mut SmallVec<[(u32, Offset); 2]>,
+    ) -> Result<(Offset, i64, Offset), Refused> {
+        let bytes = batch.batch_bytes() as u64;
+        if bytes + RECORD_OVERHEAD as u64 > self.journal.max_record_bytes() {
+            let message = format!("a batch of {bytes} bytes does not fit a file of the journal");
+            return Err(Refused { code: ErrorCode::MessageTooLarge, message: Some(message.into()) });
+        }
+        let records = batch.count();
+        let hosted = self.hosts[slot as usize].as_mut().expect("a slot that was looked up");
+        let taken = hosted.partition.append(batch, acks, &hosted.config, now.wall, &mut self.journal)?;
+        if let Some(appended) = taken.appended {
+            self.counters.batches_in += 1;
+            self.counters.records_in += u64::try_from(records).unwrap_or(0);
+            self.counters.bytes_in += bytes;
+            self.account_tail(slot);
+            self.woken.push_back((appended.lsn, Woken::Partition(slot)));
+        } else {
+            self.counters.duplicates += 1;
+        }
+        let advanced = self.host(slot).partition.advanced();
+        if acks != 0 && advanced.high_watermark < taken.end {
+            parked.push((slot, taken.end));
+        }
+        Ok((taken.base, taken.append_time, self.host(slot).partition.log().start()))
+    }
+
+    /// One of the ends that a produce request waits for has been reached.
+    pub(super) fn acknowledge(&mut self, id: ProduceId, out: &mut Outbox) {
+        let parked = &mut self.produces[id.0];
+        parked.pending -= 1;
+        if parked.pending == 0 {
+            let ParkedProduce { to, response, .. } = self.produces.remove(id.0);
+            out.push(Effect::Reply { to, response: Some(Response::Produce(response)) });
+        }
+    }
+
+    /// A partition goes away under a request that waits for it.
+    pub(super) fn fail_produce(&mut self, id: ProduceId, partition: TopicPartition, name: &Str, out: &mut Outbox) {
+        let parked = &mut self.produces[id.0];
+        for topic in &mut parked.response.responses {
+            if topic.name == *name || topic.topic_id == partition.topic {
+                for response in &mut topic.partition_responses {
+                    if response.index == partition.partition {
+                        response.error_code = ErrorCode::UnknownTopicOrPartition.into();
+                        response.base_offset = -1;
+                    }
+                }
+            }
+        }
+        self.acknowledge(id, out);
+    }
+}
+
+fn partition_response(index: i32, result: Result<(Offset, i64, Offset), Refused>) -> PartitionProduceResponse {
+    match result {
+        Ok((base, log_append_time_ms, start)) => PartitionProduceResponse {
+            index,
+            base_offset: base.0,
+            log_append_time_ms,
+            log_start_offset: start.0,
+            ..PartitionProduceResponse::default()
+        },
+        Err(refused) => PartitionProduceResponse {
+            index,
+            error_code: refused.code.into(),
+            base_offset: -1,
+            log_append_time_ms: -1,
+            log_start_offset: -1,
+            error_message: refused.message,
+            ..PartitionProduceResponse::default()
+        },
+    }
+}

@@ -1,0 +1,169 @@
+//! Fetch sessions (KIP-227): a consumer names its partitions once and then only what changes.
+
+use std::collections::BTreeMap;
+
+use super::fetch::{FetchPart, Topic};
+use crate::ids::ConnId;
+use crate::time::Instant;
+use crate::wire::ErrorCode;
+use crate::wire::fetch::{FetchRequest, PartitionData};
+
+/// The epoch of a request that wants no session, or to end one.
+const FINAL_EPOCH: i32 = -1;
+/// The epoch of a request that names all its partitions and wants a session.
+const INITIAL_EPOCH: i32 = 0;
+
+/// What a session remembers of a partition's last answer, so that an answer without news can leave it out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Told {
+    high_watermark: i64,
+    log_start: i64,
+    failed: bool,
+}
+
+/// One session.
+#[derive(Debug)]
+struct Session {
+    next_epoch: i32,
+    parts: Vec<(FetchPart, Option<Told>)>,
+    used: Instant,
+    conn: ConnId,
+}
+
+/// The sessions of a node, at most `slots` of them (`max.incremental.fetch.session.cache.slots`).
+#[derive(Debug)]
+pub(super) struct Sessions {
+    slots: usize,
+    by_id: BTreeMap<i32, Session>,
+    next_id: i32,
+}
+
+/// How long a session must be unused before a newcomer may take its place: Kafka's two minutes.
+const EVICTABLE_AFTER_MS: u64 = 120_000;
+
+/// What a request asks for once its session has been consulted.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    /// All partitions to read.
+    pub(super) parts: Vec<FetchPart>,
+    /// The session's id, 0 where there is none.
+    pub(super) session: i32,
+    /// Whether partitions without news are left out of the answer.
+    pub(super) incremental: bool,
+}
+
+impl Sessions {
+    pub(super) fn new(slots: usize) -> Sessions {
+        Sessions { slots, by_id: BTreeMap::new(), next_id: 1 }
+    }
+
+    /// Allows for another number of sessions; those there are stay.
+    pub(super) fn resize(&mut self, slots: usize) {
+        self.slots = slots;
+    }
+
+    /// How many sessions there are.
+    pub(super) fn count(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Finds out what a request asks for.
+    ///
+    /// # Errors
+    /// FETCH_SESSION_ID_NOT_FOUND and INVALID_FETCH_SESSION_EPOCH, upon which the client begins anew.
+    pub(super) fn resolve(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        request: &FetchRequest,
+        parts: Vec<FetchPart>,
+        forgotten: &[(Topic, Vec<i32>)],
+    ) -> Result<Resolved, ErrorCode> {
+        let (id, epoch) = (request.session_id, request.session_epoch);
+        if epoch == FINAL_EPOCH || epoch == INITIAL_EPOCH {
+            self.by_id.remove(&id);
+            let session = if epoch == INITIAL_EPOCH { self.begin(now, conn, &parts) } else { 0 };
+            return Ok(Resolved { parts, session, incremental: false });
+        }
+        let session = self.by_id.get_mut(&id).ok_or(ErrorCode::FetchSessionIdNotFound)?;
+        if session.next_epoch != epoch {
+            return Err(ErrorCode::InvalidFetchSessionEpoch);
+        }
+        // Epochs wrap to 1: 0 would ask for a new session.
+        session.next_epoch = epoch.checked_add(1).unwrap_or(1);
+        session.used = now;
+        session.conn = conn;
+        for part in parts {
+            match session.parts.iter_mut().find(|(known, _)| known.is_same(&part)) {
+                Some((known, _)) => *known = part,
+                None => session.parts.push((part, None)),
+            }
+        }
+        for (topic, partitions) in forgotten {
+            session.parts.retain(|(part, _)| part.topic != *topic || !partitions.contains(&part.index));
+        }
+        let parts = session.parts.iter().map(|(part, _)| part.clone()).collect();
+        Ok(Resolved { parts, session: id, incremental: true })
+    }
+
+    fn begin(&mut self, now: Instant, conn: ConnId, parts: &[FetchPart]) -> i32 {
+        if parts.is_empty() || self.slots == 0 {
+            return 0;
+        }
+        if self.by_id.len() >= self.slots {
+            let oldest = self.by_id.iter().min_by_key(|(_, session)| session.used);
+            let Some((&oldest, session)) = oldest else { return 0 };
+            if u64::try_from((now - session.used).as_millis()).unwrap_or(u64::MAX) < EVICTABLE_AFTER_MS {
+                return 0;
+            }
+            self.by_id.remove(&oldest);
+        }
+        while self.by_id.contains_key(&self.next_id) {
+            self.next_id = self.next_id.checked_add(1).unwrap_or(1);
+        }
+        let id = self.next_id;
+        self.next_id = self.next_id.checked_add(1).unwrap_or(1);
+        let parts = parts.iter().map(|part| (part.clone(), None)).collect();
+        self.by_id.insert(id, Session { next_epoch: 1, parts, used: now, conn });
+        id
+    }
+
+    /// Remembers what an answer tells, and says for each partition whether it must be told.
+    pub(super) fn told(&mut self, resolved: i32, answers: &[(FetchPart, PartitionData)]) -> Vec<bool> {
+        let Some(session) = self.by_id.get_mut(&resolved) else { return vec![true; answers.len()] };
+        let mut with_data = Vec::new();
+        let news = answers
+            .iter()
+            .enumerate()
+            .map(|(index, (part, data))| {
+                let now = Told {
+                    high_watermark: data.high_watermark,
+                    log_start: data.log_start_offset,
+                    failed: data.error_code != 0,
+                };
+                let has_data = data.records.as_ref().is_some_and(|records| !records.is_empty());
+                // Answers come in the session's order unless another request changed it meanwhile.
+                let same = |at: usize| session.parts.get(at).is_some_and(|(known, _)| known.is_same(part));
+                let found = if same(index) { Some(index) } else { (0..session.parts.len()).find(|&at| same(at)) };
+                let Some(at) = found else { return true };
+                let told = session.parts[at].1.replace(now);
+                if has_data {
+                    with_data.push(at);
+                }
+                has_data || now.failed || told != Some(now)
+            })
+            .collect();
+        // Who got data goes to the end, so that under a limit everybody gets a turn.
+        with_data.sort_unstable();
+        for at in with_data.into_iter().rev() {
+            let part = session.parts.remove(at);
+            session.parts.push(part);
+        }
+        news
+    }
+
+    /// The connection is gone; its sessions may be taken by others at once.
+    pub(super) fn closed(&mut self, conn: ConnId) {
+        self.by_id.retain(|_, session| session.conn != conn);
+    }
+}

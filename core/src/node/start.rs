@@ -1,0 +1,453 @@
+//! Start-up: from the files of a data folder to a node that serves. Plain functions, one after another; nothing leaves
+//! the node before what it recovered is durable.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use slab::Slab;
+
+use super::storage::Accounted;
+use super::{Counters, Hosted, Node, Reason, session, storage, topics};
+use crate::boundary::{DiskError, FileName, Files, Outbox, Task};
+use crate::config::BrokerConfig;
+use crate::controller::Controller;
+use crate::controller::ProducerIdBlock;
+use crate::controller::image::{Change, MetadataImage};
+use crate::controller::records::Listener;
+use crate::ids::{LeaderEpoch, Lsn, NodeId, TopicPartition, Uuid};
+use crate::journal::checkpoint::{self, CheckpointError};
+use crate::journal::{self, Damage, Geometry, Record, RecordKind, Recovered, RecoveryError, Visitor};
+use crate::limits::Limits;
+use crate::log::{self, Log};
+use crate::partition::Partition;
+use crate::rng::Rng;
+use crate::time::Now;
+use crate::wait::{Acks, Fetchers};
+use crate::wire::Str;
+
+/// What a node is told at its birth.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// Its number in the cluster.
+    pub node_id: NodeId,
+    /// The identity of its data folder.
+    pub directory_id: Uuid,
+    /// The cluster's identity.
+    pub cluster_id: Str,
+    /// The data folder's absolute path, for DescribeLogDirs.
+    pub data_dir: Str,
+    /// Its listeners in the order of their [`ListenerId`](crate::ids::ListenerId)s: name, advertised host, advertised
+    /// port.
+    pub listeners: Vec<(Str, Str, u16)>,
+    /// Kafka's broker settings.
+    pub broker: BrokerConfig,
+    /// What bounds it.
+    pub limits: Limits,
+    /// The journal's measures.
+    pub journal: Geometry,
+}
+
+/// What recovery found, for the line that start-up prints.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Topics.
+    pub topics: usize,
+    /// Partitions.
+    pub partitions: usize,
+    /// Journal records taken again.
+    pub records: u64,
+    /// What an operator should know, a line each: a torn commit that was cut, damage by partition.
+    pub notes: Vec<String>,
+}
+
+/// Why a node cannot start on these files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StartError {
+    /// The disk failed.
+    Disk(DiskError),
+    /// The journal cannot be used as it is.
+    Journal(RecoveryError),
+    /// Neither checkpoint can be used.
+    Checkpoint(CheckpointError),
+    /// A record or checkpoint entry makes no sense.
+    Content(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Disk(error) => error.fmt(f),
+            StartError::Journal(error) => error.fmt(f),
+            StartError::Checkpoint(error) => error.fmt(f),
+            StartError::Content(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<DiskError> for StartError {
+    fn from(error: DiskError) -> StartError {
+        StartError::Disk(error)
+    }
+}
+
+/// Numbered files as recovery reads them.
+struct Numbered<'a> {
+    files: &'a dyn Files,
+    name: fn(u32) -> FileName,
+    lengths: Vec<u64>,
+}
+
+impl<'a> Numbered<'a> {
+    /// The files from number 0 up, at most `max` of them. Below a `max` of a few, one that does not exist is empty;
+    /// of many, the first that does not exist ends the row.
+    fn open(files: &'a dyn Files, name: fn(u32) -> FileName, max: u32) -> Result<Numbered<'a>, DiskError> {
+        let mut lengths = Vec::new();
+        for number in 0..max {
+            match files.len(name(number))? {
+                Some(bytes) => lengths.push(bytes),
+                None if max == u32::MAX => break,
+                None => lengths.push(0),
+            }
+        }
+        Ok(Numbered { files, name, lengths })
+    }
+}
+
+impl journal::Slots for Numbered<'_> {
+    fn slots(&self) -> u32 {
+        u32::try_from(self.lengths.len()).expect("few slots")
+    }
+
+    fn len(&self, slot: u32) -> u64 {
+        self.lengths[slot as usize]
+    }
+
+    fn read_at(&self, slot: u32, position: u64, into: &mut [u8]) -> Result<(), journal::ReadError> {
+        let read = self.files.read_at((self.name)(slot), position, into);
+        match read {
+            Ok(count) if count == into.len() => Ok(()),
+            Ok(_) => Err(journal::ReadError("the file is shorter than it was".into())),
+            Err(error) => Err(journal::ReadError(error.to_string())),
+        }
+    }
+}
+
+/// What replay builds.
+struct Rebuilt {
+    image: MetadataImage,
+    newest_metadata: Option<Lsn>,
+    logs: BTreeMap<TopicPartition, Log>,
+    damaged: BTreeMap<TopicPartition, String>,
+    dropped: Vec<crate::boundary::SegmentName>,
+}
+
+impl Rebuilt {
+    fn entry(&mut self, kind: u8, partition: TopicPartition, payload: Bytes) -> Result<(), String> {
+        match RecordKind::from_number(kind).map_err(|error| error.to_string())? {
+            RecordKind::NodeState => {
+                let (index, newest, image) = topics::decode_state(&payload)?;
+                self.newest_metadata = newest;
+                self.image = MetadataImage::decode_snapshot(index, &image).map_err(|error| error.to_string())?;
+            }
+            RecordKind::PartitionState => {
+                if let Some(why) = log::damage_of(&payload) {
+                    self.damaged.insert(partition, why);
+                } else {
+                    let log = Log::decode(partition, payload);
+                    let log = log.map_err(|error| format!("the state of partition {partition}: {error}"))?;
+                    self.logs.insert(partition, log);
+                }
+            }
+            other => return Err(format!("a checkpoint entry of kind {other:?}")),
+        }
+        Ok(())
+    }
+
+    fn metadata(&mut self, record: &Record<'_>) -> Result<(), String> {
+        if self.newest_metadata.is_some_and(|newest| record.lsn <= newest) {
+            return Ok(());
+        }
+        let (index, records) = topics::decode_metadata(record.payload)?;
+        for record in records {
+            for change in self.image.replay(index, &record) {
+                if let Change::TopicRemoved { id, .. } = change {
+                    self.logs.retain(|partition, _| partition.topic != id);
+                    self.damaged.retain(|partition, _| partition.topic != id);
+                }
+            }
+        }
+        self.newest_metadata = Some(record.lsn);
+        Ok(())
+    }
+}
+
+impl Visitor for Rebuilt {
+    fn record(&mut self, record: &Record<'_>) -> Result<(), String> {
+        match record.kind {
+            RecordKind::Metadata => self.metadata(record),
+            kind if kind.is_node_wide() => Err(format!("a record of kind {kind:?}")),
+            kind => {
+                let id = record.partition;
+                if self.damaged.contains_key(&id) || self.image.partition(id).is_none() {
+                    // Of a topic that is deleted: nobody asks for it any more.
+                    return Ok(());
+                }
+                let log = self.logs.entry(id).or_insert_with(|| Log::new(id));
+                if log.is_missing(record.lsn, record.previous) {
+                    let why = format!("the journal lacks a record of this partition before LSN {}", record.lsn);
+                    self.damaged.insert(id, why);
+                    return Ok(());
+                }
+                match log.replay(record.lsn, kind, Bytes::copy_from_slice(record.payload)) {
+                    Ok(gone) => self.dropped.extend(gone),
+                    Err(error) => {
+                        self.damaged.insert(id, format!("journal {}: {error}", record.place));
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn damaged(&mut self, damage: &Damage) -> Result<(), String> {
+        if let Some((partition, _, _)) = damage.record {
+            self.damaged.insert(partition, damage.to_string());
+        }
+        Ok(())
+    }
+}
+
+impl Node {
+    /// Recovers what the files hold and makes a node of it, or a new one where there is nothing. On return everything
+    /// recovered is durable, the start of a new incarnation and broker epoch included.
+    ///
+    /// # Errors
+    /// [`StartError`] where going on would lose or invent data; it names the file and the place.
+    pub fn recover(
+        options: NodeOptions,
+        files: &dyn Files,
+        entropy: [u8; 32],
+        now: Now,
+    ) -> Result<(Node, Report), StartError> {
+        let mut rng = Rng::from_seed(entropy);
+        let mut report = Report::default();
+        let mut rebuilt = Rebuilt {
+            image: MetadataImage::default(),
+            newest_metadata: None,
+            logs: BTreeMap::new(),
+            damaged: BTreeMap::new(),
+            dropped: Vec::new(),
+        };
+        let (journal, sequence, kept) = Node::replay(&options, files, &mut rng, &mut rebuilt, &mut report)?;
+        report.topics = rebuilt.image.topic_count();
+        for (partition, why) in &rebuilt.damaged {
+            report.notes.push(format!("partition {partition} does not serve: {why}"));
+        }
+        let mut node = Node::assemble(options.clone(), rng, journal, rebuilt, sequence, kept);
+        node.settle_journal(files)?;
+        node.register(&options, now)?;
+        node.settle_journal(files)?;
+        node.remove_strays(files)?;
+        report.partitions = node.by_id.len();
+        node.deadlines.insert((now.instant + node.retention_interval, Reason::Retention));
+        Ok((node, report))
+    }
+
+    /// Reads the newest checkpoint and the journal after it.
+    fn replay(
+        options: &NodeOptions,
+        files: &dyn Files,
+        rng: &mut Rng,
+        rebuilt: &mut Rebuilt,
+        report: &mut Report,
+    ) -> Result<(journal::Writer, u64, VecDeque<Lsn>), StartError> {
+        // A process that was killed may have left a checkpoint in the page cache only.
+        for slot in 0..2 {
+            if files.len(FileName::Checkpoint(slot))?.is_some() {
+                files.sync(FileName::Checkpoint(slot))?;
+            }
+        }
+        let journal = options.directory_id;
+        let checkpoints = Numbered::open(files, FileName::Checkpoint, 2)?;
+        let survey = checkpoint::survey(&checkpoints, journal).map_err(StartError::Checkpoint)?;
+        if let Some((slot, flaw)) = &survey.passed_over
+            && *flaw != checkpoint::Flaw::NeverWritten
+        {
+            report.notes.push(format!("{} is passed over: {flaw}", FileName::Checkpoint(*slot)));
+        }
+        let mut start = journal::Start::fresh(journal);
+        let mut sequence = 0;
+        let mut kept = VecDeque::new();
+        if let Some(newest) = &survey.newest {
+            let mut entries = checkpoint::Entries::of(&checkpoints, newest);
+            while let Some(entry) = entries.read().map_err(StartError::Checkpoint)? {
+                let payload = Bytes::copy_from_slice(entry.payload);
+                rebuilt.entry(entry.kind, entry.partition, payload).map_err(StartError::Content)?;
+            }
+            sequence = newest.header.sequence;
+            kept.extend(survey.older.map(|older| older.replay.lsn));
+            kept.push_back(newest.header.replay.lsn);
+            start = journal::Start { journal, replay: newest.header.replay, keep: kept[0] };
+        }
+        if files.len(FileName::Journal(0))?.is_none() {
+            Task::ExtendJournal { slot: 0, bytes: options.journal.file_bytes }.run(files)?;
+        }
+        let slots = Numbered::open(files, FileName::Journal, u32::MAX)?;
+        let recovered: Recovered = journal::recover(&slots, &start, rebuilt).map_err(StartError::Journal)?;
+        report.records = recovered.records;
+        report.notes.extend(recovered.cut.as_ref().map(ToString::to_string));
+        let incarnation = rng.u64();
+        Ok((journal::Writer::resume(recovered, incarnation, options.journal), sequence, kept))
+    }
+
+    fn assemble(
+        options: NodeOptions,
+        rng: Rng,
+        journal: journal::Writer,
+        rebuilt: Rebuilt,
+        sequence: u64,
+        kept: VecDeque<Lsn>,
+    ) -> Node {
+        let Rebuilt { image, newest_metadata, mut logs, mut damaged, dropped } = rebuilt;
+        let durable = journal.durable();
+        let ids: Vec<(TopicPartition, Str)> = image
+            .topics_from("")
+            .flat_map(|topic| {
+                let indexes = 0..i32::try_from(topic.partitions.len()).expect("a topic's partitions are counted so");
+                indexes.map(|partition| (TopicPartition { topic: topic.id, partition }, topic.name.clone()))
+            })
+            .collect();
+        let controller = Controller::new(options.node_id, options.cluster_id, options.broker, image);
+        let mut node = Node {
+            directory_id: options.directory_id,
+            limits: options.limits,
+            rng,
+            listeners: options.listeners.iter().map(|(name, _, _)| name.clone()).collect(),
+            data_dir: options.data_dir,
+            journal,
+            geometry: options.journal,
+            hosts: Vec::new(),
+            free_hosts: Vec::new(),
+            by_id: BTreeMap::new(),
+            woken: VecDeque::new(),
+            durable,
+            metadata_end: Lsn::default(),
+            newest_metadata,
+            produces: Slab::new(),
+            stalled: VecDeque::new(),
+            fetches: Slab::new(),
+            fetches_by_conn: BTreeMap::new(),
+            fetch_bytes_max: 0,
+            retention_interval: Duration::ZERO,
+            producer_expiration_ms: 0,
+            sessions: session::Sessions::new(0),
+            offset_queries: Slab::new(),
+            reads: BTreeMap::new(),
+            next_read: 0,
+            deadlines: std::collections::BTreeSet::new(),
+            seal_at: None,
+            storage: storage::Storage::new(sequence, kept),
+            tail_bytes: 0,
+            no_space: None,
+            stopping: false,
+            counters: Counters::default(),
+            controller,
+            producer_ids: ProducerIdBlock::default(),
+        };
+        node.apply_broker_config();
+        node.storage.drop_segments(dropped);
+        for (id, name) in ids {
+            let log = logs.remove(&id).unwrap_or_else(|| Log::new(id));
+            let slot = node.host_partition(id, name, log);
+            if let Some(why) = damaged.remove(&id) {
+                node.host(slot).partition.mark_damaged(why);
+            }
+            node.flush_if_due(slot);
+        }
+        node
+    }
+
+    /// Takes a partition in. Its epoch follows from the image.
+    pub(super) fn host_partition(&mut self, id: TopicPartition, name: Str, log: Log) -> u32 {
+        let epoch = self.controller.image().partition(id).map_or(LeaderEpoch::default(), |state| state.leader_epoch);
+        let hosted = Hosted {
+            config: Arc::new(self.controller.topic_config(id.topic).expect("a partition's topic is in the image")),
+            name,
+            partition: Partition::lead(id, epoch, log),
+            acks: Acks::default(),
+            fetchers: Fetchers::default(),
+            accounted: Accounted::default(),
+        };
+        let slot = match self.free_hosts.pop() {
+            Some(slot) => {
+                self.hosts[slot as usize] = Some(hosted);
+                slot
+            }
+            None => {
+                self.hosts.push(Some(hosted));
+                u32::try_from(self.hosts.len() - 1).expect("fewer partitions than that")
+            }
+        };
+        self.by_id.insert(id, slot);
+        self.account_tail(slot);
+        slot
+    }
+
+    /// Writes what the journal has pending, right here: nothing else happens during a start.
+    fn settle_journal(&mut self, files: &dyn Files) -> Result<(), StartError> {
+        loop {
+            if let Some(commit) = self.journal.take_commit() {
+                let file = FileName::Journal(commit.slot);
+                files.write_at(file, commit.position, std::slice::from_ref(&commit.data))?;
+                files.sync(file)?;
+                let number = commit.number;
+                drop(commit);
+                self.durable = self.journal.committed(number);
+            } else if self.journal.pending_bytes() > 0 || !self.journal.is_settled() {
+                let bytes = self.geometry.file_bytes;
+                Task::ExtendJournal { slot: self.journal.slots(), bytes }.run(files)?;
+                self.journal.add_slot();
+            } else {
+                self.settle(&mut Outbox::default());
+                return Ok(());
+            }
+        }
+    }
+
+    /// Begins a new broker epoch, and with it a new leader epoch of every partition that the node leads: it may have
+    /// streamed, in the epoch before, what its own disk then lost.
+    fn register(&mut self, options: &NodeOptions, now: Now) -> Result<(), StartError> {
+        let listeners = options.listeners.iter();
+        let listeners = listeners
+            .map(|(name, host, port)| Listener { name: name.clone(), host: host.clone(), port: *port })
+            .collect();
+        let decision = self.controller.register(options.directory_id, listeners);
+        let decision = decision.map_err(|refused| StartError::Content(refused.message.to_string()))?;
+        self.apply_metadata(now, decision.records, &mut Outbox::default());
+        Ok(())
+    }
+
+    /// Removes folders and segments that no metadata names: of topics deleted, of segments dropped, before a crash.
+    fn remove_strays(&mut self, files: &dyn Files) -> Result<(), StartError> {
+        for id in files.partitions()? {
+            let Some(&slot) = self.by_id.get(&id) else {
+                self.storage.drop_partition(id);
+                continue;
+            };
+            let partition = &self.host(slot).partition;
+            if partition.damage().is_some() {
+                continue;
+            }
+            let known: Vec<_> = partition.log().segments().map(|segment| segment.base).collect();
+            let stray = files.segments(id)?.into_iter().filter(|base| !known.contains(base));
+            let stray = stray.map(|base| crate::boundary::SegmentName { partition: id, base }).collect();
+            self.storage.drop_segments(stray);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,499 @@
+//! What happens behind the acknowledgements: write-behind, checkpoints, eviction, retention, removal, a full disk.
+//!
+//! A checkpoint goes through these states, a slice at a time, so that no step grows with the number of partitions:
+//! `Idle` → `Partitions` (each partition is flushed where it has much, synced where it is dirty, and encoded with what
+//! remains) → `Durable` (the journal catches up with what the encoded states contain) → `Closing` (its last part is
+//! synced) → `Idle`. No space sends it from any state back to `Idle`, to begin anew. Each state is as new as its
+//! encoding; replay skips the records that a state already contains, by their LSN.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Node, Reason, logs, task_id, topics};
+use crate::boundary::{DiskError, DiskOp, Effect, Level, Outbox, SegmentName, Task, TaskId};
+use crate::config::Cleanup;
+use crate::ids::{Lsn, Offset, TopicPartition};
+use crate::journal::checkpoint::{self, Encoder};
+use crate::journal::{Position, RecordKind};
+use crate::log::Mark;
+use crate::time::{Now, Timestamp};
+
+/// Write-behind waits for so many bytes of a partition: enough for a large sequential write, few enough that what many
+/// small partitions hold fits into a checkpoint.
+const FLUSH_AT: u64 = 256 << 10;
+/// A checkpoint begins when the journal has grown by so much: two of them and what comes meanwhile fit into the ring.
+const CHECKPOINT_EVERY: u64 = 96 << 20;
+/// How many partitions one step looks at for a checkpoint or retention, so that it stays under about 100 µs.
+const PARTITIONS_AT_ONCE: usize = 64;
+/// How long to wait before trying a full disk again.
+const SPACE_RETRY: Duration = Duration::from_secs(1);
+/// How long the files of dropped segments stay for reads that were planned before.
+const REMOVAL_DELAY: Duration = Duration::from_secs(60);
+
+/// A task that the disk has not finished.
+#[derive(Debug)]
+enum Job {
+    Extend,
+    Flush(u32, TopicPartition),
+    Sync(u32, TopicPartition, Vec<(Offset, Mark)>),
+    Checkpoint,
+    Close(Position),
+    Remove,
+}
+
+/// A checkpoint in the making.
+struct Run {
+    encoder: Encoder,
+    /// Where replay will start.
+    start: Position,
+    slot: u32,
+    position: u64,
+    /// Partitions up to here are encoded.
+    after: Option<TopicPartition>,
+    /// A task that must end before the run goes on.
+    busy: bool,
+    /// What the encoded states contain.
+    contains: Lsn,
+    encoded: bool,
+    /// Whether small tails are flushed too, since memory is short of what may be let go.
+    thorough: bool,
+}
+
+/// Files that nothing names any more.
+#[derive(Debug)]
+enum Removal {
+    Segments(Vec<SegmentName>),
+    Partition(TopicPartition),
+}
+
+/// What a partition's tail counts for in the node's accounts.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Accounted {
+    oldest: Option<Lsn>,
+    bytes: u64,
+}
+
+/// What the node knows of its background work.
+pub(super) struct Storage {
+    next_task: u64,
+    jobs: BTreeMap<TaskId, Job>,
+    due: BTreeSet<u32>,
+    extending: bool,
+    run: Option<Run>,
+    /// The last part of a checkpoint is on its way to disk.
+    closing: bool,
+    wanted: bool,
+    sequence: u64,
+    /// Where replay starts in the newest two checkpoints, the older one first.
+    kept: VecDeque<Lsn>,
+    begun_at: Lsn,
+    /// Not named by any checkpoint that begins from now on.
+    dropped: Vec<Removal>,
+    /// Not named by the checkpoint in the making.
+    condemned: Vec<Removal>,
+    /// For each partition with batches in memory: its oldest one, in the order of the journal.
+    order: BTreeMap<Lsn, u32>,
+    retention_after: Option<TopicPartition>,
+}
+
+impl Storage {
+    pub(super) fn new(sequence: u64, kept: VecDeque<Lsn>) -> Storage {
+        let begun_at = kept.back().copied().unwrap_or_default();
+        Storage {
+            next_task: 0,
+            jobs: BTreeMap::new(),
+            due: BTreeSet::new(),
+            extending: false,
+            run: None,
+            closing: false,
+            wanted: false,
+            sequence,
+            kept,
+            begun_at,
+            dropped: Vec::new(),
+            condemned: Vec::new(),
+            order: BTreeMap::new(),
+            retention_after: None,
+        }
+    }
+
+    /// Segments were dropped from a log.
+    pub(super) fn drop_segments(&mut self, gone: Vec<SegmentName>) {
+        if !gone.is_empty() {
+            self.dropped.push(Removal::Segments(gone));
+        }
+    }
+
+    /// A partition was dropped.
+    pub(super) fn drop_partition(&mut self, partition: TopicPartition) {
+        self.dropped.push(Removal::Partition(partition));
+    }
+
+    fn push(&mut self, job: Job, task: Task, out: &mut Outbox) {
+        let id = task_id(&mut self.next_task);
+        self.jobs.insert(id, job);
+        out.push(Effect::Disk(DiskOp::Task(id, task)));
+    }
+}
+
+impl Node {
+    /// Wants a checkpoint as soon as one can begin.
+    pub(super) fn checkpoint_soon(&mut self) {
+        self.storage.wanted = true;
+    }
+
+    /// Marks a partition whose tail has grown enough to be written behind.
+    pub(super) fn flush_if_due(&mut self, slot: u32) {
+        if self.host(slot).partition.log().unwritten_bytes() >= FLUSH_AT {
+            self.storage.due.insert(slot);
+        }
+    }
+
+    /// Goes on with whatever background work can go on.
+    pub(super) fn advance_storage(&mut self, now: Now, out: &mut Outbox) {
+        self.evict();
+        if self.no_space.is_some() {
+            return;
+        }
+        if !self.storage.extending && self.journal.wants_slot() {
+            self.storage.extending = true;
+            let task = Task::ExtendJournal { slot: self.journal.slots(), bytes: self.geometry.file_bytes };
+            self.storage.push(Job::Extend, task, out);
+        }
+        while let Some(slot) = self.storage.due.pop_first() {
+            if self.hosts[slot as usize].is_some() {
+                self.flush(slot, FLUSH_AT, out);
+            }
+        }
+        self.advance_checkpoint(now, out);
+    }
+
+    fn flush(&mut self, slot: u32, at_least: u64, out: &mut Outbox) -> bool {
+        let partition = &mut self.host(slot).partition;
+        let id = partition.id();
+        let Some(task) = partition.log_mut().flush(at_least) else { return false };
+        self.storage.push(Job::Flush(slot, id), task, out);
+        true
+    }
+
+    /// Keeps account of a partition's batches in memory after they changed.
+    pub(super) fn account_tail(&mut self, slot: u32) {
+        let hosted = self.hosts[slot as usize].as_mut().expect("a hosted partition");
+        let log = hosted.partition.log();
+        let (oldest, bytes) = (log.oldest_in_memory(), log.tail_bytes() as u64);
+        self.tail_bytes = self.tail_bytes + bytes - hosted.accounted.bytes;
+        if oldest != hosted.accounted.oldest {
+            if let Some(before) = hosted.accounted.oldest {
+                self.storage.order.remove(&before);
+            }
+            if let Some(oldest) = oldest {
+                self.storage.order.insert(oldest, slot);
+            }
+        }
+        hosted.accounted = Accounted { oldest, bytes };
+    }
+
+    /// Forgets the account of a partition that goes away.
+    pub(super) fn close_account(&mut self, accounted: Accounted) {
+        self.tail_bytes -= accounted.bytes;
+        if let Some(oldest) = accounted.oldest {
+            self.storage.order.remove(&oldest);
+        }
+    }
+
+    /// Lets go of the oldest batches in memory beyond the budget, in the order of the journal.
+    fn evict(&mut self) {
+        while self.tail_bytes > self.limits.tail_cache_bytes as u64 {
+            let Some((_, &slot)) = self.storage.order.first_key_value() else { return };
+            if self.host(slot).partition.log_mut().evict_one().is_none() {
+                // It is not safe in its segment yet: a checkpoint makes it so.
+                if self.storage.run.is_none() {
+                    self.storage.wanted = true;
+                }
+                return;
+            }
+            self.account_tail(slot);
+        }
+    }
+
+    fn advance_checkpoint(&mut self, now: Now, out: &mut Outbox) {
+        if self.storage.closing {
+            return;
+        }
+        if self.storage.run.is_none() {
+            let grown = self.journal.durable().0.saturating_sub(self.storage.begun_at.0) >= CHECKPOINT_EVERY;
+            if !(grown || self.storage.wanted) || (self.stopping && self.woken.front().is_some()) {
+                return;
+            }
+            self.begin_checkpoint();
+        }
+        let Some(run) = &self.storage.run else { return };
+        if run.busy {
+            return;
+        }
+        if !run.encoded {
+            self.encode_partitions(now, out);
+        }
+        self.close_checkpoint(out);
+    }
+
+    fn begin_checkpoint(&mut self) {
+        self.storage.wanted = false;
+        let start = self.journal.durable_position();
+        self.storage.begun_at = start.lsn;
+        let header =
+            checkpoint::Header { journal: self.directory_id, sequence: self.storage.sequence + 1, replay: start };
+        let mut encoder = Encoder::new(header);
+        let state = topics::encode_state(self.controller.image(), self.newest_metadata);
+        encoder.entry(RecordKind::NodeState as u8, TopicPartition::NODE, &[&state]);
+        let condemned = std::mem::take(&mut self.storage.dropped);
+        self.storage.condemned.extend(condemned);
+        let thorough = self.tail_bytes > self.limits.tail_cache_bytes as u64 / 2;
+        self.storage.run = Some(Run {
+            encoder,
+            start,
+            slot: header.slot(),
+            position: 0,
+            after: None,
+            busy: false,
+            contains: self.journal.end(),
+            encoded: false,
+            thorough,
+        });
+    }
+
+    /// Encodes the next partitions, or first has the next one flushed and synced.
+    fn encode_partitions(&mut self, now: Now, out: &mut Outbox) {
+        let mut run = self.storage.run.take().expect("a run");
+        let next: Vec<(TopicPartition, u32)> = match run.after {
+            None => self.by_id.iter().take(PARTITIONS_AT_ONCE).map(|(&id, &slot)| (id, slot)).collect(),
+            Some(after) => {
+                let beyond = self.by_id.range((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded));
+                beyond.take(PARTITIONS_AT_ONCE).map(|(&id, &slot)| (id, slot)).collect()
+            }
+        };
+        run.encoded = next.is_empty();
+        for (id, slot) in next {
+            let at_least = if run.thorough { 1 } else { FLUSH_AT };
+            if self.flush(slot, at_least, out) {
+                run.busy = true;
+                break;
+            }
+            let log = self.host(slot).partition.log();
+            if log.is_flushing() {
+                // Its end reaches the run by way of the task's completion.
+                run.busy = true;
+                break;
+            }
+            let dirty = log.unsynced_segments();
+            if !dirty.is_empty() {
+                let segments = dirty.iter().map(|(segment, _)| *segment).collect();
+                let marks = dirty.into_iter().map(|(segment, mark)| (segment.base, mark)).collect();
+                self.storage.push(Job::Sync(slot, id, marks), Task::Sync { segments }, out);
+                run.busy = true;
+                break;
+            }
+            let hosted = self.host(slot);
+            match hosted.partition.damage() {
+                None => {
+                    let state = hosted.partition.log().encode();
+                    let pieces: Vec<&[u8]> = state.iter().map(|piece| &piece[..]).collect();
+                    run.encoder.entry(RecordKind::PartitionState as u8, id, &pieces);
+                }
+                // A later start refuses it as this one does.
+                Some(why) => {
+                    run.encoder.entry(RecordKind::PartitionState as u8, id, &[&crate::log::damaged_state(why)]);
+                }
+            }
+            run.after = Some(id);
+        }
+        run.contains = self.journal.end();
+        if !run.busy && !run.encoded {
+            let chunks: Vec<Bytes> = std::iter::from_fn(|| run.encoder.take_chunk()).collect();
+            if chunks.is_empty() {
+                self.deadlines.insert((now.instant, Reason::Continue));
+            } else {
+                let bytes: usize = chunks.iter().map(Bytes::len).sum();
+                let task = Task::Checkpoint { slot: run.slot, position: run.position, chunks, last: false };
+                run.position += bytes as u64;
+                run.busy = true;
+                self.storage.push(Job::Checkpoint, task, out);
+            }
+        }
+        self.storage.run = Some(run);
+    }
+
+    /// Ends a checkpoint whose states the journal has caught up with.
+    fn close_checkpoint(&mut self, out: &mut Outbox) {
+        let durable = self.journal.durable();
+        let ready = |run: &mut Run| run.encoded && !run.busy && durable >= run.contains;
+        let Some(run) = self.storage.run.take_if(ready) else { return };
+        let task =
+            Task::Checkpoint { slot: run.slot, position: run.position, chunks: vec![run.encoder.finish()], last: true };
+        self.storage.closing = true;
+        self.storage.push(Job::Close(run.start), task, out);
+    }
+
+    /// A checkpoint is complete and durable: the journal below the older one is free, and so are files that neither
+    /// names.
+    fn closed_checkpoint(&mut self, start: Position, out: &mut Outbox) {
+        self.storage.sequence += 1;
+        self.counters.checkpoints += 1;
+        self.storage.kept.push_back(start.lsn);
+        while self.storage.kept.len() > 2 {
+            self.storage.kept.pop_front();
+        }
+        // With one checkpoint only, the other slot may hold nothing to fall back to but the journal from its start.
+        if self.storage.kept.len() == 2 {
+            let older = self.storage.kept[0];
+            self.journal.recycle(older);
+        }
+        for removal in std::mem::take(&mut self.storage.condemned) {
+            let task = match removal {
+                Removal::Segments(segments) => Task::RemoveSegments(segments),
+                Removal::Partition(partition) => Task::RemovePartition(partition),
+            };
+            self.storage.push(Job::Remove, task, out);
+        }
+        if self.stopping {
+            out.push(Effect::Stopped);
+        }
+    }
+
+    pub(super) fn task_done(&mut self, now: Now, id: TaskId, result: Result<(), DiskError>, out: &mut Outbox) {
+        let job = self.storage.jobs.remove(&id).expect("a task that was pushed");
+        let done = match result {
+            Ok(()) => true,
+            Err(DiskError::NoSpace(file)) => {
+                if self.no_space.is_none() {
+                    out.log(Level::Error, format!("no space left for {file}: appends are refused until there is room"));
+                    self.deadlines.insert((now.instant + SPACE_RETRY, Reason::Space));
+                }
+                self.no_space = Some(file);
+                false
+            }
+            Err(error) => {
+                // A failed write or sync leaves unknown what the disk holds; the journal still has all of it.
+                return out.push(Effect::Fatal(format!("background work failed: {error}")));
+            }
+        };
+        match job {
+            Job::Extend => {
+                self.storage.extending = false;
+                if done {
+                    self.journal.add_slot();
+                }
+            }
+            Job::Flush(slot, id) => {
+                if self.is_hosted(slot, id) {
+                    self.host(slot).partition.log_mut().flushed(done);
+                    if done {
+                        self.flush_if_due(slot);
+                    } else {
+                        self.storage.due.insert(slot);
+                    }
+                }
+                self.run_goes_on();
+            }
+            Job::Sync(slot, id, marks) => {
+                if done && self.is_hosted(slot, id) {
+                    for (base, mark) in marks {
+                        self.host(slot).partition.log_mut().synced_to(base, mark);
+                    }
+                }
+                self.run_goes_on();
+            }
+            Job::Checkpoint if done => self.run_goes_on(),
+            Job::Checkpoint => self.abandon_checkpoint(),
+            Job::Close(start) => {
+                self.storage.closing = false;
+                if done {
+                    self.closed_checkpoint(start, out);
+                } else {
+                    self.abandon_checkpoint();
+                }
+            }
+            Job::Remove => {}
+        }
+    }
+
+    fn is_hosted(&self, slot: u32, id: TopicPartition) -> bool {
+        self.hosts[slot as usize].as_ref().is_some_and(|hosted| hosted.partition.id() == id)
+    }
+
+    fn abandon_checkpoint(&mut self) {
+        self.storage.run = None;
+        self.storage.wanted = true;
+    }
+
+    fn run_goes_on(&mut self) {
+        if let Some(run) = &mut self.storage.run {
+            run.busy = false;
+        }
+    }
+
+    /// Tries again what found no space; the next failure sets the mark anew.
+    pub(super) fn retry_space(&mut self) {
+        self.no_space = None;
+    }
+
+    /// Deletes what retention lets go of in the next partitions, and comes back for the others.
+    pub(super) fn retention(&mut self, now: Now, out: &mut Outbox) {
+        let after = self.storage.retention_after;
+        let slots: Vec<(TopicPartition, u32)> = self
+            .by_id
+            .range((after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded), std::ops::Bound::Unbounded))
+            .take(PARTITIONS_AT_ONCE)
+            .map(|(&id, &slot)| (id, slot))
+            .collect();
+        for &(_, slot) in &slots {
+            self.retain(now.wall, slot, out);
+        }
+        let more = slots.len() == PARTITIONS_AT_ONCE;
+        self.storage.retention_after = if more { slots.last().map(|&(id, _)| id) } else { None };
+        let pause = if more { Duration::from_millis(1) } else { self.retention_interval };
+        self.deadlines.insert((now.instant + pause, Reason::Retention));
+        if !more && !self.storage.dropped.is_empty() {
+            self.deadlines.insert((now.instant + REMOVAL_DELAY, Reason::Checkpoint));
+        }
+    }
+
+    fn retain(&mut self, now: Timestamp, slot: u32, out: &mut Outbox) {
+        let expiry = i64::try_from(self.producer_expiration_ms).unwrap_or(i64::MAX);
+        let hosted = self.hosts[slot as usize].as_mut().expect("a hosted partition");
+        let name = logs::display(&hosted.name, hosted.partition.id());
+        hosted.partition.log_mut().expire_producers(Timestamp(now.0.saturating_sub(expiry)));
+        if hosted.config.cleanup_policy != Cleanup::Delete || hosted.partition.damage().is_some() {
+            return;
+        }
+        let config = hosted.config.clone();
+        let high_watermark = hosted.partition.advanced().high_watermark;
+        let log = hosted.partition.log_mut();
+        let oldest = config.retention_ms.map(|ms| now.0.saturating_sub(i64::try_from(ms).unwrap_or(i64::MAX)));
+        let expired = |segment: &crate::log::Segment| {
+            let newest = if segment.max_timestamp >= 0 { segment.max_timestamp } else { segment.since.0 };
+            oldest.is_some_and(|oldest| newest < oldest)
+        };
+        // The active segment goes too once all that it holds is old, by way of being closed.
+        if log.segments().next_back().is_some_and(|active| active.bytes > 0 && expired(active)) {
+            log.roll(&mut self.journal);
+        }
+        let mut bytes = log.bytes();
+        let mut to = log.start();
+        let segments: Vec<_> = log.segments().cloned().collect();
+        for pair in segments.windows(2) {
+            let over = config.retention_bytes.is_some_and(|limit| bytes - pair[0].bytes >= limit);
+            if !(over || expired(&pair[0])) || pair[1].base > high_watermark {
+                break;
+            }
+            bytes -= pair[0].bytes;
+            to = pair[1].base;
+        }
+        if to > log.start() {
+            out.log(Level::Info, format!("retention moves the log start of {name} to {to}"));
+            self.advance_start(slot, to);
+        }
+    }
+}

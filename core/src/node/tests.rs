@@ -1,0 +1,583 @@
+//! Scenarios: a node, its files in memory, and what a client sees.
+
+use std::collections::VecDeque;
+
+use super::*;
+use crate::batch::{BatchBuilder, BatchLimits, Scan, verify};
+use crate::boundary::{DiskError, FileName, Files, ProducePartition, ProduceTopic};
+use crate::config::BrokerConfig;
+use crate::ids::{ListenerId, ProducerEpoch, ProducerId};
+use crate::journal::Geometry;
+use crate::testing::MemoryFiles;
+use crate::time::Timestamp;
+use crate::wire::create_topics::{CreatableTopic, CreateTopicsRequest};
+use crate::wire::delete_records::{DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic};
+use crate::wire::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
+use crate::wire::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
+use crate::wire::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
+use crate::wire::metadata::{MetadataRequest, MetadataRequestTopic};
+use crate::wire::produce::PartitionProduceResponse;
+
+/// Small files, so that rings turn and checkpoints happen in a few batches.
+const GEOMETRY: Geometry = Geometry { file_bytes: 256 << 10, max_files: 6, reserve_bytes: 64 << 10 };
+
+struct Rig {
+    node: Node,
+    files: MemoryFiles,
+    now: Now,
+    out: Outbox,
+    /// Commits that the disk has been given and has not done, while `hold` is set.
+    held: VecDeque<journal::Commit>,
+    hold: bool,
+    replies: BTreeMap<u64, Option<Response>>,
+    asked: u64,
+    stopped: bool,
+    fatal: Option<String>,
+    settings: Vec<(&'static str, &'static str)>,
+    starts: u8,
+}
+
+fn options(settings: &[(&'static str, &'static str)]) -> NodeOptions {
+    NodeOptions {
+        node_id: crate::ids::NodeId(1),
+        directory_id: Uuid([3; 16]),
+        cluster_id: "test-cluster".into(),
+        data_dir: "/data".into(),
+        listeners: vec![("PLAINTEXT".into(), "localhost".into(), 9092)],
+        broker: BrokerConfig::parse(settings.iter().copied()).expect("settings that a test may use"),
+        limits: Limits { tail_cache_bytes: 64 << 10, ..Limits::default() },
+        journal: GEOMETRY,
+    }
+}
+
+impl Rig {
+    fn new() -> Rig {
+        Rig::with(&[])
+    }
+
+    fn with(settings: &[(&'static str, &'static str)]) -> Rig {
+        Rig::on(MemoryFiles::default(), settings, 1)
+    }
+
+    fn on(files: MemoryFiles, settings: &[(&'static str, &'static str)], starts: u8) -> Rig {
+        let now = Now { instant: Instant(0), wall: Timestamp(1_700_000_000_000) };
+        let (node, _) = Node::recover(options(settings), &files, [starts; 32], now).expect("sound files");
+        Rig {
+            node,
+            files,
+            now,
+            out: Outbox::default(),
+            held: VecDeque::new(),
+            hold: false,
+            replies: BTreeMap::new(),
+            asked: 0,
+            stopped: false,
+            fatal: None,
+            settings: settings.to_vec(),
+            starts,
+        }
+    }
+
+    /// The process dies here and starts again on what the disk has.
+    fn crash(self) -> Rig {
+        Rig::on(self.files, &self.settings.clone(), self.starts + 1)
+    }
+
+    fn ask(&mut self, version: i16, request: Request) -> u64 {
+        let sequence = self.asked;
+        self.asked += 1;
+        let to = ReplyTo { conn: ConnId(1), sequence, version, listener: ListenerId(0) };
+        self.step(Input::Request { to, request });
+        self.run();
+        sequence
+    }
+
+    /// Asks, and gives the answer that must have come.
+    fn answer(&mut self, version: i16, request: wire::Request) -> Response {
+        let sequence = self.ask(version, Request::Other(request));
+        self.reply(sequence).expect("an answer").expect("not an empty one")
+    }
+
+    fn reply(&mut self, sequence: u64) -> Option<Option<Response>> {
+        self.replies.remove(&sequence)
+    }
+
+    fn step(&mut self, input: Input) {
+        self.node.step(self.now, input, &mut self.out);
+        self.node.invariants();
+    }
+
+    /// Carries effects out until nothing is left to do, commits excepted while they are held.
+    fn run(&mut self) {
+        loop {
+            self.node.turn(self.now, &mut self.out);
+            if self.out.0.is_empty() {
+                return;
+            }
+            for effect in std::mem::take(&mut self.out.0) {
+                self.carry_out(effect);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Reply { to, response } => {
+                assert!(self.replies.insert(to.sequence, response).is_none(), "one answer for each request");
+            }
+            Effect::Disk(DiskOp::Commit(commit)) if self.hold => self.held.push_back(commit),
+            Effect::Disk(DiskOp::Commit(commit)) => self.commit(commit),
+            Effect::Disk(DiskOp::Read(id, plan)) => {
+                let result = plan.run(&self.files);
+                self.step(Input::Disk(Done::Read(id, result)));
+            }
+            Effect::Disk(DiskOp::Task(id, task)) => {
+                let result = task.run(&self.files);
+                self.step(Input::Disk(Done::Task(id, result)));
+            }
+            Effect::Stopped => self.stopped = true,
+            Effect::Fatal(why) => self.fatal = Some(why),
+            Effect::Log(_) | Effect::Close { .. } => {}
+        }
+    }
+
+    fn commit(&mut self, commit: journal::Commit) {
+        let file = FileName::Journal(commit.slot);
+        self.files.write_at(file, commit.position, std::slice::from_ref(&commit.data)).expect("memory has room");
+        self.step(Input::Disk(Done::Commit(commit.number, Ok(()))));
+    }
+
+    fn release(&mut self) {
+        self.hold = false;
+        while let Some(commit) = self.held.pop_front() {
+            self.commit(commit);
+        }
+        self.run();
+    }
+
+    /// Lets time pass, deadline by deadline.
+    fn pass(&mut self, ms: u64) {
+        let until = Instant(self.now.instant.0 + ms * 1_000_000);
+        while let Some((at, _)) = self.node.deadline().filter(|&(at, _)| at <= until) {
+            self.advance_to(at.max(self.now.instant));
+            self.step(Input::Deadline);
+            self.run();
+        }
+        self.advance_to(until);
+    }
+
+    fn advance_to(&mut self, at: Instant) {
+        let ms = (at - self.now.instant).as_millis();
+        self.now = Now { instant: at, wall: Timestamp(self.now.wall.0 + i64::try_from(ms).expect("short")) };
+    }
+
+    fn create(&mut self, name: &'static str, partitions: i32) {
+        let topic = CreatableTopic {
+            name: name.into(),
+            num_partitions: partitions,
+            replication_factor: 1,
+            ..CreatableTopic::default()
+        };
+        let request = CreateTopicsRequest { topics: vec![topic], ..CreateTopicsRequest::default() };
+        let Response::CreateTopics(response) = self.answer(7, request.into()) else { panic!("another answer") };
+        assert_eq!(response.topics[0].error_code, 0, "{:?}", response.topics[0].error_message);
+    }
+
+    fn delete(&mut self, name: &'static str) {
+        let topic = DeleteTopicState { name: Some(name.into()), ..DeleteTopicState::default() };
+        let request = DeleteTopicsRequest { topics: vec![topic], ..DeleteTopicsRequest::default() };
+        let Response::DeleteTopics(response) = self.answer(6, request.into()) else { panic!("another answer") };
+        assert_eq!(response.responses[0].error_code, 0);
+    }
+
+    fn send(&mut self, topic: &'static str, partition: i32, acks: i16, batch: BatchBuilder) -> u64 {
+        let limits = BatchLimits { batch_bytes_max: 1 << 24, decompressed_bytes_max: 1 << 24 };
+        let batch = verify(batch.build(), &limits).expect("a sound batch");
+        let partitions = [ProducePartition { index: partition, batch: Ok(batch) }].into_iter().collect();
+        let topic = ProduceTopic { name: topic.into(), id: TopicId::ZERO, partitions };
+        let produce = Produce { acks, timeout_ms: 1000, transactional_id: None, topics: [topic].into_iter().collect() };
+        self.ask(9, Request::Produce(produce))
+    }
+
+    fn produced(&mut self, sequence: u64) -> Option<PartitionProduceResponse> {
+        match self.reply(sequence)? {
+            Some(Response::Produce(mut response)) => Some(response.responses.remove(0).partition_responses.remove(0)),
+            other => panic!("another answer: {other:?}"),
+        }
+    }
+
+    /// Sends one batch and expects its base offset.
+    fn produce(&mut self, topic: &'static str, values: &[&str]) -> i64 {
+        let batch = records(self.now.wall, values);
+        let sequence = self.send(topic, 0, -1, batch);
+        let response = self.produced(sequence).expect("an acknowledgement");
+        assert_eq!(response.error_code, 0, "{:?}", response.error_message);
+        response.base_offset
+    }
+
+    fn fetch_request(topic: &'static str, offset: i64, min_bytes: i32, max_wait_ms: i32) -> FetchRequest {
+        let partition = FetchPartition {
+            partition: 0,
+            fetch_offset: offset,
+            partition_max_bytes: 1 << 20,
+            current_leader_epoch: -1,
+            ..FetchPartition::default()
+        };
+        FetchRequest {
+            max_wait_ms,
+            min_bytes,
+            max_bytes: 1 << 20,
+            session_epoch: -1,
+            topics: vec![FetchTopic { topic: topic.into(), partitions: vec![partition], ..FetchTopic::default() }],
+            ..FetchRequest::default()
+        }
+    }
+
+    fn fetched(&mut self, sequence: u64) -> Option<FetchResponse> {
+        match self.reply(sequence)? {
+            Some(Response::Fetch(response)) => Some(response),
+            other => panic!("another answer: {other:?}"),
+        }
+    }
+
+    /// All values from an offset on, by as many fetches as it takes.
+    fn consume(&mut self, topic: &'static str, mut offset: i64) -> Vec<String> {
+        let mut values = Vec::new();
+        loop {
+            let request = Rig::fetch_request(topic, offset, 0, 0);
+            let sequence = self.ask(12, Request::Other(request.into()));
+            let mut response = self.fetched(sequence).expect("an answer");
+            let data = response.responses.remove(0).partitions.remove(0);
+            assert_eq!(data.error_code, 0);
+            let bytes: Vec<u8> = data.records.expect("records, if none").0.concat();
+            if bytes.is_empty() {
+                assert_eq!(offset, data.high_watermark.max(offset));
+                return values;
+            }
+            for found in Scan::checked(&bytes) {
+                let found = found.expect("whole batches");
+                let mut records =
+                    crate::batch::Records::open(&bytes[found.range], 1 << 24).expect("a batch that was verified");
+                while let Some(record) = records.next_record().expect("records that were verified") {
+                    if record.offset.0 >= offset {
+                        values.push(String::from_utf8_lossy(record.value.unwrap_or_default()).into_owned());
+                    }
+                }
+                offset = found.head.last_offset().0 + 1;
+            }
+        }
+    }
+
+    fn list_offset(&mut self, topic: &'static str, timestamp: i64) -> (i64, i64) {
+        let partition = ListOffsetsPartition { timestamp, current_leader_epoch: -1, ..ListOffsetsPartition::default() };
+        let topic = ListOffsetsTopic { name: topic.into(), partitions: vec![partition] };
+        let request = ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..ListOffsetsRequest::default() };
+        let Response::ListOffsets(response) = self.answer(7, request.into()) else { panic!("another answer") };
+        let found = &response.topics[0].partitions[0];
+        assert_eq!(found.error_code, 0);
+        (found.offset, found.timestamp)
+    }
+
+    fn stop(&mut self) {
+        self.step(Input::Stop);
+        self.run();
+        self.pass(1);
+        assert!(self.stopped, "a node without open work stops at once");
+    }
+}
+
+fn records(time: Timestamp, values: &[&str]) -> BatchBuilder {
+    values.iter().fold(BatchBuilder::new(), |batch, value| batch.record(time, None, Some(value.as_bytes())))
+}
+
+#[test]
+fn what_is_acknowledged_is_read_back_and_again_after_a_crash() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    assert_eq!(rig.produce("t", &["a", "b"]), 0);
+    assert_eq!(rig.produce("t", &["c"]), 2);
+    assert_eq!(rig.consume("t", 0), ["a", "b", "c"]);
+    let mut rig = rig.crash();
+    assert_eq!(rig.consume("t", 1), ["b", "c"]);
+    assert_eq!(rig.produce("t", &["d"]), 3);
+    rig.stop();
+    let mut rig = rig.crash();
+    assert_eq!(rig.consume("t", 0), ["a", "b", "c", "d"]);
+}
+
+#[test]
+fn nothing_is_acknowledged_or_read_before_the_disk_has_it() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    rig.hold = true;
+    let sequence = rig.send("t", 0, 1, records(Timestamp(5), &["a"]));
+    assert!(rig.produced(sequence).is_none(), "acks=1 waits for the disk too");
+    assert_eq!(rig.list_offset("t", -1), (0, -1), "the high watermark is the durable end");
+    rig.release();
+    assert_eq!(rig.produced(sequence).expect("an acknowledgement").base_offset, 0);
+    assert_eq!(rig.list_offset("t", -1), (1, -1));
+}
+
+#[test]
+fn a_crash_before_the_commit_forgets_what_nobody_was_told() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    rig.produce("t", &["a"]);
+    rig.hold = true;
+    rig.send("t", 0, -1, records(Timestamp(5), &["lost"]));
+    let mut rig = rig.crash();
+    assert_eq!(rig.consume("t", 0), ["a"]);
+    assert_eq!(rig.produce("t", &["b"]), 1);
+}
+
+#[test]
+fn a_fetch_waits_for_bytes_and_no_longer_than_it_was_told() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    let waiting = rig.ask(12, Request::Other(Rig::fetch_request("t", 0, 1, 500).into()));
+    assert!(rig.fetched(waiting).is_none());
+    rig.produce("t", &["a"]);
+    let response = rig.fetched(waiting).expect("bytes came");
+    assert!(response.responses[0].partitions[0].records.as_ref().is_some_and(|records| !records.is_empty()));
+    let waiting = rig.ask(12, Request::Other(Rig::fetch_request("t", 1, 1, 500).into()));
+    rig.pass(499);
+    assert!(rig.fetched(waiting).is_none());
+    rig.pass(1);
+    assert!(rig.fetched(waiting).is_some());
+}
+
+#[test]
+fn a_duplicate_of_a_batch_in_flight_waits_with_it() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    let batch = || records(Timestamp(5), &["a", "b"]).producer(ProducerId(4), ProducerEpoch(0), 0);
+    rig.hold = true;
+    let first = rig.send("t", 0, -1, batch());
+    let second = rig.send("t", 0, -1, batch());
+    assert!(rig.produced(second).is_none(), "its original is not durable");
+    rig.release();
+    assert_eq!(rig.produced(first).expect("an acknowledgement").base_offset, 0);
+    assert_eq!(rig.produced(second).expect("an acknowledgement").base_offset, 0);
+    assert_eq!(rig.consume("t", 0), ["a", "b"]);
+    let mut rig = rig.crash();
+    let third = rig.send("t", 0, -1, batch());
+    assert_eq!(rig.produced(third).expect("an acknowledgement").base_offset, 0, "producers survive a crash");
+    let gap = rig.send("t", 0, -1, records(Timestamp(5), &["x"]).producer(ProducerId(4), ProducerEpoch(0), 7));
+    let refused = rig.produced(gap).expect("an answer");
+    assert_eq!(refused.error_code, ErrorCode::OutOfOrderSequenceNumber.code());
+}
+
+#[test]
+fn the_ring_turns_many_times_and_every_start_finds_all() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    rig.create("idle", 1);
+    rig.produce("idle", &["still here"]);
+    let value = "v".repeat(3_000);
+    let mut expected = Vec::new();
+    for round in 0..600 {
+        let value = format!("{round}:{value}");
+        rig.produce("t", &[&value]);
+        expected.push(value);
+        if round % 97 == 0 {
+            rig = rig.crash();
+        }
+    }
+    assert!(rig.node.counters().checkpoints > 0, "the journal is smaller than what was written");
+    assert!(rig.consume("t", 0) == expected);
+    assert_eq!(rig.consume("idle", 0), ["still here"]);
+    let mut rig = rig.crash();
+    assert!(rig.consume("t", 0) == expected);
+    assert_eq!(rig.consume("idle", 0), ["still here"]);
+}
+
+#[test]
+fn a_topic_made_again_under_its_name_has_none_of_the_old_data() {
+    let mut rig = Rig::new();
+    rig.create("t", 2);
+    rig.produce("t", &["old"]);
+    rig.delete("t");
+    rig.create("t", 2);
+    assert_eq!(rig.consume("t", 0), Vec::<String>::new());
+    assert_eq!(rig.produce("t", &["new"]), 0);
+    let mut rig = rig.crash();
+    assert_eq!(rig.consume("t", 0), ["new"]);
+}
+
+#[test]
+fn files_of_a_deleted_topic_are_removed() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    for _ in 0..200 {
+        rig.produce("t", &["v".repeat(3_000).as_str()]);
+    }
+    let has_segments = |rig: &Rig| rig.files.names().iter().any(|name| matches!(name, FileName::Segment(_)));
+    assert!(has_segments(&rig));
+    rig.delete("t");
+    rig.run();
+    assert!(!has_segments(&rig));
+}
+
+#[test]
+fn a_full_disk_refuses_appends_keeps_reads_and_passes() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    rig.files.set_full(true);
+    let value = "v".repeat(3_000);
+    let mut acknowledged = 0;
+    let mut refused = None;
+    for _ in 0..600 {
+        let sequence = rig.send("t", 0, -1, records(rig.now.wall, &[&value]));
+        let response = rig.produced(sequence).expect("an answer");
+        if response.error_code != 0 {
+            refused = Some(response.error_code);
+            break;
+        }
+        acknowledged += 1;
+    }
+    assert_eq!(refused, Some(ErrorCode::KafkaStorageError.code()));
+    assert_eq!(rig.consume("t", 0).len(), acknowledged, "reads go on");
+    rig.files.set_full(false);
+    rig.pass(2_000);
+    assert_eq!(rig.produce("t", &[&value]), i64::try_from(acknowledged).expect("few"));
+    let mut rig = rig.crash();
+    assert_eq!(rig.consume("t", 0).len(), acknowledged + 1, "nothing acknowledged is lost");
+    assert_eq!(rig.fatal, None);
+}
+
+#[test]
+fn a_failed_commit_ends_the_node() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    rig.hold = true;
+    let sequence = rig.send("t", 0, -1, records(Timestamp(5), &["a"]));
+    let commit = rig.held.pop_front().expect("a commit");
+    let error = DiskError::Io(FileName::Journal(commit.slot), "Input/output error".into());
+    rig.step(Input::Disk(Done::Commit(commit.number, Err(error))));
+    rig.run();
+    assert!(rig.fatal.as_ref().is_some_and(|why| why.contains("Input/output error")), "{:?}", rig.fatal);
+    assert!(rig.produced(sequence).is_none());
+}
+
+#[test]
+fn offsets_are_found_by_time_in_memory_and_in_segments() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    let start = rig.now.wall.0;
+    let value = "v".repeat(2_000);
+    for index in 0..200 {
+        let sequence = rig.send("t", 0, -1, records(Timestamp(start + index), &[&value]));
+        rig.produced(sequence).expect("an acknowledgement");
+    }
+    assert_eq!(rig.list_offset("t", -2), (0, -1));
+    assert_eq!(rig.list_offset("t", -1), (200, -1));
+    for index in [0, 1, 77, 150, 199] {
+        assert_eq!(rig.list_offset("t", start + index), (index, start + index));
+    }
+    assert_eq!(rig.list_offset("t", start + 1_000), (-1, -1));
+    assert_eq!(rig.list_offset("t", -3), (199, start + 199));
+}
+
+#[test]
+fn deleted_records_stay_deleted() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    rig.produce("t", &["a", "b"]);
+    rig.produce("t", &["c"]);
+    let partition = DeleteRecordsPartition { partition_index: 0, offset: 1 };
+    let topic = DeleteRecordsTopic { name: "t".into(), partitions: vec![partition] };
+    let request = DeleteRecordsRequest { topics: vec![topic], timeout_ms: 1000 };
+    let Response::DeleteRecords(response) = rig.answer(2, request.into()) else { panic!("another answer") };
+    assert_eq!(response.topics[0].partitions[0].low_watermark, 1);
+    let mut rig = rig.crash();
+    assert_eq!(rig.list_offset("t", -2), (1, -1));
+    assert_eq!(rig.consume("t", 1), ["b", "c"]);
+}
+
+#[test]
+fn retention_lets_go_of_old_segments_and_keeps_what_is_young() {
+    let mut rig = Rig::with(&[("log.retention.ms", "60000"), ("log.retention.check.interval.ms", "1000")]);
+    rig.create("t", 1);
+    rig.produce("t", &["old"]);
+    rig.pass(61_001);
+    assert_eq!(rig.list_offset("t", -2), (1, -1), "all of it is old, the active segment too");
+    rig.produce("t", &["young"]);
+    rig.pass(30_000);
+    assert_eq!(rig.consume("t", 1), ["young"]);
+    let mut rig = rig.crash();
+    assert_eq!(rig.list_offset("t", -2), (1, -1));
+}
+
+#[test]
+fn asking_for_a_topic_makes_it_and_tells_of_it_when_it_is_durable() {
+    let mut rig = Rig::with(&[("num.partitions", "3")]);
+    rig.hold = true;
+    let topic = MetadataRequestTopic { name: Some("auto".into()), ..MetadataRequestTopic::default() };
+    let request =
+        MetadataRequest { topics: Some(vec![topic]), allow_auto_topic_creation: true, ..MetadataRequest::default() };
+    let sequence = rig.ask(9, Request::Other(request.into()));
+    assert!(rig.reply(sequence).is_none());
+    rig.release();
+    let Some(Some(Response::Metadata(response))) = rig.reply(sequence) else { panic!("no answer") };
+    assert_eq!(response.topics[0].error_code, 0);
+    assert_eq!(response.topics[0].partitions.len(), 3);
+    assert_eq!(rig.produce("auto", &["a"]), 0);
+}
+
+#[test]
+fn a_session_is_told_only_what_is_new() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    let mut request = Rig::fetch_request("t", 0, 0, 0);
+    request.session_epoch = 0;
+    let sequence = rig.ask(12, Request::Other(request.clone().into()));
+    let first = rig.fetched(sequence).expect("an answer");
+    assert_ne!(first.session_id, 0);
+    assert_eq!(first.responses.len(), 1, "a full answer names every partition");
+    request.session_id = first.session_id;
+    request.session_epoch = 1;
+    request.topics.clear();
+    let sequence = rig.ask(12, Request::Other(request.clone().into()));
+    assert_eq!(rig.fetched(sequence).expect("an answer").responses.len(), 0, "nothing is new");
+    rig.produce("t", &["a"]);
+    request.session_epoch = 2;
+    let sequence = rig.ask(12, Request::Other(request.clone().into()));
+    assert_eq!(rig.fetched(sequence).expect("an answer").responses.len(), 1);
+    request.session_epoch = 2;
+    let sequence = rig.ask(12, Request::Other(request.into()));
+    let wrong = rig.fetched(sequence).expect("an answer");
+    assert_eq!(wrong.error_code, ErrorCode::InvalidFetchSessionEpoch.code());
+}
+
+#[test]
+fn a_quiet_journal_is_sealed_once_and_then_rests() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    rig.produce("t", &["a"]);
+    let before = rig.node.counters().commits;
+    rig.pass(150);
+    assert_eq!(rig.node.counters().commits, before + 1, "one empty commit proves the last one durable");
+    rig.pass(10_000);
+    assert_eq!(rig.node.counters().commits, before + 1);
+}
+
+#[test]
+fn damage_in_a_segment_stops_its_partition_alone() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    rig.create("other", 1);
+    rig.produce("other", &["fine"]);
+    let value = "v".repeat(3_000);
+    for _ in 0..100 {
+        rig.produce("t", &[&value]);
+    }
+    let names = rig.files.names();
+    let segment = names.iter().find(|name| matches!(name, FileName::Segment(_))).expect("a segment");
+    rig.files.flip(*segment, 200);
+    let sequence = rig.ask(12, Request::Other(Rig::fetch_request("t", 0, 0, 0).into()));
+    let response = rig.fetched(sequence).expect("an answer");
+    assert_eq!(response.responses[0].partitions[0].error_code, ErrorCode::KafkaStorageError.code());
+    let sequence = rig.send("t", 0, -1, records(Timestamp(5), &["x"]));
+    assert_eq!(rig.produced(sequence).expect("an answer").error_code, ErrorCode::KafkaStorageError.code());
+    assert_eq!(rig.consume("other", 0), ["fine"]);
+}

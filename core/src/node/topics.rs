@@ -1,0 +1,208 @@
+//! Metadata: decided by the controller, journalled here, replayed, and acted upon.
+
+use bytes::{Buf, Bytes};
+
+use super::{Hosted, Node};
+use crate::boundary::{Effect, Level, Outbox, ReplyTo};
+use crate::controller::image::{Change, MetadataImage};
+use crate::controller::records::{MetadataRecord, decode_entry, encode_entry};
+use crate::controller::{self, Decision};
+use crate::ids::{Lsn, TopicId, TopicPartition};
+use crate::journal::RecordKind;
+use crate::log::Log;
+use crate::time::Now;
+use crate::wire::{self, Response};
+
+/// The raft term of a standalone node's metadata: there is no election.
+const STANDALONE_TERM: u64 = 0;
+
+/// A metadata record of the journal: index and term, then the entry.
+fn encode_metadata(index: u64, records: &[MetadataRecord]) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(64);
+    payload.extend_from_slice(&index.to_le_bytes());
+    payload.extend_from_slice(&STANDALONE_TERM.to_le_bytes());
+    payload.extend_from_slice(&encode_entry(records));
+    payload
+}
+
+/// Reads what [`encode_metadata`] wrote.
+pub(super) fn decode_metadata(mut payload: &[u8]) -> Result<(u64, Vec<MetadataRecord>), String> {
+    let index = payload.try_get_u64_le().map_err(|_| "a metadata record is cut short")?;
+    let _term = payload.try_get_u64_le().map_err(|_| "a metadata record is cut short")?;
+    let records = decode_entry(payload).map_err(|error| format!("metadata entry {index}: {error}"))?;
+    Ok((index, records))
+}
+
+/// The image as a checkpoint keeps it.
+pub(super) fn encode_state(image: &MetadataImage, newest: Option<Lsn>) -> Vec<u8> {
+    let mut state = Vec::with_capacity(1024);
+    state.extend_from_slice(&image.index().to_le_bytes());
+    state.extend_from_slice(&newest.map_or(u64::MAX, |lsn| lsn.0).to_le_bytes());
+    state.extend_from_slice(&image.encode_snapshot());
+    state
+}
+
+/// Reads what [`encode_state`] wrote: index, LSN of the newest record, snapshot.
+pub(super) fn decode_state(state: &Bytes) -> Result<(u64, Option<Lsn>, Bytes), String> {
+    let mut numbers = &state[..];
+    let index = numbers.try_get_u64_le().map_err(|_| "the node's state is cut short")?;
+    let newest = numbers.try_get_u64_le().map_err(|_| "the node's state is cut short")?;
+    let snapshot = state.slice(16..);
+    Ok((index, (newest != u64::MAX).then_some(Lsn(newest)), snapshot))
+}
+
+impl Node {
+    /// Answers what the controller knows or decides.
+    pub(super) fn metadata_request(&mut self, now: Now, to: ReplyTo, request: wire::Request, out: &mut Outbox) {
+        use wire::Request as R;
+        let version = to.version;
+        let response = match request {
+            R::ApiVersions(request) => {
+                // Answered at once: every connection begins with it.
+                let response = Response::ApiVersions(controller::api_versions(version, &request));
+                return out.push(Effect::Reply { to, response: Some(response) });
+            }
+            R::Metadata(request) => {
+                let mut described = self.controller.metadata(self.listener(to), version, &request);
+                if !described.missing.is_empty() {
+                    let decision = self.controller.auto_create(&mut self.rng, &described.missing);
+                    self.apply_metadata(now, decision.records, out);
+                    described = self.controller.metadata(self.listener(to), version, &request);
+                }
+                Response::Metadata(described.response)
+            }
+            R::DescribeTopicPartitions(request) => Response::DescribeTopicPartitions(
+                self.controller.describe_topic_partitions(self.listener(to), &request),
+            ),
+            R::DescribeCluster(request) => {
+                Response::DescribeCluster(self.controller.describe_cluster(self.listener(to), &request))
+            }
+            R::DescribeConfigs(request) => Response::DescribeConfigs(self.controller.describe_configs(&request)),
+            R::CreateTopics(request) => {
+                let decision = self.controller.create_topics(&mut self.rng, &request);
+                Response::CreateTopics(self.decided(now, decision, out))
+            }
+            R::DeleteTopics(request) => {
+                let decision = self.controller.delete_topics(version, &request);
+                Response::DeleteTopics(self.decided(now, decision, out))
+            }
+            R::CreatePartitions(request) => {
+                let decision = self.controller.create_partitions(&request);
+                Response::CreatePartitions(self.decided(now, decision, out))
+            }
+            R::AlterConfigs(request) => {
+                let decision = self.controller.alter_configs(&request);
+                Response::AlterConfigs(self.decided(now, decision, out))
+            }
+            R::IncrementalAlterConfigs(request) => {
+                let decision = self.controller.incremental_alter_configs(&request);
+                Response::IncrementalAlterConfigs(self.decided(now, decision, out))
+            }
+            R::InitProducerId(request) => {
+                let decision = self.controller.init_producer_id(&mut self.producer_ids, &request);
+                Response::InitProducerId(self.decided(now, decision, out))
+            }
+            other => unreachable!("{other:?} is answered elsewhere"),
+        };
+        // Whatever was decided before, and is perhaps told here, is durable before anybody hears of it.
+        self.reply_at(self.metadata_end, to, response, out);
+    }
+
+    fn listener(&self, to: ReplyTo) -> &str {
+        &self.listeners[to.listener.0 as usize]
+    }
+
+    /// Applies what was decided; the response may leave when the journal has it.
+    fn decided<R>(&mut self, now: Now, decision: Decision<R>, out: &mut Outbox) -> R {
+        self.apply_metadata(now, decision.records, out);
+        decision.response
+    }
+
+    /// Journals records as one entry, replays them, and acts on what they change.
+    pub(super) fn apply_metadata(&mut self, now: Now, records: Vec<MetadataRecord>, out: &mut Outbox) {
+        if records.is_empty() {
+            return;
+        }
+        let index = self.controller.image().index() + 1;
+        let payload = encode_metadata(index, &records);
+        let lsn = self.journal.append(RecordKind::Metadata, TopicPartition::NODE, self.newest_metadata, &[&payload]);
+        self.newest_metadata = Some(lsn);
+        self.metadata_end = self.journal.end();
+        for record in &records {
+            for change in self.controller.replay(index, record) {
+                self.changed(now, change, out);
+            }
+        }
+    }
+
+    fn changed(&mut self, _now: Now, change: Change, out: &mut Outbox) {
+        match change {
+            Change::TopicCreated(id) => {
+                if let Some(topic) = self.controller.image().topic(id) {
+                    out.log(Level::Info, format!("created topic {} ({id})", topic.name));
+                }
+            }
+            Change::PartitionCreated(id) => {
+                let topic = self.controller.image().topic(id.topic).expect("the topic of a new partition");
+                self.host_partition(id, topic.name.clone(), Log::new(id));
+            }
+            Change::PartitionChanged(id) => {
+                let epoch = self.controller.image().partition(id).map(|state| state.leader_epoch);
+                if let (Some(&slot), Some(epoch)) = (self.by_id.get(&id), epoch) {
+                    self.host(slot).partition.lead_in(epoch);
+                }
+            }
+            Change::TopicRemoved { id, name, partitions } => {
+                out.log(Level::Info, format!("deleted topic {name} ({id})"));
+                for partition in 0..partitions {
+                    self.drop_partition(TopicPartition { topic: id, partition }, out);
+                }
+                self.checkpoint_soon();
+            }
+            Change::TopicSettings(id) => self.apply_topic_config(id),
+            Change::BrokerSettings => self.apply_broker_config(),
+            Change::BrokerRegistered { .. } => {}
+        }
+    }
+
+    /// Lets a partition go, and whoever waits for it.
+    fn drop_partition(&mut self, id: TopicPartition, out: &mut Outbox) {
+        let Some(slot) = self.by_id.remove(&id) else { return };
+        let waiting: Vec<_> = self.host(slot).fetchers.iter().collect();
+        let hosted = self.hosts[slot as usize].take().expect("a hosted partition");
+        self.free_hosts.push(slot);
+        let Hosted { name, mut acks, accounted, .. } = hosted;
+        self.close_account(accounted);
+        for produce in acks.drain() {
+            self.fail_produce(produce, id, &name, out);
+        }
+        for fetch in waiting {
+            self.serve_fetch(fetch, out);
+        }
+        self.storage.drop_partition(id);
+    }
+
+    fn apply_topic_config(&mut self, topic: TopicId) {
+        let Some(config) = self.controller.topic_config(topic) else { return };
+        let config = std::sync::Arc::new(config);
+        let first = TopicPartition { topic, partition: 0 };
+        let last = TopicPartition { topic, partition: i32::MAX };
+        for &slot in self.by_id.range(first..=last).map(|(_, slot)| slot) {
+            self.hosts[slot as usize].as_mut().expect("a hosted partition").config = config.clone();
+        }
+    }
+
+    /// Takes over what the broker's settings say; topics inherit from them.
+    pub(super) fn apply_broker_config(&mut self) {
+        let config = self.controller.config();
+        self.fetch_bytes_max = config.fetch_max_bytes as usize;
+        self.retention_interval = std::time::Duration::from_millis(config.log_retention_check_interval_ms);
+        self.producer_expiration_ms = config.producer_id_expiration_ms;
+        self.sessions.resize(config.max_incremental_fetch_session_cache_slots as usize);
+        let mut topics: Vec<TopicId> = self.by_id.keys().map(|id| id.topic).collect();
+        topics.dedup();
+        for topic in topics {
+            self.apply_topic_config(topic);
+        }
+    }
+}

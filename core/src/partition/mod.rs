@@ -1,0 +1,203 @@
+//! A partition as its leader serves it: who may append, what is acknowledged, who may read what.
+//!
+//! States: `Serving` from birth on; `Damaged` once its journal or segments are found to differ from what was written
+//! (recovery, a cold read). A damaged partition answers KAFKA_STORAGE_ERROR and stays damaged for the life of the
+//! process; it never leads others astray with half a log. The in-sync set of a standalone node is the node itself, so
+//! the high watermark is the durable end.
+
+use crate::batch::VerifiedBatch;
+use crate::boundary::Refused;
+use crate::config::{TimestampType, TopicConfig};
+use crate::ids::{LeaderEpoch, Lsn, Offset, TopicPartition};
+use crate::journal;
+use crate::log::{Appended, Log, Read, Sequence};
+use crate::time::Timestamp;
+use crate::wire::ErrorCode;
+
+/// A partition that this node leads.
+#[derive(Debug)]
+pub struct Partition {
+    id: TopicPartition,
+    epoch: LeaderEpoch,
+    in_sync: usize,
+    log: Log,
+    damage: Option<String>,
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The offset of its first record.
+    pub base: Offset,
+    /// It is acknowledged once the high watermark reaches this.
+    pub end: Offset,
+    /// The broker's time that its records got, -1 where they keep their own.
+    pub append_time: i64,
+    /// Whether it was new; a duplicate is answered like the batch that it repeats (KIP-98).
+    pub appended: Option<Appended>,
+}
+
+/// How far a partition has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Advanced {
+    /// Everything below is durable here.
+    pub durable: Offset,
+    /// Everything below is durable on the whole in-sync set; consumers read below it.
+    pub high_watermark: Offset,
+    /// Where read_committed readers stop.
+    pub last_stable: Offset,
+}
+
+impl Partition {
+    /// Leads a log in an epoch.
+    pub fn lead(id: TopicPartition, epoch: LeaderEpoch, log: Log) -> Partition {
+        Partition { id, epoch, in_sync: 1, log, damage: None }
+    }
+
+    /// Goes on leading in a later epoch.
+    pub fn lead_in(&mut self, epoch: LeaderEpoch) {
+        self.epoch = self.epoch.max(epoch);
+    }
+
+    /// Its identity.
+    pub fn id(&self) -> TopicPartition {
+        self.id
+    }
+
+    /// The epoch that it is led in.
+    pub fn epoch(&self) -> LeaderEpoch {
+        self.epoch
+    }
+
+    /// Its log.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Its log, for what storage does with it.
+    pub fn log_mut(&mut self) -> &mut Log {
+        &mut self.log
+    }
+
+    /// Why it does not serve, if it does not.
+    pub fn damage(&self) -> Option<&str> {
+        self.damage.as_deref()
+    }
+
+    /// Stops serving: what is on disk is not what was written.
+    pub fn mark_damaged(&mut self, why: String) {
+        self.damage.get_or_insert(why);
+    }
+
+    /// How far it has come.
+    pub fn advanced(&self) -> Advanced {
+        let durable = self.log.durable_end();
+        Advanced { durable, high_watermark: durable, last_stable: durable }
+    }
+
+    /// Takes note that the journal is durable up to `lsn`.
+    pub fn confirm(&mut self, lsn: Lsn) -> Advanced {
+        self.log.confirm(lsn);
+        self.advanced()
+    }
+
+    fn serve(&self) -> Result<(), Refused> {
+        match &self.damage {
+            None => Ok(()),
+            Some(why) => Err(Refused { code: ErrorCode::KafkaStorageError, message: Some(why.clone().into()) }),
+        }
+    }
+
+    /// Checks a leader epoch that a client believes in (KIP-320); -1 is "none".
+    ///
+    /// # Errors
+    /// FENCED_LEADER_EPOCH for an older one, UNKNOWN_LEADER_EPOCH for a newer one, KAFKA_STORAGE_ERROR for damage.
+    pub fn check_epoch(&self, believed: i32) -> Result<(), Refused> {
+        self.serve()?;
+        match believed {
+            -1 => Ok(()),
+            older if older < self.epoch.0 => Err(ErrorCode::FencedLeaderEpoch.into()),
+            newer if newer > self.epoch.0 => Err(ErrorCode::UnknownLeaderEpoch.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a batch may be appended now, and as what; changes nothing.
+    fn admit(&self, batch: &VerifiedBatch, acks: i16, config: &TopicConfig, now: Timestamp) -> Result<(), Refused> {
+        self.serve()?;
+        let bytes = batch.batch_bytes();
+        if bytes > config.max_message_bytes as usize {
+            let limit = config.max_message_bytes;
+            let message = format!("a batch of {bytes} bytes is larger than max.message.bytes = {limit}");
+            return Err(Refused { code: ErrorCode::MessageTooLarge, message: Some(message.into()) });
+        }
+        if acks == -1 && config.min_insync_replicas as usize > self.in_sync {
+            return Err(ErrorCode::NotEnoughReplicas.into());
+        }
+        if batch.head().attributes.is_transactional() {
+            // Fatal to every client: nobody retries it, and no transaction is half begun.
+            let message = "transactions are not served by this broker";
+            return Err(Refused {
+                code: ErrorCode::TransactionalIdAuthorizationFailed,
+                message: Some(message.to_owned().into()),
+            });
+        }
+        if config.message_timestamp_type == TimestampType::CreateTime {
+            let oldest = now.0.saturating_sub(config.message_timestamp_before_max_ms);
+            let newest = now.0.saturating_add(config.message_timestamp_after_max_ms);
+            // Records without a timestamp are none of the bounds' business.
+            let max = batch.max_timestamp().0;
+            if batch.min_timestamp().is_some_and(|min| min.0 < oldest || max > newest) {
+                let message = format!("a record's timestamp is not within {oldest}..={newest}, as the topic asks");
+                return Err(Refused { code: ErrorCode::InvalidTimestamp, message: Some(message.into()) });
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends a batch, or recognises it as a duplicate.
+    ///
+    /// # Errors
+    /// [`Refused`] with the code that Kafka gives; then nothing has changed.
+    pub fn append(
+        &mut self,
+        batch: VerifiedBatch,
+        acks: i16,
+        config: &TopicConfig,
+        now: Timestamp,
+        journal: &mut journal::Writer,
+    ) -> Result<Taken, Refused> {
+        self.admit(&batch, acks, config, now)?;
+        let (batch, append_time) = match config.message_timestamp_type {
+            TimestampType::CreateTime => (batch, -1),
+            TimestampType::LogAppendTime => (batch.with_log_append_time(now), now.0),
+        };
+        if let Sequence::Duplicate(known) = self.log.judge(batch.head())? {
+            let time = if append_time == -1 { -1 } else { known.timestamp.0 };
+            return Ok(Taken { base: known.base, end: Offset(known.last.0 + 1), append_time: time, appended: None });
+        }
+        self.log.begin_epoch(self.epoch, journal);
+        let active = self.log.segments().next_back().expect("a log always has a segment");
+        let full = active.bytes + batch.batch_bytes() as u64 > u64::from(config.segment_bytes);
+        let aged = active.bytes > 0
+            && now.0.saturating_sub(active.since.0) >= i64::try_from(config.segment_ms).unwrap_or(i64::MAX);
+        if full || aged {
+            self.log.roll(journal);
+        }
+        let appended = self.log.append(&batch, self.epoch, now, journal);
+        Ok(Taken { base: appended.base, end: appended.end, append_time, appended: Some(appended) })
+    }
+
+    /// Finds what a consumer may read from `offset` on.
+    ///
+    /// # Errors
+    /// OFFSET_OUT_OF_RANGE below the log start or above the high watermark, KAFKA_STORAGE_ERROR for damage.
+    pub fn read(&self, offset: Offset, max_bytes: usize) -> Result<Read, Refused> {
+        self.serve()?;
+        let limit = self.advanced().high_watermark;
+        if offset < self.log.start() || offset > self.log.end() {
+            return Err(ErrorCode::OffsetOutOfRange.into());
+        }
+        Ok(self.log.read(offset, limit, max_bytes))
+    }
+}

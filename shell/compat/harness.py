@@ -1,0 +1,180 @@
+"""What the suites share: the broker under test, the results table, and the installs that are kept between runs."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+CACHE = os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")), "compat")
+
+# A single check that takes longer than this hangs; the slowest one that works takes a few seconds.
+CHECK_TIMEOUT_S = 60
+# A whole program of checks, its start included.
+PROGRAM_TIMEOUT_S = 180
+
+
+class Failed(Exception):
+    """A check whose client did not do what it should."""
+
+
+class Table:
+    """The results, one row per client and check, printed as they come and summed up at the end."""
+
+    def __init__(self):
+        self.rows = []
+
+    def add(self, client, check, seconds, why=""):
+        self.rows.append((client, check, seconds, why))
+        verdict = "FAILED" if why else "passed"
+        print(f"{client:<14} {check:<44} {verdict:<7} {seconds:7.2f} s", flush=True)
+        if why:
+            for line in why.strip().splitlines()[-12:]:
+                print(f"{'':<14}   {line}", flush=True)
+
+    @property
+    def failed(self):
+        return [row for row in self.rows if row[3]]
+
+    def summary(self):
+        clients = {}
+        for client, _, seconds, why in self.rows:
+            passed, failed, total = clients.get(client, (0, 0, 0.0))
+            clients[client] = (passed + (not why), failed + bool(why), total + seconds)
+        lines = [f"{'client':<14} {'passed':>6} {'failed':>6} {'time':>9}"]
+        lines += [f"{name:<14} {p:>6} {f:>6} {t:>7.1f} s" for name, (p, f, t) in clients.items()]
+        return "\n".join(lines)
+
+
+class Suite:
+    """The checks of one client against one broker."""
+
+    def __init__(self, table, client, bootstrap):
+        self.table, self.client, self.bootstrap = table, client, bootstrap
+
+    def check(self, name, body):
+        """Runs `body`, which raises where its claim does not hold."""
+        begun = time.monotonic()
+        why = ""
+        try:
+            body()
+        except (Failed, OSError, subprocess.SubprocessError) as error:
+            why = str(error) or repr(error)
+        self.table.add(self.client, name, time.monotonic() - begun, why)
+
+    def program(self, command, **options):
+        """Runs a program that checks by itself and prints one JSON object per check on its standard output."""
+        begun = time.monotonic()
+        done = run(command, timeout=PROGRAM_TIMEOUT_S, **options)
+        results = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"check"')]
+        for result in results:
+            self.table.add(self.client, result["check"], result["seconds"], result["why"])
+        # A program that fails for another reason than a failed check has not done all that it should.
+        explained = any(result["why"] for result in results)
+        if not results or (done.returncode != 0 and not explained):
+            tail = (done.stdout + done.stderr)[-4000:]
+            self.table.add(self.client, "runs to its end", time.monotonic() - begun, f"exit {done.returncode}\n{tail}")
+
+
+def run(command, stdin="", timeout=CHECK_TIMEOUT_S, **options):
+    """The finished process; a timeout becomes exit code 124 with what was printed until then."""
+    try:
+        return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout, **options)
+    except subprocess.TimeoutExpired as late:
+        text = lambda raw: raw.decode(errors="replace") if isinstance(raw, bytes) else raw or ""
+        return subprocess.CompletedProcess(command, 124, text(late.stdout), text(late.stderr) + f"\ntimed out: {timeout} s")
+
+
+def output(command, **options):
+    """What a command prints on its standard output; an exit code other than 0 fails the check."""
+    done = run(command, **options)
+    if done.returncode != 0:
+        raise Failed(f"{' '.join(command)[-300:]}\nexit {done.returncode}\n{done.stdout[-1500:]}{done.stderr[-1500:]}")
+    return done.stdout
+
+
+def expect(found, wanted, what):
+    """Fails the check unless both are equal."""
+    if found != wanted:
+        raise Failed(f"{what}: expected {str(wanted)[:600]}, found {str(found)[:600]}")
+
+
+def expect_in(part, whole, what):
+    """Fails the check unless `part` occurs in `whole`."""
+    if part not in whole:
+        raise Failed(f"{what}: no {part!r} in {whole[:1500]!r}")
+
+
+def install(name, key, make):
+    """The folder CACHE/`name`, made by `make(folder)` once for each `key`, which names the versions inside."""
+    folder = os.path.join(CACHE, name)
+    mark = os.path.join(folder, ".installed")
+    if os.path.exists(mark) and open(mark).read() == key:
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    begun = time.monotonic()
+    make(folder)
+    with open(mark, "w") as file:
+        file.write(key)
+    print(f"installed {name} in {time.monotonic() - begun:.1f} s", file=sys.stderr, flush=True)
+    return folder
+
+
+def must(command, **options):
+    """Runs a step that prepares a suite; its output is shown only where it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, **options)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)}\nexit {done.returncode}\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
+    return done.stdout
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def broker(binary, *flags):
+    """A `chronik-server` on a free loopback port with a data folder of its own; yields its address."""
+    port = free_port()
+    data = tempfile.mkdtemp(prefix="chronik-compat-")
+    log_path = os.path.join(CACHE, "broker.log")
+    os.makedirs(CACHE, exist_ok=True)
+    address = f"127.0.0.1:{port}"
+    listen = ["--kafka-port", str(port), "--bind", "127.0.0.1", "--advertised-addr", address]
+    command = [binary, *listen, "--data-dir", data, *flags]
+    with open(log_path, "w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        wait_for_port(process, port, log_path)
+        yield address
+        if process.poll() is not None:
+            sys.exit(f"the broker ended by itself with {process.returncode}; see {log_path}")
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        shutil.rmtree(data, ignore_errors=True)
+
+
+def wait_for_port(process, port, log_path):
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            sys.exit(f"the broker did not start:\n{open(log_path).read()}")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.02)
+    sys.exit(f"the broker's port {port} did not open within 30 s; see {log_path}")

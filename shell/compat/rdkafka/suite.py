@@ -1,0 +1,43 @@
+"""librdkafka in its current version, through the Rust crate of that name: the tests of the package chronik-compat."""
+
+import os
+import re
+import subprocess
+import time
+
+from harness import ROOT, must
+
+COMMAND = ["cargo", "test", "--quiet", "--package", "chronik-compat", "--test", "librdkafka"]
+
+
+def prepare():
+    must([*COMMAND, "--no-run"], cwd=ROOT)
+
+
+def check_all(table, bootstrap, run_id):
+    environment = {**os.environ, "CHRONIK_TEST_BOOTSTRAP": bootstrap, "RUST_BACKTRACE": "0"}
+    # One after another, so that the time between two lines is that of one test.
+    arguments = [part for part in COMMAND if part != "--quiet"] + ["--", "--test-threads", "1"]
+    with subprocess.Popen(
+        arguments, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as tests:
+        begun, failed, rest = time.monotonic(), [], []
+        for line in tests.stdout:
+            rest.append(line)
+            finished = re.match(r"test (\w+) \.\.\. (ok|FAILED)", line)
+            if not finished:
+                if line.startswith("running"):
+                    begun = time.monotonic()
+                continue
+            claim, seconds = finished.group(1).replace("_", " "), time.monotonic() - begun
+            begun = time.monotonic()
+            if finished.group(2) == "ok":
+                table.add("librdkafka", claim, seconds)
+            else:
+                failed.append((claim, seconds))
+    details = "".join(rest)
+    for claim, seconds in failed:
+        stdout = re.search(rf"---- {claim.replace(' ', '_')} stdout ----\n(.*?)(\n\n|$)", details, re.S)
+        table.add("librdkafka", claim, seconds, stdout.group(1) if stdout else "failed")
+    if tests.returncode != 0 and not failed:
+        table.add("librdkafka", "runs to its end", 0.0, details[-4000:])

@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""Runs Kafka's clients and tools against a broker and prints what passed: client, check, verdict, time.
+
+Without --bootstrap it builds and starts `chronik-server` on a free loopback port. What a suite needs beyond the
+language's own tool (a virtual environment, Go and npm modules, Kafka's jars) is installed once into target/compat.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import time
+
+# The sources' folders stay free of what Python would cache in them.
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import harness
+from go import suite as go
+from java import suite as java
+from kcat import suite as kcat
+from node import suite as node
+from python import suite as python
+from rdkafka import suite as rdkafka
+
+SUITES = {"kcat": kcat, "rdkafka": rdkafka, "python": python, "go": go, "node": node, "java": java}
+
+
+def default_binary():
+    harness.must(["cargo", "build", "--quiet", "--package", "chronik-server"], cwd=harness.ROOT)
+    target = os.environ.get("CARGO_TARGET_DIR", os.path.join(harness.ROOT, "target"))
+    return os.path.join(target, "debug", "chronik-server")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bootstrap", metavar="HOST:PORT", help="a broker that runs already")
+    parser.add_argument("--server", metavar="FILE", help="the chronik-server to start; default: the debug build")
+    parser.add_argument("--install-only", action="store_true", help="fetch what the suites need, run nothing")
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"default: all of {', '.join(SUITES)}")
+    options = parser.parse_args()
+    names = options.suites or list(SUITES)
+    for name in names:
+        if name not in SUITES:
+            parser.error(f"no suite {name}: choose from {', '.join(SUITES)}")
+    missing = [tool for name in names for tool in TOOLS[name] if not shutil.which(tool)]
+    if missing:
+        sys.exit(f"not installed: {', '.join(missing)}; .ci/run shows the packages")
+    for name in names:
+        if hasattr(SUITES[name], "prepare"):
+            SUITES[name].prepare()
+    if options.install_only:
+        return 0
+    table = harness.Table()
+    # Topics of an earlier run on the same broker must not be met again.
+    run_id = f"{int(time.time()) % 1_000_000}"
+
+    def check_all(bootstrap):
+        for name in names:
+            SUITES[name].check_all(table, bootstrap, run_id)
+
+    if options.bootstrap:
+        check_all(options.bootstrap)
+    else:
+        with harness.broker(options.server or default_binary()) as bootstrap:
+            check_all(bootstrap)
+    print()
+    print(table.summary())
+    return 1 if table.failed else 0
+
+
+TOOLS = {
+    "kcat": ["kcat"],
+    "rdkafka": ["cargo", "c++"],
+    "python": ["python3"],
+    "go": ["go"],
+    "node": ["node", "npm"],
+    "java": ["java", "mvn"],
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,223 @@
+//! Claims about the command line as a whole: which source wins, and what is said when one cannot be obeyed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use chronik_core::config::BrokerConfig;
+
+use super::options::{CommitThread, Durability, LogFormat};
+use super::settings::os;
+use super::*;
+
+fn parsed(args: &[&str], environment: &[(&str, &str)]) -> Result<Invocation, UsageError> {
+    let args = std::iter::once("chronik-server").chain(args.iter().copied()).map(os);
+    parse(args, environment.iter().map(|(name, value)| (os(name), os(value))))
+}
+
+fn options_with(args: &[&str], environment: &[(&str, &str)]) -> Options {
+    match parsed(args, environment) {
+        Ok(Invocation::Serve { options, .. }) => *options,
+        other => panic!("{args:?} with {environment:?} gave {other:?}"),
+    }
+}
+
+fn options(args: &[&str]) -> Options {
+    options_with(args, &[])
+}
+
+fn warnings(args: &[&str]) -> Vec<String> {
+    match parsed(args, &[]) {
+        Ok(Invocation::Serve { warnings, .. }) => warnings,
+        other => panic!("{args:?} gave {other:?}"),
+    }
+}
+
+fn check_error(args: &[&str], expect: &str) {
+    let why = parsed(args, &[]).expect_err("a bad command line was taken").to_string();
+    assert_eq!(why, expect, "for {args:?}");
+}
+
+/// A file that is gone when the test is.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str, text: &str) -> Scratch {
+        let path = std::env::temp_dir().join(format!("chronik-cli-{}-{name}.toml", std::process::id()));
+        fs::write(&path, text).expect("the temporary folder is writable");
+        Scratch(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("a temporary path in UTF-8")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        fs::remove_file(&self.0).ok();
+    }
+}
+
+#[test]
+fn with_nothing_said_the_defaults_hold() {
+    let options = options(&[]);
+    assert_eq!(options.node_id, NodeId(1));
+    assert_eq!(options.data_dir, Path::new("./data"));
+    assert_eq!(options.durability, Durability::Sync);
+    assert_eq!(options.commit, CommitThread::Inline);
+    assert_eq!(options.metrics_addr, None);
+    assert_eq!(options.kafka, BrokerConfig::default());
+    assert_eq!(options.log.level.as_str(), "info");
+    assert_eq!(options.log.format, LogFormat::Text);
+    let [listener] = options.listeners.as_slice() else { panic!("not one listener") };
+    assert_eq!(listener.bind.to_string(), "0.0.0.0:9092");
+    assert_eq!(listener.advertised(9092).to_string(), "localhost:9092");
+}
+
+#[test]
+fn flag_wins_over_environment_over_file_over_default() {
+    let file = Scratch::new(
+        "precedence",
+        "[server]\nnode-id = 3\nkafka-port = 3\ndata-dir = '/3'\n[kafka]\nnum.partitions = 3\nlog.retention.check.interval.ms = 3",
+    );
+    let environment = [
+        ("CHRONIK_CONFIG", file.path()),
+        ("CHRONIK_NODE_ID", "2"),
+        ("CHRONIK_KAFKA_PORT", "2"),
+        ("CHRONIK_SET", "num.partitions=2"),
+    ];
+    let options = options_with(&["--node-id", "1", "--set", "delete.topic.enable=false"], &environment);
+    assert_eq!(options.node_id, NodeId(1), "the flag");
+    assert_eq!(options.listeners[0].bind.port, 2, "the environment");
+    assert_eq!(options.data_dir, Path::new("/3"), "the file");
+    assert_eq!(options.durability, Durability::Sync, "the default");
+    assert!(!options.kafka.delete_topic_enable, "the flag");
+    assert_eq!(options.kafka.num_partitions, 2, "the environment");
+    assert_eq!(options.kafka.log_retention_check_interval_ms, 3, "the file");
+}
+
+#[test]
+fn flags_are_taken_before_and_after_the_subcommand() {
+    let both = options(&[
+        "--kafka-port",
+        "1",
+        "--set",
+        "num.partitions=3",
+        "standalone",
+        "--data-dir",
+        "/d",
+        "--set",
+        "delete.topic.enable=false",
+    ]);
+    assert_eq!(both.listeners[0].bind.port, 1);
+    assert_eq!(both.data_dir, Path::new("/d"));
+    assert_eq!((both.kafka.num_partitions, both.kafka.delete_topic_enable), (3, false));
+    let later = options(&["--node-id", "1", "standalone", "--node-id", "2"]);
+    assert_eq!(later.node_id, NodeId(2), "the flag nearer to the end wins");
+}
+
+#[test]
+fn localhost_is_advertised_with_a_warning_where_the_bind_is_wide() {
+    for wide in [&[][..], &["--bind", "::"]] {
+        assert_eq!(options(wide).listeners[0].advertised_host, "localhost");
+        assert_eq!(warnings(wide).len(), 1, "for {wide:?}");
+    }
+    for narrow in [&["--bind", "127.0.0.1"][..], &["--bind", "localhost"], &["--advertised-addr", "broker"]] {
+        assert_eq!(warnings(narrow), [""; 0], "for {narrow:?}");
+    }
+    let one = ["--bind", "10.0.0.5"];
+    assert_eq!(options(&one).listeners[0].advertised_host, "10.0.0.5", "localhost would not reach it");
+}
+
+#[test]
+fn an_advertised_address_takes_the_bound_port_where_it_has_none() {
+    let listener = &options(&["--kafka-port", "1000", "--advertised-addr", "broker"]).listeners[0];
+    assert_eq!(listener.advertised(1000).to_string(), "broker:1000");
+    let listener = &options(&["--kafka-port", "0", "--advertised-addr", "broker:443"]).listeners[0];
+    assert_eq!(listener.advertised(41_000).to_string(), "broker:443");
+}
+
+#[test]
+fn each_listener_has_its_own_advertised_address() {
+    let options = options(&[
+        "--listener",
+        "internal=10.0.0.5:9092",
+        "--listener",
+        "external=0.0.0.0:9093,broker.example.org:443",
+    ]);
+    let seen: Vec<String> = options
+        .listeners
+        .iter()
+        .map(|listener| format!("{} {} {}", listener.name, listener.bind, listener.advertised(listener.bind.port)))
+        .collect();
+    assert_eq!(seen, ["internal 10.0.0.5:9092 10.0.0.5:9092", "external 0.0.0.0:9093 broker.example.org:443"]);
+}
+
+#[test]
+fn listeners_that_do_not_fit_together_are_refused() {
+    check_error(
+        &["--listener", "a=h:1", "--kafka-port", "2"],
+        "--kafka-port describes the only listener, and there are listeners by name (--listener, CHRONIK_LISTENER, or \
+         [[listener]]): give its value there, or leave it out",
+    );
+    check_error(&["--listener", "a=h:1", "--listener", "a=h:2"], "two listeners are named `a`: rename one");
+    check_error(
+        &["--listener", "a=h:1", "--listener", "b=h:1"],
+        "listener `b`: h:1 is another listener's: give it another port",
+    );
+    check_error(&["--listener", "a b=h:1"], "listener `a b`: name it with letters, digits, `-` and `_`");
+    check_error(
+        &["--advertised-addr", "0.0.0.0"],
+        "0.0.0.0 cannot be advertised, for no client can connect to it: give the host's name or address",
+    );
+}
+
+#[test]
+fn a_fault_is_one_line_that_names_it() {
+    check_error(
+        &["--kafka-prt", "1"],
+        "unexpected argument '--kafka-prt' found; tip: a similar argument exists: '--kafka-port' (see `chronik-server --help`)",
+    );
+    check_error(
+        &["--kafka-port", "70000"],
+        "invalid value '70000' for '--kafka-port <PORT>': 70000 is not in 0..=65535 (see `chronik-server --help`)",
+    );
+    check_error(
+        &["--set", "num.partition=3"],
+        "--set: Unknown broker config name: num.partition. Did you mean num.partitions?",
+    );
+    check_error(
+        &["--set", "num.partitions=3", "--set", "num.partitions=4"],
+        "--set: The config num.partitions is given twice.",
+    );
+    check_error(&["--bind", "a b"], "--bind: `a b` is neither a host name nor an IP address");
+    check_error(&["--node-id=-1"], "--node-id is -1: give a number from 0 to 2147483647");
+    check_error(&["--node-id", "1", "version"], "`version` takes none of the broker's flags: leave them out");
+    check_error(
+        &["--config", "/nowhere/chronik.toml"],
+        "cannot read the configuration file /nowhere/chronik.toml: No such file or directory (os error 2)",
+    );
+    for args in [&["frobnicate"][..], &["dump"], &["--log-level", "inof"], &["--set", "x"], &["--data-dir"]] {
+        let why = parsed(args, &[]).expect_err("a bad command line was taken").to_string();
+        assert_eq!(why.lines().count(), 1, "{why:?} for {args:?}");
+    }
+}
+
+#[test]
+fn a_kafka_setting_without_effect_is_warned_of() {
+    let [warning] = warnings(&["--bind", "127.0.0.1", "--set", "num.io.threads=8"]).try_into().expect("one warning");
+    assert!(warning.starts_with("the Kafka setting num.io.threads has no effect here: "), "{warning}");
+}
+
+#[test]
+fn help_and_version_are_printed() {
+    let Ok(Invocation::Print(help)) = parsed(&["--help"], &[]) else { panic!("no help") };
+    for expected in ["[env: CHRONIK_ADVERTISED_ADDR]", "--kafka-port", "dump", "100 MiB", "bytes in flight"] {
+        assert!(help.contains(expected), "{expected} is missing from\n{help}");
+    }
+    for args in [&["version"][..], &["--version"]] {
+        let Ok(Invocation::Print(text)) = parsed(args, &[]) else { panic!("no version") };
+        assert!(text.contains(env!("CARGO_PKG_VERSION")), "{text}");
+    }
+    assert_eq!(parsed(&["dump", "file"], &[]), Ok(Invocation::Dump { file: PathBuf::from("file") }));
+}

@@ -1,0 +1,121 @@
+//! How many connections there may be, in all and from one address.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+/// Counts connections and refuses those above the limits.
+#[derive(Debug)]
+pub(super) struct Admission {
+    max: usize,
+    max_per_ip: usize,
+    open: Mutex<Open>,
+    emptied: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    all: usize,
+    by_ip: BTreeMap<IpAddr, usize>,
+}
+
+/// Why a connection is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// There are too many in all.
+    TooMany,
+    /// There are too many from this address.
+    TooManyFromAddress,
+}
+
+/// One connection's place; dropping it gives it up.
+#[derive(Debug)]
+pub(super) struct Place {
+    admission: Arc<Admission>,
+    ip: IpAddr,
+}
+
+impl Admission {
+    pub(super) fn new(max: usize, max_per_ip: usize) -> Admission {
+        Admission { max, max_per_ip, open: Mutex::default(), emptied: Notify::new() }
+    }
+
+    /// A place for one more connection from `ip`.
+    pub(super) fn admit(self: &Arc<Admission>, ip: IpAddr) -> Result<Place, Refusal> {
+        // One client counts once, whether it came in by an IPv4 or by a mapped IPv6 address.
+        let ip = ip.to_canonical();
+        let mut open = self.open();
+        if open.all >= self.max {
+            return Err(Refusal::TooMany);
+        }
+        let from_ip = open.by_ip.get(&ip).copied().unwrap_or(0);
+        if from_ip >= self.max_per_ip {
+            return Err(Refusal::TooManyFromAddress);
+        }
+        open.by_ip.insert(ip, from_ip + 1);
+        open.all += 1;
+        Ok(Place { admission: self.clone(), ip })
+    }
+
+    /// How many connections there are.
+    pub(super) fn count(&self) -> usize {
+        self.open().all
+    }
+
+    /// Resolves when there is no connection.
+    pub(super) async fn is_empty(&self) {
+        loop {
+            // Asked for before looking, so that a connection that ends in between is not missed.
+            let emptied = self.emptied.notified();
+            if self.count() == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.admission.open();
+        open.all -= 1;
+        if let Some(from_ip) = open.by_ip.get_mut(&self.ip) {
+            *from_ip -= 1;
+            if *from_ip == 0 {
+                open.by_ip.remove(&self.ip);
+            }
+        }
+        if open.all == 0 {
+            self.admission.emptied.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_counted_in_all_and_by_address() {
+        let admission = Arc::new(Admission::new(3, 2));
+        let [a, b]: [IpAddr; 2] = ["10.0.0.1", "10.0.0.2"].map(|ip| ip.parse().expect("an address"));
+        let mapped: IpAddr = "::ffff:10.0.0.1".parse().expect("an address");
+        let first = admission.admit(a).expect("there is room");
+        let second = admission.admit(mapped).expect("there is room");
+        assert_eq!(admission.admit(a).err(), Some(Refusal::TooManyFromAddress));
+        let third = admission.admit(b).expect("there is room");
+        assert_eq!(admission.admit(b).err(), Some(Refusal::TooMany));
+        drop(first);
+        drop(third);
+        assert!(admission.admit(a).is_ok());
+        drop(second);
+        assert_eq!(admission.count(), 0);
+        assert!(admission.open().by_ip.is_empty());
+    }
+}

@@ -1,0 +1,143 @@
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use chronik_core::boundary::{ReadId, SegmentName, Task, TaskId};
+use chronik_core::ids::{Lsn, Offset, TopicPartition, Uuid};
+use chronik_core::log::{Place, ReadPlan, Sought};
+use chronik_core::time::Timestamp;
+
+use super::*;
+use crate::cli::options::CommitThread;
+
+const NOWHERE: TopicPartition = TopicPartition { topic: Uuid([1; 16]), partition: 0 };
+
+/// Files that do nothing and write down what they were asked.
+#[derive(Debug, Default)]
+struct Diary(Mutex<Vec<String>>);
+
+impl Diary {
+    fn note(&self, line: String) {
+        self.0.lock().expect("no test panics while it holds this").push(line);
+    }
+
+    fn lines(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().expect("no test panics while it holds this"))
+    }
+}
+
+impl Files for Diary {
+    fn len(&self, _: FileName) -> Result<Option<u64>, DiskError> {
+        Ok(None)
+    }
+    fn read_at(&self, _: FileName, _: u64, _: &mut [u8]) -> Result<usize, DiskError> {
+        Ok(0)
+    }
+    fn write_at(&self, file: FileName, position: u64, pieces: &[Bytes]) -> Result<(), DiskError> {
+        self.note(format!("write {file} {position} {}", pieces.iter().map(Bytes::len).sum::<usize>()));
+        Ok(())
+    }
+    fn allocate(&self, _: FileName, _: u64, _: u64) -> Result<(), DiskError> {
+        Ok(())
+    }
+    fn truncate(&self, _: FileName, _: u64) -> Result<(), DiskError> {
+        Ok(())
+    }
+    fn sync(&self, file: FileName) -> Result<(), DiskError> {
+        self.note(format!("sync {file}"));
+        Ok(())
+    }
+    fn remove(&self, file: FileName) -> Result<(), DiskError> {
+        self.note(format!("remove {file}"));
+        Ok(())
+    }
+    fn remove_partition(&self, partition: TopicPartition) -> Result<(), DiskError> {
+        self.note(format!("remove {partition}"));
+        Ok(())
+    }
+    fn partitions(&self) -> Result<Vec<TopicPartition>, DiskError> {
+        Ok(Vec::new())
+    }
+    fn segments(&self, _: TopicPartition) -> Result<Vec<Offset>, DiskError> {
+        Ok(Vec::new())
+    }
+}
+
+fn commit(number: u64, slot: u32, must_sync: bool) -> Commit {
+    Commit { slot, position: 4096 * number, data: Bytes::from(vec![0; 4096]), number, end: Lsn(0), must_sync }
+}
+
+#[test]
+fn a_commit_is_synced_before_it_is_done() {
+    let diary = Diary::default();
+    let mut committer = Committer::new(Durability::Sync);
+    assert!(matches!(committer.carry_out(&diary, commit(1, 0, false)), Done::Commit(1, Ok(()))));
+    assert_eq!(diary.lines(), ["write journal/0000.journal 4096 4096", "sync journal/0000.journal"]);
+}
+
+#[test]
+fn without_syncs_a_commit_that_must_be_durable_brings_all_before_it_to_the_disk() {
+    let diary = Diary::default();
+    let mut committer = Committer::new(Durability::Os);
+    for (number, slot) in [(1, 0), (2, 0), (3, 1)] {
+        committer.carry_out(&diary, commit(number, slot, false));
+    }
+    assert!(diary.lines().iter().all(|line| line.starts_with("write")));
+    committer.carry_out(&diary, commit(4, 1, true));
+    assert_eq!(
+        diary.lines(),
+        ["write journal/0001.journal 16384 4096", "sync journal/0000.journal", "sync journal/0001.journal"]
+    );
+    committer.carry_out(&diary, commit(5, 1, true));
+    assert_eq!(diary.lines().len(), 2, "what was synced is not synced again");
+}
+
+#[test]
+fn the_memory_of_a_commit_is_free_when_it_is_done() {
+    let commit = commit(1, 0, false);
+    let kept_by_the_journal = commit.data.clone();
+    Committer::new(Durability::Sync).carry_out(&Diary::default(), commit);
+    assert!(kept_by_the_journal.try_into_mut().is_ok());
+}
+
+#[test]
+fn work_is_done_in_order_on_threads_and_commits_where_they_were_asked_for() {
+    for form in [CommitThread::Inline, CommitThread::Thread] {
+        let diary = Arc::new(Diary::default());
+        let (report, reports) = channel();
+        let report = move |done| report.send(done).expect("the test listens");
+        let mut threads = Threads::start(diary.clone(), form, Durability::Sync, report).expect("threads start");
+
+        let at_once = threads.begin(DiskOp::Commit(commit(9, 0, false)));
+        assert_eq!(at_once.is_some(), form == CommitThread::Inline);
+        let done = at_once.unwrap_or_else(|| reports.recv().expect("it is reported"));
+        assert!(matches!(done, Done::Commit(9, Ok(()))));
+
+        diary.lines();
+        for id in 0..20 {
+            let segment = SegmentName { partition: NOWHERE, base: Offset(id as i64) };
+            assert!(threads.begin(DiskOp::Task(TaskId(id), Task::RemoveSegments(vec![segment]))).is_none());
+        }
+        for id in 0..20 {
+            assert!(matches!(reports.recv(), Ok(Done::Task(task, Ok(()))) if task == TaskId(id)));
+        }
+        let lines = diary.lines();
+        assert!(lines.iter().filter(|line| line.ends_with(".log")).is_sorted(), "{lines:?}");
+
+        for id in 0..20 {
+            let sought = Sought::Timestamp(Timestamp(0), Offset(0));
+            let plan = ReadPlan { place: Place::Memory(Bytes::new()), sought };
+            assert!(threads.begin(DiskOp::Read(ReadId(id), plan)).is_none());
+        }
+        let mut read: Vec<u64> = (0..20)
+            .map(|_| match reports.recv() {
+                Ok(Done::Read(id, Ok(_))) => id.0,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        read.sort_unstable();
+        assert!(read.into_iter().eq(0..20));
+        drop(threads);
+        assert!(reports.recv().is_err(), "the threads end");
+    }
+}

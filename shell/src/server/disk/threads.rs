@@ -1,0 +1,131 @@
+//! The disk's work on threads.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+
+use chronik_core::boundary::{DiskOp, Done, Files, ReadId, Task, TaskId};
+use chronik_core::journal::Commit;
+use chronik_core::log::ReadPlan;
+
+use super::{Committer, Disk};
+use crate::cli::options::{CommitThread, Durability};
+
+/// How many reads are carried out at once: enough to keep a disk's queue filled, and for a slow read not to hold up
+/// the others.
+const READERS: usize = 4;
+
+/// Whoever is told what became of work that took its time.
+type Report = Arc<dyn Fn(Done) + Send + Sync>;
+
+/// Carries out work on the threads that it starts. They end when it is dropped and what they had begun is done.
+pub(crate) struct Threads {
+    files: Arc<dyn Files>,
+    commits: Commits,
+    tasks: Sender<(TaskId, Task)>,
+    reads: Arc<Reads>,
+}
+
+#[derive(Debug)]
+enum Commits {
+    Inline(Committer),
+    Thread(Sender<Commit>),
+}
+
+/// Reads that wait for a thread.
+#[derive(Debug, Default)]
+struct Reads {
+    queue: Mutex<ReadQueue>,
+    added: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct ReadQueue {
+    waiting: VecDeque<(ReadId, ReadPlan)>,
+    is_closed: bool,
+}
+
+impl Threads {
+    /// Starts the threads. `report` is called on them.
+    pub(crate) fn start(
+        files: Arc<dyn Files>,
+        commit: CommitThread,
+        durability: Durability,
+        report: impl Fn(Done) + Send + Sync + 'static,
+    ) -> io::Result<Threads> {
+        let report: Report = Arc::new(report);
+        let mut committer = Committer::new(durability);
+        let commits = match commit {
+            CommitThread::Inline => Commits::Inline(committer),
+            CommitThread::Thread => {
+                let (sender, commits) = channel();
+                let (files, report) = (files.clone(), report.clone());
+                start("commit", move || {
+                    commits.iter().for_each(|commit| report(committer.carry_out(&*files, commit)))
+                })?;
+                Commits::Thread(sender)
+            }
+        };
+        let (tasks, waiting): (Sender<(TaskId, Task)>, Receiver<_>) = channel();
+        start("background", {
+            let (files, report) = (files.clone(), report.clone());
+            move || waiting.iter().for_each(|(id, task)| report(Done::Task(id, task.run(&*files))))
+        })?;
+        let reads = Arc::new(Reads::default());
+        for _ in 0..READERS {
+            let (reads, files, report) = (reads.clone(), files.clone(), report.clone());
+            start("read", move || {
+                while let Some((id, plan)) = reads.next() {
+                    report(Done::Read(id, plan.run(&*files)));
+                }
+            })?;
+        }
+        Ok(Threads { files, commits, tasks, reads })
+    }
+}
+
+impl Disk for Threads {
+    fn begin(&mut self, op: DiskOp) -> Option<Done> {
+        match op {
+            DiskOp::Commit(commit) => match &mut self.commits {
+                Commits::Inline(committer) => return Some(committer.carry_out(&*self.files, commit)),
+                Commits::Thread(commits) => commits.send(commit).expect("the commit thread runs as long as this value"),
+            },
+            DiskOp::Task(id, task) => {
+                self.tasks.send((id, task)).expect("the background thread runs as long as this value");
+            }
+            DiskOp::Read(id, plan) => self.reads.add(id, plan),
+        }
+        None
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.reads.queue.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
+        self.reads.added.notify_all();
+    }
+}
+
+impl Reads {
+    fn add(&self, id: ReadId, plan: ReadPlan) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).waiting.push_back((id, plan));
+        self.added.notify_one();
+    }
+
+    /// The next read, as soon as there is one; `None` when there will be no more.
+    fn next(&self) -> Option<(ReadId, ReadPlan)> {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self
+            .added
+            .wait_while(queue, |queue| queue.waiting.is_empty() && !queue.is_closed)
+            .unwrap_or_else(PoisonError::into_inner);
+        queue.waiting.pop_front()
+    }
+}
+
+fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+}

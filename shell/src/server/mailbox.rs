@@ -1,0 +1,140 @@
+//! What passes between the node's task and the others: one mailbox towards the node, one letterbox for each connection
+//! back.
+//!
+//! Both are a vector under a lock that is held for a few instructions. A channel would hand over one message at a time;
+//! here a connection puts all requests of one read, the node takes everything at once, and each side is woken once.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use chronik_core::boundary::{Done, ReplyTo, Request};
+use chronik_core::ids::ConnId;
+use chronik_core::wire::Response;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Something for the node's task.
+#[derive(Debug)]
+pub(super) enum Arrival {
+    /// A connection begins; this is where its answers go.
+    Opened(Arc<Letterbox>),
+    /// A client asks for something.
+    Request(ReplyTo, Request),
+    /// A connection has ended.
+    Closed(ConnId),
+    /// The disk has finished something.
+    Disk(Done),
+    /// The process is asked to stop.
+    Stop,
+    /// Somebody wants to see the counters.
+    Scrape(oneshot::Sender<String>),
+}
+
+/// Towards the node.
+#[derive(Debug, Default)]
+pub(super) struct Mailbox {
+    inside: Mutex<Inside>,
+}
+
+#[derive(Debug, Default)]
+struct Inside {
+    arrivals: Vec<Arrival>,
+    node: Option<Waker>,
+}
+
+impl Mailbox {
+    /// Puts one thing in.
+    pub(super) fn put(&self, arrival: Arrival) {
+        let mut inside = lock(&self.inside);
+        inside.arrivals.push(arrival);
+        wake(inside, |inside| inside.node.take());
+    }
+
+    /// Puts all requests in, in their order, and leaves `requests` empty.
+    pub(super) fn put_requests(&self, requests: &mut Vec<(ReplyTo, Request)>) {
+        if requests.is_empty() {
+            return;
+        }
+        let mut inside = lock(&self.inside);
+        inside.arrivals.extend(requests.drain(..).map(|(to, request)| Arrival::Request(to, request)));
+        wake(inside, |inside| inside.node.take());
+    }
+
+    /// Swaps what has arrived into `taken`, which is empty. Pending where nothing has.
+    pub(super) fn poll_take(&self, cx: &mut Context<'_>, taken: &mut Vec<Arrival>) -> Poll<()> {
+        debug_assert!(taken.is_empty());
+        let mut inside = lock(&self.inside);
+        if inside.arrivals.is_empty() {
+            register(&mut inside.node, cx);
+            return Poll::Pending;
+        }
+        std::mem::swap(&mut inside.arrivals, taken);
+        Poll::Ready(())
+    }
+}
+
+/// A response, and the request it belongs to; `None` where there is nothing to send.
+pub(super) type Answer = (ReplyTo, Option<Response>);
+
+/// Towards one connection.
+#[derive(Debug)]
+pub(super) struct Letterbox {
+    /// Whose.
+    pub(super) conn: ConnId,
+    inside: Mutex<Letters>,
+}
+
+#[derive(Debug, Default)]
+struct Letters {
+    answers: Vec<Answer>,
+    close: Option<&'static str>,
+    connection: Option<Waker>,
+}
+
+impl Letterbox {
+    pub(super) fn new(conn: ConnId) -> Letterbox {
+        Letterbox { conn, inside: Mutex::default() }
+    }
+
+    /// Puts all answers in, and leaves `answers` empty; the connection is to end after them if `close` says why.
+    pub(super) fn put(&self, answers: &mut Vec<Answer>, close: Option<&'static str>) {
+        let mut inside = lock(&self.inside);
+        if inside.answers.is_empty() {
+            std::mem::swap(&mut inside.answers, answers);
+        } else {
+            inside.answers.append(answers);
+        }
+        inside.close = inside.close.or(close);
+        wake(inside, |inside| inside.connection.take());
+    }
+
+    /// Swaps what has been put in into `taken`, which is empty, and says why to close, if that was asked for.
+    pub(super) fn take(&self, cx: &mut Context<'_>, taken: &mut Vec<Answer>) -> Option<&'static str> {
+        debug_assert!(taken.is_empty());
+        let mut inside = lock(&self.inside);
+        std::mem::swap(&mut inside.answers, taken);
+        register(&mut inside.connection, cx);
+        inside.close
+    }
+}
+
+fn register(waker: &mut Option<Waker>, cx: &Context<'_>) {
+    match waker {
+        Some(known) if known.will_wake(cx.waker()) => {}
+        _ => *waker = Some(cx.waker().clone()),
+    }
+}
+
+/// Wakes the reader after the lock is released, so that it does not run into it.
+fn wake<T>(mut inside: MutexGuard<'_, T>, reader: impl Fn(&mut T) -> Option<Waker>) {
+    let reader = reader(&mut inside);
+    drop(inside);
+    if let Some(reader) = reader {
+        reader.wake();
+    }
+}
+
+/// A thread that panics while it holds one of these has at most lost the message that it was about to put in.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,295 @@
+//! The server: sockets and files around the core's node.
+//!
+//! ```text
+//!  listener ──► connection ──requests──► mailbox ──► node loop ──► disk
+//!   (accept)     (one task each)                        │            │
+//!                     ▲──────────answers──letterbox─────┘◄───done────┘
+//! ```
+//!
+//! No rule of the protocol is here: what bytes mean is for `chronik_core::connection`, what is answered for
+//! `chronik_core::node`. All network goes through [`stream::ByteStream`], all disk through [`disk::Disk`], and nothing of
+//! tokio is used that madsim's simulated tokio lacks.
+
+mod admission;
+mod budget;
+mod connection;
+mod disk;
+mod listener;
+mod mailbox;
+mod node_loop;
+mod stream;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chronik_core::boundary::{Done, Files};
+use chronik_core::config::BrokerConfig;
+use chronik_core::ids::ListenerId;
+use chronik_core::journal::Geometry;
+use chronik_core::limits::Limits;
+use chronik_core::node::{self, Node, NodeOptions, Report};
+use chronik_core::wire::Str;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use crate::cli::options::{Address, Durability, Options};
+use crate::data_dir::{DataDir, Identity};
+use admission::Admission;
+use connection::Shared;
+use disk::{DataFolder, Disk, JournalWrites, Threads};
+use listener::Doors;
+use mailbox::Arrival;
+use node_loop::{Clock, NodeLoop};
+
+pub use node_loop::Fatal;
+
+/// How long connections may take to send their last answers once the node has stopped.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// A broker that has recovered its data, has bound its addresses, and has not yet accepted a connection.
+pub struct Server {
+    node: Node,
+    clock: Clock,
+    disk: Threads,
+    shared: Arc<Shared>,
+    doors: Arc<Doors>,
+    listeners: Vec<TcpListener>,
+}
+
+/// Why a broker cannot start. Each is one line that says what to do.
+#[derive(Debug)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    Bind(Address, io::Error),
+    /// The data folder cannot be used.
+    Folder(io::Error),
+    /// What the data folder holds cannot be recovered.
+    Recovery(node::StartError),
+    /// A thread cannot be started.
+    Thread(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Bind(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
+                write!(f, "port {} is in use ({address}): stop what uses it, or give another port", address.port)
+            }
+            StartError::Bind(address, error) => {
+                write!(f, "cannot listen on {address}: {error}: give an address of this machine")
+            }
+            StartError::Folder(error) => write!(f, "cannot use the data folder: {error}"),
+            StartError::Recovery(error) => write!(f, "cannot recover the data folder: {error}"),
+            StartError::Thread(error) => write!(f, "cannot start a thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl Server {
+    /// Binds the addresses, recovers the data folder, and says in one line what came of it. `entropy` seeds everything
+    /// that the node draws.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(options: &Options, folder: &DataDir, entropy: [u8; 32]) -> Result<Server, StartError> {
+        let started = Instant::now();
+        let broker = &options.kafka;
+        let limits = limits(broker);
+        // Bound before the data is recovered, which may take a while: a port in use is told at once.
+        let mut listeners = Vec::new();
+        let mut advertised = Vec::new();
+        for listener in &options.listeners {
+            let bound = bind(&listener.bind).await?;
+            let port = bound.local_addr().map_err(|error| StartError::Bind(listener.bind.clone(), error))?.port();
+            let Address { host, port } = listener.advertised(port);
+            advertised.push((Str::from(listener.name.as_str()), Str::from(host), port));
+            listeners.push(bound);
+        }
+
+        let clock = Clock::start();
+        let node_options = node_options(folder, options, advertised.clone(), limits);
+        let (path, durability) = (folder.path().to_owned(), options.durability);
+        // Off the runtime's thread, which so can tell that the broker is alive and not ready.
+        let recovering = tokio::task::spawn_blocking(move || recover(&path, durability, node_options, entropy, clock));
+        let (files, node, report) = recovering.await.map_err(|error| StartError::Thread(error.into()))??;
+
+        let idle_time_max = broker.connections_max_idle_ms.map(Duration::from_millis);
+        let shared = Arc::new(Shared::new(limits, idle_time_max));
+        let done = shared.clone();
+        let report_done = move |done_work: Done| done.mailbox.put(Arrival::Disk(done_work));
+        let disk =
+            Threads::start(files, options.commit, options.durability, report_done).map_err(StartError::Thread)?;
+        let per_ip = usize::try_from(broker.max_connections_per_ip).unwrap_or(usize::MAX);
+        let admission = Arc::new(Admission::new(limits.connections_max, per_ip));
+        let doors = Arc::new(Doors::new(shared.clone(), admission));
+        tell(options, folder, &listeners, &advertised, &report, started.elapsed());
+        Ok(Server { node, clock, disk, shared, doors, listeners })
+    }
+
+    /// Where to ask for the counters while the server runs.
+    pub fn metrics(&self) -> Metrics {
+        Metrics { shared: self.shared.clone() }
+    }
+
+    /// Serves until `stop` resolves, and then stops in order: accepts nobody any more, lets the node finish and the
+    /// answers leave.
+    ///
+    /// # Errors
+    /// Where the node cannot go on without risking data.
+    pub async fn run(self, stop: impl Future) -> Result<(), Fatal> {
+        let Server { node, clock, disk, shared, doors, listeners } = self;
+        let node = NodeLoop::new(node, clock, disk, shared.clone());
+        let plain = |stream: TcpStream, _: SocketAddr| stream;
+        serve(node, shared, doors, listeners, plain, stop).await
+    }
+}
+
+fn node_options(folder: &DataDir, options: &Options, listeners: Vec<(Str, Str, u16)>, limits: Limits) -> NodeOptions {
+    let Identity { cluster_id, node_id, directory_id, .. } = folder.identity();
+    let path = folder.path().canonicalize().unwrap_or_else(|_| folder.path().to_owned());
+    NodeOptions {
+        node_id,
+        directory_id,
+        cluster_id: Str::from(cluster_id.to_string()),
+        data_dir: Str::from(path.display().to_string()),
+        listeners,
+        broker: options.kafka.clone(),
+        limits,
+        journal: Geometry::default(),
+    }
+}
+
+/// Makes a node of what the folder holds. Blocks.
+fn recover(
+    path: &Path,
+    durability: Durability,
+    options: NodeOptions,
+    entropy: [u8; 32],
+    clock: Clock,
+) -> Result<(Arc<dyn Files>, Node, Report), StartError> {
+    let journal = match durability {
+        Durability::Sync => JournalWrites::Direct,
+        Durability::Os => JournalWrites::Buffered,
+    };
+    let files = DataFolder::open(path, options.limits.open_files, journal).map_err(StartError::Folder)?;
+    let (node, report) = Node::recover(options, &files, entropy, clock.now()).map_err(StartError::Recovery)?;
+    Ok((Arc::new(files), node, report))
+}
+
+/// Runs the node's task and the listeners' tasks until the node ends.
+async fn serve<D: Disk + 'static, S: stream::ByteStream>(
+    node: NodeLoop<D>,
+    shared: Arc<Shared>,
+    doors: Arc<Doors>,
+    listeners: Vec<TcpListener>,
+    wrap: impl Fn(TcpStream, SocketAddr) -> S + Clone + Send + Sync + 'static,
+    stop: impl Future,
+) -> Result<(), Fatal> {
+    let accepting: Vec<JoinHandle<()>> = (0..)
+        .map(ListenerId)
+        .zip(listeners)
+        .map(|(id, listener)| tokio::spawn(doors.clone().accept(listener, id, wrap.clone())))
+        .collect();
+    // Its own task, so that its turn comes after that of the connections that woke it.
+    let mut node = tokio::spawn(node.run());
+    let mut stop = pin!(stop);
+    let ended = tokio::select! {
+        biased;
+        ended = &mut node => Some(ended),
+        _ = &mut stop => None,
+    };
+    for listener in accepting {
+        listener.abort();
+    }
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            shared.mailbox.put(Arrival::Stop);
+            node.await
+        }
+    };
+    match ended {
+        Ok(Ok(())) => {
+            let drained = tokio::time::timeout(DRAIN_TIME_MAX, doors.admission.is_empty()).await;
+            if drained.is_err() {
+                info!(connections = doors.admission.count(), "stopped before these had taken their last answers");
+            }
+            Ok(())
+        }
+        Ok(Err(fatal)) => Err(fatal),
+        Err(error) => Err(Fatal(format!("the node's task ended by itself: {error}"))),
+    }
+}
+
+/// Asks a running server for its counters.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    shared: Arc<Shared>,
+}
+
+impl Metrics {
+    /// The counters as Prometheus text; empty once the server has stopped.
+    pub async fn scrape(&self) -> String {
+        let (reply, text) = oneshot::channel();
+        self.shared.mailbox.put(Arrival::Scrape(reply));
+        text.await.unwrap_or_default()
+    }
+}
+
+/// The limits, with what the operator has a say in.
+fn limits(broker: &BrokerConfig) -> Limits {
+    let limits = Limits::default();
+    Limits {
+        connections_max: limits.connections_max.min(broker.max_connections as usize),
+        request_bytes_max: broker.socket_request_max_bytes as usize,
+        ..limits
+    }
+}
+
+async fn bind(address: &Address) -> Result<TcpListener, StartError> {
+    TcpListener::bind((address.host.as_str(), address.port))
+        .await
+        .map_err(|error| StartError::Bind(address.clone(), error))
+}
+
+/// The one line of a start.
+fn tell(
+    options: &Options,
+    folder: &DataDir,
+    listeners: &[TcpListener],
+    advertised: &[(Str, Str, u16)],
+    report: &Report,
+    took: Duration,
+) {
+    for note in &report.notes {
+        warn!("{note}");
+    }
+    let addresses: Vec<String> = listeners
+        .iter()
+        .zip(advertised)
+        .zip(&options.listeners)
+        .map(|((bound, (name, host, port)), listener)| {
+            let bound = bound.local_addr().map_or_else(|_| listener.bind.to_string(), |bound| bound.to_string());
+            format!("{name} {bound} advertised as {}", Address { host: host.to_string(), port: *port })
+        })
+        .collect();
+    info!(
+        listening = addresses.join(", "),
+        data_dir = %folder.path().display(),
+        node = options.node_id.0,
+        topics = report.topics,
+        partitions = report.partitions,
+        records_replayed = report.records,
+        took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        "serving"
+    );
+}

@@ -1,0 +1,289 @@
+//! The node's task: takes what has arrived, steps the node, carries out what it wants.
+//!
+//! One pass takes everything that is in the mailbox, so that it shares one commit. Inline, that commit is carried out in
+//! the middle of the pass, and what it acknowledges leaves at the pass's end. Each connection that has answers is woken
+//! once, at the end.
+//!
+//! On one thread the runtime polls tasks in the order in which they were woken. The connections that one look at the
+//! sockets finds ready are woken together; the first of them that is polled wakes this task, which so comes after all of
+//! them, with the requests of all of them in the mailbox. That, and no timer, makes the group of a group commit.
+
+use std::collections::HashMap;
+use std::fmt::{self, Write};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use chronik_core::boundary::{Done, Effect, Input, Level, LogLine, Outbox};
+use chronik_core::ids::ConnId;
+use chronik_core::node::Node;
+use chronik_core::time::{self, Now, Timestamp};
+use tokio::time::Sleep;
+use tracing::{debug, error, info, warn};
+
+use super::connection::Shared;
+use super::disk::Disk;
+use super::mailbox::{Answer, Arrival, Letterbox};
+
+/// Why the node cannot go on.
+#[derive(Debug)]
+pub struct Fatal(pub(super) String);
+
+impl fmt::Display for Fatal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Fatal {}
+
+/// The clocks, as the core wants them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    pub(super) fn start() -> Clock {
+        Clock { start: Instant::now() }
+    }
+
+    pub(super) fn now(&self) -> Now {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        Now {
+            instant: time::Instant::default() + self.start.elapsed(),
+            wall: Timestamp(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)),
+        }
+    }
+
+    /// The instant on the clock that timers go by.
+    fn timer(&self, at: time::Instant) -> tokio::time::Instant {
+        tokio::time::Instant::from(self.start + (at - time::Instant::default()))
+    }
+}
+
+/// The node and all that its task needs.
+pub(super) struct NodeLoop<D> {
+    node: Node,
+    clock: Clock,
+    disk: D,
+    shared: Arc<Shared>,
+    seats: HashMap<ConnId, Seat>,
+    arrivals: Vec<Arrival>,
+    outbox: Outbox,
+    /// What the disk did at once.
+    done: Vec<Done>,
+    /// The connections that have something to be handed over.
+    touched: Vec<ConnId>,
+    timer: Timer,
+    counters: Counters,
+    outcome: Option<Result<(), Fatal>>,
+}
+
+/// A connection as the node's task sees it.
+struct Seat {
+    letterbox: Arc<Letterbox>,
+    answers: Vec<Answer>,
+    close: Option<&'static str>,
+    is_touched: bool,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    passes: u64,
+    requests: u64,
+    connections: u64,
+}
+
+impl<D: Disk> NodeLoop<D> {
+    pub(super) fn new(node: Node, clock: Clock, disk: D, shared: Arc<Shared>) -> NodeLoop<D> {
+        NodeLoop {
+            node,
+            clock,
+            disk,
+            shared,
+            seats: HashMap::new(),
+            arrivals: Vec::new(),
+            outbox: Outbox::default(),
+            done: Vec::new(),
+            touched: Vec::new(),
+            timer: Timer::default(),
+            counters: Counters::default(),
+            outcome: None,
+        }
+    }
+
+    /// Runs until the node has stopped, or cannot go on.
+    pub(super) async fn run(mut self) -> Result<(), Fatal> {
+        loop {
+            // The first pass has nothing to take and lets the node begin what recovery left to do.
+            self.pass();
+            if let Some(outcome) = self.outcome.take() {
+                return outcome;
+            }
+            let deadline = self.node.deadline().map(|(at, _)| self.clock.timer(at));
+            poll_fn(|cx| match self.shared.mailbox.poll_take(cx, &mut self.arrivals) {
+                Poll::Ready(()) => Poll::Ready(()),
+                Poll::Pending => self.timer.poll(deadline, cx),
+            })
+            .await;
+        }
+    }
+
+    /// Takes all that has arrived, and carries out effects until there are none.
+    fn pass(&mut self) {
+        self.counters.passes += 1;
+        let mut now = self.clock.now();
+        let mut arrivals = std::mem::take(&mut self.arrivals);
+        for arrival in arrivals.drain(..) {
+            self.take(now, arrival);
+        }
+        // The mailbox gets the memory back with the next swap.
+        self.arrivals = arrivals;
+        if self.node.deadline().is_some_and(|(at, _)| at <= now.instant) {
+            self.node.step(now, Input::Deadline, &mut self.outbox);
+        }
+        loop {
+            self.node.turn(now, &mut self.outbox);
+            let mut effects = std::mem::take(&mut self.outbox.0);
+            for effect in effects.drain(..) {
+                self.carry_out(effect);
+            }
+            self.outbox.0 = effects;
+            if self.done.is_empty() {
+                break;
+            }
+            now = self.clock.now();
+            for done in std::mem::take(&mut self.done) {
+                self.node.step(now, Input::Disk(done), &mut self.outbox);
+            }
+        }
+        self.hand_over();
+    }
+
+    fn take(&mut self, now: Now, arrival: Arrival) {
+        match arrival {
+            Arrival::Request(to, request) => {
+                self.counters.requests += 1;
+                self.node.step(now, Input::Request { to, request }, &mut self.outbox);
+            }
+            Arrival::Disk(done) => self.node.step(now, Input::Disk(done), &mut self.outbox),
+            Arrival::Opened(letterbox) => {
+                self.counters.connections += 1;
+                let seat = Seat { letterbox, answers: Vec::new(), close: None, is_touched: false };
+                self.seats.insert(seat.letterbox.conn, seat);
+            }
+            Arrival::Closed(conn) => {
+                self.seats.remove(&conn);
+                self.node.step(now, Input::Closed { conn }, &mut self.outbox);
+            }
+            Arrival::Stop => self.node.step(now, Input::Stop, &mut self.outbox),
+            Arrival::Scrape(reply) => {
+                // Whoever asked may have given up.
+                let _ = reply.send(self.metrics());
+            }
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Reply { to, response } => {
+                // A reply to a connection that has ended is dropped with it.
+                if let Some(seat) = self.seats.get_mut(&to.conn) {
+                    seat.answers.push((to, response));
+                    seat.touch(&mut self.touched);
+                }
+            }
+            Effect::Close { conn, why } => {
+                if let Some(seat) = self.seats.get_mut(&conn) {
+                    seat.close = Some(why);
+                    seat.touch(&mut self.touched);
+                }
+            }
+            Effect::Disk(op) => self.done.extend(self.disk.begin(op)),
+            Effect::Log(LogLine { level, text }) => match level {
+                Level::Debug => debug!("{text}"),
+                Level::Info => info!("{text}"),
+                Level::Warn => warn!("{text}"),
+                Level::Error => error!("{text}"),
+            },
+            Effect::Stopped => {
+                self.outcome.get_or_insert(Ok(()));
+            }
+            Effect::Fatal(why) => self.outcome = Some(Err(Fatal(why))),
+        }
+    }
+
+    /// Gives each connection what it is owed and wakes it.
+    fn hand_over(&mut self) {
+        // After a fatal error nothing more may be said: an answer could promise what the disk does not hold.
+        let is_fatal = matches!(self.outcome, Some(Err(_)));
+        // An orderly stop lets the connections send what they still have.
+        let is_stopped = matches!(self.outcome, Some(Ok(())));
+        for conn in self.touched.drain(..) {
+            let Some(seat) = self.seats.get_mut(&conn).filter(|_| !is_fatal) else { continue };
+            seat.is_touched = false;
+            seat.letterbox.put(&mut seat.answers, seat.close);
+        }
+        if is_stopped {
+            for seat in self.seats.values_mut() {
+                seat.letterbox.put(&mut seat.answers, Some("the broker stops"));
+            }
+        }
+    }
+
+    /// The counters of the node and of the shell, as Prometheus text.
+    fn metrics(&self) -> String {
+        let mut text = self.node.metrics();
+        let mut line = |kind: &str, name: &str, help: &str, value: u64| {
+            writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}")
+                .expect("writing to a string cannot fail");
+        };
+        let Counters { passes, requests, connections } = self.counters;
+        let open = self.seats.len() as u64;
+        let held = self.shared.budget.used() as u64;
+        line("counter", "chronik_passes_total", "Runs of the node's task.", passes);
+        line("counter", "chronik_requests_taken_total", "Requests that the node's task took.", requests);
+        line("counter", "chronik_connections_total", "Connections accepted.", connections);
+        line("gauge", "chronik_connections", "Connections open.", open);
+        line("gauge", "chronik_bytes_in_flight", "Bytes of requests and responses in flight.", held);
+        text
+    }
+}
+
+impl Seat {
+    fn touch(&mut self, touched: &mut Vec<ConnId>) {
+        if !self.is_touched {
+            self.is_touched = true;
+            touched.push(self.letterbox.conn);
+        }
+    }
+}
+
+/// Wakes the node's task at a deadline. Deadlines move with nearly every pass; a timer that is set too early only fires
+/// for nothing, so it is set again only when it has fired or would be late.
+#[derive(Default)]
+struct Timer {
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// When it fires; `None` when it has.
+    fires_at: Option<tokio::time::Instant>,
+}
+
+impl Timer {
+    /// Ready once `deadline` has come.
+    fn poll(&mut self, deadline: Option<tokio::time::Instant>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = deadline else { return Poll::Pending };
+        if let Some(fires_at) = self.fires_at
+            && fires_at <= deadline
+            && tokio::time::Instant::now() < fires_at
+        {
+            return Poll::Pending;
+        }
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        sleep.as_mut().reset(deadline);
+        self.fires_at = Some(deadline);
+        sleep.as_mut().poll(cx)
+    }
+}

@@ -1,0 +1,217 @@
+//! The binary as a person or a supervisor meets it: exit codes, one-line faults, signals.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A folder of its own for each test, gone when the test is.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Scratch {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("chronik-command-line-{}-{number}", std::process::id()));
+        fs::create_dir(&path).expect("the temporary folder is writable");
+        Scratch(path)
+    }
+
+    fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chronik-server"));
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_string_lossy().starts_with("CHRONIK_") {
+            command.env_remove(variable);
+        }
+    }
+    command
+}
+
+fn output(args: &[&str]) -> Output {
+    command(args).output().expect("the binary can be run")
+}
+
+/// Runs to the end and expects one line of fault that has all of `words` in it.
+fn check_fault(args: &[&str], code: i32, words: &[&str]) {
+    let Output { status, stdout, stderr } = output(args);
+    let stderr = String::from_utf8(stderr).expect("text");
+    assert_eq!(status.code(), Some(code), "{args:?} said {stderr}");
+    assert_eq!(stdout, b"", "faults are for standard error");
+    let faults: Vec<&str> = stderr.lines().filter(|line| line.starts_with("chronik-server: ")).collect();
+    let [fault] = faults.as_slice() else { panic!("not one line of fault: {stderr}") };
+    for word in words {
+        assert!(fault.contains(word), "{word:?} is missing from {fault:?}");
+    }
+}
+
+/// A broker on free ports that is killed with the test.
+struct Broker {
+    child: Child,
+    stderr: BufReader<std::process::ChildStderr>,
+}
+
+impl Broker {
+    fn start(data_dir: &Path) -> Broker {
+        let mut child = command(&["--bind", "127.0.0.1", "--kafka-port", "0", "--metrics-addr", "127.0.0.1:0"])
+            .arg("--data-dir")
+            .arg(data_dir)
+            .args(["--log-format", "json"])
+            .spawn()
+            .expect("the binary can be run");
+        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        Broker { child, stderr }
+    }
+
+    /// Reads the log up to the line with `words`, and answers that line.
+    fn wait_for(&mut self, words: &str) -> String {
+        let mut log = String::new();
+        loop {
+            let mut line = String::new();
+            let count = self.stderr.read_line(&mut line).expect("a log in text");
+            assert_ne!(count, 0, "the log ended without {words:?}:\n{log}");
+            if line.contains(words) {
+                return line;
+            }
+            log.push_str(&line);
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("a child can be signalled");
+    }
+
+    /// The exit code, once it is there.
+    fn end(&mut self) -> Option<i32> {
+        let mut rest = String::new();
+        self.stderr.read_to_string(&mut rest).expect("a log in text");
+        self.child.wait().expect("a child can be waited for").code()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// The text between `before` and the next quote.
+fn quoted_after<'a>(line: &'a str, before: &str) -> &'a str {
+    let (_, after) = line.split_once(before).unwrap_or_else(|| panic!("{before:?} is missing from {line:?}"));
+    after.split('"').next().expect("a split has a first part")
+}
+
+#[test]
+fn usage_faults_are_one_line_and_exit_2() {
+    check_fault(&["--kafka-prt", "9092"], 2, &["--kafka-prt", "--kafka-port"]);
+    check_fault(&["--durability", "never"], 2, &["never", "--durability", "sync, os"]);
+    check_fault(&["standalone", "--config", "/nowhere.toml"], 2, &["/nowhere.toml", "No such file"]);
+}
+
+#[test]
+fn a_bad_file_is_named_with_its_line_and_exits_2() {
+    let scratch = Scratch::new();
+    let file = scratch.join("chronik.toml");
+    fs::write(&file, "[server]\nkafka-port = 0\ndurabilty = 'os'\n").expect("the test's folder is writable");
+    let file = file.to_str().expect("a temporary path in UTF-8");
+    check_fault(&["--config", file], 2, &[file, "line 3", "durabilty"]);
+}
+
+#[test]
+fn a_bad_variable_is_named_and_exits_2() {
+    let Output { status, stderr, .. } =
+        command(&[]).env("CHRONIK_NODE_ID", "one").output().expect("the binary can be run");
+    assert_eq!(status.code(), Some(2));
+    let stderr = String::from_utf8(stderr).expect("text");
+    assert!(stderr.contains("CHRONIK_NODE_ID") && stderr.lines().count() == 1, "{stderr}");
+}
+
+#[test]
+fn a_folder_that_is_not_ours_exits_1() {
+    let scratch = Scratch::new();
+    fs::write(scratch.join("thesis.txt"), "years of work").expect("the test's folder is writable");
+    let path = scratch.0.to_str().expect("a temporary path in UTF-8");
+    check_fault(
+        &["--data-dir", path, "--bind", "127.0.0.1", "--kafka-port", "0"],
+        1,
+        &[path, "thesis.txt", "--data-dir"],
+    );
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    for (args, word) in [(["--help"], "CHRONIK_KAFKA_PORT"), (["version"], env!("CARGO_PKG_VERSION"))] {
+        let Output { status, stdout, stderr } = output(&args);
+        assert_eq!((status.code(), stderr.as_slice()), (Some(0), &b""[..]));
+        assert!(String::from_utf8(stdout).expect("text").contains(word), "{word} is missing");
+    }
+}
+
+#[test]
+fn sigterm_and_ctrl_c_stop_in_order_and_exit_0() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let scratch = Scratch::new();
+        let mut broker = Broker::start(&scratch.join("data"));
+        broker.wait_for("serving /metrics");
+        broker.signal(signal);
+        assert_eq!(broker.end(), Some(0), "after {signal:?}");
+    }
+}
+
+#[test]
+fn a_folder_in_use_exits_1_and_names_its_process() {
+    let scratch = Scratch::new();
+    let data = scratch.join("data");
+    let mut broker = Broker::start(&data);
+    broker.wait_for("serving /metrics");
+    let path = data.to_str().expect("a temporary path in UTF-8");
+    let pid = format!("process {}", broker.child.id());
+    check_fault(&["--data-dir", path, "--bind", "127.0.0.1", "--kafka-port", "0"], 1, &[path, &pid]);
+}
+
+#[test]
+fn the_metrics_address_answers_and_a_taken_one_exits_1() {
+    let scratch = Scratch::new();
+    let mut broker = Broker::start(&scratch.join("data"));
+    let line = broker.wait_for("serving /metrics");
+    let address = quoted_after(&line, "\"address\":\"");
+    let mut client = TcpStream::connect(address).expect("the metrics address listens");
+    client.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").expect("the page reads");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("an answer to its end");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+
+    let other = scratch.join("other");
+    let other = other.to_str().expect("a temporary path in UTF-8");
+    let args = ["--data-dir", other, "--bind", "127.0.0.1", "--kafka-port", "0", "--metrics-addr", address];
+    check_fault(&args, 1, &[address, "--metrics-addr", "in use"]);
+}
+
+#[test]
+fn dump_shows_a_file_and_exits_1_where_it_cannot() {
+    let scratch = Scratch::new();
+    let file = scratch.join("0000.journal");
+    fs::write(&file, [0; 4096]).expect("the test's folder is writable");
+    let Output { status, stdout, .. } = output(&["dump", file.to_str().expect("a temporary path in UTF-8")]);
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(String::from_utf8(stdout).expect("text").trim(), "0 4096 zeros");
+    check_fault(&["dump", "/nowhere/0.log"], 1, &["/nowhere/0.log", "No such file"]);
+    check_fault(&["dump", "notes.txt"], 1, &["notes.txt", ".journal"]);
+}

@@ -1,0 +1,16 @@
+//! The real binary, over real sockets, judged by a second codec.
+//!
+//! Every test starts a broker of its own on a free loopback port and speaks to it through `kafka-protocol`, which
+//! shares no code with ours. With `CHRONIK_TEST_BOOTSTRAP=host:port` the tests of the protocol run against that broker
+//! instead: they hold for Apache Kafka too, and where the two differ, Kafka is right.
+
+mod admin;
+mod configs;
+mod connections;
+mod crash;
+mod fetch;
+mod process;
+mod produce;
+mod producers;
+mod support;
+mod versions;

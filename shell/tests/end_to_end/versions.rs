@@ -1,0 +1,119 @@
+//! ApiVersions, and what happens to versions and keys that the broker does not serve.
+
+use bytes::Buf as _;
+use kafka_protocol::messages::{
+    ApiVersionsRequest, ApiVersionsResponse, MetadataRequest, MetadataResponse, ResponseHeader,
+};
+use kafka_protocol::protocol::Decodable as _;
+
+use crate::support::broker::Broker;
+use crate::support::client::framed;
+use crate::support::code;
+use crate::support::topic::text;
+
+/// Every API that is served, with its lowest and highest version. Produce is served from version 3, and announced from
+/// 0 because librdkafka before 2.6 would otherwise not compress (KAFKA-18659).
+const SERVED: &[(i16, i16, i16)] = &[
+    (0, 0, 13),
+    (1, 4, 18),
+    (2, 1, 11),
+    (3, 0, 13),
+    (18, 0, 4),
+    (19, 2, 7),
+    (20, 1, 6),
+    (21, 0, 2),
+    (22, 0, 5),
+    (23, 2, 4),
+    (32, 1, 4),
+    (33, 0, 2),
+    (35, 1, 5),
+    (37, 0, 3),
+    (44, 0, 1),
+    (60, 0, 2),
+    (61, 0, 0),
+    (75, 0, 0),
+];
+
+#[test]
+fn advertises_exactly_what_it_serves() {
+    let broker = Broker::start();
+    let advertised = broker.client().call(0, &ApiVersionsRequest::default());
+    let mut found: Vec<_> =
+        advertised.api_keys.iter().map(|api| (api.api_key, api.min_version, api.max_version)).collect();
+    found.sort_unstable();
+    if !broker.is_own() {
+        found.retain(|(key, ..)| SERVED.iter().any(|(served, ..)| served == key));
+    }
+    assert_eq!(found, SERVED);
+}
+
+#[test]
+fn answers_api_versions_in_every_version() {
+    let broker = Broker::start();
+    let mut client = broker.client();
+    let in_version_0 = client.call(0, &ApiVersionsRequest::default());
+    for version in client.versions::<ApiVersionsRequest>() {
+        let mut request = ApiVersionsRequest::default();
+        if version >= 3 {
+            request = request.with_client_software_name(text("end-to-end")).with_client_software_version(text("1.0"));
+        }
+        let response = client.call(version, &request);
+        assert_eq!(response.error_code, code::NONE, "version {version}");
+        let ranges = |response: &ApiVersionsResponse| -> Vec<_> {
+            response.api_keys.iter().map(|api| (api.api_key, api.min_version, api.max_version)).collect()
+        };
+        assert_eq!(ranges(&response), ranges(&in_version_0), "version {version}");
+    }
+}
+
+#[test]
+fn a_client_name_that_is_not_a_name_is_refused() {
+    let broker = Broker::start();
+    for (name, version) in [("", "1.0"), ("end to end", "1.0"), ("end-to-end", "-1")] {
+        let request = ApiVersionsRequest::default()
+            .with_client_software_name(text(name))
+            .with_client_software_version(text(version));
+        assert_eq!(broker.client().call(3, &request).error_code, code::INVALID_REQUEST, "{name:?} {version:?}");
+    }
+}
+
+#[test]
+fn an_api_versions_request_from_the_future_is_answered_in_version_0_and_may_be_repeated() {
+    let broker = Broker::start();
+    let mut client = broker.client();
+    // Key 18, version 99, correlation id 7, a client id, no tags, then a body that nobody can know yet.
+    let request = [0, 18, 0, 99, 0, 0, 0, 7, 0, 1, b'x', 0, 0xde, 0xad];
+    client.send_bytes(&framed(&request)).expect("the connection is open");
+    let mut frame = client.receive_frame().expect("an answer");
+    assert_eq!(ResponseHeader::decode(&mut frame, 0).expect("a header").correlation_id, 7);
+    let response = ApiVersionsResponse::decode(&mut frame, 0).expect("a body in version 0");
+    assert_eq!(frame.remaining(), 0);
+    assert_eq!(response.error_code, code::UNSUPPORTED_VERSION);
+    let own = response.api_keys.iter().find(|api| api.api_key == 18).expect("its own range");
+    assert_eq!((own.min_version, own.max_version), (0, 4));
+    assert_eq!(client.call(0, &ApiVersionsRequest::default()).error_code, code::NONE);
+}
+
+#[test]
+fn a_known_api_in_an_unknown_version_ends_the_connection() {
+    let broker = Broker::start();
+    let mut client = broker.client();
+    client.send_bytes(&framed(&[0, 3, 0, 99, 0, 0, 0, 7, 0, 1, b'x', 0xde, 0xad])).expect("the connection is open");
+    // Kafka closes without a word; we say why first, in the highest version that we do know.
+    if broker.is_own() {
+        let mut frame = client.receive_frame().expect("an answer");
+        assert_eq!(ResponseHeader::decode(&mut frame, 1).expect("a header").correlation_id, 7);
+        let response = MetadataResponse::decode(&mut frame, 13).expect("a body in version 13");
+        assert_eq!(response.error_code, code::UNSUPPORTED_VERSION);
+    }
+    assert!(client.is_closed());
+    broker.client().call(1, &MetadataRequest::default());
+}
+
+#[test]
+fn an_unknown_api_ends_the_connection() {
+    let broker = Broker::start();
+    let mut client = broker.client();
+    client.send_bytes(&framed(&[0x70, 0, 0, 0, 0, 0, 0, 7, 0, 1, b'x'])).expect("the connection is open");
+    assert!(client.is_closed());
+}

@@ -1,0 +1,38 @@
+#!/bin/sh
+# Runs Apache Kafka in the foreground as one node, for: chronik-bench compare --beside 'kafka=benches/kafka.sh {port} {dir}'
+#   benches/kafka.sh PORT FOLDER
+# KAFKA_CLASSPATH_FILE names a file with the class path of kafka_2.13, kafka-tools, kafka-clients, log4j-core and
+# log4j-slf4j-impl (`mvn dependency:build-classpath`). KAFKA_HEAP (1g) is the heap, as its users set it.
+set -eu
+
+port=$1
+dir=$2
+class_path=$(cat "${KAFKA_CLASSPATH_FILE:?names the file with the class path}")
+mkdir -p "$dir"
+cat >"$dir/server.properties" <<PROPERTIES
+process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers=127.0.0.1:$((port + 1))
+listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$((port + 1))
+controller.listener.names=CONTROLLER
+log.dirs=$dir/logs
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+PROPERTIES
+cat >"$dir/log4j2.properties" <<PROPERTIES
+rootLogger.level=warn
+rootLogger.appenderRefs=console
+rootLogger.appenderRef.console.ref=Console
+appender.console.type=Console
+appender.console.name=Console
+appender.console.layout.type=PatternLayout
+appender.console.layout.pattern=%d %p %m (%c)%n
+PROPERTIES
+log4j=-Dlog4j2.configurationFile=$dir/log4j2.properties
+java -cp "$class_path" "$log4j" kafka.tools.StorageTool format --standalone \
+    -t "$(java -cp "$class_path" "$log4j" kafka.tools.StorageTool random-uuid)" -c "$dir/server.properties"
+# The process that was started becomes the broker, so that it is the one measured and ended.
+exec java "-Xms${KAFKA_HEAP:-1g}" "-Xmx${KAFKA_HEAP:-1g}" -XX:+UseG1GC -cp "$class_path" "$log4j" \
+    kafka.Kafka "$dir/server.properties"

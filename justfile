@@ -1,0 +1,57 @@
+# Every habit of the house. `just` alone lists them.
+
+_list:
+    @{{just_executable()}} --list --unsorted
+
+# What every change passes: format, lints, tests, docs
+check: fmt clippy test docs
+
+# The sources are formatted
+fmt:
+    cargo fmt --all --check
+
+# No warnings, in any target of any crate
+clippy:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# All tests that need nothing but Rust and gcc
+test *ARGS:
+    cargo test {{ARGS}}
+
+# The pages of the crates, without a broken link
+docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# A broker on port 9092, its data in ./data; flags are handed on
+run *ARGS:
+    cargo run --release --bin chronik-server -- {{ARGS}}
+
+# Every row of work against the floor, brokers in turn: medians, ratios, start and rest; further flags go through
+bench *FLAGS:
+    cargo build --release --package chronik-server --package chronik-bench
+    benches/floor/run.sh --build
+    target/release/chronik-bench compare --server-bin target/release/chronik-server --floor target/floor/nullbroker --json=target/bench.json {{FLAGS}}
+
+# The same with Apache Kafka beside; KAFKA_CLASSPATH_FILE names a file with its class path (benches/kafka.sh says more)
+bench-kafka *FLAGS: (bench "--beside" ("'kafka=" + justfile_directory() + "/benches/kafka.sh {port} {dir}'") FLAGS)
+
+# One load on a broker that runs already: throughput, latencies, and whether what was acknowledged is there
+load *FLAGS:
+    cargo run --release --package chronik-bench -- {{FLAGS}}
+
+# What the least possible broker does on this machine: the measure for every figure
+floor:
+    cargo build --release --package chronik-bench
+    benches/floor/run.sh
+
+# Kafka's clients and tools against the broker, as a table; `--bootstrap HOST:PORT` judges another broker
+compat *ARGS:
+    python3 shell/compat/run.py {{ARGS}}
+
+# kill -9 under load, then recovery, this often: every acknowledged record is there, once and in order
+crash LOOPS="20":
+    CHRONIK_CRASH_LOOPS={{LOOPS}} cargo test --package chronik-server --test end_to_end crash::
+
+# Capture golden bytes anew, from real clients that talk to Apache Kafka
+golden *SUITES:
+    python3 shell/compat/golden/capture.py {{SUITES}}

@@ -4,9 +4,13 @@ use bytes::buf::Limit;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::CloseReason;
+use crate::wire::ApiKey;
 
 /// The length of the size in front of a frame.
 const SIZE: usize = 4;
+
+/// The length of what every request begins with: its API's number and version.
+const KEY_AND_VERSION: usize = 4;
 
 /// From this many missing bytes on, a frame is read straight into its own memory. Below, one more read into a shared
 /// buffer is likely to bring the rest together with the frames after it.
@@ -31,31 +35,27 @@ impl Frames {
         Frames { partial: BytesMut::new(), bytes_max, bytes_max_before_greeting, is_greeted: false }
     }
 
-    /// The client has sent a request that was understood. Until then only small frames are taken, so that whoever speaks
-    /// another protocol, or none, holds next to nothing. Any request counts, since a client may be told not to begin with
-    /// ApiVersions (librdkafka's `api.version.request=false`).
+    /// The client has sent a request that was understood.
     pub(super) fn greeted(&mut self) {
         self.is_greeted = true;
     }
 
     /// The next whole frame without its size, taken from what was there before and from `bytes`, which move on.
     pub(super) fn next(&mut self, bytes: &mut &[u8]) -> Result<Option<Bytes>, CloseReason> {
-        if self.partial.is_empty() {
-            // The usual case: the frame lies in `bytes` as a whole, and is copied once.
-            let Some(size) = self.size(bytes)? else {
-                self.take(bytes, SIZE);
-                return Ok(None);
-            };
-            if let Some(frame) = bytes.get(SIZE..SIZE + size) {
-                *bytes = &bytes[SIZE + size..];
-                return Ok(Some(Bytes::copy_from_slice(frame)));
-            }
-        } else {
-            self.take(bytes, SIZE);
+        // The usual case: the frame lies in `bytes` as a whole, and is copied once.
+        if self.partial.is_empty()
+            && let Some(size) = self.size(bytes)?
+            && let Some(frame) = bytes.get(SIZE..SIZE + size)
+        {
+            *bytes = &bytes[SIZE + size..];
+            return Ok(Some(Bytes::copy_from_slice(frame)));
         }
-        let Some(size) = self.size(if self.partial.is_empty() { bytes } else { &self.partial })? else {
-            return Ok(None);
-        };
+        self.take(bytes, SIZE);
+        if self.size(&self.partial)?.is_none() {
+            // Only a large frame is not known by its size alone, so these bytes are part of it.
+            self.take(bytes, SIZE + KEY_AND_VERSION);
+        }
+        let Some(size) = self.size(&self.partial)? else { return Ok(None) };
         let whole = SIZE + size;
         self.make_room(whole, bytes.len());
         self.take(bytes, whole);
@@ -83,18 +83,35 @@ impl Frames {
         if self.partial.is_empty() {
             return None;
         }
-        let size = self.size(&self.partial).ok().flatten().unwrap_or(0);
+        let size = self.size(&self.partial).ok().flatten().unwrap_or(KEY_AND_VERSION);
         Some((SIZE + size, self.partial.len()))
     }
 
-    /// The size that stands at the start of `bytes`, once it is there.
+    /// The size that stands at the start of `bytes`, once enough is there to trust it.
+    ///
+    /// From a client that has sent no request yet a large one is taken only if it begins as a request does, so that
+    /// whoever speaks another protocol holds next to nothing. It need not be ApiVersions: clients may be told not to
+    /// begin with it (librdkafka's `api.version.request=false`), and may produce with the first request of a
+    /// connection.
     fn size(&self, bytes: &[u8]) -> Result<Option<usize>, CloseReason> {
-        let Some(size) = bytes.first_chunk::<SIZE>() else { return Ok(None) };
-        let size = i32::from_be_bytes(*size);
-        let max = if self.is_greeted { self.bytes_max } else { self.bytes_max_before_greeting };
-        match usize::try_from(size) {
-            Ok(bytes) if bytes <= max => Ok(Some(bytes)),
-            _ => Err(CloseReason::RequestSize { bytes: size, max }),
+        let Some((size, rest)) = bytes.split_first_chunk::<SIZE>() else { return Ok(None) };
+        let announced = i32::from_be_bytes(*size);
+        let refused = |max| Err(CloseReason::RequestSize { bytes: announced, max });
+        let Some(size) = usize::try_from(announced).ok().filter(|&size| size <= self.bytes_max) else {
+            return refused(self.bytes_max);
+        };
+        if self.is_greeted || size <= self.bytes_max_before_greeting {
+            return Ok(Some(size));
+        }
+        match rest.first_chunk::<KEY_AND_VERSION>() {
+            None => Ok(None),
+            Some(&[k0, k1, v0, v1])
+                if ApiKey::from_code(i16::from_be_bytes([k0, k1]))
+                    .is_some_and(|api_key| api_key.speaks(i16::from_be_bytes([v0, v1]))) =>
+            {
+                Ok(Some(size))
+            }
+            Some(_) => refused(self.bytes_max_before_greeting),
         }
     }
 

@@ -180,8 +180,8 @@ impl Connection {
         self.frames.large()
     }
 
-    /// The size of the request of which a part has arrived, and that part, both in bytes. While less than the four
-    /// bytes of the size itself have arrived, the size counts as 4.
+    /// The size of the request of which a part has arrived, and that part, both in bytes with the four of the size
+    /// itself. The size counts as 8 until enough has arrived to know it.
     pub fn under_way(&self) -> Option<(usize, usize)> {
         self.frames.under_way()
     }

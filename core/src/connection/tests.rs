@@ -187,8 +187,8 @@ fn what_cannot_be_read_ends_the_connection_and_says_why() {
     check(&[0, 0, 0, 0], "request header: the bytes end inside a field");
     check(&bare(999, 0, 1), "unknown API key 999 (version 0)");
     check(&bare(19, 2, 1), "CreateTopics request, version 2, byte 10: the bytes end inside a field");
-    check(&[0xff; 4], "a request of -1 bytes was announced, at most 65536 are taken");
-    check(&[0, 1, 0, 1], "a request of 65537 bytes was announced, at most 65536 are taken");
+    check(&[0xff; 4], "a request of -1 bytes was announced, at most 104857600 are taken");
+    check(&[0, 1, 0, 1, 0, 99, 0, 0], "a request of 65537 bytes was announced, at most 65536 are taken");
     check(b"GET / HTTP/1.1\r\n", "this looks like HTTP, not like the Kafka protocol");
     check(&[22, 3, 1, 2, 0, 1], "this looks like TLS, but the listener is plaintext");
 }
@@ -202,17 +202,33 @@ fn what_came_before_an_unreadable_request_counts() {
 }
 
 #[test]
-fn large_requests_are_taken_only_after_a_first_request_that_makes_sense() {
-    let announce = |bytes: i32| bytes.to_be_bytes();
-    let limits = Limits::default();
+fn a_first_request_may_be_large_if_it_begins_as_a_request_does() {
+    fn check(begins: [u8; 4], expect: Option<(usize, usize)>) {
+        let announced = (1_i32 << 20).to_be_bytes();
+        let bytes = [announced, begins].concat();
+        for cut in 0..=bytes.len() {
+            let mut connection = connection();
+            receive(&mut connection, &bytes[..cut.min(7)]);
+            let taken = connection.receive(&bytes[cut.min(7)..], &mut Vec::new());
+            assert_eq!(taken.ok().and_then(|()| connection.under_way()), expect, "{begins:?} cut at {cut}");
+        }
+    }
+    check([0, 0, 0, 9], Some(((1 << 20) + 4, 8)));
+    check([0, 0, 0, 2], None);
+    check([1, 2, 3, 4], None);
+}
+
+#[test]
+fn no_request_is_larger_than_the_limit() {
+    let max = Limits::default().request_bytes_max;
     let mut connection = connection();
     receive(&mut connection, &ask_versions(1));
-    receive(&mut connection, &announce(limits.request_bytes_max as i32));
-    assert_eq!(connection.under_way(), Some((limits.request_bytes_max + 4, 4)));
+    receive(&mut connection, &(max as i32).to_be_bytes());
+    assert_eq!(connection.under_way(), Some((max + 4, 4)));
 
     let mut connection = self::connection();
     receive(&mut connection, &ask_versions(1));
-    let reason = refusal(&mut connection, &announce(limits.request_bytes_max as i32 + 1));
+    let reason = refusal(&mut connection, &(max as i32 + 1).to_be_bytes());
     assert_eq!(reason.to_string(), "a request of 104857601 bytes was announced, at most 104857600 are taken");
 }
 

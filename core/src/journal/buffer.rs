@@ -109,6 +109,13 @@ fn aligned(capacity: usize) -> BytesMut {
     bytes
 }
 
+/// A copy of `bytes` whose first byte is aligned.
+pub(super) fn aligned_copy(bytes: &[u8]) -> Bytes {
+    let mut copy = aligned(bytes.len());
+    copy.extend_from_slice(bytes);
+    copy.freeze()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,8 +1,10 @@
 //! Recovery from any bytes at all: the body of a fuzz target.
 
+use super::findings::{Damage, Record, Recovered, RecoveryError, Start, Visitor};
 use super::format::{BLOCK_BYTES, COMMIT_HEADER, CommitHeader, RECORD_HEADER, RecordHeader};
 use super::inspect::inspect;
-use super::recovery::{Damage, Position, Record, Recovered, RecoveryError, Start, Visitor, recover};
+use super::position::Position;
+use super::recovery::recover;
 use super::slots::{MemorySlots, Slots};
 use super::writer::{Geometry, Writer};
 use super::{RecordKind, checkpoint};

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use super::format::{BLOCK_BYTES, CommitHeader, Malformed, RecordHeader, RecordKind, Records};
+use super::format::{BLOCK_BYTES, CommitHeader, RecordHeader, RecordKind, Records};
+use super::malformed::Malformed;
 use super::slots::{Place, ReadError, Reader, Slots};
 
 /// One thing that lies in a journal file.

@@ -18,6 +18,14 @@
 //! What it does not do: read or write a file, draw the incarnation's random number, know what a record means, decide
 //! when to take a checkpoint.
 //!
+//! # What the driver owes
+//!
+//! - Before recovery: files that were not finished are removed, and every journal and checkpoint file is synced, since a
+//!   process that was killed may have left its last bytes in the page cache only.
+//! - A commit is written and synced before it is `committed`; one that fails is final, and never tried again.
+//! - Nothing leaves the node until the writer [`is_settled`](Writer::is_settled).
+//! - An idle journal is [sealed](Writer::seal) within 100 ms, and takes a file when it [wants](Writer::wants_slot) one.
+//!
 //! # What it costs
 //!
 //! A 400-byte payload takes 456 bytes: a header of 56, one copy, one CRC-32 over it while it is in the cache; memory is
@@ -28,19 +36,23 @@
 
 mod buffer;
 pub mod checkpoint;
+mod findings;
 mod format;
 mod hostile;
 mod inspect;
+mod malformed;
+mod position;
 mod recovery;
 mod ring;
 mod slots;
 mod writer;
 
-pub use format::{BLOCK_BYTES, CommitHeader, Malformed, RECORD_HEADER_BYTES, RecordHeader, RecordKind};
+pub use findings::{Cut, Damage, FileInUse, LastCommit, Record, Recovered, RecoveryError, Start, Visitor};
+pub use format::{BLOCK_BYTES, CommitHeader, RECORD_HEADER_BYTES, RecordHeader, RecordKind};
 pub use hostile::recover_bytes;
 pub use inspect::{Inspect, Seen, inspect};
-pub use recovery::{
-    Cut, Damage, FileInUse, LastCommit, Position, Record, Recovered, RecoveryError, Start, Visitor, recover,
-};
+pub use malformed::Malformed;
+pub use position::Position;
+pub use recovery::recover;
 pub use slots::{MemorySlots, Place, ReadError, Slots, Unreadable};
 pub use writer::{Class, Commit, Geometry, Writer};

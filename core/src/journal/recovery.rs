@@ -8,14 +8,15 @@
 //! lies behind the last commit are commits of the last lap, valid in themselves; they are not linked.
 //!
 //! If no commit is linked, or the linked one is bad anywhere, that is the torn tail, and it is cut as a whole, unless
-//! some commit's header says that n+1 was durable when it was issued. Then the disk has lost what it had confirmed: damage,
-//! which is told and never cut. (Damage to the very last commit is therefore taken for a tear. An idle journal is
-//! sealed by an empty commit, so that the last commit is one without records.)
+//! some commit's header says that n+1 was durable when it was issued. Then the disk has lost what it had confirmed:
+//! damage, which is told and never cut. (Damage to the very last commit is therefore taken for a tear. An idle journal
+//! is sealed by an empty commit, so that the last commit is one without records.)
 //!
 //! # Why a cut commit never comes back
 //!
 //! Let X, number n+1, be cut. The next incarnation's first commit D is empty, one block long, has number n+1 too and
-//! goes where X's header was found: to the end of n's file, or to the start of the next file if X had moved on.
+//! goes where X's header was found: behind n, or to the start of the next file if X had moved on. If no header was
+//! found there is none to come back, and D goes behind n if it fits.
 //!
 //! 1. *Once D is durable* X's header is gone, and without it its other blocks are only bytes. Without syncs there may be
 //!    further commits of X's incarnation behind it. Those are linked only to a commit of their own incarnation, which
@@ -30,307 +31,13 @@
 //! A payload can imitate a commit at a block boundary. It would have to know the journal's uuid and the sequence and
 //! block at which it would come to lie; a copy of a real commit lies elsewhere than it says.
 
-use std::fmt;
-
-use bytes::Bytes;
-
-use super::format::{
-    BLOCK_BYTES, CommitHeader, Malformed, RecordHeader, RecordKind, Records, check_commit, journal_of, u32_at, u64_at,
-};
-use super::slots::{Place, ReadError, Reader, Slots, Unreadable};
-use crate::ids::{Lsn, TopicPartition, Uuid};
-
-/// The gap between two commits: all that is needed to recognise the later one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position {
-    /// The file that the earlier commit lies in.
-    pub slot: u32,
-    /// Where in it the earlier commit ends, in bytes.
-    pub position: u64,
-    /// Which use of a file that is.
-    pub file_sequence: u64,
-    /// The later commit's number.
-    pub commit_number: u64,
-    /// The checksum of the earlier commit's header.
-    pub previous_header_crc: u32,
-    /// The LSN of the later commit's first record.
-    pub lsn: Lsn,
-    /// The incarnation that wrote the earlier commit.
-    pub incarnation: u64,
-}
-
-impl Position {
-    /// The start of a fresh journal: its first file, before its first commit.
-    pub const START: Position = Position {
-        slot: 0,
-        position: 0,
-        file_sequence: 1,
-        commit_number: 1,
-        previous_header_crc: 0,
-        lsn: Lsn(0),
-        incarnation: 0,
-    };
-    /// The length of its encoding, in bytes.
-    pub const BYTES: usize = 48;
-
-    /// Its bytes, for a checkpoint.
-    pub fn encode(&self) -> [u8; Position::BYTES] {
-        let mut out = [0; Position::BYTES];
-        out[0..4].copy_from_slice(&self.slot.to_le_bytes());
-        out[4..8].copy_from_slice(&self.previous_header_crc.to_le_bytes());
-        out[8..16].copy_from_slice(&self.position.to_le_bytes());
-        out[16..24].copy_from_slice(&self.file_sequence.to_le_bytes());
-        out[24..32].copy_from_slice(&self.commit_number.to_le_bytes());
-        out[32..40].copy_from_slice(&self.lsn.0.to_le_bytes());
-        out[40..48].copy_from_slice(&self.incarnation.to_le_bytes());
-        out
-    }
-
-    /// The position that `bytes` encode. Any bytes are one; whether it leads anywhere recovery finds out.
-    pub fn decode(bytes: &[u8; Position::BYTES]) -> Position {
-        Position {
-            slot: u32_at(bytes, 0),
-            previous_header_crc: u32_at(bytes, 4),
-            position: u64_at(bytes, 8),
-            file_sequence: u64_at(bytes, 16),
-            commit_number: u64_at(bytes, 24),
-            lsn: Lsn(u64_at(bytes, 32)),
-            incarnation: u64_at(bytes, 40),
-        }
-    }
-
-    fn place(&self) -> Place {
-        Place { slot: self.slot, position: self.position }
-    }
-}
-
-/// Where to start, and what must stay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Start {
-    /// Which journal; commits of another one are refused.
-    pub journal: Uuid,
-    /// Replay what comes after.
-    pub replay: Position,
-    /// Keep the files with records from here on, since an older checkpoint needs them. At most `replay.lsn`.
-    pub keep: Lsn,
-}
-
-impl Start {
-    /// A journal without a checkpoint.
-    pub fn fresh(journal: Uuid) -> Start {
-        Start { journal, replay: Position::START, keep: Lsn(0) }
-    }
-}
-
-/// One sound record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Record<'a> {
-    /// What it says.
-    pub kind: RecordKind,
-    /// Of which partition; a zero topic for the node's own.
-    pub partition: TopicPartition,
-    /// Its place in the stream.
-    pub lsn: Lsn,
-    /// The partition's record before, as its writer gave it.
-    pub previous: Option<Lsn>,
-    /// The payload. Copy what is to be kept.
-    pub payload: &'a [u8],
-    /// Where its header starts.
-    pub place: Place,
-}
-
-/// Something that was durable and is not what was written, of which one partition at most is the victim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Damage {
-    /// Where the damaged record starts, or the commit whose padding it is.
-    pub place: Place,
-    /// What is wrong.
-    pub what: Malformed,
-    /// The lost record: its partition, kind and LSN. None if only padding at a commit's end is damaged: nothing is lost.
-    pub record: Option<(TopicPartition, RecordKind, Lsn)>,
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "journal {}: {}", self.place, self.what)?;
-        match self.record {
-            Some((partition, kind, lsn)) => write!(f, " ({kind:?} of partition {partition}, LSN {lsn})"),
-            None => f.write_str(" (nothing is lost)"),
-        }
-    }
-}
-
-/// Who is told what the journal holds, in order. An `Err` ends recovery with [`RecoveryError::Refused`].
-pub trait Visitor {
-    /// A sound record.
-    ///
-    /// # Errors
-    /// Its payload makes no sense to the layer that wrote it.
-    fn record(&mut self, record: &Record<'_>) -> Result<(), String>;
-    /// A record was durable and is damaged.
-    ///
-    /// # Errors
-    /// The node must not start without it.
-    fn damaged(&mut self, damage: &Damage) -> Result<(), String>;
-}
-
-/// A file that holds records which a restart may need.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileInUse {
-    /// Its number.
-    pub slot: u32,
-    /// Which use of a file.
-    pub file_sequence: u64,
-    /// The LSN after its last record.
-    pub end: Lsn,
-}
-
-/// A torn commit that was left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cut {
-    /// Where it starts.
-    pub place: Place,
-    /// Its number.
-    pub number: u64,
-    /// What is wrong with it.
-    pub why: Malformed,
-    /// How many records it was to hold, if its header tells.
-    pub records: u32,
-    /// How many commits behind it went with it: more than none only where commits are not synced one by one.
-    pub later: u64,
-}
-
-impl fmt::Display for Cut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "cut the unconfirmed commit {} of {} records in {}: {}",
-            self.number, self.records, self.place, self.why
-        )?;
-        if self.later > 0 { write!(f, "; {} unconfirmed commits after it", self.later) } else { Ok(()) }
-    }
-}
-
-/// The last commit, to be written once more.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LastCommit {
-    /// Where it lies.
-    pub place: Place,
-    /// All its blocks.
-    pub data: Bytes,
-    /// The gap before it.
-    pub before: Position,
-}
-
-/// What was found, and all that [`Writer::resume`](super::Writer::resume) needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recovered {
-    /// Which journal.
-    pub journal: Uuid,
-    /// Where the next commit goes.
-    pub position: Position,
-    /// The files in use, oldest first; the last one is written next.
-    pub files: Vec<FileInUse>,
-    /// How many files there are.
-    pub slots: u32,
-    /// The last commit; None if there was none after the start.
-    pub last: Option<LastCommit>,
-    /// The torn tail, if there was one to be seen.
-    pub cut: Option<Cut>,
-    /// How many commits were replayed.
-    pub commits: u64,
-    /// How many sound records were.
-    pub records: u64,
-    /// How often the visitor was told of damage.
-    pub damages: u64,
-}
-
-/// Why the journal cannot be used as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RecoveryError {
-    /// The device could not read a part of a file.
-    Unreadable {
-        /// Where.
-        place: Place,
-        /// What it said.
-        error: ReadError,
-    },
-    /// A commit that had been durable is missing or its header is damaged.
-    CommitLost {
-        /// Where it should be.
-        place: Place,
-        /// Its number.
-        number: u64,
-        /// What is there instead.
-        what: Malformed,
-        /// The commit that knows that it was durable.
-        proof: Place,
-    },
-    /// A record that had been durable is damaged such that no single partition can be held to account for it.
-    RecordLost {
-        /// Where it starts.
-        place: Place,
-        /// What is wrong.
-        what: Malformed,
-    },
-    /// A newer version of this program wrote the journal.
-    Newer {
-        /// Where.
-        place: Place,
-        /// What this version does not know.
-        what: Malformed,
-    },
-    /// A file belongs to another journal.
-    Foreign {
-        /// Where.
-        place: Place,
-        /// That journal.
-        journal: Uuid,
-    },
-    /// The visitor declined.
-    Refused {
-        /// The record.
-        place: Place,
-        /// The visitor's words.
-        reason: String,
-    },
-    /// The position to start from lies in no file.
-    NoSuchPlace {
-        /// That position.
-        place: Place,
-    },
-}
-
-impl fmt::Display for RecoveryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RecoveryError::Unreadable { place, error } => write!(f, "journal {place} cannot be read: {error}"),
-            RecoveryError::CommitLost { place, number, what, proof } => write!(
-                f,
-                "journal {place} is damaged: commit {number} should be there: {what}; that it was durable says the commit in {proof}"
-            ),
-            RecoveryError::RecordLost { place, what } => write!(f, "journal {place} is damaged: {what}"),
-            RecoveryError::Newer { place, what } => {
-                write!(f, "journal {place} was written by a newer version: {what}")
-            }
-            RecoveryError::Foreign { place, journal } => {
-                write!(f, "journal {place} belongs to another journal, {journal}")
-            }
-            RecoveryError::Refused { place, reason } => write!(f, "journal {place}: {reason}"),
-            RecoveryError::NoSuchPlace { place } => {
-                write!(f, "the checkpoint names journal {place}, which does not exist")
-            }
-        }
-    }
-}
-
-impl std::error::Error for RecoveryError {}
-
-impl From<Unreadable> for RecoveryError {
-    fn from(Unreadable { place, error }: Unreadable) -> RecoveryError {
-        RecoveryError::Unreadable { place, error }
-    }
-}
+use super::buffer::aligned_copy;
+use super::findings::{Cut, Damage, FileInUse, LastCommit, Record, Recovered, RecoveryError, Start, Visitor};
+use super::format::{BLOCK_BYTES, CommitHeader, RecordHeader, RecordKind, Records, check_commit, journal_of};
+use super::malformed::Malformed;
+use super::position::Position;
+use super::slots::{Place, Reader, Slots};
+use crate::ids::{Lsn, Uuid};
 
 /// Replays the journal in `slots` from `start` on, telling `visitor` every record.
 ///
@@ -449,7 +156,7 @@ impl<S: Slots + ?Sized> Replay<'_, S> {
         if let Some((place, size, before)) = last {
             let mut data = Vec::new();
             self.reader.read(place, size, &mut data)?;
-            out.last = Some(LastCommit { place, data: data.into(), before });
+            out.last = Some(LastCommit { place, data: aligned_copy(&data), before });
         }
         out.files = self.files;
         Ok(out)
@@ -572,10 +279,9 @@ impl<S: Slots + ?Sized> Replay<'_, S> {
         let is_in_use = match self.heads[place.slot as usize] {
             Some((head, _)) => header.file_sequence == head.file_sequence,
             None if place.slot == self.at.slot => header.file_sequence == self.at.file_sequence,
-            None => true,
+            None => header.file_sequence > self.at.file_sequence,
         };
         let is_later = is_in_use
-            && header.file_sequence >= self.at.file_sequence
             && header.number > number
             && header.durable_number < header.number
             && u64::from(header.block) * BLOCK_BYTES == place.position;

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::recovery::FileInUse;
+use super::findings::FileInUse;
 use super::slots::Place;
 use crate::ids::Lsn;
 

@@ -12,10 +12,11 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 use super::buffer::CommitBuffer;
+use super::findings::{LastCommit, Recovered};
 use super::format::{
     BLOCK_BYTES, COMMIT_HEADER_BYTES, CommitHeader, RECORD_HEADER_BYTES, RecordKind, commit_size, record_size,
 };
-use super::recovery::{LastCommit, Position, Recovered};
+use super::position::Position;
 use super::ring::{Ring, Tail};
 use super::slots::Place;
 use crate::ids::{Lsn, TopicPartition, Uuid};
@@ -23,6 +24,8 @@ use crate::ids::{Lsn, TopicPartition, Uuid};
 /// How much a commit takes of its file at most, in bytes, unless a single record needs more: so that no commit keeps
 /// the next one waiting for long, and so that a whole number of them fills a file.
 const COMMIT_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// How much memory of a past commit is kept for the next one, in bytes.
+const SPARE_BYTES_MAX: usize = 2 * COMMIT_BYTES_MAX as usize;
 /// How many unused files the journal likes to have, so that a burst does not have to wait for one to be zero-filled.
 const SPARE_FILES: u32 = 4;
 
@@ -73,7 +76,7 @@ pub struct Commit {
     pub slot: u32,
     /// How many bytes from its start; a multiple of [`BLOCK_BYTES`].
     pub position: u64,
-    /// What to write: whole blocks, in memory aligned to [`BLOCK_BYTES`] except when recovery had read them.
+    /// What to write: whole blocks, in memory aligned to [`BLOCK_BYTES`], so that direct I/O can take it.
     pub data: Bytes,
     /// The commit's number, for [`Writer::committed`].
     pub number: u64,
@@ -131,6 +134,8 @@ pub struct Writer {
     /// Whether the last commit issued holds no records.
     is_sealed: bool,
     seal_requested: bool,
+    /// The next commit, though it be empty, must be synced.
+    sync_requested: bool,
 }
 
 impl Writer {
@@ -163,6 +168,7 @@ impl Writer {
             spare: None,
             is_sealed: false,
             seal_requested: false,
+            sync_requested: false,
         };
         if let Opening::Rewrite(last) = &writer.opening {
             writer.durable = last.before;
@@ -247,7 +253,7 @@ impl Writer {
             Opening::Opened | Opening::Settled => {}
         }
         let next = self.full.front().unwrap_or(&self.open);
-        if next.is_empty() && !self.seal_requested {
+        if next.is_empty() && !self.seal_requested && !self.sync_requested {
             return None;
         }
         if !self.has_place(next.length()) {
@@ -283,8 +289,9 @@ impl Writer {
         let InFlight { data, after } = self.in_flight.take().expect("a commit is in flight");
         assert_eq!(after.commit_number, number + 1, "the commit in flight is the one that was written");
         self.written.push_back(after);
-        // The driver may still hold the bytes; then the next commit allocates.
-        self.spare = data.try_into_mut().ok().or(self.spare.take());
+        // The driver may still hold the bytes; then the next commit allocates. What one long record needed is given back.
+        let spare = data.try_into_mut().ok().filter(|bytes| bytes.capacity() <= SPARE_BYTES_MAX);
+        self.spare = spare.or(self.spare.take());
     }
 
     /// The journal is idle: issue an empty commit that carries the durable LSN, so that damage to the last records is
@@ -292,6 +299,13 @@ impl Writer {
     pub fn seal(&mut self) {
         self.spare = None;
         self.seal_requested = !self.is_sealed && self.open.is_empty() && self.full.is_empty();
+        self.sync_requested |= self.seal_requested;
+    }
+
+    /// The next commit must be synced, though it be empty: for who acknowledges without syncs and now needs to know
+    /// that all before it is durable.
+    pub fn sync_next(&mut self) {
+        self.sync_requested = true;
     }
 
     /// Whether the newest commit is an empty one, which proves that the one before it was durable.
@@ -400,7 +414,8 @@ impl Writer {
     fn issue(&mut self, buffer: CommitBuffer) -> Option<Commit> {
         let before = self.issued;
         let opens_incarnation = before.incarnation != self.incarnation;
-        let (length, must_sync) = (buffer.length(), opens_incarnation || buffer.must_sync());
+        let sync_requested = std::mem::take(&mut self.sync_requested);
+        let (length, must_sync) = (buffer.length(), opens_incarnation || sync_requested || buffer.must_sync());
         let end = Lsn(before.lsn.0 + length);
         let (place, file_sequence) = self.ring.place(commit_size(length), end)?;
         self.is_sealed = buffer.is_empty();

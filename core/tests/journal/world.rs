@@ -181,6 +181,7 @@ impl World {
         assert!(self.in_flight.is_none(), "one commit is in flight at a time");
         assert_eq!(commit.position % BLOCK_BYTES, 0);
         assert_eq!(commit.data.len() as u64 % BLOCK_BYTES, 0);
+        assert_eq!(commit.data.as_ptr().align_offset(BLOCK_BYTES as usize), 0);
         let taken = self.pending.partition_point(|told| told.lsn < commit.end);
         let records = self.pending.drain(..taken).collect();
         assert_eq!(commit.number, self.durable_number + 1, "numbers have no gaps");

@@ -131,10 +131,6 @@ def check_tools(suite, bootstrap, topic):
         printed = output(java(TOOLS + "VerifiableProducer", *server, "--topic", topic, "--max-messages", "500"))
         expect_in('"sent":500,"acked":500', printed.replace(" ", ""), "its report")
 
-    def measures_end_to_end():
-        arguments = ["--topic", f"{topic}-latency", "--num-records", "100", "--producer-acks", "all", "--record-size", "200"]
-        expect_in("Percentiles", output(java(TOOLS + "EndToEndLatency", *server, *arguments)), "its report")
-
     def describes_producers():
         where = ["--topic", topic, "--partition", "0"]
         printed = output(java(TOOLS + "TransactionsCommand", *server, "describe-producers", *where))
@@ -162,7 +158,6 @@ def check_tools(suite, bootstrap, topic):
     suite.check("kafka-log-dirs", describes_log_dirs)
     suite.check("kafka-producer-perf-test", measures)
     suite.check("kafka-verifiable-producer", verifies)
-    suite.check("kafka-e2e-latency", measures_end_to_end)
     suite.check("kafka-transactions describe-producers", describes_producers)
     suite.check("kafka-features describe", describes_features)
     suite.check("kafka-broker-api-versions", shows_api_versions)

@@ -423,3 +423,6 @@ impl Output {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

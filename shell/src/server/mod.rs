@@ -34,6 +34,7 @@ use chronik_core::journal::Geometry;
 use chronik_core::limits::Limits;
 use chronik_core::node::{self, Node, NodeOptions, Report};
 use chronik_core::wire::Str;
+use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -52,6 +53,10 @@ pub use node_loop::Fatal;
 
 /// How long connections may take to send their last answers once the node has stopped.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Descriptors that are neither connections nor segments: listeners, the journal's slots, the runtime's own, the
+/// metrics page's connections.
+const OTHER_DESCRIPTORS: usize = 128;
 
 /// A broker that has recovered its data, has bound its addresses, and has not yet accepted a connection.
 pub struct Server {
@@ -103,7 +108,7 @@ impl Server {
     pub async fn start(options: &Options, folder: &DataDir, entropy: [u8; 32]) -> Result<Server, StartError> {
         let started = Instant::now();
         let broker = &options.kafka;
-        let limits = limits(broker);
+        let limits = limits(broker, getrlimit(Resource::Nofile).current);
         // Bound before the data is recovered, which may take a while: a port in use is told at once.
         let mut listeners = Vec::new();
         let mut advertised = Vec::new();
@@ -245,12 +250,16 @@ impl Metrics {
     }
 }
 
-/// The limits, with what the operator has a say in.
-fn limits(broker: &BrokerConfig) -> Limits {
+/// The limits, with what the operator has a say in, and as many descriptors as the process may open.
+fn limits(broker: &BrokerConfig, descriptors: Option<u64>) -> Limits {
     let limits = Limits::default();
+    let descriptors = descriptors.map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(usize::MAX));
+    let open_files = limits.open_files.min(descriptors / 4);
+    let connections = descriptors.saturating_sub(open_files + OTHER_DESCRIPTORS).max(1);
     Limits {
-        connections_max: limits.connections_max.min(broker.max_connections as usize),
+        connections_max: limits.connections_max.min(broker.max_connections as usize).min(connections),
         request_bytes_max: broker.socket_request_max_bytes as usize,
+        open_files,
         ..limits
     }
 }
@@ -292,4 +301,20 @@ fn tell(
         took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         "serving"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_and_open_files_fit_into_the_descriptors_that_there_are() {
+        let broker = BrokerConfig::default();
+        for descriptors in [64, 1024, 20_000, 1_000_000] {
+            let limits = limits(&broker, Some(descriptors));
+            let needed = limits.connections_max + limits.open_files + OTHER_DESCRIPTORS;
+            assert!(needed as u64 <= descriptors.max(OTHER_DESCRIPTORS as u64 + 17), "{needed} of {descriptors}");
+        }
+        assert_eq!(limits(&broker, None).connections_max, Limits::default().connections_max);
+    }
 }

@@ -2,12 +2,13 @@
 //!
 //! `CHRONIK_CRASH_LOOPS` sets how often it is killed.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kafka_protocol::messages::InitProducerIdRequest;
+use kafka_protocol::messages::{ApiVersionsRequest, InitProducerIdRequest, ProduceRequest};
 
 use crate::support::batch::Batch;
 use crate::support::broker::Broker;
@@ -70,10 +71,14 @@ impl Producer {
     /// Produces until the broker is gone, counting acknowledged batches in `total`.
     fn run(&mut self, address: &str, topic: &Topic, total: &AtomicUsize) {
         let Ok(mut client) = Client::try_connect(address) else { return };
+        // Frames may be large only once a client has introduced itself.
+        if client.try_call(0, &ApiVersionsRequest::default()).is_err() {
+            return;
+        }
         // A plain producer does not know what became of these, and must not write them again.
         let mut to_send = if self.identity.is_some() { std::mem::take(&mut self.unknown) } else { Vec::new() };
         to_send.reverse();
-        let mut in_flight = std::collections::VecDeque::new();
+        let mut in_flight = VecDeque::new();
         loop {
             while in_flight.len() < IN_FLIGHT {
                 let batch = to_send.pop().unwrap_or_else(|| self.next_batch());
@@ -87,7 +92,7 @@ impl Producer {
                 }
             }
             let (correlation_id, batch) = *in_flight.front().expect("the pipeline is full");
-            match client.receive::<kafka_protocol::messages::ProduceRequest>(9, correlation_id) {
+            match client.receive::<ProduceRequest>(9, correlation_id) {
                 Ok(mut response) => {
                     let answer = response.responses.remove(0).partition_responses.remove(0);
                     assert_eq!(answer.error_code, code::NONE, "batch {batch:?} of partition {}", self.partition);

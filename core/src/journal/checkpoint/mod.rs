@@ -29,7 +29,7 @@ pub use encoder::{CHUNK_BYTES, Encoder};
 pub use reader::{Entries, Entry, survey};
 
 use super::format::{u16_at, u32_at, u64_at, uuid_at};
-use super::recovery::Position;
+use super::position::Position;
 use super::slots::{Place, ReadError};
 use crate::ids::{TopicPartition, Uuid};
 

@@ -1,0 +1,215 @@
+use std::future::poll_fn;
+use std::task::Waker;
+
+use bytes::BytesMut;
+use chronik_core::wire::{self, RequestHeader, Response, api_versions, metadata};
+use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+
+use super::*;
+
+const MIB: usize = 1 << 20;
+
+/// A connection whose other end the test holds, and whose node the test plays.
+struct Stage {
+    client: DuplexStream,
+    shared: Arc<Shared>,
+    letterbox: Arc<Letterbox>,
+    arrivals: VecDeque<Arrival>,
+}
+
+impl Stage {
+    /// `pipe` is how many bytes the network takes before somebody reads them.
+    async fn new(pipe: usize, limits: Limits) -> Stage {
+        let (client, server) = duplex(pipe);
+        let shared = Arc::new(Shared::new(limits, None));
+        let peer = "127.0.0.1:1".parse().expect("an address");
+        tokio::spawn(Client::new(server, peer, ConnId(3), ListenerId(0), shared.clone()));
+        let mut arrivals = Vec::new();
+        poll_fn(|cx| shared.mailbox.poll_take(cx, &mut arrivals)).await;
+        let Some(Arrival::Opened(letterbox)) = arrivals.pop() else { panic!("a connection announces itself") };
+        Stage { client, shared, letterbox, arrivals: VecDeque::new() }
+    }
+
+    /// The next thing for the node, and how many more came with it.
+    async fn arrival(&mut self) -> (Arrival, usize) {
+        if self.arrivals.is_empty() {
+            let mut taken = Vec::new();
+            poll_fn(|cx| self.shared.mailbox.poll_take(cx, &mut taken)).await;
+            self.arrivals.extend(taken);
+        }
+        let next = self.arrivals.pop_front().expect("something was taken");
+        (next, self.arrivals.len())
+    }
+
+    /// The next request, and how many more arrivals came with it.
+    async fn request(&mut self) -> (ReplyTo, usize) {
+        match self.arrival().await {
+            (Arrival::Request(to, _), more) => (to, more),
+            (other, _) => panic!("{other:?} instead of a request"),
+        }
+    }
+
+    fn answer(&self, to: ReplyTo) {
+        self.letterbox.put(&mut vec![(to, Some(no_versions()))], None);
+    }
+
+    /// The correlation id of the next answer.
+    async fn answered(&mut self) -> i32 {
+        let size = self.client.read_i32().await.expect("an answer");
+        let mut body = vec![0; size as usize];
+        self.client.read_exact(&mut body).await.expect("all of the answer");
+        i32::from_be_bytes(*body.first_chunk().expect("a correlation id"))
+    }
+}
+
+fn no_versions() -> Response {
+    api_versions::ApiVersionsResponse::default().into()
+}
+
+fn ask(version: i16, correlation_id: i32, request: impl Into<wire::Request>) -> BytesMut {
+    let request = request.into();
+    let header = RequestHeader {
+        api_key: request.api_key().code(),
+        api_version: version,
+        correlation_id,
+        ..RequestHeader::default()
+    };
+    let mut writer = Writer::new();
+    wire::encode_request(&header, &request, &mut writer);
+    BytesMut::from(&writer.finish().to_bytes()[..])
+}
+
+fn ask_versions(correlation_id: i32) -> BytesMut {
+    ask(0, correlation_id, api_versions::ApiVersionsRequest::default())
+}
+
+/// A request of about `bytes`.
+fn ask_much(correlation_id: i32, bytes: usize) -> BytesMut {
+    let name = wire::Str::from("t".repeat(30_000));
+    let topic = metadata::MetadataRequestTopic { name: Some(name), ..Default::default() };
+    let topics = Some(vec![topic; bytes / 30_000]);
+    ask(1, correlation_id, metadata::MetadataRequest { topics, ..Default::default() })
+}
+
+/// Lets every task that can move do so.
+async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn requests_that_come_together_reach_the_node_together_and_are_answered_in_order() {
+    let mut stage = Stage::new(MIB, Limits::default()).await;
+    let three = [ask_versions(1), ask_versions(2), ask_versions(3)].concat();
+    stage.client.write_all(&three).await.expect("written");
+    let (first, more) = stage.request().await;
+    assert_eq!(more, 2);
+    let (second, _) = stage.request().await;
+    let (third, _) = stage.request().await;
+    for to in [third, first, second] {
+        stage.answer(to);
+    }
+    for expect in 1..=3 {
+        assert_eq!(stage.answered().await, expect);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_answers_is_not_read_either() {
+    let limits = Limits { connection_bytes_in_flight_max: 2_000, ..Limits::default() };
+    let mut stage = Stage::new(1_000, limits).await;
+    let (mut reader, mut writer) = tokio::io::split(std::mem::replace(&mut stage.client, duplex(1).0));
+    let flood = tokio::spawn(async move {
+        for correlation_id in 0.. {
+            if writer.write_all(&ask_versions(correlation_id)).await.is_err() {
+                break;
+            }
+        }
+    });
+    let mut answered = 0;
+    loop {
+        settle().await;
+        let mut taken = Vec::new();
+        if poll_fn(|cx| Poll::Ready(stage.shared.mailbox.poll_take(cx, &mut taken))).await.is_pending() {
+            break;
+        }
+        for arrival in taken {
+            let Arrival::Request(to, _) = arrival else { panic!("{arrival:?} instead of a request") };
+            stage.answer(to);
+            answered += 1;
+        }
+        assert!(answered < 10_000, "it is read without end");
+    }
+    // As soon as it reads, it is read again.
+    let mut taken = [0; 1_000];
+    reader.read_exact(&mut taken).await.expect("answers");
+    for _ in 0..10 {
+        reader.read_exact(&mut taken[..100]).await.expect("answers");
+        settle().await;
+    }
+    let (_, _) = stage.request().await;
+    flood.abort();
+}
+
+#[tokio::test]
+async fn a_large_request_waits_for_its_place_in_the_budget_and_a_small_one_does_not() {
+    let limits = Limits { bytes_in_flight_max: 16 * MIB, request_bytes_max: 8 * MIB, ..Limits::default() };
+    let mut stage = Stage::new(64 * MIB, limits).await;
+    let mut other = Account::default();
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(other.poll_large(&stage.shared.budget, 11 * MIB, &mut cx).is_ready());
+
+    let two = [ask_versions(1), ask_much(2, 4 * MIB)].concat();
+    stage.client.write_all(&two).await.expect("written");
+    let (small, more) = stage.request().await;
+    assert_eq!((small.sequence, more), (0, 0));
+    settle().await;
+    // The one megabyte that is left in the large part is set aside for it.
+    assert!(stage.shared.budget.used() < 12 * MIB + MIB / 4, "nearly nothing of the large one is held");
+
+    drop(other);
+    let (large, _) = stage.request().await;
+    assert_eq!(large.sequence, 1);
+    assert!(stage.shared.budget.used() > 4 * MIB - 64 * 1024, "now all of it is");
+    stage.answer(small);
+    stage.answer(large);
+    assert_eq!((stage.answered().await, stage.answered().await), (1, 2));
+    settle().await;
+    assert_eq!(stage.shared.budget.used(), 0);
+}
+
+#[tokio::test]
+async fn what_is_no_request_closes_the_connection_after_what_came_before() {
+    let mut stage = Stage::new(MIB, Limits::default()).await;
+    stage.client.write_all(&[&ask_versions(1)[..], b"\0\0\0\x08 no sense"].concat()).await.expect("written");
+    let (_, more) = stage.request().await;
+    assert_eq!(more, 1);
+    assert!(matches!(stage.arrival().await.0, Arrival::Closed(ConnId(3))));
+    let mut rest = Vec::new();
+    stage.client.read_to_end(&mut rest).await.expect("an orderly end");
+    assert!(rest.is_empty());
+}
+
+#[tokio::test]
+async fn the_node_closes_a_connection_after_what_it_answered() {
+    let mut stage = Stage::new(MIB, Limits::default()).await;
+    stage.client.write_all(&ask_versions(9)).await.expect("written");
+    let (to, _) = stage.request().await;
+    stage.letterbox.put(&mut vec![(to, Some(no_versions()))], Some("the test says so"));
+    assert_eq!(stage.answered().await, 9);
+    assert!(matches!(stage.arrival().await.0, Arrival::Closed(ConnId(3))));
+    assert_eq!(stage.client.read(&mut [0]).await.expect("an orderly end"), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_told_to_the_node_and_holds_nothing() {
+    let mut stage = Stage::new(MIB, Limits::default()).await;
+    stage.client.write_all(&ask_much(1, MIB / 2)[..MIB / 4]).await.expect("written");
+    settle().await;
+    assert!(stage.shared.budget.used() > 0);
+    stage.client.shutdown().await.expect("closed");
+    assert!(matches!(stage.arrival().await.0, Arrival::Closed(ConnId(3))));
+    settle().await;
+    assert_eq!(stage.shared.budget.used(), 0);
+}

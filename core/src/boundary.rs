@@ -198,6 +198,9 @@ pub struct TaskId(pub u64);
 pub enum Done {
     /// The commit with this number is durable, or failed: a failed commit is final for the node.
     Commit(u64, Result<(), DiskError>),
+    /// The commit with this number is with the operating system, which is all that the operator asks for; it is durable
+    /// with the next one that is. Only for commits that need not be synced.
+    Written(u64),
     /// A read.
     Read(ReadId, Result<ReadOutcome, DiskError>),
     /// A background task.

@@ -105,7 +105,12 @@ pub struct Node {
     free_hosts: Vec<u32>,
     by_id: BTreeMap<TopicPartition, u32>,
     woken: VecDeque<(Lsn, Woken)>,
+    /// What may be acknowledged: the journal's durable end, or what the operating system has where that is enough.
     durable: Lsn,
+    /// The end of the commit in flight.
+    in_flight_end: Lsn,
+    /// Commits are acknowledged when the operating system has them, and synced only now and then.
+    trusts_os: bool,
     /// The end of the newest metadata record.
     metadata_end: Lsn,
     newest_metadata: Option<Lsn>,
@@ -160,6 +165,7 @@ impl Node {
             self.counters.commits += 1;
             self.counters.commit_bytes += commit.data.len() as u64;
             self.seal_at = None;
+            self.in_flight_end = commit.end;
             out.push(Effect::Disk(DiskOp::Commit(commit)));
         }
         if self.seal_at.is_none() && !self.journal.is_sealed() {
@@ -224,7 +230,13 @@ impl Node {
     fn disk_done(&mut self, now: Now, done: Done, out: &mut Outbox) {
         match done {
             Done::Commit(number, Ok(())) => {
-                self.durable = self.journal.committed(number);
+                self.durable = self.durable.max(self.journal.committed(number));
+                self.settle(out);
+            }
+            Done::Written(number) => {
+                self.journal.written(number);
+                self.trusts_os = true;
+                self.durable = self.in_flight_end;
                 self.settle(out);
             }
             Done::Commit(_, Err(error)) => {

@@ -298,6 +298,9 @@ impl Node {
             Task::ExtendJournal { slot: 0, bytes: options.journal.file_bytes }.run(files)?;
         }
         let slots = Numbered::open(files, FileName::Journal, u32::MAX)?;
+        for slot in 0..slots.lengths.len() {
+            files.sync(FileName::Journal(u32::try_from(slot).expect("few slots")))?;
+        }
         let recovered: Recovered = journal::recover(&slots, &start, rebuilt).map_err(StartError::Journal)?;
         report.records = recovered.records;
         report.notes.extend(recovered.cut.as_ref().map(ToString::to_string));
@@ -336,6 +339,8 @@ impl Node {
             by_id: BTreeMap::new(),
             woken: VecDeque::new(),
             durable,
+            in_flight_end: durable,
+            trusts_os: false,
             metadata_end: Lsn::default(),
             newest_metadata,
             produces: Slab::new(),

@@ -89,6 +89,8 @@ pub(super) struct Storage {
     /// Where replay starts in the newest two checkpoints, the older one first.
     kept: VecDeque<Lsn>,
     begun_at: Lsn,
+    /// The next checkpoint begins when the journal is durable up to here.
+    near: Option<Lsn>,
     /// Not named by any checkpoint that begins from now on.
     dropped: Vec<Removal>,
     /// Not named by the checkpoint in the making.
@@ -112,6 +114,7 @@ impl Storage {
             sequence,
             kept,
             begun_at,
+            near: None,
             dropped: Vec::new(),
             condemned: Vec::new(),
             order: BTreeMap::new(),
@@ -223,10 +226,19 @@ impl Node {
             return;
         }
         if self.storage.run.is_none() {
-            let grown = self.journal.durable().0.saturating_sub(self.storage.begun_at.0) >= CHECKPOINT_EVERY;
+            let grown = self.durable.0.saturating_sub(self.storage.begun_at.0) >= CHECKPOINT_EVERY;
             if !(grown || self.storage.wanted) || (self.stopping && self.woken.front().is_some()) {
                 return;
             }
+            // Replay will start at what is durable: as near as possible.
+            let near = self.storage.near.get_or_insert(self.durable);
+            if self.trusts_os && self.journal.durable() < *near {
+                if !self.journal.is_in_flight() {
+                    self.journal.sync_next();
+                }
+                return;
+            }
+            self.storage.near = None;
             self.begin_checkpoint();
         }
         let Some(run) = &self.storage.run else { return };
@@ -329,7 +341,13 @@ impl Node {
     fn close_checkpoint(&mut self, out: &mut Outbox) {
         let durable = self.journal.durable();
         let ready = |run: &mut Run| run.encoded && !run.busy && durable >= run.contains;
-        let Some(run) = self.storage.run.take_if(ready) else { return };
+        let Some(run) = self.storage.run.take_if(ready) else {
+            let waits = self.storage.run.as_ref().is_some_and(|run| run.encoded && !run.busy);
+            if waits && self.trusts_os && !self.journal.is_in_flight() {
+                self.journal.sync_next();
+            }
+            return;
+        };
         let task =
             Task::Checkpoint { slot: run.slot, position: run.position, chunks: vec![run.encoder.finish()], last: true };
         self.storage.closing = true;

@@ -29,6 +29,8 @@ struct Rig {
     /// Commits that the disk has been given and has not done, while `hold` is set.
     held: VecDeque<journal::Commit>,
     hold: bool,
+    /// Acknowledge by the operating system's word, as `--durability os` does.
+    trust_os: bool,
     replies: BTreeMap<u64, Option<Response>>,
     asked: u64,
     stopped: bool,
@@ -69,6 +71,7 @@ impl Rig {
             out: Outbox::default(),
             held: VecDeque::new(),
             hold: false,
+            trust_os: false,
             replies: BTreeMap::new(),
             asked: 0,
             stopped: false,
@@ -144,7 +147,13 @@ impl Rig {
     fn commit(&mut self, commit: journal::Commit) {
         let file = FileName::Journal(commit.slot);
         self.files.write_at(file, commit.position, std::slice::from_ref(&commit.data)).expect("memory has room");
-        self.step(Input::Disk(Done::Commit(commit.number, Ok(()))));
+        let done = if self.trust_os && !commit.must_sync {
+            Done::Written(commit.number)
+        } else {
+            Done::Commit(commit.number, Ok(()))
+        };
+        drop(commit.data);
+        self.step(Input::Disk(done));
     }
 
     fn release(&mut self) {
@@ -389,6 +398,21 @@ fn the_ring_turns_many_times_and_every_start_finds_all() {
     let mut rig = rig.crash();
     assert!(rig.consume("t", 0) == expected);
     assert_eq!(rig.consume("idle", 0), ["still here"]);
+}
+
+#[test]
+fn where_the_system_is_trusted_the_ring_turns_too() {
+    let mut rig = Rig::new();
+    rig.trust_os = true;
+    rig.create("t", 1);
+    let value = "v".repeat(3_000);
+    for round in 0..600 {
+        assert_eq!(rig.produce("t", &[&value]), round);
+    }
+    assert!(rig.node.counters().checkpoints > 1);
+    rig.stop();
+    let mut rig = rig.crash();
+    assert_eq!(rig.consume("t", 0).len(), 600);
 }
 
 #[test]

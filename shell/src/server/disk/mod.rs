@@ -51,7 +51,10 @@ impl Committer {
         let Commit { slot, position, data, number, must_sync, .. } = commit;
         let is_synced = must_sync || self.durability == Durability::Sync;
         let result = self.write(files, FileName::Journal(slot), position, data, is_synced);
-        Done::Commit(number, result)
+        match result {
+            Ok(()) if !is_synced => Done::Written(number),
+            result => Done::Commit(number, result),
+        }
     }
 
     fn write(

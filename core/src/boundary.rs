@@ -177,12 +177,40 @@ impl Outbox {
 /// Work for the disk.
 #[derive(Debug)]
 pub enum DiskOp {
-    /// Make a commit of the journal durable. At most one is in flight; everything waits for it.
-    Commit(journal::Commit),
+    /// Make the bodies durable, and then, only then, the commit of the journal that names them. At most one is in
+    /// flight; everything waits for it.
+    Commit(journal::Commit, Vec<DirectWrite>),
     /// Read from segments, on any thread, in any order beside all else.
     Read(ReadId, ReadPlan),
     /// Background work: tasks are carried out one after another, in the order of their effects.
     Task(TaskId, Task),
+}
+
+/// The body of a large batch on its way straight into its segment.
+#[derive(Debug)]
+pub struct DirectWrite {
+    /// The segment.
+    pub segment: SegmentName,
+    /// Where; a multiple of [`DIRECT_BLOCK`].
+    pub position: u64,
+    /// What, one piece after another; together a multiple of [`DIRECT_BLOCK`].
+    pub pieces: Vec<Bytes>,
+}
+
+/// What a direct write is a multiple of, in bytes: what disks and page caches deal in.
+pub const DIRECT_BLOCK: u64 = 4096;
+
+/// Makes direct writes durable; what a driver does before it writes the commit.
+///
+/// # Errors
+/// The first [`DiskError`].
+pub fn write_direct(files: &dyn Files, writes: &[DirectWrite]) -> Result<(), DiskError> {
+    let mut segments = std::collections::BTreeSet::new();
+    for write in writes {
+        files.write_direct(FileName::Segment(write.segment), write.position, &write.pieces)?;
+        segments.insert(write.segment);
+    }
+    segments.into_iter().try_for_each(|segment| files.sync(FileName::Segment(segment)))
 }
 
 /// Names a read until it is done.
@@ -275,6 +303,11 @@ pub trait Files: Send + Sync {
     fn read_at(&self, file: FileName, position: u64, buf: &mut [u8]) -> Result<usize, DiskError>;
     /// Writes all pieces one after another from `position` on, making file and folder where they do not exist.
     fn write_at(&self, file: FileName, position: u64, pieces: &[Bytes]) -> Result<(), DiskError>;
+    /// As [`Files::write_at`] for whole blocks ([`DIRECT_BLOCK`]), past the page cache where there is one: large
+    /// amounts that nobody reads back soon. Durable after [`Files::sync`].
+    fn write_direct(&self, file: FileName, position: u64, pieces: &[Bytes]) -> Result<(), DiskError> {
+        self.write_at(file, position, pieces)
+    }
     /// Reserves blocks for a range, so that a later write into it cannot fail for want of space.
     fn allocate(&self, file: FileName, position: u64, bytes: u64) -> Result<(), DiskError>;
     /// Cuts the file to `bytes`.
@@ -301,14 +334,21 @@ pub enum Task {
         /// Its size.
         bytes: u64,
     },
+    /// Reserve blocks of a segment for bodies to come.
+    Allocate {
+        /// The segment.
+        segment: SegmentName,
+        /// From where on in its file.
+        position: u64,
+        /// How many bytes.
+        bytes: u64,
+    },
     /// Write behind: batches into a segment and entries into its index.
     Flush {
         /// The segment.
         segment: SegmentName,
-        /// Where in the segment file.
-        position: u64,
-        /// The batches, one after another.
-        batches: Vec<Bytes>,
+        /// Runs of bytes with their places in the segment file; between them lie bodies that are there already.
+        runs: Vec<(u64, Vec<Bytes>)>,
         /// Where in the index file.
         index_position: u64,
         /// The entries.
@@ -353,19 +393,27 @@ impl Task {
                 while at < *bytes {
                     let step = (*bytes - at).min(ZEROS as u64);
                     let step_bytes = usize::try_from(step).expect("at most ZEROS");
-                    files.write_at(file, at, &[zeros.slice(..step_bytes)])?;
+                    // Past the page cache: a sync of many dirty pages at once would hold up the commits meanwhile.
+                    files.write_direct(file, at, &[zeros.slice(..step_bytes)])?;
                     at += step;
                 }
                 files.sync(file)
             }
-            Task::Flush { segment, position, batches, index_position, index } => {
-                let total: usize = batches.iter().map(Bytes::len).sum();
+            Task::Allocate { segment, position, bytes } => {
+                files.allocate(FileName::Segment(*segment), *position, *bytes)
+            }
+            Task::Flush { segment, runs, index_position, index } => {
                 let file = FileName::Segment(*segment);
                 // Delayed allocation would report a full disk only when the pages are written back, after they are
                 // out of our hands: blocks are reserved first.
-                files.allocate(file, *position, total as u64)?;
+                for (position, pieces) in runs {
+                    let total: usize = pieces.iter().map(Bytes::len).sum();
+                    files.allocate(file, *position, total as u64)?;
+                }
                 files.allocate(FileName::Index(*segment), *index_position, index.len() as u64)?;
-                files.write_at(file, *position, batches)?;
+                for (position, pieces) in runs {
+                    files.write_at(file, *position, pieces)?;
+                }
                 files.write_at(FileName::Index(*segment), *index_position, std::slice::from_ref(index))
             }
             Task::Sync { segments } => {

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::batch::{BatchHead, VerifiedBatch};
-use crate::boundary::{SegmentName, Task};
+use crate::boundary::{DirectWrite, SegmentName, Task};
 use crate::ids::{LeaderEpoch, Lsn, Offset, TopicPartition};
 use crate::journal::{self, RecordKind};
 use crate::time::Timestamp;
@@ -32,11 +32,24 @@ pub use payload::PayloadError;
 pub use producers::{Producer, Producers, Remembered, Sequence};
 pub use read::{Place, ReadOutcome, ReadPlan, Sought};
 pub use segment::{Mark, Segment};
-pub use state::{damage_of, damaged_state};
+pub use state::{Bodies, damage_of, damaged_state};
 pub use tail::TailBatch;
 
 /// One write-behind takes at most so many bytes, so that syncs stay short.
 const FLUSH_BYTES_MAX: usize = 8 << 20;
+
+/// Adds bytes at a position to runs, joining them to the last run where they follow it.
+fn extend(runs: &mut Vec<(u64, Vec<Bytes>)>, position: u64, pieces: impl Iterator<Item = Bytes>) {
+    let mut pieces = pieces.peekable();
+    if pieces.peek().is_none() {
+        return;
+    }
+    let end = |run: &(u64, Vec<Bytes>)| run.0 + run.1.iter().map(Bytes::len).sum::<usize>() as u64;
+    match runs.last_mut() {
+        Some(run) if end(run) == position => run.1.extend(pieces),
+        _ => runs.push((position, pieces.collect())),
+    }
+}
 
 /// The log of one partition.
 #[derive(Debug)]
@@ -76,6 +89,15 @@ pub struct Appended {
     pub end: Offset,
     /// It is durable once the journal is durable up to here.
     pub lsn: Lsn,
+}
+
+/// How a batch comes to disk before it is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Whole, in the journal.
+    Journal,
+    /// Its blocks straight in its segment, where they stay; the rest of it in the journal.
+    Direct,
 }
 
 /// Where the batches from an offset on are.
@@ -180,17 +202,51 @@ impl Log {
         batch: &VerifiedBatch,
         epoch: LeaderEpoch,
         now: Timestamp,
+        way: Way,
         journal: &mut journal::Writer,
-    ) -> Appended {
+    ) -> (Appended, Option<DirectWrite>) {
         let base = self.end;
         let head = batch.head().assigned(base, epoch);
-        let lsn = self.record(journal, RecordKind::Append, &[&payload::taken(now), &head.to_bytes(), batch.body()]);
         let mut tail = TailBatch::new(&head, batch.body());
-        tail.lsn = lsn;
+        tail.position = self.active().bytes;
+        let mut write = None;
+        tail.lsn = match tail.blocks().filter(|_| way == Way::Direct) {
+            Some(blocks) => {
+                let position = tail.position + blocks.start as u64;
+                write = Some(DirectWrite {
+                    segment: SegmentName { partition: self.partition, base: self.active().base },
+                    position,
+                    pieces: tail.range(blocks.clone()).collect(),
+                });
+                tail.direct = Some(blocks);
+                let payload = payload::direct(now, &head, &tail);
+                self.record(journal, RecordKind::AppendDirect, &[&payload])
+            }
+            None => self.record(journal, RecordKind::Append, &[&payload::taken(now), &head.to_bytes(), batch.body()]),
+        };
         self.take(tail, &head, now);
         let end = journal.end();
         self.ends.push_back((end, self.end));
-        Appended { base, end: self.end, lsn: end }
+        (Appended { base, end: self.end, lsn: end }, write)
+    }
+
+    /// Whether blocks are reserved for a batch of `bytes` at the end of the active segment.
+    pub fn is_allocated(&self, bytes: u64) -> bool {
+        self.segments.back().is_some_and(|active| active.bytes + bytes <= active.allocated)
+    }
+
+    /// Has blocks reserved ahead of the end of the active segment, `ahead` bytes.
+    pub fn allocate(&self, ahead: u64) -> Task {
+        let active = self.segments.back().expect("a log always has a segment");
+        let segment = SegmentName { partition: self.partition, base: active.base };
+        Task::Allocate { segment, position: active.bytes, bytes: ahead }
+    }
+
+    /// Blocks are reserved up to `position` of a segment.
+    pub fn allocated(&mut self, base: Offset, position: u64) {
+        if let Some(segment) = self.segments.iter_mut().rev().find(|segment| segment.base == base) {
+            segment.allocated = segment.allocated.max(position);
+        }
     }
 
     /// Puts a batch at the end of memory, segment and producers.
@@ -347,7 +403,7 @@ impl Log {
         let closed = index + 1 < self.segments.len();
         let segment_end = self.segments.get(index + 1).map_or(self.end, |next| next.base);
         let from = if segment.written > 0 { segment.written_to } else { segment.base };
-        let mut batches = Vec::new();
+        let mut runs: Vec<(u64, Vec<Bytes>)> = Vec::new();
         let mut indexer = index::Indexer::at(segment.written);
         let mut bytes = 0;
         let mut up_to = from;
@@ -357,7 +413,13 @@ impl Log {
             }
             assert_eq!(batch.position, segment.written + bytes as u64, "write-behind goes on where it stopped");
             indexer.push(batch.base.0, batch.max_timestamp, batch.head(), batch.bytes() as u64);
-            batch.push_to(&mut batches);
+            match batch.direct.clone() {
+                None => extend(&mut runs, batch.position, batch.range(0..batch.bytes())),
+                Some(blocks) => {
+                    extend(&mut runs, batch.position, batch.range(0..blocks.start));
+                    extend(&mut runs, batch.position + blocks.end as u64, batch.range(blocks.end..batch.bytes()));
+                }
+            }
             bytes += batch.bytes();
             up_to = Offset(batch.last.0 + 1);
         }
@@ -368,8 +430,7 @@ impl Log {
         self.flushing = Some(Flushing { base: segment.base, up_to, bytes: bytes as u64, entries: count });
         Some(Task::Flush {
             segment: SegmentName { partition: self.partition, base: segment.base },
-            position: segment.written,
-            batches,
+            runs,
             index_position: segment.entries * index::ENTRY_BYTES as u64,
             index: entries,
         })

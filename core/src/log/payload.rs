@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use std::ops::Range;
+
 use bytes::{Buf, Bytes};
 
+use super::TailBatch;
 use crate::batch::{BatchHead, HEAD_BYTES};
 use crate::ids::{LeaderEpoch, Offset};
 use crate::time::Timestamp;
@@ -63,6 +66,47 @@ pub(super) fn read_offset(mut payload: Bytes) -> Result<Offset, PayloadError> {
 /// Of an Append record, before the batch: when the broker took it.
 pub(super) fn taken(at: Timestamp) -> [u8; 8] {
     at.0.to_le_bytes()
+}
+
+/// Of an AppendDirect record: when the broker took the batch, its head, where in the segment it lies, which of its bytes
+/// are there, and the others.
+pub(super) fn direct(taken: Timestamp, head: &BatchHead, batch: &TailBatch) -> Vec<u8> {
+    let blocks = batch.direct.clone().expect("a batch that is written directly");
+    let mut payload = Vec::with_capacity(8 + HEAD_BYTES + 16 + 2 * 4096);
+    payload.extend_from_slice(&taken.0.to_le_bytes());
+    payload.extend_from_slice(&head.to_bytes());
+    payload.extend_from_slice(&batch.position.to_le_bytes());
+    for edge in [blocks.start, blocks.end] {
+        payload.extend_from_slice(&u32::try_from(edge).expect("a batch is smaller than 4 GiB").to_le_bytes());
+    }
+    for slice in batch.range(0..blocks.start).chain(batch.range(blocks.end..batch.bytes())) {
+        payload.extend_from_slice(&slice);
+    }
+    payload
+}
+
+/// What an AppendDirect record says.
+pub(super) struct Direct {
+    pub(super) taken: Timestamp,
+    pub(super) head: BatchHead,
+    pub(super) position: u64,
+    pub(super) blocks: Range<usize>,
+    /// The bytes before the blocks and those behind them.
+    pub(super) others: Bytes,
+}
+
+/// Reads what [`direct`] wrote.
+pub(super) fn read_direct(mut payload: Bytes) -> Result<Direct, PayloadError> {
+    let (taken, head, body) = read_append(payload.split_to((8 + HEAD_BYTES).min(payload.len())))?;
+    debug_assert!(body.is_empty());
+    let position = payload.try_get_u64_le()?;
+    let start = payload.try_get_u32_le()? as usize;
+    let end = payload.try_get_u32_le()? as usize;
+    let whole = head.batch_bytes();
+    if start > end || end > whole || payload.len() != whole - (end - start) {
+        return Err(PayloadError::Contradiction("the bytes of a batch do not add up".into()));
+    }
+    Ok(Direct { taken, head, position, blocks: start..end, others: payload })
 }
 
 /// Reads an Append record: when the broker took the batch, its head, and its body.

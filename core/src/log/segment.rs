@@ -28,6 +28,8 @@ pub struct Segment {
     pub entries: u64,
     /// The offset that `written` reaches up to; meaningless where nothing is written.
     pub written_to: Offset,
+    /// Blocks are reserved up to here for bodies that go straight to the file.
+    pub allocated: u64,
     /// What of that is durable.
     pub synced: Mark,
     /// The largest timestamp of its records, -1 where it has none.
@@ -45,6 +47,7 @@ impl Segment {
             written: 0,
             entries: 0,
             written_to: base,
+            allocated: 0,
             synced: Mark::default(),
             max_timestamp: -1,
             since: Timestamp(0),

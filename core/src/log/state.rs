@@ -14,6 +14,15 @@ use crate::ids::{LeaderEpoch, Lsn, Offset, ProducerEpoch, ProducerId, TopicParti
 use crate::journal::RecordKind;
 use crate::time::Timestamp;
 
+/// Where the bodies of batches are read that the journal does not hold.
+pub trait Bodies {
+    /// `bytes` bytes of a segment from `position` on.
+    ///
+    /// # Errors
+    /// Why they cannot be had.
+    fn read(&self, segment: SegmentName, position: u64, bytes: usize) -> Result<Bytes, String>;
+}
+
 /// The version that [`Log::encode`] writes.
 const VERSION: u8 = 1;
 
@@ -59,6 +68,14 @@ impl Log {
         let mut slices = Vec::with_capacity(1 + 2 * kept.len());
         for batch in kept {
             out.put_u64_le(batch.lsn.0);
+            out.put_u8(u8::from(batch.direct.is_some()));
+            if batch.direct.is_some() {
+                let head = BatchHead::parse(batch.head()).expect("a batch in memory is sound");
+                let payload = payload::direct(Timestamp(0), &head, batch);
+                out.put_u32_le(u32::try_from(payload.len()).expect("two fragments are short"));
+                out.put_slice(&payload);
+                continue;
+            }
             out.put_u32_le(u32::try_from(batch.bytes()).expect("a batch is smaller than that"));
             // Large batches stay slices of their own; small ones are cheaper to copy.
             if batch.bytes() < 4096 {
@@ -72,11 +89,11 @@ impl Log {
         slices
     }
 
-    /// Reads what [`Log::encode`] wrote.
+    /// Reads what [`Log::encode`] wrote, and from `bodies` what lies in segments only.
     ///
     /// # Errors
     /// [`PayloadError`] where the bytes are not such a state.
-    pub fn decode(partition: TopicPartition, mut from: Bytes) -> Result<Log, PayloadError> {
+    pub fn decode(partition: TopicPartition, mut from: Bytes, bodies: &dyn Bodies) -> Result<Log, PayloadError> {
         let version = from.try_get_u8()?;
         if version != VERSION {
             return Err(PayloadError::Version(version));
@@ -130,15 +147,25 @@ impl Log {
         let mut at: Vec<u64> = log.segments.iter().map(|segment| segment.synced.bytes).collect();
         for _ in 0..from.try_get_u32_le()? {
             let lsn = Lsn(from.try_get_u64_le()?);
+            let is_direct = from.try_get_u8()? == 1;
             let bytes = usize::try_from(from.try_get_u32_le()?).expect("u32 fits");
             if from.len() < bytes || bytes < HEAD_BYTES {
                 return Err(PayloadError::Short);
             }
             let batch = from.split_to(bytes);
-            let head = BatchHead::parse(&batch).map_err(|error| PayloadError::Contradiction(error.to_string()))?;
-            let mut batch = log.tail_batch(&head, &batch.slice(HEAD_BYTES..))?;
+            let mut batch = if is_direct {
+                let direct = payload::read_direct(batch)?;
+                let segment = log.segment_of(direct.head.base_offset);
+                log.direct_batch(direct, segment, bodies)?
+            } else {
+                let head = BatchHead::parse(&batch).map_err(|error| PayloadError::Contradiction(error.to_string()))?;
+                log.tail_batch(&head, &batch.slice(HEAD_BYTES..))?
+            };
             batch.lsn = lsn;
             let index = log.segments.partition_point(|segment| segment.base <= batch.base).max(1) - 1;
+            if is_direct && batch.position != at[index] {
+                return Err(PayloadError::Contradiction("a batch lies elsewhere than its segment says".into()));
+            }
             batch.position = at[index];
             at[index] += batch.bytes() as u64;
             log.tail.push(batch);
@@ -158,11 +185,43 @@ impl Log {
         Ok(TailBatch::new(head, body))
     }
 
+    fn segment_of(&self, offset: Offset) -> SegmentName {
+        let index = self.segments.partition_point(|segment| segment.base <= offset).max(1) - 1;
+        SegmentName { partition: self.partition, base: self.segments[index].base }
+    }
+
+    /// Puts a batch together whose blocks lie in its segment, and checks that they are those that were written.
+    fn direct_batch(
+        &self,
+        direct: payload::Direct,
+        segment: SegmentName,
+        bodies: &dyn Bodies,
+    ) -> Result<TailBatch, PayloadError> {
+        let payload::Direct { head, position, blocks, others, .. } = direct;
+        let place = position + blocks.start as u64;
+        let body = bodies.read(segment, place, blocks.len()).map_err(PayloadError::Contradiction)?;
+        let whole: Bytes = [&others[..blocks.start], &body, &others[blocks.start..]].concat().into();
+        crate::batch::check(&whole).map_err(|error| {
+            let file = crate::boundary::FileName::Segment(segment);
+            PayloadError::Contradiction(format!("{file} is damaged at byte {position}: {error}"))
+        })?;
+        let mut batch = self.tail_batch(&head, &whole.slice(HEAD_BYTES..))?;
+        batch.position = position;
+        batch.direct = Some(blocks);
+        Ok(batch)
+    }
+
     /// Takes one record of the journal again. Returns the segments whose files it lets go of.
     ///
     /// # Errors
     /// [`PayloadError`] where the record does not follow from what came before it.
-    pub fn replay(&mut self, lsn: Lsn, kind: RecordKind, payload: Bytes) -> Result<Vec<SegmentName>, PayloadError> {
+    pub fn replay(
+        &mut self,
+        lsn: Lsn,
+        kind: RecordKind,
+        payload: Bytes,
+        bodies: &dyn Bodies,
+    ) -> Result<Vec<SegmentName>, PayloadError> {
         if self.newest.is_some_and(|newest| lsn <= newest) {
             // The checkpoint was taken after this record.
             return Ok(Vec::new());
@@ -176,6 +235,19 @@ impl Log {
                     return Err(PayloadError::Contradiction(text));
                 }
                 let mut batch = self.tail_batch(&head, &body)?;
+                batch.lsn = lsn;
+                self.take(batch, &head, seen);
+                self.durable = self.end;
+            }
+            RecordKind::AppendDirect => {
+                let direct = payload::read_direct(payload)?;
+                let (seen, head) = (direct.taken, direct.head);
+                if head.base_offset != self.end || direct.position != self.active().bytes {
+                    let text = format!("a batch at offset {} where the log ends at {}", head.base_offset, self.end);
+                    return Err(PayloadError::Contradiction(text));
+                }
+                let segment = self.segment_of(self.end);
+                let mut batch = self.direct_batch(direct, segment, bodies)?;
                 batch.lsn = lsn;
                 self.take(batch, &head, seen);
                 self.durable = self.end;

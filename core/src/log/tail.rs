@@ -1,10 +1,12 @@
 //! The newest batches of a log, in memory: what is not yet safe in a segment, and what readers at the end want.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
 use crate::batch::{BatchHead, HEAD_BYTES};
+use crate::boundary::DIRECT_BLOCK;
 use crate::ids::{Lsn, Offset};
 
 /// A batch larger than this is kept as it came, behind a head of its own; a smaller one is copied into one allocation,
@@ -24,6 +26,8 @@ pub struct TailBatch {
     pub position: u64,
     /// The LSN of its journal record.
     pub lsn: Lsn,
+    /// The range of its bytes that lies in its segment already, whole blocks of it.
+    pub direct: Option<Range<usize>>,
     first: Bytes,
     rest: Bytes,
 }
@@ -46,6 +50,7 @@ impl TailBatch {
             max_timestamp: head.max_timestamp.0,
             position: 0,
             lsn: Lsn::default(),
+            direct: None,
             first,
             rest,
         }
@@ -64,6 +69,23 @@ impl TailBatch {
     /// Its bytes as one or two slices; the second may be empty.
     pub fn pieces(&self) -> [&Bytes; 2] {
         [&self.first, &self.rest]
+    }
+
+    /// The bytes of a range, as slices.
+    pub fn range(&self, range: Range<usize>) -> impl Iterator<Item = Bytes> {
+        let cut = self.first.len();
+        let first = range.start.min(cut)..range.end.min(cut);
+        let rest = range.start.max(cut) - cut..range.end.max(cut) - cut;
+        [self.first.slice(first), self.rest.slice(rest)].into_iter().filter(|slice| !slice.is_empty())
+    }
+
+    /// The whole blocks of its range in the segment, where they are worth writing straight to their place.
+    pub fn blocks(&self) -> Option<Range<usize>> {
+        let end = self.position + self.bytes() as u64;
+        let from = self.position.next_multiple_of(DIRECT_BLOCK);
+        let to = end - end % DIRECT_BLOCK;
+        let within = |position: u64| usize::try_from(position - self.position).expect("a batch fits in memory");
+        (from < to).then(|| within(from)..within(to))
     }
 
     /// Pushes its slices.

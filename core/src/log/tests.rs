@@ -14,6 +14,20 @@ use crate::testing::MemoryFiles;
 const ID: TopicPartition = TopicPartition { topic: Uuid([7; 16]), partition: 3 };
 const EPOCH: LeaderEpoch = LeaderEpoch(5);
 
+struct InFiles<'a>(&'a MemoryFiles);
+
+impl Bodies for InFiles<'_> {
+    fn read(&self, segment: SegmentName, position: u64, bytes: usize) -> Result<Bytes, String> {
+        let mut buffer = vec![0; bytes];
+        let file = crate::boundary::FileName::Segment(segment);
+        let read = crate::boundary::Files::read_at(self.0, file, position, &mut buffer);
+        match read.map_err(|error| error.to_string())? {
+            read if read == bytes => Ok(buffer.into()),
+            _ => Err("too short".into()),
+        }
+    }
+}
+
 struct NoRecords;
 
 impl journal::Visitor for NoRecords {
@@ -66,6 +80,7 @@ impl Rig {
     }
 
     fn append(&mut self, records: i32, bytes: usize) {
+        let way = if bytes > 20_000 { Way::Direct } else { Way::Journal };
         self.clock += 1;
         let value = vec![b'x'; bytes];
         let mut batch = BatchBuilder::new().producer(ProducerId(9), ProducerEpoch(0), self.sequence);
@@ -76,7 +91,8 @@ impl Rig {
         let limits = BatchLimits { batch_bytes_max: 1 << 24, decompressed_bytes_max: 1 << 24 };
         let batch = verify(batch.build(), &limits).expect("a sound batch");
         assert_eq!(self.log.judge(batch.head()), Ok(Sequence::Next));
-        let appended = self.log.append(&batch, EPOCH, Timestamp(self.clock), &mut self.journal);
+        let (appended, write) = self.log.append(&batch, EPOCH, Timestamp(self.clock), way, &mut self.journal);
+        crate::boundary::write_direct(&self.files, write.as_slice()).expect("memory has room");
         self.model.push_back(Stored {
             base: appended.base.0,
             last: appended.end.0 - 1,
@@ -125,7 +141,7 @@ impl Rig {
             self.log.flushed(false);
         }
         let state: Vec<u8> = self.log.encode().concat();
-        let again = Log::decode(ID, state.into()).expect("a state that was just written");
+        let again = Log::decode(ID, state.into(), &InFiles(&self.files)).expect("a state that was just written");
         assert_eq!(again.producers(), self.log.producers());
         assert_eq!(again.epochs(), self.log.epochs());
         assert_eq!((again.start(), again.end()), (self.log.start(), self.log.end()));
@@ -275,13 +291,13 @@ fn records_replayed_from_the_journal_give_the_same_log() {
     rig.append(3, 50);
     rig.append(1, 50);
     let state: Vec<u8> = rig.log.encode().concat();
-    let mut again = Log::decode(ID, state.into()).expect("a state that was just written");
+    let mut again = Log::decode(ID, state.into(), &InFiles(&rig.files)).expect("a state that was just written");
     let known = again.newest.expect("records were written");
     // A record that the state contains changes nothing; one that comes after it is taken.
     let payload: Vec<u8> = [&payload::taken(Timestamp(5))[..], &rig.model[1].bytes].concat();
-    again.replay(known, RecordKind::Append, payload.clone().into()).expect("a known record");
+    again.replay(known, RecordKind::Append, payload.clone().into(), &InFiles(&rig.files)).expect("a known record");
     assert_eq!(again.end(), Offset(4));
-    let wrong = again.replay(Lsn(known.0 + 1), RecordKind::Append, payload.into());
+    let wrong = again.replay(Lsn(known.0 + 1), RecordKind::Append, payload.into(), &InFiles(&rig.files));
     assert!(matches!(wrong, Err(PayloadError::Contradiction(_))), "a batch that does not follow is refused");
     assert!(again.is_missing(Lsn(known.0 + 9), Some(Lsn(known.0 + 5))), "a gap is noticed");
 }

@@ -2,7 +2,7 @@
 //!
 //! One call of [`Node::step`] takes one input; [`Node::turn`] ends a run of them and pushes the group commit, so that
 //! everything that arrived together shares one sync. Whatever waits for the journal stands in one queue in the order of
-//! its LSN and is woken by [`Node::settle`] when the journal's durable end passes it.
+//! its LSN and is woken by `Node::settle` when the journal's durable end passes it.
 
 mod fetch;
 mod logs;
@@ -24,7 +24,8 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use crate::boundary::{
-    DiskOp, Done, Effect, FileName, Input, Level, Outbox, Produce, ReadId, Refused, ReplyTo, Request, TaskId,
+    DirectWrite, DiskOp, Done, Effect, FileName, Input, Level, Outbox, Produce, ReadId, Refused, ReplyTo, Request,
+    TaskId,
 };
 use crate::config::TopicConfig;
 use crate::controller::{Controller, ProducerIdBlock};
@@ -38,7 +39,7 @@ use crate::wait::{Acks, FetchId, Fetchers};
 use crate::wire::{self, ErrorCode, Response, Str};
 
 pub use metrics::Counters;
-pub use start::{NodeOptions, Report, StartError};
+pub use start::{DIRECT_FROM, NodeOptions, Report, StartError};
 
 /// A journal that has been quiet for so long is sealed with an empty commit, which proves that the last one was
 /// durable.
@@ -130,6 +131,12 @@ pub struct Node {
     seal_at: Option<Instant>,
     storage: storage::Storage,
     tail_bytes: u64,
+    /// Batches of so many bytes go straight to their segments.
+    direct_from: u64,
+    /// Bodies that the next commit takes along.
+    direct_pending: Vec<DirectWrite>,
+    /// Bytes of bodies since the start.
+    direct_bytes: u64,
     no_space: Option<FileName>,
     stopping: bool,
     counters: Counters,
@@ -166,7 +173,8 @@ impl Node {
             self.counters.commit_bytes += commit.data.len() as u64;
             self.seal_at = None;
             self.in_flight_end = commit.end;
-            out.push(Effect::Disk(DiskOp::Commit(commit)));
+            let direct = std::mem::take(&mut self.direct_pending);
+            out.push(Effect::Disk(DiskOp::Commit(commit, direct)));
         }
         if self.seal_at.is_none() && !self.journal.is_sealed() {
             self.seal_at = Some(now.instant + SEAL_AFTER);

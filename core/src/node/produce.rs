@@ -1,5 +1,6 @@
 //! Produce: batches in, answered when the journal (and later the in-sync set) has them.
 
+use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::{Node, Woken};
@@ -22,12 +23,14 @@ pub(super) struct ParkedProduce {
 /// What journal records of a batch need besides its bytes: headers, an epoch start, a roll.
 const RECORD_OVERHEAD: usize = 512;
 
+/// Requests wait while so many bytes of bodies wait for the next commit, so that a commit stays short.
+const DIRECT_PENDING_MAX: usize = 16 << 20;
+
 impl Node {
     /// Takes a produce request, or lets it wait where the journal has no room until a checkpoint makes some.
     pub(super) fn produce(&mut self, now: Now, to: ReplyTo, produce: Produce, out: &mut Outbox) {
         if !self.stalled.is_empty() || (!self.has_room(&produce) && self.no_space.is_none()) {
             self.stalled.push_back((to, produce));
-            self.checkpoint_soon();
             return;
         }
         self.append(now, to, produce, out);
@@ -37,7 +40,9 @@ impl Node {
     pub(super) fn resume_stalled(&mut self, now: Now, out: &mut Outbox) {
         while let Some((_, produce)) = self.stalled.front() {
             if !self.has_room(produce) && self.no_space.is_none() {
-                self.checkpoint_soon();
+                if self.direct_pending.is_empty() {
+                    self.checkpoint_soon();
+                }
                 return;
             }
             let (to, produce) = self.stalled.pop_front().expect("one was at the front");
@@ -49,7 +54,9 @@ impl Node {
         let partitions = produce.topics.iter().flat_map(|topic| &topic.partitions);
         let batches = partitions.filter_map(|partition| partition.batch.as_ref().ok());
         let bytes: usize = batches.map(|batch| batch.batch_bytes() + RECORD_OVERHEAD).sum();
-        self.journal.has_room(bytes as u64, Class::Ordinary)
+        let direct: usize = self.direct_pending.iter().flat_map(|write| &write.pieces).map(Bytes::len).sum();
+        direct < DIRECT_PENDING_MAX
+            && self.journal.has_room(bytes as u64, Class::Ordinary)
             && self.tail_bytes < 2 * self.limits.tail_cache_bytes as u64
     }
 
@@ -128,7 +135,15 @@ impl Node {
         }
         let records = batch.count();
         let hosted = self.hosts[slot as usize].as_mut().expect("a slot that was looked up");
-        let taken = hosted.partition.append(batch, acks, &hosted.config, now.wall, &mut self.journal)?;
+        let taken =
+            hosted.partition.append(batch, acks, &hosted.config, now.wall, self.direct_from, &mut self.journal)?;
+        if let Some(write) = taken.write {
+            self.direct_bytes += write.pieces.iter().map(Bytes::len).sum::<usize>() as u64;
+            self.direct_pending.push(write);
+        }
+        if bytes >= self.direct_from && taken.appended.is_some() {
+            self.allocate_ahead(slot);
+        }
         if let Some(appended) = taken.appended {
             self.counters.batches_in += 1;
             self.counters.records_in += u64::try_from(records).unwrap_or(0);

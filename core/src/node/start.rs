@@ -11,7 +11,7 @@ use slab::Slab;
 
 use super::storage::Accounted;
 use super::{Counters, Hosted, Node, Reason, session, storage, topics};
-use crate::boundary::{DiskError, FileName, Files, Outbox, Task};
+use crate::boundary::{DiskError, FileName, Files, Outbox, SegmentName, Task};
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
 use crate::controller::ProducerIdBlock;
@@ -21,7 +21,7 @@ use crate::ids::{LeaderEpoch, Lsn, NodeId, TopicPartition, Uuid};
 use crate::journal::checkpoint::{self, CheckpointError};
 use crate::journal::{self, Damage, Geometry, Record, RecordKind, Recovered, RecoveryError, Visitor};
 use crate::limits::Limits;
-use crate::log::{self, Log};
+use crate::log::{self, Bodies, Log};
 use crate::partition::Partition;
 use crate::rng::Rng;
 use crate::time::Now;
@@ -48,7 +48,14 @@ pub struct NodeOptions {
     pub limits: Limits,
     /// The journal's measures.
     pub journal: Geometry,
+    /// Batches of at least so many bytes are written once, straight to their segments. The order that this relies on,
+    /// body before record, holds only where commits are synced: `u64::MAX` where they are not.
+    pub direct_from: u64,
 }
+
+/// What [`NodeOptions::direct_from`] is unless there is a reason: below it a sync of one more file costs more than
+/// writing twice (docs/decisions/0002).
+pub const DIRECT_FROM: u64 = 256 << 10;
 
 /// What recovery found, for the line that start-up prints.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -137,16 +144,20 @@ impl journal::Slots for Numbered<'_> {
     }
 }
 
+/// Segment files as replay reads them.
+struct Segments<'a>(&'a dyn Files);
+
 /// What replay builds.
-struct Rebuilt {
+struct Rebuilt<'a> {
+    files: &'a dyn Files,
     image: MetadataImage,
     newest_metadata: Option<Lsn>,
     logs: BTreeMap<TopicPartition, Log>,
     damaged: BTreeMap<TopicPartition, String>,
-    dropped: Vec<crate::boundary::SegmentName>,
+    dropped: Vec<SegmentName>,
 }
 
-impl Rebuilt {
+impl Rebuilt<'_> {
     fn entry(&mut self, kind: u8, partition: TopicPartition, payload: Bytes) -> Result<(), String> {
         match RecordKind::from_number(kind).map_err(|error| error.to_string())? {
             RecordKind::NodeState => {
@@ -158,7 +169,7 @@ impl Rebuilt {
                 if let Some(why) = log::damage_of(&payload) {
                     self.damaged.insert(partition, why);
                 } else {
-                    let log = Log::decode(partition, payload);
+                    let log = Log::decode(partition, payload, &Segments(self.files));
                     let log = log.map_err(|error| format!("the state of partition {partition}: {error}"))?;
                     self.logs.insert(partition, log);
                 }
@@ -186,7 +197,19 @@ impl Rebuilt {
     }
 }
 
-impl Visitor for Rebuilt {
+impl Bodies for Segments<'_> {
+    fn read(&self, segment: SegmentName, position: u64, bytes: usize) -> Result<Bytes, String> {
+        let file = FileName::Segment(segment);
+        let mut buffer = vec![0; bytes];
+        match self.0.read_at(file, position, &mut buffer) {
+            Ok(read) if read == bytes => Ok(buffer.into()),
+            Ok(_) => Err(format!("{file} ends before byte {}", position + bytes as u64)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+impl Visitor for Rebuilt<'_> {
     fn record(&mut self, record: &Record<'_>) -> Result<(), String> {
         match record.kind {
             RecordKind::Metadata => self.metadata(record),
@@ -203,7 +226,8 @@ impl Visitor for Rebuilt {
                     self.damaged.insert(id, why);
                     return Ok(());
                 }
-                match log.replay(record.lsn, kind, Bytes::copy_from_slice(record.payload)) {
+                let bodies = Segments(self.files);
+                match log.replay(record.lsn, kind, Bytes::copy_from_slice(record.payload), &bodies) {
                     Ok(gone) => self.dropped.extend(gone),
                     Err(error) => {
                         self.damaged.insert(id, format!("journal {}: {error}", record.place));
@@ -237,6 +261,7 @@ impl Node {
         let mut rng = Rng::from_seed(entropy);
         let mut report = Report::default();
         let mut rebuilt = Rebuilt {
+            files,
             image: MetadataImage::default(),
             newest_metadata: None,
             logs: BTreeMap::new(),
@@ -263,7 +288,7 @@ impl Node {
         options: &NodeOptions,
         files: &dyn Files,
         rng: &mut Rng,
-        rebuilt: &mut Rebuilt,
+        rebuilt: &mut Rebuilt<'_>,
         report: &mut Report,
     ) -> Result<(journal::Writer, u64, VecDeque<Lsn>), StartError> {
         // A process that was killed may have left a checkpoint in the page cache only.
@@ -312,11 +337,11 @@ impl Node {
         options: NodeOptions,
         rng: Rng,
         journal: journal::Writer,
-        rebuilt: Rebuilt,
+        rebuilt: Rebuilt<'_>,
         sequence: u64,
         kept: VecDeque<Lsn>,
     ) -> Node {
-        let Rebuilt { image, newest_metadata, mut logs, mut damaged, dropped } = rebuilt;
+        let Rebuilt { image, newest_metadata, mut logs, mut damaged, dropped, .. } = rebuilt;
         let durable = journal.durable();
         let ids: Vec<(TopicPartition, Str)> = image
             .topics_from("")
@@ -358,6 +383,9 @@ impl Node {
             seal_at: None,
             storage: storage::Storage::new(sequence, kept),
             tail_bytes: 0,
+            direct_from: options.direct_from,
+            direct_pending: Vec::new(),
+            direct_bytes: 0,
             no_space: None,
             stopping: false,
             counters: Counters::default(),
@@ -450,7 +478,7 @@ impl Node {
             }
             let known: Vec<_> = partition.log().segments().map(|segment| segment.base).collect();
             let stray = files.segments(id)?.into_iter().filter(|base| !known.contains(base));
-            let stray = stray.map(|base| crate::boundary::SegmentName { partition: id, base }).collect();
+            let stray = stray.map(|base| SegmentName { partition: id, base }).collect();
             self.storage.drop_segments(stray);
         }
         Ok(())

@@ -25,6 +25,8 @@ use crate::time::{Now, Timestamp};
 const FLUSH_AT: u64 = 256 << 10;
 /// A checkpoint begins when the journal has grown by so much: two of them and what comes meanwhile fit into the ring.
 const CHECKPOINT_EVERY: u64 = 96 << 20;
+/// How far ahead blocks are reserved for bodies that go straight to a segment.
+const ALLOCATE_AHEAD: u64 = 64 << 20;
 /// How many partitions one step looks at for a checkpoint or retention, so that it stays under about 100 µs.
 const PARTITIONS_AT_ONCE: usize = 64;
 /// How long to wait before trying a full disk again.
@@ -36,6 +38,8 @@ const REMOVAL_DELAY: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 enum Job {
     Extend,
+    /// Of which partition, which segment, up to where.
+    Allocate(u32, TopicPartition, Offset, u64),
     Flush(u32, TopicPartition),
     Sync(u32, TopicPartition, Vec<(Offset, Mark)>),
     Checkpoint,
@@ -52,6 +56,9 @@ struct Run {
     position: u64,
     /// Partitions up to here are encoded.
     after: Option<TopicPartition>,
+    /// The partition that was flushed last, and the one that was synced last.
+    flushed: Option<TopicPartition>,
+    synced: Option<TopicPartition>,
     /// A task that must end before the run goes on.
     busy: bool,
     /// What the encoded states contain.
@@ -80,6 +87,9 @@ pub(super) struct Storage {
     next_task: u64,
     jobs: BTreeMap<TaskId, Job>,
     due: BTreeSet<u32>,
+    /// Partitions that want blocks reserved, and those that wait for them.
+    wanting: BTreeSet<u32>,
+    allocating: BTreeSet<u32>,
     extending: bool,
     run: Option<Run>,
     /// The last part of a checkpoint is on its way to disk.
@@ -89,6 +99,8 @@ pub(super) struct Storage {
     /// Where replay starts in the newest two checkpoints, the older one first.
     kept: VecDeque<Lsn>,
     begun_at: Lsn,
+    /// What the node had written directly when the last checkpoint began.
+    direct_at: u64,
     /// The next checkpoint begins when the journal is durable up to here.
     near: Option<Lsn>,
     /// Not named by any checkpoint that begins from now on.
@@ -107,6 +119,8 @@ impl Storage {
             next_task: 0,
             jobs: BTreeMap::new(),
             due: BTreeSet::new(),
+            wanting: BTreeSet::new(),
+            allocating: BTreeSet::new(),
             extending: false,
             run: None,
             closing: false,
@@ -114,6 +128,7 @@ impl Storage {
             sequence,
             kept,
             begun_at,
+            direct_at: 0,
             near: None,
             dropped: Vec::new(),
             condemned: Vec::new(),
@@ -154,6 +169,13 @@ impl Node {
         }
     }
 
+    /// Has blocks reserved for a partition that gets large batches, well before they run out.
+    pub(super) fn allocate_ahead(&mut self, slot: u32) {
+        if !self.host(slot).partition.log().is_allocated(ALLOCATE_AHEAD / 2) {
+            self.storage.wanting.insert(slot);
+        }
+    }
+
     /// Goes on with whatever background work can go on.
     pub(super) fn advance_storage(&mut self, now: Now, out: &mut Outbox) {
         self.evict();
@@ -164,6 +186,15 @@ impl Node {
             self.storage.extending = true;
             let task = Task::ExtendJournal { slot: self.journal.slots(), bytes: self.geometry.file_bytes };
             self.storage.push(Job::Extend, task, out);
+        }
+        while let Some(slot) = self.storage.wanting.pop_first() {
+            if let Some(hosted) = &self.hosts[slot as usize]
+                && self.storage.allocating.insert(slot)
+            {
+                let (id, task) = (hosted.partition.id(), hosted.partition.log().allocate(ALLOCATE_AHEAD));
+                let Task::Allocate { segment, position, bytes } = task else { unreachable!("it allocates") };
+                self.storage.push(Job::Allocate(slot, id, segment.base, position + bytes), task, out);
+            }
         }
         while let Some(slot) = self.storage.due.pop_first() {
             if self.hosts[slot as usize].is_some() {
@@ -226,7 +257,8 @@ impl Node {
             return;
         }
         if self.storage.run.is_none() {
-            let grown = self.durable.0.saturating_sub(self.storage.begun_at.0) >= CHECKPOINT_EVERY;
+            let journalled = self.durable.0.saturating_sub(self.storage.begun_at.0);
+            let grown = journalled + (self.direct_bytes - self.storage.direct_at) >= CHECKPOINT_EVERY;
             if !(grown || self.storage.wanted) || (self.stopping && self.woken.front().is_some()) {
                 return;
             }
@@ -255,6 +287,7 @@ impl Node {
         self.storage.wanted = false;
         let start = self.journal.durable_position();
         self.storage.begun_at = start.lsn;
+        self.storage.direct_at = self.direct_bytes;
         let header =
             checkpoint::Header { journal: self.directory_id, sequence: self.storage.sequence + 1, replay: start };
         let mut encoder = Encoder::new(header);
@@ -269,6 +302,8 @@ impl Node {
             slot: header.slot(),
             position: 0,
             after: None,
+            flushed: None,
+            synced: None,
             busy: false,
             contains: self.journal.end(),
             encoded: false,
@@ -288,19 +323,22 @@ impl Node {
         };
         run.encoded = next.is_empty();
         for (id, slot) in next {
+            // Once each: under load there is always more, and what remains is encoded.
             let at_least = if run.thorough { 1 } else { FLUSH_AT };
-            if self.flush(slot, at_least, out) {
+            if run.flushed != Some(id) && self.flush(slot, at_least, out) {
+                run.flushed = Some(id);
                 run.busy = true;
                 break;
             }
             let log = self.host(slot).partition.log();
-            if log.is_flushing() {
+            if run.synced != Some(id) && log.is_flushing() {
                 // Its end reaches the run by way of the task's completion.
                 run.busy = true;
                 break;
             }
             let dirty = log.unsynced_segments();
-            if !dirty.is_empty() {
+            if run.synced != Some(id) && !dirty.is_empty() {
+                run.synced = Some(id);
                 let segments = dirty.iter().map(|(segment, _)| *segment).collect();
                 let marks = dirty.into_iter().map(|(segment, mark)| (segment.base, mark)).collect();
                 self.storage.push(Job::Sync(slot, id, marks), Task::Sync { segments }, out);
@@ -402,6 +440,12 @@ impl Node {
                 self.storage.extending = false;
                 if done {
                     self.journal.add_slot();
+                }
+            }
+            Job::Allocate(slot, id, base, up_to) => {
+                self.storage.allocating.remove(&slot);
+                if done && self.is_hosted(slot, id) {
+                    self.host(slot).partition.log_mut().allocated(base, up_to);
                 }
             }
             Job::Flush(slot, id) => {

@@ -6,11 +6,11 @@
 //! the high watermark is the durable end.
 
 use crate::batch::VerifiedBatch;
-use crate::boundary::Refused;
+use crate::boundary::{DirectWrite, Refused};
 use crate::config::{TimestampType, TopicConfig};
 use crate::ids::{LeaderEpoch, Lsn, Offset, TopicPartition};
 use crate::journal;
-use crate::log::{Appended, Log, Read, Sequence};
+use crate::log::{Appended, Log, Read, Sequence, Way};
 use crate::time::Timestamp;
 use crate::wire::ErrorCode;
 
@@ -25,7 +25,7 @@ pub struct Partition {
 }
 
 /// What became of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Taken {
     /// The offset of its first record.
     pub base: Offset,
@@ -35,6 +35,8 @@ pub struct Taken {
     pub append_time: i64,
     /// Whether it was new; a duplicate is answered like the batch that it repeats (KIP-98).
     pub appended: Option<Appended>,
+    /// What goes straight to its segment.
+    pub write: Option<DirectWrite>,
 }
 
 /// How far a partition has come.
@@ -155,7 +157,8 @@ impl Partition {
         Ok(())
     }
 
-    /// Appends a batch, or recognises it as a duplicate.
+    /// Appends a batch, or recognises it as a duplicate. From `direct_from` bytes on it goes straight to its segment,
+    /// where blocks are reserved for it.
     ///
     /// # Errors
     /// [`Refused`] with the code that Kafka gives; then nothing has changed.
@@ -165,6 +168,7 @@ impl Partition {
         acks: i16,
         config: &TopicConfig,
         now: Timestamp,
+        direct_from: u64,
         journal: &mut journal::Writer,
     ) -> Result<Taken, Refused> {
         self.admit(&batch, acks, config, now)?;
@@ -174,7 +178,8 @@ impl Partition {
         };
         if let Sequence::Duplicate(known) = self.log.judge(batch.head())? {
             let time = if append_time == -1 { -1 } else { known.timestamp.0 };
-            return Ok(Taken { base: known.base, end: Offset(known.last.0 + 1), append_time: time, appended: None });
+            let end = Offset(known.last.0 + 1);
+            return Ok(Taken { base: known.base, end, append_time: time, appended: None, write: None });
         }
         self.log.begin_epoch(self.epoch, journal);
         let active = self.log.segments().next_back().expect("a log always has a segment");
@@ -184,8 +189,10 @@ impl Partition {
         if full || aged {
             self.log.roll(journal);
         }
-        let appended = self.log.append(&batch, self.epoch, now, journal);
-        Ok(Taken { base: appended.base, end: appended.end, append_time, appended: Some(appended) })
+        let bytes = batch.batch_bytes() as u64;
+        let way = if bytes >= direct_from && self.log.is_allocated(bytes) { Way::Direct } else { Way::Journal };
+        let (appended, write) = self.log.append(&batch, self.epoch, now, way, journal);
+        Ok(Taken { base: appended.base, end: appended.end, append_time, appended: Some(appended), write })
     }
 
     /// Finds what a consumer may read from `offset` on.

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! No rule of the protocol is here: what bytes mean is for `chronik_core::connection`, what is answered for
-//! `chronik_core::node`. All network goes through [`stream::ByteStream`], all disk through [`disk::Disk`], and nothing of
+//! `chronik_core::node`. All network goes through `stream::ByteStream`, all disk through `disk::Disk`, and nothing of
 //! tokio is used that madsim's simulated tokio lacks.
 
 mod admission;
@@ -170,6 +170,10 @@ fn node_options(folder: &DataDir, options: &Options, listeners: Vec<(Str, Str, u
         broker: options.kafka.clone(),
         limits,
         journal: Geometry::default(),
+        direct_from: match options.durability {
+            Durability::Sync => node::DIRECT_FROM,
+            Durability::Os => u64::MAX,
+        },
     }
 }
 

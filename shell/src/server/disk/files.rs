@@ -10,14 +10,14 @@
 //! bypasses the page cache and is durable when it returns (O_DIRECT and O_DSYNC): one system call and half the
 //! processor time of a write with fdatasync. Everything else is buffered, and durable after [`Files::sync`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use chronik_core::boundary::{DiskError, FileName, Files};
@@ -29,6 +29,9 @@ use super::names;
 
 /// What O_DIRECT asks of positions, lengths and addresses on every disk in use.
 const BLOCK: usize = 4096;
+
+/// How much of a body is written by one call: enough for the disk to run at its full speed.
+const BLOCKS_AT_ONCE: usize = 1 << 20;
 
 /// How many pieces the kernel takes in one call (IOV_MAX).
 const PIECES_MAX: usize = 1024;
@@ -51,6 +54,7 @@ pub(crate) struct DataFolder {
     folders: Mutex<BTreeMap<Folder, Arc<Progress>>>,
     /// Unset for good when the file system refuses a direct write.
     is_direct: AtomicBool,
+    aligned: Mutex<Aligned>,
 }
 
 /// A folder of the data folder.
@@ -113,8 +117,38 @@ struct OpenFile {
     file: File,
     /// A second descriptor for direct writes, of journal slots.
     direct: Option<File>,
+    /// A second descriptor for bodies that go straight into a segment, once there is one; `None` where the file system
+    /// does not take direct writes.
+    blocks: OnceLock<Option<File>>,
     bytes: AtomicU64,
     progress: Progress,
+}
+
+/// Memory at an address that direct writes ask for, used again and again.
+#[derive(Debug, Default)]
+struct Aligned {
+    memory: Vec<u8>,
+}
+
+impl Aligned {
+    /// As much of `rest` as fits, taken from its front.
+    fn fill(&mut self, rest: &mut VecDeque<Bytes>) -> &[u8] {
+        if self.memory.is_empty() {
+            self.memory = vec![0; BLOCKS_AT_ONCE + BLOCK];
+        }
+        let start = self.memory.as_ptr().align_offset(BLOCK);
+        let room = &mut self.memory[start..start + BLOCKS_AT_ONCE];
+        let mut filled = 0;
+        while let Some(piece) = rest.front_mut().filter(|_| filled < BLOCKS_AT_ONCE) {
+            let part = piece.split_to(piece.len().min(BLOCKS_AT_ONCE - filled));
+            room[filled..filled + part.len()].copy_from_slice(&part);
+            filled += part.len();
+            if piece.is_empty() {
+                rest.pop_front();
+            }
+        }
+        &room[..filled]
+    }
 }
 
 /// Descriptors kept open, of which the least recently used are closed.
@@ -158,6 +192,7 @@ impl DataFolder {
             open: Mutex::new(OpenFiles { files: BTreeMap::new(), uses: 0, max: open_files_max.max(4) }),
             folders: Mutex::new(BTreeMap::new()),
             is_direct: AtomicBool::new(journal == JournalWrites::Direct),
+            aligned: Mutex::new(Aligned::default()),
         })
     }
 
@@ -204,7 +239,13 @@ impl DataFolder {
             FileName::Journal(_) if self.is_direct() => self.open_direct(name)?,
             _ => None,
         };
-        let opened = Arc::new(OpenFile { file, direct, bytes: AtomicU64::new(bytes), progress: Progress::unknown() });
+        let opened = Arc::new(OpenFile {
+            file,
+            direct,
+            blocks: OnceLock::new(),
+            bytes: AtomicU64::new(bytes),
+            progress: Progress::unknown(),
+        });
         let mut open = lock(&self.open);
         // Another thread may have opened it meanwhile: its descriptor knows of writes that ours does not.
         if let Some(found) = open.find(name) {
@@ -254,6 +295,34 @@ impl DataFolder {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Writes whole blocks past the page cache by way of aligned memory, or through it where the file system does not
+    /// allow that.
+    fn write_blocks(&self, name: FileName, mut position: u64, pieces: &[Bytes]) -> io::Result<()> {
+        let file = self.find_or_make(name)?;
+        let direct = file.blocks.get_or_init(|| {
+            let flags = OFlags::DIRECT.bits().cast_signed();
+            OpenOptions::new().write(true).custom_flags(flags).open(self.path(name)).ok()
+        });
+        let Some(direct) = direct else { return self.write(name, position, pieces) };
+        let mut aligned = lock(&self.aligned);
+        let mut rest: VecDeque<Bytes> = pieces.iter().cloned().collect();
+        while !rest.is_empty() {
+            let filled = aligned.fill(&mut rest);
+            assert!(filled.len().is_multiple_of(BLOCK), "direct writes are whole blocks");
+            match direct.write_all_at(filled, position) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::InvalidInput => {
+                    write_buffered(&file.file, position, &[Bytes::copy_from_slice(filled)])?;
+                }
+                Err(error) => return Err(error),
+            }
+            position += filled.len() as u64;
+        }
+        file.progress.changed();
+        file.bytes.fetch_max(position, Ordering::AcqRel);
+        Ok(())
     }
 
     fn write(&self, name: FileName, position: u64, pieces: &[Bytes]) -> io::Result<()> {
@@ -323,6 +392,10 @@ impl Files for DataFolder {
 
     fn write_at(&self, file: FileName, position: u64, pieces: &[Bytes]) -> Result<(), DiskError> {
         self.write(file, position, pieces).map_err(|error| failed("write", file, &error))
+    }
+
+    fn write_direct(&self, file: FileName, position: u64, pieces: &[Bytes]) -> Result<(), DiskError> {
+        self.write_blocks(file, position, pieces).map_err(|error| failed("write", file, &error))
     }
 
     fn allocate(&self, file: FileName, position: u64, bytes: u64) -> Result<(), DiskError> {

@@ -15,7 +15,7 @@ mod files;
 mod names;
 mod threads;
 
-use chronik_core::boundary::{DiskError, DiskOp, Done, FileName, Files};
+use chronik_core::boundary::{DirectWrite, DiskError, DiskOp, Done, FileName, Files, write_direct};
 use chronik_core::journal::Commit;
 
 pub(crate) use files::{DataFolder, JournalWrites};
@@ -47,10 +47,12 @@ impl Committer {
     /// Writes a commit, and makes it durable together with all before it, unless the operator chose to be acknowledged
     /// by the operating system and the commit holds nothing that goes beyond that choice. The commit's memory is given
     /// up, so that the journal can use it again.
-    fn carry_out(&mut self, files: &dyn Files, commit: Commit) -> Done {
+    fn carry_out(&mut self, files: &dyn Files, commit: Commit, direct: &[DirectWrite]) -> Done {
         let Commit { slot, position, data, number, must_sync, .. } = commit;
         let is_synced = must_sync || self.durability == Durability::Sync;
-        let result = self.write(files, FileName::Journal(slot), position, data, is_synced);
+        // Bodies first: a record in the journal says that its body is durable.
+        let result = write_direct(files, direct);
+        let result = result.and_then(|()| self.write(files, FileName::Journal(slot), position, data, is_synced));
         match result {
             Ok(()) if !is_synced => Done::Written(number),
             result => Done::Commit(number, result),

@@ -71,7 +71,7 @@ fn commit(number: u64, slot: u32, must_sync: bool) -> Commit {
 fn a_commit_is_synced_before_it_is_done() {
     let diary = Diary::default();
     let mut committer = Committer::new(Durability::Sync);
-    assert!(matches!(committer.carry_out(&diary, commit(1, 0, false)), Done::Commit(1, Ok(()))));
+    assert!(matches!(committer.carry_out(&diary, commit(1, 0, false), &[]), Done::Commit(1, Ok(()))));
     assert_eq!(diary.lines(), ["write journal/0000.journal 4096 4096", "sync journal/0000.journal"]);
 }
 
@@ -80,15 +80,15 @@ fn without_syncs_a_commit_that_must_be_durable_brings_all_before_it_to_the_disk(
     let diary = Diary::default();
     let mut committer = Committer::new(Durability::Os);
     for (number, slot) in [(1, 0), (2, 0), (3, 1)] {
-        committer.carry_out(&diary, commit(number, slot, false));
+        committer.carry_out(&diary, commit(number, slot, false), &[]);
     }
     assert!(diary.lines().iter().all(|line| line.starts_with("write")));
-    committer.carry_out(&diary, commit(4, 1, true));
+    committer.carry_out(&diary, commit(4, 1, true), &[]);
     assert_eq!(
         diary.lines(),
         ["write journal/0001.journal 16384 4096", "sync journal/0000.journal", "sync journal/0001.journal"]
     );
-    committer.carry_out(&diary, commit(5, 1, true));
+    committer.carry_out(&diary, commit(5, 1, true), &[]);
     assert_eq!(diary.lines().len(), 2, "what was synced is not synced again");
 }
 
@@ -96,7 +96,7 @@ fn without_syncs_a_commit_that_must_be_durable_brings_all_before_it_to_the_disk(
 fn the_memory_of_a_commit_is_free_when_it_is_done() {
     let commit = commit(1, 0, false);
     let kept_by_the_journal = commit.data.clone();
-    Committer::new(Durability::Sync).carry_out(&Diary::default(), commit);
+    Committer::new(Durability::Sync).carry_out(&Diary::default(), commit, &[]);
     assert!(kept_by_the_journal.try_into_mut().is_ok());
 }
 
@@ -108,7 +108,7 @@ fn work_is_done_in_order_on_threads_and_commits_where_they_were_asked_for() {
         let report = move |done| report.send(done).expect("the test listens");
         let mut threads = Threads::start(diary.clone(), form, Durability::Sync, report).expect("threads start");
 
-        let at_once = threads.begin(DiskOp::Commit(commit(9, 0, false)));
+        let at_once = threads.begin(DiskOp::Commit(commit(9, 0, false), Vec::new()));
         assert_eq!(at_once.is_some(), form == CommitThread::Inline);
         let done = at_once.unwrap_or_else(|| reports.recv().expect("it is reported"));
         assert!(matches!(done, Done::Commit(9, Ok(()))));

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
-use chronik_core::boundary::{DiskOp, Done, Files, ReadId, Task, TaskId};
+use chronik_core::boundary::{DirectWrite, DiskOp, Done, Files, ReadId, Task, TaskId};
 use chronik_core::journal::Commit;
 use chronik_core::log::ReadPlan;
 
@@ -31,7 +31,7 @@ pub(crate) struct Threads {
 #[derive(Debug)]
 enum Commits {
     Inline(Committer),
-    Thread(Sender<Commit>),
+    Thread(Sender<(Commit, Vec<DirectWrite>)>),
 }
 
 /// Reads that wait for a thread.
@@ -60,10 +60,10 @@ impl Threads {
         let commits = match commit {
             CommitThread::Inline => Commits::Inline(committer),
             CommitThread::Thread => {
-                let (sender, commits) = channel();
+                let (sender, commits) = channel::<(Commit, Vec<DirectWrite>)>();
                 let (files, report) = (files.clone(), report.clone());
                 start("commit", move || {
-                    commits.iter().for_each(|commit| report(committer.carry_out(&*files, commit)))
+                    commits.iter().for_each(|(commit, direct)| report(committer.carry_out(&*files, commit, &direct)))
                 })?;
                 Commits::Thread(sender)
             }
@@ -89,9 +89,11 @@ impl Threads {
 impl Disk for Threads {
     fn begin(&mut self, op: DiskOp) -> Option<Done> {
         match op {
-            DiskOp::Commit(commit) => match &mut self.commits {
-                Commits::Inline(committer) => return Some(committer.carry_out(&*self.files, commit)),
-                Commits::Thread(commits) => commits.send(commit).expect("the commit thread runs as long as this value"),
+            DiskOp::Commit(commit, direct) => match &mut self.commits {
+                Commits::Inline(committer) => return Some(committer.carry_out(&*self.files, commit, &direct)),
+                Commits::Thread(commits) => {
+                    commits.send((commit, direct)).expect("the commit thread runs as long as this value");
+                }
             },
             DiskOp::Task(id, task) => {
                 self.tasks.send((id, task)).expect("the background thread runs as long as this value");

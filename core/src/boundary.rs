@@ -6,6 +6,7 @@
 //! [`ReadPlan::run`](crate::log::ReadPlan::run) are functions that the driver calls wherever it likes to do such work.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -14,6 +15,7 @@ use crate::batch::VerifiedBatch;
 use crate::ids::{ConnId, ListenerId, Offset, TopicId, TopicPartition};
 use crate::journal;
 use crate::log::{ReadOutcome, ReadPlan};
+use crate::topic_codecs::TopicCodecs;
 use crate::wire::{self, ErrorCode, Str};
 
 /// One thing that happened.
@@ -128,6 +130,8 @@ pub enum Effect {
     },
     /// Do something on disk, and report it with [`Input::Disk`].
     Disk(DiskOp),
+    /// From now on, connections compress batches as this table says.
+    TopicCodecs(Arc<TopicCodecs>),
     /// Tell the operator.
     Log(LogLine),
     /// Everything is on disk after [`Input::Stop`]; the process may end.

@@ -19,5 +19,6 @@ pub mod rng;
 #[cfg(test)]
 mod testing;
 pub mod time;
+pub mod topic_codecs;
 pub mod wait;
 pub mod wire;

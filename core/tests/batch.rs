@@ -116,7 +116,7 @@ proptest! {
         from in any_codec(), to in any_codec(), records in vec(any_record(), 1..40),
     ) {
         let before = verified(from, &records);
-        let after = before.recompress(to, &LIMITS).expect("the limits are wide");
+        let after = before.recompress(to, None, &LIMITS).expect("the limits are wide");
         let bytes = after.to_bytes(Offset(0), LeaderEpoch(-1));
         let again = verify(bytes.clone(), &LIMITS).expect("a recompressed batch is good");
         prop_assert_eq!(again.codec(), to);

@@ -264,7 +264,7 @@ fn what_explodes_is_stopped_at_the_limit() {
 fn a_conversion_to_a_larger_batch_is_stopped_at_the_limit() {
     let batch = verify(bomb(Codec::Zstd, 100_000).into(), &LIMITS).expect("it fits");
     let limits = BatchLimits { batch_bytes_max: 50_000, ..LIMITS };
-    let error = batch.recompress(Codec::None, &limits).expect_err("it does not fit any more");
+    let error = batch.recompress(Codec::None, None, &limits).expect_err("it does not fit any more");
     assert!(matches!(error, BatchError::BatchTooLarge { limit: 50_000, .. }), "{error}");
 }
 

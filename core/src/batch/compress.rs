@@ -255,11 +255,17 @@ impl<'a> Snappy<'a> {
 
 /// Compresses records as the codec's own default level does; the same bytes always give the same bytes.
 pub fn compress(codec: Codec, records: &[u8]) -> Vec<u8> {
+    compress_at(codec, None, records)
+}
+
+/// Compresses records at a level: gzip has 1 to 9, zstd -131072 to 22, and the others have none. `None`, and whatever
+/// gzip does not have, is the codec's own default.
+pub(super) fn compress_at(codec: Codec, level: Option<i32>, records: &[u8]) -> Vec<u8> {
     const IN_MEMORY: &str = "compressing from memory to memory has nothing to fail at";
     match codec {
         Codec::None => records.to_vec(),
         Codec::Gzip => {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), gzip_level(level));
             encoder.write_all(records).expect(IN_MEMORY);
             encoder.finish().expect(IN_MEMORY)
         }
@@ -282,7 +288,16 @@ pub fn compress(codec: Codec, records: &[u8]) -> Vec<u8> {
             encoder.write_all(records).expect(IN_MEMORY);
             encoder.finish().expect(IN_MEMORY)
         }
-        Codec::Zstd => zstd::bulk::compress(records, zstd::DEFAULT_COMPRESSION_LEVEL).expect(IN_MEMORY),
+        Codec::Zstd => {
+            zstd::bulk::compress(records, level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL)).expect(IN_MEMORY)
+        }
+    }
+}
+
+fn gzip_level(level: Option<i32>) -> flate2::Compression {
+    match level {
+        Some(level @ 1..=9) => flate2::Compression::new(level.unsigned_abs()),
+        _ => flate2::Compression::default(),
     }
 }
 
@@ -309,6 +324,21 @@ mod tests {
                 assert_eq!(decompress(codec, &compress(codec, &plain), bytes), Ok(plain), "{codec} {bytes}");
             }
         }
+    }
+
+    #[test]
+    fn every_level_comes_back_and_a_higher_one_is_no_larger() {
+        let plain = text(100_000);
+        for (codec, levels) in [(Codec::Gzip, [1, 6, 9]), (Codec::Zstd, [-7, 3, 22])] {
+            let sizes = levels.map(|level| {
+                let compressed = compress_at(codec, Some(level), &plain);
+                assert_eq!(decompress(codec, &compressed, plain.len()).as_ref(), Ok(&plain), "{codec} {level}");
+                compressed.len()
+            });
+            assert!(sizes.is_sorted_by(|low, high| low >= high), "{codec} {sizes:?}");
+            assert!(sizes[0] > sizes[2], "{codec}: the level is obeyed");
+        }
+        assert_eq!(compress_at(Codec::Gzip, Some(-1), &plain), compress(Codec::Gzip, &plain));
     }
 
     #[test]

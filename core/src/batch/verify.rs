@@ -4,7 +4,7 @@
 //! configuration (size, bounds on timestamps, keys of a compacted topic, whether transactions are served) or the
 //! producer's history is exposed as a fact, for the partition to judge in constant time.
 
-use super::compress::{Codec, Decompressor, compress};
+use super::compress::{Codec, Decompressor, compress_at};
 use super::crc;
 use super::error::BatchError;
 use super::head::{BatchHead, HEAD_BYTES, NO_SEQUENCE, NO_TIMESTAMP, check};
@@ -217,17 +217,28 @@ impl VerifiedBatch {
         self.head = BatchHead { crc, ..head };
     }
 
-    /// The same records under another codec, for a topic whose `compression.type` is not the producer's. Reads every
-    /// byte: not for the node's own task. The result may be larger than a topic allows.
-    pub fn recompress(&self, codec: Codec, limits: &BatchLimits) -> Result<VerifiedBatch, BatchError> {
+    /// The same records under another codec, at its `level` (see [`compress_at`]), for a topic whose
+    /// `compression.type` is not the producer's. A batch that has this codec already stays as it is, whatever its level.
+    /// Reads every byte: not for the node's own task.
+    ///
+    /// # Errors
+    /// Where the result, or what the records decompress to, is larger than `limits` allow.
+    pub fn recompress(
+        &self,
+        codec: Codec,
+        level: Option<i32>,
+        limits: &BatchLimits,
+    ) -> Result<VerifiedBatch, BatchError> {
         if codec == self.codec {
             return Ok(self.clone());
         }
         let records = Decompressor::new(self.codec, &self.body, limits.decompressed_bytes_max)?.read_all()?;
         let body = match codec {
-            Codec::None => Bytes::from(records),
-            codec => Bytes::from(compress(codec, &records)),
+            Codec::None => records,
+            codec => compress_at(codec, level, &records),
         };
+        // Without the room that the codec had reserved: the batch may stay in memory for long.
+        let body = Bytes::from(body.into_boxed_slice());
         let batch_bytes = HEAD_BYTES + body.len();
         if batch_bytes > limits.batch_bytes_max {
             return Err(BatchError::BatchTooLarge { bytes: batch_bytes, limit: limits.batch_bytes_max });

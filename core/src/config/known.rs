@@ -4,6 +4,7 @@
 //! user who sets one would be misled about security or about where data lies, nothing but the default is taken.
 
 use super::broker::{BrokerKey, Update};
+use super::topic_keys::LZ4_LEVELS;
 use super::value::{Allowed, Effect, Key, Kind};
 
 const ACCESS: &str = "access control is not served yet";
@@ -17,6 +18,7 @@ const INDEX: &str = "an index grows with its segment";
 const JAVA: &str = "classes of Java cannot be loaded";
 const JITTER: &str = "starting a segment is cheap, so many at once do no harm";
 const JOURNAL: &str = "a record is durable when it is acknowledged, so there is nothing to flush later";
+const LZ4: &str = "lz4 compresses at one level only";
 const METRICS: &str = "metrics are served to Prometheus by --metrics-addr";
 const OVERRIDES: &str = "max.connections.per.ip holds for every address";
 const PURGATORY: &str = "waiting requests leave no garbage to purge";
@@ -59,6 +61,7 @@ pub(super) static KNOWN_KEYS: &[BrokerKey] = &[
     key("broker.id", Kind::Int, None, Allowed::Only("", "the node id is set by --node-id"), Update::ReadOnly, FLAG),
     key("broker.session.timeout.ms", Kind::Int, Some("9000"), Allowed::Any, Update::ReadOnly, CLUSTER),
     key("client.quota.callback.class", Kind::Class, None, Allowed::Any, Update::ReadOnly, QUOTAS),
+    key("compression.lz4.level", Kind::Int, Some("9"), LZ4_LEVELS, Update::Anywhere, LZ4),
     key("connection.failed.authentication.delay.ms", Kind::Int, Some("100"), Allowed::AtLeast(0), Update::ReadOnly, SASL),
     key("connections.max.reauth.ms", Kind::Long, Some("0"), Allowed::Any, Update::ReadOnly, SASL),
     key("controlled.shutdown.enable", Kind::Boolean, Some("true"), Allowed::Any, Update::ReadOnly, CLUSTER),

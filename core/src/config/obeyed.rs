@@ -1,7 +1,7 @@
 //! The broker settings that are obeyed.
 
 use super::broker::{BrokerKey, Update};
-use super::topic_keys::{CODECS, GZIP_LEVELS, LEAST_SEGMENT, LZ4_LEVELS, POLICIES, TIMESTAMP_TYPES, ZSTD_LEVELS};
+use super::topic_keys::{CODECS, GZIP_LEVELS, LEAST_SEGMENT, POLICIES, TIMESTAMP_TYPES, ZSTD_LEVELS};
 use super::value::{Allowed, Effect, Key, Kind};
 
 const fn key(
@@ -43,14 +43,6 @@ pub static BROKER_KEYS: &[BrokerKey] = &[
         GZIP_LEVELS,
         Update::Anywhere,
         "The level at which gzip compresses where compression.type is gzip; -1 is its own default.",
-    ),
-    key(
-        "compression.lz4.level",
-        Kind::Int,
-        "9",
-        LZ4_LEVELS,
-        Update::Anywhere,
-        "The level at which lz4 compresses where compression.type is lz4.",
     ),
     key(
         "compression.type",

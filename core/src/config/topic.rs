@@ -86,8 +86,8 @@ pub enum Compression {
     Gzip(i32),
     /// By snappy.
     Snappy,
-    /// By lz4 at this level, from 1 to 17.
-    Lz4(i32),
+    /// By lz4.
+    Lz4,
     /// By zstd at this level, from -131072 to 22.
     Zstd(i32),
 }
@@ -111,7 +111,7 @@ impl TopicConfig {
                 "uncompressed" => Compression::Uncompressed,
                 "gzip" => Compression::Gzip(level("compression.gzip.level")),
                 "snappy" => Compression::Snappy,
-                "lz4" => Compression::Lz4(level("compression.lz4.level")),
+                "lz4" => Compression::Lz4,
                 "zstd" => Compression::Zstd(level("compression.zstd.level")),
                 _ => Compression::Producer,
             },

@@ -75,7 +75,7 @@ pub static TOPIC_KEYS: &[TopicKey] = &[
         Kind::Int,
         "9",
         LZ4_LEVELS,
-        Effect::Obeyed,
+        Effect::Without("lz4 compresses at one level only"),
         &[is("compression.lz4.level")],
         "The level at which lz4 compresses where compression.type is lz4.",
     ),

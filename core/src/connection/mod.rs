@@ -5,8 +5,8 @@
 //!  bytes ───► frames ───► Request ──► node ──► Response, any order ──► bytes, in the order of the requests
 //! ```
 //!
-//! A connection does the work per byte: it cuts frames, decodes them and verifies the batches of produce requests, so
-//! that the node has none of it to do. Connections share nothing and may be driven in parallel.
+//! A connection does the work per byte: it cuts frames, decodes them, verifies the batches of produce requests and
+//! compresses them as their topics want, so that the node has none of it to do. Connections share nothing and may be driven in parallel.
 //!
 //! It is open until a request comes that cannot be served. What cannot be answered ends it at once
 //! ([`Connection::receive`] fails); after an answered refusal it takes no more and is over when that answer has been
@@ -37,6 +37,7 @@ use crate::batch::BatchLimits;
 use crate::boundary::{ReplyTo, Request};
 use crate::ids::{ConnId, ListenerId};
 use crate::limits::Limits;
+use crate::topic_codecs::TopicCodecs;
 use crate::wire::{self, Response, Undecodable, Writer};
 
 use frame::Frames;
@@ -147,16 +148,22 @@ impl Connection {
     }
 
     /// Takes bytes as the stream delivered them, and pushes the requests that they complete. `bytes` are empty where
-    /// they went to [`Connection::large_frame`].
+    /// they went to [`Connection::large_frame`]. Batches are compressed as `codecs` say, which are to be those in force
+    /// when the bytes were read.
     ///
     /// # Errors
     /// Where the connection must be closed at once. What was pushed before counts.
-    pub fn receive(&mut self, bytes: &[u8], accepted: &mut Vec<(ReplyTo, Request)>) -> Result<(), CloseReason> {
+    pub fn receive(
+        &mut self,
+        bytes: &[u8],
+        codecs: &TopicCodecs,
+        accepted: &mut Vec<(ReplyTo, Request)>,
+    ) -> Result<(), CloseReason> {
         let mut rest = bytes;
         while self.refused.is_none() {
             let Some(frame) = self.frames.next(&mut rest)? else { break };
             let bytes = frame.len();
-            let (correlation_id, version, answer) = match request::read(frame, &self.batch_limits)? {
+            let (correlation_id, version, answer) = match request::read(frame, codecs, &self.batch_limits)? {
                 Outcome::Asked { correlation_id, version, request } => {
                     let sequence = self.requests_taken();
                     accepted.push((ReplyTo { conn: self.conn, sequence, version, listener: self.listener }, request));

@@ -6,6 +6,8 @@ use smallvec::SmallVec;
 use super::CloseReason;
 use crate::batch::{self, BatchError, BatchLimits, VerifiedBatch};
 use crate::boundary::{Produce, ProducePartition, ProduceTopic, Refused, Request};
+use crate::ids::TopicId;
+use crate::topic_codecs::TopicCodecs;
 use crate::wire::{self, ApiKey, ErrorCode, Response, Str, Undecodable, produce};
 
 /// What a frame comes to.
@@ -16,15 +18,15 @@ pub(super) enum Outcome {
     Answered { correlation_id: i32, version: i16, response: Response, close: Option<CloseReason> },
 }
 
-/// Reads a frame, without its size, and verifies the batches in it.
-pub(super) fn read(frame: Bytes, limits: &BatchLimits) -> Result<Outcome, CloseReason> {
+/// Reads a frame, without its size, and verifies the batches in it; they come out as their topics store them.
+pub(super) fn read(frame: Bytes, codecs: &TopicCodecs, limits: &BatchLimits) -> Result<Outcome, CloseReason> {
     let frame_bytes = frame.len();
     match wire::decode_request(frame) {
         Ok((header, request)) => Ok(Outcome::Asked {
             correlation_id: header.correlation_id,
             version: header.api_version,
             request: match request {
-                wire::Request::Produce(request) => Request::Produce(verify(request, frame_bytes, limits)),
+                wire::Request::Produce(request) => Request::Produce(verify(request, frame_bytes, codecs, limits)),
                 other => Request::Other(other),
             },
         }),
@@ -48,15 +50,16 @@ pub(super) fn read(frame: Bytes, limits: &BatchLimits) -> Result<Outcome, CloseR
     }
 }
 
-fn verify(request: produce::ProduceRequest, frame_bytes: usize, limits: &BatchLimits) -> Produce {
-    let partition = |data: produce::PartitionProduceData| ProducePartition {
-        index: data.index,
-        batch: verify_batch(data.records.unwrap_or_default(), frame_bytes, limits).map_err(|error| refused(&error)),
+fn verify(request: produce::ProduceRequest, frame_bytes: usize, codecs: &TopicCodecs, limits: &BatchLimits) -> Produce {
+    let partition = |name: &Str, id: TopicId, data: produce::PartitionProduceData| {
+        let batch = verify_batch(data.records.unwrap_or_default(), frame_bytes, limits);
+        let batch = batch.and_then(|batch| codecs.store(name, id, batch, limits));
+        ProducePartition { index: data.index, batch: batch.map_err(|error| refused(&error)) }
     };
-    let topic = |data: produce::TopicProduceData| ProduceTopic {
-        name: data.name,
-        id: data.topic_id,
-        partitions: data.partition_data.into_iter().map(partition).collect::<SmallVec<_>>(),
+    let topic = |data: produce::TopicProduceData| {
+        let (name, id) = (data.name, data.topic_id);
+        let partitions = data.partition_data.into_iter().map(|data| partition(&name, id, data));
+        ProduceTopic { partitions: partitions.collect::<SmallVec<_>>(), name, id }
     };
     Produce {
         acks: request.acks,

@@ -53,12 +53,12 @@ fn produce_of(batches: &[Bytes]) -> Vec<u8> {
 
 fn receive(connection: &mut Connection, bytes: &[u8]) -> Vec<(ReplyTo, Request)> {
     let mut accepted = Vec::new();
-    connection.receive(bytes, &mut accepted).expect("the bytes are in order");
+    connection.receive(bytes, &TopicCodecs::default(), &mut accepted).expect("the bytes are in order");
     accepted
 }
 
 fn refusal(connection: &mut Connection, bytes: &[u8]) -> CloseReason {
-    connection.receive(bytes, &mut Vec::new()).expect_err("these bytes end the connection")
+    connection.receive(bytes, &TopicCodecs::default(), &mut Vec::new()).expect_err("these bytes end the connection")
 }
 
 fn encoded(connection: &mut Connection) -> Frame {
@@ -197,7 +197,7 @@ fn what_cannot_be_read_ends_the_connection_and_says_why() {
 fn what_came_before_an_unreadable_request_counts() {
     let mut accepted = Vec::new();
     let stream = [ask_versions(1), bare(999, 0, 2)].concat();
-    assert!(connection().receive(&stream, &mut accepted).is_err());
+    assert!(connection().receive(&stream, &TopicCodecs::default(), &mut accepted).is_err());
     assert_eq!(accepted.len(), 1);
 }
 
@@ -209,7 +209,7 @@ fn a_first_request_may_be_large_if_it_begins_as_a_request_does() {
         for cut in 0..=bytes.len() {
             let mut connection = connection();
             receive(&mut connection, &bytes[..cut.min(7)]);
-            let taken = connection.receive(&bytes[cut.min(7)..], &mut Vec::new());
+            let taken = connection.receive(&bytes[cut.min(7)..], &TopicCodecs::default(), &mut Vec::new());
             assert_eq!(taken.ok().and_then(|()| connection.under_way()), expect, "{begins:?} cut at {cut}");
         }
     }
@@ -247,7 +247,7 @@ fn a_large_request_is_read_into_memory_that_grows_with_what_has_arrived() {
         room.put_slice(&large[arrived..arrived + bytes]);
         arrived += bytes;
         reads += 1;
-        connection.receive(&[], &mut accepted).expect("the bytes are in order");
+        connection.receive(&[], &TopicCodecs::default(), &mut accepted).expect("the bytes are in order");
         assert_eq!(connection.under_way().map(|(_, there)| there), (arrived < large.len()).then_some(arrived));
     }
     assert_eq!((accepted.len(), arrived, reads), (1, large.len(), 2));
@@ -262,7 +262,8 @@ fn a_batch_keeps_at_most_twice_its_size_alive() {
         let request = Bytes::copy_from_slice(&produce_of(&batches)[4..]);
         let range = request.as_ptr_range();
         let limits = BatchLimits { batch_bytes_max: 1 << 20, decompressed_bytes_max: 1 << 20 };
-        let Ok(Outcome::Asked { request: Request::Produce(produce), .. }) = request::read(request.clone(), &limits)
+        let Ok(Outcome::Asked { request: Request::Produce(produce), .. }) =
+            request::read(request.clone(), &TopicCodecs::default(), &limits)
         else {
             panic!("a produce request")
         };

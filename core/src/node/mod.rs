@@ -35,6 +35,7 @@ use crate::limits::Limits;
 use crate::partition::Partition;
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
+use crate::topic_codecs::TopicCodecs;
 use crate::wait::{Acks, FetchId, Fetchers};
 use crate::wire::{self, ErrorCode, Response, Str};
 
@@ -98,6 +99,9 @@ pub struct Node {
     rng: Rng,
     controller: Controller,
     producer_ids: ProducerIdBlock,
+    codecs: TopicCodecs,
+    /// Whether connections have not been told of the codecs yet.
+    codecs_changed: bool,
     listeners: Vec<Str>,
     data_dir: Str,
     journal: journal::Writer,
@@ -168,6 +172,9 @@ impl Node {
 
     /// Ends a run of steps: what they appended to the journal goes out as one commit, unless one is in flight already.
     pub fn turn(&mut self, now: Now, out: &mut Outbox) {
+        if std::mem::take(&mut self.codecs_changed) {
+            out.push(Effect::TopicCodecs(Arc::new(self.codecs.clone())));
+        }
         if let Some(commit) = self.journal.take_commit() {
             self.counters.commits += 1;
             self.counters.commit_bytes += commit.data.len() as u64;
@@ -179,6 +186,11 @@ impl Node {
         if self.seal_at.is_none() && !self.journal.is_sealed() {
             self.seal_at = Some(now.instant + SEAL_AFTER);
         }
+    }
+
+    /// How connections are to compress batches until [`Effect::TopicCodecs`] says otherwise.
+    pub fn topic_codecs(&self) -> &TopicCodecs {
+        &self.codecs
     }
 
     /// When to step with [`Input::Deadline`] if nothing else happens first, and why.

@@ -25,6 +25,7 @@ use crate::log::{self, Bodies, Log};
 use crate::partition::Partition;
 use crate::rng::Rng;
 use crate::time::Now;
+use crate::topic_codecs::TopicCodecs;
 use crate::wait::{Acks, Fetchers};
 use crate::wire::Str;
 
@@ -391,6 +392,8 @@ impl Node {
             counters: Counters::default(),
             controller,
             producer_ids: ProducerIdBlock::default(),
+            codecs: TopicCodecs::default(),
+            codecs_changed: false,
         };
         node.apply_broker_config();
         node.storage.drop_segments(dropped);

@@ -10,13 +10,16 @@ use crate::ids::{ListenerId, ProducerEpoch, ProducerId};
 use crate::journal::Geometry;
 use crate::testing::MemoryFiles;
 use crate::time::Timestamp;
-use crate::wire::create_topics::{CreatableTopic, CreateTopicsRequest};
+use crate::wire::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
 use crate::wire::delete_records::{DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic};
 use crate::wire::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use crate::wire::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
+use crate::wire::incremental_alter_configs::{AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest};
 use crate::wire::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use crate::wire::metadata::{MetadataRequest, MetadataRequestTopic};
 use crate::wire::produce::PartitionProduceResponse;
+
+mod settings;
 
 /// Small files, so that rings turn and checkpoints happen in a few batches.
 const GEOMETRY: Geometry = Geometry { file_bytes: 256 << 10, max_files: 6, reserve_bytes: 64 << 10 };
@@ -35,6 +38,7 @@ struct Rig {
     asked: u64,
     stopped: bool,
     fatal: Option<String>,
+    codecs: Arc<TopicCodecs>,
     settings: Vec<(&'static str, &'static str)>,
     starts: u8,
 }
@@ -66,6 +70,7 @@ impl Rig {
         let now = Now { instant: Instant(0), wall: Timestamp(1_700_000_000_000) };
         let (node, _) = Node::recover(options(settings), &files, [starts; 32], now).expect("sound files");
         Rig {
+            codecs: Arc::new(node.topic_codecs().clone()),
             node,
             files,
             now,
@@ -141,6 +146,7 @@ impl Rig {
                 let result = task.run(&self.files);
                 self.step(Input::Disk(Done::Task(id, result)));
             }
+            Effect::TopicCodecs(codecs) => self.codecs = codecs,
             Effect::Stopped => self.stopped = true,
             Effect::Fatal(why) => self.fatal = Some(why),
             Effect::Log(_) | Effect::Close { .. } => {}
@@ -184,15 +190,36 @@ impl Rig {
     }
 
     fn create(&mut self, name: &'static str, partitions: i32) {
+        self.create_with(name, partitions, &[]);
+    }
+
+    fn create_with(&mut self, name: &'static str, partitions: i32, settings: &[(&'static str, &'static str)]) {
+        let config = |&(name, value): &(&'static str, &'static str)| CreatableTopicConfig {
+            name: name.into(),
+            value: Some(value.into()),
+        };
         let topic = CreatableTopic {
             name: name.into(),
             num_partitions: partitions,
             replication_factor: 1,
+            configs: settings.iter().map(config).collect(),
             ..CreatableTopic::default()
         };
         let request = CreateTopicsRequest { topics: vec![topic], ..CreateTopicsRequest::default() };
         let Response::CreateTopics(response) = self.answer(7, request.into()) else { panic!("another answer") };
         assert_eq!(response.topics[0].error_code, 0, "{:?}", response.topics[0].error_message);
+    }
+
+    /// Changes one setting of a topic (2), or of all brokers (4, under the empty name), and gives the error code.
+    fn alter(&mut self, resource: (i8, &'static str), name: &'static str, value: &'static str) -> i16 {
+        let config = AlterableConfig { name: name.into(), config_operation: 0, value: Some(value.into()) };
+        let (resource_type, resource_name) = (resource.0, resource.1.into());
+        let resources = vec![AlterConfigsResource { resource_type, resource_name, configs: vec![config] }];
+        let request = IncrementalAlterConfigsRequest { resources, validate_only: false };
+        let Response::IncrementalAlterConfigs(response) = self.answer(1, request.into()) else {
+            panic!("another answer")
+        };
+        response.responses[0].error_code
     }
 
     fn delete(&mut self, name: &'static str) {
@@ -205,7 +232,12 @@ impl Rig {
     fn send(&mut self, topic: &'static str, partition: i32, acks: i16, batch: BatchBuilder) -> u64 {
         let limits = BatchLimits { batch_bytes_max: 1 << 24, decompressed_bytes_max: 1 << 24 };
         let batch = verify(batch.build(), &limits).expect("a sound batch");
-        let partitions = [ProducePartition { index: partition, batch: Ok(batch) }].into_iter().collect();
+        // As a connection does.
+        let batch = self.codecs.store(&topic.into(), TopicId::ZERO, batch, &limits).map_err(|error| Refused {
+            code: ErrorCode::from_code(error.error_code()).expect("one of Kafka's"),
+            message: None,
+        });
+        let partitions = [ProducePartition { index: partition, batch }].into_iter().collect();
         let topic = ProduceTopic { name: topic.into(), id: TopicId::ZERO, partitions };
         let produce = Produce { acks, timeout_ms: 1000, transactional_id: None, topics: [topic].into_iter().collect() };
         self.ask(9, Request::Produce(produce))

@@ -11,6 +11,7 @@ use crate::ids::{Lsn, TopicId, TopicPartition};
 use crate::journal::RecordKind;
 use crate::log::Log;
 use crate::time::Now;
+use crate::topic_codecs::TopicCodecs;
 use crate::wire::{self, Response};
 
 /// The raft term of a standalone node's metadata: there is no election.
@@ -154,6 +155,7 @@ impl Node {
             }
             Change::TopicRemoved { id, name, partitions } => {
                 out.log(Level::Info, format!("deleted topic {name} ({id})"));
+                self.codecs_changed |= self.codecs.forget(&name, id);
                 for partition in 0..partitions {
                     self.drop_partition(TopicPartition { topic: id, partition }, out);
                 }
@@ -184,6 +186,8 @@ impl Node {
 
     fn apply_topic_config(&mut self, topic: TopicId) {
         let Some(config) = self.controller.topic_config(topic) else { return };
+        let name = &self.controller.image().topic(topic).expect("it has settings").name;
+        self.codecs_changed |= self.codecs.set(name, topic, &config);
         let config = std::sync::Arc::new(config);
         let first = TopicPartition { topic, partition: 0 };
         let last = TopicPartition { topic, partition: i32::MAX };
@@ -199,8 +203,9 @@ impl Node {
         self.retention_interval = std::time::Duration::from_millis(config.log_retention_check_interval_ms);
         self.producer_expiration_ms = config.producer_id_expiration_ms;
         self.sessions.resize(config.max_incremental_fetch_session_cache_slots as usize);
-        let mut topics: Vec<TopicId> = self.by_id.keys().map(|id| id.topic).collect();
-        topics.dedup();
+        self.codecs = TopicCodecs::new(&config.topic_defaults);
+        self.codecs_changed = true;
+        let topics: Vec<TopicId> = self.controller.image().topics_from("").map(|topic| topic.id).collect();
         for topic in topics {
             self.apply_topic_config(topic);
         }

@@ -18,7 +18,7 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use chronik_core::boundary::{ReplyTo, Request};
 use chronik_core::connection::{CloseReason, Connection};
 use chronik_core::ids::{ConnId, ListenerId};
 use chronik_core::limits::Limits;
+use chronik_core::topic_codecs::TopicCodecs;
 use chronik_core::wire::{Frame, Writer};
 use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
@@ -56,12 +57,24 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
     /// How long a connection with nothing in flight stays.
     pub(super) idle_time_max: Option<Duration>,
+    codecs: Mutex<Arc<TopicCodecs>>,
 }
 
 impl Shared {
     pub(super) fn new(limits: Limits, idle_time_max: Option<Duration>) -> Shared {
         let budget = Budget::new(limits.bytes_in_flight_max, limits.request_bytes_max);
-        Shared { mailbox: Mailbox::default(), budget, limits, idle_time_max }
+        Shared { mailbox: Mailbox::default(), budget, limits, idle_time_max, codecs: Mutex::default() }
+    }
+
+    /// What is read from now on is compressed as `codecs` say.
+    pub(super) fn use_codecs(&self, codecs: Arc<TopicCodecs>) {
+        *self.codecs.lock().unwrap_or_else(PoisonError::into_inner) = codecs;
+    }
+
+    /// The codecs in force. To be asked after the bytes have been read, and not kept: a connection that idles would
+    /// keep an old table alive.
+    fn codecs(&self) -> Arc<TopicCodecs> {
+        self.codecs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -274,14 +287,16 @@ impl<S: ByteStream> Client<S> {
         if let Some(mut frame) = self.connection.large_frame() {
             let read = pin!(self.stream.read_buf(&mut frame)).poll(cx).map_err(End::Failed)?;
             let Poll::Ready(bytes) = read else { return Ok(Poll::Pending) };
-            self.connection.receive(&[], &mut scratch.accepted).map_err(End::Refused)?;
+            let codecs = self.shared.codecs();
+            self.connection.receive(&[], &codecs, &mut scratch.accepted).map_err(End::Refused)?;
             return Ok(Poll::Ready(bytes));
         }
         let mut buffer = ReadBuf::new(&mut scratch.read);
         if Pin::new(&mut self.stream).poll_read(cx, &mut buffer).map_err(End::Failed)?.is_pending() {
             return Ok(Poll::Pending);
         }
-        self.connection.receive(buffer.filled(), &mut scratch.accepted).map_err(End::Refused)?;
+        let codecs = self.shared.codecs();
+        self.connection.receive(buffer.filled(), &codecs, &mut scratch.accepted).map_err(End::Refused)?;
         Ok(Poll::Ready(buffer.filled().len()))
     }
 

@@ -129,6 +129,7 @@ impl Server {
 
         let idle_time_max = broker.connections_max_idle_ms.map(Duration::from_millis);
         let shared = Arc::new(Shared::new(limits, idle_time_max));
+        shared.use_codecs(Arc::new(node.topic_codecs().clone()));
         let done = shared.clone();
         let report_done = move |done_work: Done| done.mailbox.put(Arrival::Disk(done_work));
         let disk =

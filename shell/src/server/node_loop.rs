@@ -203,6 +203,7 @@ impl<D: Disk> NodeLoop<D> {
                 }
             }
             Effect::Disk(op) => self.done.extend(self.disk.begin(op)),
+            Effect::TopicCodecs(codecs) => self.shared.use_codecs(codecs),
             Effect::Log(LogLine { level, text }) => match level {
                 Level::Debug => debug!("{text}"),
                 Level::Info => info!("{text}"),

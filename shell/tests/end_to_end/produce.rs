@@ -1,5 +1,6 @@
 //! Produce: every version, every kind of acknowledgement, and the batches that are refused.
 
+use chronik_core::batch::{Records, Scan};
 use kafka_protocol::messages::{MetadataRequest, ProduceRequest};
 use kafka_protocol::records::TimestampType;
 
@@ -122,6 +123,30 @@ fn a_batch_above_max_message_bytes_is_refused() {
     let topic = Topic::create(&mut client, "large", 1, &[("max.message.bytes", "2000")]);
     assert_eq!(topic.refusal(&mut client, Batch::of(["x".repeat(3000)]).encode()), code::MESSAGE_TOO_LARGE);
     assert_eq!(topic.produce(&mut client, 0, &Batch::of(["x".repeat(1500)])), 0);
+}
+
+#[test]
+fn a_batch_is_stored_in_the_codec_of_its_topic() {
+    let broker = Broker::start();
+    let mut client = broker.client();
+    for (name, code) in [("uncompressed", 0), ("gzip", 1), ("snappy", 2), ("lz4", 3), ("zstd", 4)] {
+        let topic = Topic::create(&mut client, name, 1, &[("compression.type", name)]);
+        for version in [9, PRODUCE_BY_ID] {
+            let answer = topic.produce_in(&mut client, version, Batch::of(["a", "b", "c"]).encode());
+            assert_eq!(answer.error_code, code::NONE, "{name}: {:?}", answer.error_message);
+        }
+        let fetched = topic.fetch_in(&mut client, 11, 0, 0).records.expect("records");
+        let mut values = Vec::new();
+        for batch in Scan::checked(&fetched) {
+            let batch = batch.expect("whole batches");
+            assert_eq!(fetched[batch.range.start + 22] & 0b111, code, "{name}: the codec is in the attributes");
+            let mut records = Records::open(&fetched[batch.range], 1 << 20).expect("a sound batch");
+            while let Some(record) = records.next_record().expect("sound records") {
+                values.push(record.value.expect("a value").to_vec());
+            }
+        }
+        assert_eq!(values, [b"a", b"b", b"c"].repeat(2), "{name}");
+    }
 }
 
 #[test]

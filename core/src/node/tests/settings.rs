@@ -1,0 +1,103 @@
+//! Scenarios: what a setting says is what a client sees.
+
+use super::*;
+use crate::batch::{BatchHead, Codec};
+
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+
+/// The heads of all batches from the topic's start on.
+fn heads(rig: &mut Rig, topic: &'static str) -> Vec<BatchHead> {
+    let sequence = rig.ask(12, Request::Other(Rig::fetch_request(topic, 0, 0, 0).into()));
+    let mut response = rig.fetched(sequence).expect("an answer");
+    let data = response.responses.remove(0).partitions.remove(0);
+    assert_eq!(data.error_code, 0);
+    let bytes = data.records.expect("records, if none").0.concat();
+    Scan::checked(&bytes).map(|found| found.expect("whole batches").head).collect()
+}
+
+fn codecs(rig: &mut Rig, topic: &'static str) -> Vec<Codec> {
+    heads(rig, topic).iter().map(|head| head.attributes.codec().expect("a known codec")).collect()
+}
+
+#[test]
+fn batches_are_stored_in_the_codec_of_their_topic() {
+    for (name, codec) in [
+        ("uncompressed", Codec::None),
+        ("gzip", Codec::Gzip),
+        ("snappy", Codec::Snappy),
+        ("lz4", Codec::Lz4),
+        ("zstd", Codec::Zstd),
+    ] {
+        let mut rig = Rig::new();
+        rig.create_with("t", 1, &[("compression.type", name)]);
+        for sent in Codec::ALL {
+            let batch = records(rig.now.wall, &["a", "b"]).codec(sent);
+            let sequence = rig.send("t", 0, -1, batch);
+            assert_eq!(rig.produced(sequence).expect("an acknowledgement").error_code, 0);
+        }
+        assert_eq!(codecs(&mut rig, "t"), [codec; 5]);
+        assert_eq!(rig.consume("t", 0), ["a", "b"].repeat(5));
+    }
+}
+
+#[test]
+fn a_codec_counts_from_the_answer_to_its_change_on_and_after_a_restart() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    rig.create_with("own", 1, &[("compression.type", "gzip")]);
+    rig.produce("t", &["as it was sent"]);
+    assert_eq!(rig.alter((TOPIC, "t"), "compression.type", "zstd"), 0);
+    rig.produce("t", &["by zstd"]);
+    assert_eq!(rig.alter((TOPIC, "t"), "compression.type", "producer"), 0);
+    assert_eq!(rig.alter((BROKER, ""), "compression.type", "snappy"), 0);
+    rig.produce("t", &["its own setting is stronger"]);
+    rig.create("new", 1);
+    rig.produce("new", &["by snappy"]);
+    assert_eq!(codecs(&mut rig, "t"), [Codec::None, Codec::Zstd, Codec::None]);
+    assert_eq!(codecs(&mut rig, "new"), [Codec::Snappy]);
+    let mut rig = rig.crash();
+    rig.produce("new", &["still by snappy"]);
+    rig.produce("own", &["still by gzip"]);
+    assert_eq!(codecs(&mut rig, "new"), [Codec::Snappy, Codec::Snappy]);
+    assert_eq!(codecs(&mut rig, "own"), [Codec::Gzip]);
+}
+
+#[test]
+fn a_topic_made_again_under_its_name_has_none_of_the_old_codec() {
+    let mut rig = Rig::new();
+    rig.create_with("t", 1, &[("compression.type", "gzip")]);
+    rig.delete("t");
+    rig.create("t", 1);
+    rig.produce("t", &["a"]);
+    assert_eq!(codecs(&mut rig, "t"), [Codec::None]);
+}
+
+#[test]
+fn a_batch_is_measured_as_it_is_stored() {
+    let mut rig = Rig::new();
+    rig.create_with("small", 1, &[("compression.type", "zstd"), ("max.message.bytes", "500")]);
+    rig.create_with("plain", 1, &[("compression.type", "uncompressed"), ("max.message.bytes", "500")]);
+    let batch = |rig: &Rig| records(rig.now.wall, &[&"v".repeat(3_000)]);
+    let sequence = rig.send("small", 0, -1, batch(&rig));
+    assert_eq!(rig.produced(sequence).expect("an answer").error_code, 0, "zstd makes it small");
+    let sequence = rig.send("plain", 0, -1, batch(&rig).codec(Codec::Zstd));
+    let refused = rig.produced(sequence).expect("an answer");
+    assert_eq!(refused.error_code, ErrorCode::MessageTooLarge.code(), "it is large without");
+}
+
+#[test]
+fn a_duplicate_is_recognised_whatever_codec_its_topic_has_by_then() {
+    let mut rig = Rig::new();
+    rig.create_with("t", 1, &[("compression.type", "lz4"), ("message.timestamp.type", "LogAppendTime")]);
+    let batch = || records(Timestamp(5), &["a", "b"]).producer(ProducerId(4), ProducerEpoch(0), 0);
+    let first = rig.send("t", 0, -1, batch());
+    assert_eq!(rig.alter((TOPIC, "t"), "compression.type", "gzip"), 0);
+    let second = rig.send("t", 0, -1, batch());
+    for sequence in [first, second] {
+        let response = rig.produced(sequence).expect("an acknowledgement");
+        assert_eq!((response.error_code, response.base_offset), (0, 0));
+        assert_eq!(response.log_append_time_ms, rig.now.wall.0);
+    }
+    assert_eq!(rig.consume("t", 0), ["a", "b"]);
+}

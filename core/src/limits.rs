@@ -8,6 +8,10 @@ use std::fmt::Write;
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
+/// The largest batch that a topic can be made to take, in bytes: a record of the journal lies in one file of 16 MiB,
+/// which holds besides it the headers of its commit and of the records that come with it, less than 1 KiB.
+pub const BATCH_BYTES_MAX: u32 = (16 * MIB - KIB) as u32;
+
 /// The bounds that one node keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -1,7 +1,7 @@
 //! The broker settings that are obeyed.
 
 use super::broker::{BrokerKey, Update};
-use super::topic_keys::{CODECS, GZIP_LEVELS, LEAST_SEGMENT, POLICIES, TIMESTAMP_TYPES, ZSTD_LEVELS};
+use super::topic_keys::{CODECS, GZIP_LEVELS, LEAST_SEGMENT, MESSAGE_BYTES, POLICIES, TIMESTAMP_TYPES, ZSTD_LEVELS};
 use super::value::{Allowed, Effect, Key, Kind};
 
 const fn key(
@@ -230,9 +230,10 @@ pub static BROKER_KEYS: &[BrokerKey] = &[
         "message.max.bytes",
         Kind::Int,
         "1048588",
-        Allowed::AtLeast(0),
+        MESSAGE_BYTES,
         Update::Anywhere,
-        "The largest batch of records that is taken, in bytes, after compression.",
+        "The largest batch of records that is taken, in bytes, after compression. A file of the journal, which holds a \
+         batch whole, sets the upper bound.",
     ),
     key(
         "min.insync.replicas",

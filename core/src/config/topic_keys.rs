@@ -2,6 +2,7 @@
 
 use super::topic::{Stand, TopicKey};
 use super::value::{Allowed, Effect, Key, Kind};
+use crate::limits::BATCH_BYTES_MAX;
 
 const fn is(name: &'static str) -> Stand {
     Stand { name, factor: 1 }
@@ -25,6 +26,8 @@ pub(super) const POLICIES: Allowed = Allowed::SomeOfBut(
     "compact",
     "compaction is not served yet, use delete, or an empty value to keep records for ever",
 );
+/// How large a batch a user may allow, in bytes.
+pub(super) const MESSAGE_BYTES: Allowed = Allowed::Between(0, BATCH_BYTES_MAX as i64);
 /// The smallest segment that a user may ask for (KIP-1030): 1 MiB.
 pub(super) const LEAST_SEGMENT: Allowed = Allowed::AtLeast(1_048_576);
 
@@ -203,11 +206,11 @@ pub static TOPIC_KEYS: &[TopicKey] = &[
         "max.message.bytes",
         Kind::Int,
         "1048588",
-        Allowed::AtLeast(0),
+        MESSAGE_BYTES,
         Effect::Obeyed,
         &[is("message.max.bytes")],
         "The largest batch of records that is taken, in bytes, after compression. A larger one is refused with \
-         MESSAGE_TOO_LARGE.",
+         MESSAGE_TOO_LARGE. A file of the journal, which holds a batch whole, sets the upper bound.",
     ),
     key(
         "message.timestamp.after.max.ms",

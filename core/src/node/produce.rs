@@ -207,3 +207,16 @@ fn partition_response(index: i32, result: Result<(Offset, i64, Offset), Refused>
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::Geometry;
+    use crate::limits::BATCH_BYTES_MAX;
+
+    #[test]
+    fn the_largest_batch_that_a_setting_allows_fits_a_file_of_the_journal() {
+        let needed = u64::from(BATCH_BYTES_MAX) + RECORD_OVERHEAD as u64;
+        assert!(needed <= Geometry::default().max_record_bytes());
+    }
+}

@@ -150,6 +150,20 @@ fn a_batch_is_stored_in_the_codec_of_its_topic() {
 }
 
 #[test]
+fn the_largest_batch_that_a_topic_may_take_is_written_and_read_back() {
+    let broker = Broker::start();
+    let mut client = broker.client();
+    let most = 16 * 1024 * 1024 - 1024;
+    let topic = Topic::create(&mut client, "largest", 1, &[("max.message.bytes", &most.to_string())]);
+    let overhead = Batch::of([""]).encode().len() + 6;
+    let batch = Batch::of([vec![7; most - overhead]]).encode();
+    assert_eq!(batch.len(), most);
+    assert_eq!(topic.produce_in(&mut client, 9, batch.clone()).error_code, code::NONE);
+    let fetched = topic.fetch_in(&mut client, 11, 0, 0).records.expect("records");
+    assert!(fetched[61..] == batch[61..]);
+}
+
+#[test]
 fn a_timestamp_from_far_ahead_is_refused() {
     let broker = Broker::start();
     let mut client = broker.client();

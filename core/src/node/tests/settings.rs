@@ -101,3 +101,15 @@ fn a_duplicate_is_recognised_whatever_codec_its_topic_has_by_then() {
     }
     assert_eq!(rig.consume("t", 0), ["a", "b"]);
 }
+
+#[test]
+fn a_size_that_the_journal_cannot_hold_is_refused_as_a_setting() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    assert_eq!(rig.alter((TOPIC, "t"), "max.message.bytes", "16776192"), 0);
+    for (resource, name) in [((TOPIC, "t"), "max.message.bytes"), ((BROKER, ""), "message.max.bytes")] {
+        assert_eq!(rig.alter(resource, name, "16776193"), ErrorCode::InvalidConfig.code());
+    }
+    let told = BrokerConfig::parse([("message.max.bytes", "16776193")]).expect_err("refused").to_string();
+    assert_eq!(told, "Invalid value \"16776193\" for message.max.bytes: allowed is from 0 to 16776192.");
+}

@@ -192,7 +192,8 @@ pub static BROKER_KEYS: &[BrokerKey] = &[
         "60000",
         Allowed::AtLeast(0),
         Update::Anywhere,
-        "How long the file of a deleted segment stays before it is removed, in milliseconds.",
+        "How long the files of deleted segments and topics stay before they are removed, in milliseconds. What is left when \
+         the broker ends is removed after its next start.",
     ),
     key(
         "max.connections",

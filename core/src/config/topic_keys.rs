@@ -116,7 +116,8 @@ pub static TOPIC_KEYS: &[TopicKey] = &[
         Allowed::AtLeast(0),
         Effect::Obeyed,
         &[is("log.segment.delete.delay.ms")],
-        "How long the file of a deleted segment stays before it is removed, in milliseconds.",
+        "How long the files of deleted segments and topics stay before they are removed, in milliseconds. What is left when \
+         the broker ends is removed after its next start.",
     ),
     key(
         "flush.messages",

@@ -63,7 +63,7 @@ impl Node {
     pub(super) fn advance_start(&mut self, slot: u32, to: Offset) {
         let hosted = self.hosts[slot as usize].as_mut().expect("a slot that was looked up");
         let gone = hosted.partition.log_mut().advance_start(to, &mut self.journal);
-        self.storage.drop_segments(gone);
+        self.storage.removals.drop_segments(gone, hosted.config.file_delete_delay_ms);
         self.account_tail(slot);
     }
 

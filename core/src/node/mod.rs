@@ -9,6 +9,7 @@ mod logs;
 mod metrics;
 mod offsets;
 mod produce;
+mod removal;
 mod session;
 mod start;
 mod storage;
@@ -55,8 +56,8 @@ pub enum Reason {
     Seal,
     /// Retention, producer expiry and rolling by time.
     Retention,
-    /// A checkpoint is due.
-    Checkpoint,
+    /// Files have stayed for as long as their topic's settings ask.
+    Removal,
     /// A checkpoint goes on with its next partitions.
     Continue,
     /// A task that found no space is tried again.
@@ -217,7 +218,8 @@ impl Node {
                 Reason::Fetch(id) => self.serve_fetch(id, out),
                 Reason::Seal | Reason::Continue => {}
                 Reason::Retention => self.retention(now, out),
-                Reason::Checkpoint => self.checkpoint_soon(),
+                Reason::Removal if self.storage.removals.wants_checkpoint(now.instant) => self.checkpoint_soon(),
+                Reason::Removal => {}
                 Reason::Space => self.retry_space(),
             }
         }

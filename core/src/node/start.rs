@@ -29,6 +29,9 @@ use crate::topic_codecs::TopicCodecs;
 use crate::wait::{Acks, Fetchers};
 use crate::wire::Str;
 
+/// Nobody reads yet what a start finds to be removed.
+const NO_DELAY: u64 = 0;
+
 /// What a node is told at its birth.
 #[derive(Clone, Debug)]
 pub struct NodeOptions {
@@ -396,7 +399,7 @@ impl Node {
             codecs_changed: false,
         };
         node.apply_broker_config();
-        node.storage.drop_segments(dropped);
+        node.storage.removals.drop_segments(dropped, NO_DELAY);
         for (id, name) in ids {
             let log = logs.remove(&id).unwrap_or_else(|| Log::new(id));
             let slot = node.host_partition(id, name, log);
@@ -472,7 +475,7 @@ impl Node {
     fn remove_strays(&mut self, files: &dyn Files) -> Result<(), StartError> {
         for id in files.partitions()? {
             let Some(&slot) = self.by_id.get(&id) else {
-                self.storage.drop_partition(id);
+                self.storage.removals.drop_partition(id, NO_DELAY);
                 continue;
             };
             let partition = &self.host(slot).partition;
@@ -482,7 +485,7 @@ impl Node {
             let known: Vec<_> = partition.log().segments().map(|segment| segment.base).collect();
             let stray = files.segments(id)?.into_iter().filter(|base| !known.contains(base));
             let stray = stray.map(|base| SegmentName { partition: id, base }).collect();
-            self.storage.drop_segments(stray);
+            self.storage.removals.drop_segments(stray, NO_DELAY);
         }
         Ok(())
     }

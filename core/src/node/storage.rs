@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::removal::Removals;
 use super::{Node, Reason, logs, task_id, topics};
-use crate::boundary::{DiskError, DiskOp, Effect, Level, Outbox, SegmentName, Task, TaskId};
+use crate::boundary::{DiskError, DiskOp, Effect, Level, Outbox, Task, TaskId};
 use crate::config::Cleanup;
 use crate::ids::{Lsn, Offset, TopicPartition};
 use crate::journal::checkpoint::{self, Encoder};
@@ -31,8 +32,6 @@ const ALLOCATE_AHEAD: u64 = 64 << 20;
 const PARTITIONS_AT_ONCE: usize = 64;
 /// How long to wait before trying a full disk again.
 const SPACE_RETRY: Duration = Duration::from_secs(1);
-/// How long the files of dropped segments stay for reads that were planned before.
-const REMOVAL_DELAY: Duration = Duration::from_secs(60);
 
 /// A task that the disk has not finished.
 #[derive(Debug)]
@@ -68,13 +67,6 @@ struct Run {
     thorough: bool,
 }
 
-/// Files that nothing names any more.
-#[derive(Debug)]
-enum Removal {
-    Segments(Vec<SegmentName>),
-    Partition(TopicPartition),
-}
-
 /// What a partition's tail counts for in the node's accounts.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Accounted {
@@ -103,10 +95,8 @@ pub(super) struct Storage {
     direct_at: u64,
     /// The next checkpoint begins when the journal is durable up to here.
     near: Option<Lsn>,
-    /// Not named by any checkpoint that begins from now on.
-    dropped: Vec<Removal>,
-    /// Not named by the checkpoint in the making.
-    condemned: Vec<Removal>,
+    /// Files that nothing needs any more.
+    pub(super) removals: Removals,
     /// For each partition with batches in memory: its oldest one, in the order of the journal.
     order: BTreeMap<Lsn, u32>,
     retention_after: Option<TopicPartition>,
@@ -130,23 +120,10 @@ impl Storage {
             begun_at,
             direct_at: 0,
             near: None,
-            dropped: Vec::new(),
-            condemned: Vec::new(),
+            removals: Removals::default(),
             order: BTreeMap::new(),
             retention_after: None,
         }
-    }
-
-    /// Segments were dropped from a log.
-    pub(super) fn drop_segments(&mut self, gone: Vec<SegmentName>) {
-        if !gone.is_empty() {
-            self.dropped.push(Removal::Segments(gone));
-        }
-    }
-
-    /// A partition was dropped.
-    pub(super) fn drop_partition(&mut self, partition: TopicPartition) {
-        self.dropped.push(Removal::Partition(partition));
     }
 
     fn push(&mut self, job: Job, task: Task, out: &mut Outbox) {
@@ -179,6 +156,7 @@ impl Node {
     /// Goes on with whatever background work can go on.
     pub(super) fn advance_storage(&mut self, now: Now, out: &mut Outbox) {
         self.evict();
+        self.remove_files(now, out);
         if self.no_space.is_some() {
             return;
         }
@@ -202,6 +180,15 @@ impl Node {
             }
         }
         self.advance_checkpoint(now, out);
+    }
+
+    /// Removes files that are due. On a full disk too: it is one way to make room.
+    fn remove_files(&mut self, now: Now, out: &mut Outbox) {
+        let deadlines = &mut self.deadlines;
+        self.storage.removals.begin_delays(now.instant, |due| _ = deadlines.insert((due, Reason::Removal)));
+        while let Some(task) = self.storage.removals.take_due(now.instant) {
+            self.storage.push(Job::Remove, task, out);
+        }
     }
 
     fn flush(&mut self, slot: u32, at_least: u64, out: &mut Outbox) -> bool {
@@ -293,8 +280,7 @@ impl Node {
         let mut encoder = Encoder::new(header);
         let state = topics::encode_state(self.controller.image(), self.newest_metadata);
         encoder.entry(RecordKind::NodeState as u8, TopicPartition::NODE, &[&state]);
-        let condemned = std::mem::take(&mut self.storage.dropped);
-        self.storage.condemned.extend(condemned);
+        self.storage.removals.condemn();
         let thorough = self.tail_bytes > self.limits.tail_cache_bytes as u64 / 2;
         self.storage.run = Some(Run {
             encoder,
@@ -406,13 +392,7 @@ impl Node {
             let older = self.storage.kept[0];
             self.journal.recycle(older);
         }
-        for removal in std::mem::take(&mut self.storage.condemned) {
-            let task = match removal {
-                Removal::Segments(segments) => Task::RemoveSegments(segments),
-                Removal::Partition(partition) => Task::RemovePartition(partition),
-            };
-            self.storage.push(Job::Remove, task, out);
-        }
+        self.storage.removals.unname();
         if self.stopping {
             out.push(Effect::Stopped);
         }
@@ -517,9 +497,6 @@ impl Node {
         self.storage.retention_after = if more { slots.last().map(|&(id, _)| id) } else { None };
         let pause = if more { Duration::from_millis(1) } else { self.retention_interval };
         self.deadlines.insert((now.instant + pause, Reason::Retention));
-        if !more && !self.storage.dropped.is_empty() {
-            self.deadlines.insert((now.instant + REMOVAL_DELAY, Reason::Checkpoint));
-        }
     }
 
     fn retain(&mut self, now: Timestamp, slot: u32, out: &mut Outbox) {

@@ -229,6 +229,15 @@ impl Rig {
         assert_eq!(response.responses[0].error_code, 0);
     }
 
+    /// Deletes the records below an offset.
+    fn delete_records(&mut self, topic: &'static str, offset: i64) {
+        let partition = DeleteRecordsPartition { partition_index: 0, offset };
+        let topic = DeleteRecordsTopic { name: topic.into(), partitions: vec![partition] };
+        let request = DeleteRecordsRequest { topics: vec![topic], timeout_ms: 1000 };
+        let Response::DeleteRecords(response) = self.answer(2, request.into()) else { panic!("another answer") };
+        assert_eq!(response.topics[0].partitions[0].low_watermark, offset);
+    }
+
     fn send(&mut self, topic: &'static str, partition: i32, acks: i16, batch: BatchBuilder) -> u64 {
         let limits = BatchLimits { batch_bytes_max: 1 << 24, decompressed_bytes_max: 1 << 24 };
         let batch = verify(batch.build(), &limits).expect("a sound batch");
@@ -503,20 +512,6 @@ fn a_topic_made_again_under_its_name_has_none_of_the_old_data() {
 }
 
 #[test]
-fn files_of_a_deleted_topic_are_removed() {
-    let mut rig = Rig::new();
-    rig.create("t", 1);
-    for _ in 0..200 {
-        rig.produce("t", &["v".repeat(3_000).as_str()]);
-    }
-    let has_segments = |rig: &Rig| rig.files.names().iter().any(|name| matches!(name, FileName::Segment(_)));
-    assert!(has_segments(&rig));
-    rig.delete("t");
-    rig.run();
-    assert!(!has_segments(&rig));
-}
-
-#[test]
 fn a_full_disk_refuses_appends_keeps_reads_and_passes() {
     let mut rig = Rig::new();
     rig.create("t", 1);
@@ -582,11 +577,7 @@ fn deleted_records_stay_deleted() {
     rig.create("t", 1);
     rig.produce("t", &["a", "b"]);
     rig.produce("t", &["c"]);
-    let partition = DeleteRecordsPartition { partition_index: 0, offset: 1 };
-    let topic = DeleteRecordsTopic { name: "t".into(), partitions: vec![partition] };
-    let request = DeleteRecordsRequest { topics: vec![topic], timeout_ms: 1000 };
-    let Response::DeleteRecords(response) = rig.answer(2, request.into()) else { panic!("another answer") };
-    assert_eq!(response.topics[0].partitions[0].low_watermark, 1);
+    rig.delete_records("t", 1);
     let mut rig = rig.crash();
     assert_eq!(rig.list_offset("t", -2), (1, -1));
     assert_eq!(rig.consume("t", 1), ["b", "c"]);

@@ -159,7 +159,6 @@ impl Node {
                 for partition in 0..partitions {
                     self.drop_partition(TopicPartition { topic: id, partition }, out);
                 }
-                self.checkpoint_soon();
             }
             Change::TopicSettings(id) => self.apply_topic_config(id),
             Change::BrokerSettings => self.apply_broker_config(),
@@ -173,7 +172,7 @@ impl Node {
         let waiting: Vec<_> = self.host(slot).fetchers.iter().collect();
         let hosted = self.hosts[slot as usize].take().expect("a hosted partition");
         self.free_hosts.push(slot);
-        let Hosted { name, mut acks, accounted, .. } = hosted;
+        let Hosted { name, config, mut acks, accounted, .. } = hosted;
         self.close_account(accounted);
         for produce in acks.drain() {
             self.fail_produce(produce, id, &name, out);
@@ -181,7 +180,7 @@ impl Node {
         for fetch in waiting {
             self.serve_fetch(fetch, out);
         }
-        self.storage.drop_partition(id);
+        self.storage.removals.drop_partition(id, config.file_delete_delay_ms);
     }
 
     fn apply_topic_config(&mut self, topic: TopicId) {

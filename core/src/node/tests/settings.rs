@@ -113,3 +113,60 @@ fn a_size_that_the_journal_cannot_hold_is_refused_as_a_setting() {
     let told = BrokerConfig::parse([("message.max.bytes", "16776193")]).expect_err("refused").to_string();
     assert_eq!(told, "Invalid value \"16776193\" for message.max.bytes: allowed is from 0 to 16776192.");
 }
+
+/// The segment files of all topics.
+fn segments(rig: &Rig) -> usize {
+    rig.files.names().iter().filter(|name| matches!(name, FileName::Segment(_))).count()
+}
+
+fn fill(rig: &mut Rig, topic: &'static str) {
+    let value = "v".repeat(3_000);
+    for _ in 0..200 {
+        rig.produce(topic, &[&value]);
+    }
+}
+
+#[test]
+fn files_of_a_deleted_topic_stay_for_their_delay() {
+    let mut rig = Rig::new();
+    rig.create_with("t", 1, &[("file.delete.delay.ms", "5000")]);
+    rig.create("kept", 1);
+    fill(&mut rig, "t");
+    fill(&mut rig, "kept");
+    rig.delete("t");
+    // A checkpoint for another reason does not remove them either.
+    fill(&mut rig, "kept");
+    rig.pass(4_999);
+    assert_eq!(segments(&rig), 2);
+    rig.pass(1);
+    assert_eq!(segments(&rig), 1);
+    assert_eq!(rig.consume("kept", 0).len(), 400);
+}
+
+#[test]
+fn files_of_deleted_records_stay_for_their_delay() {
+    let mut rig = Rig::with(&[("log.segment.delete.delay.ms", "5000")]);
+    rig.create_with("t", 1, &[("internal.segment.bytes", "100000")]);
+    fill(&mut rig, "t");
+    let before = segments(&rig);
+    assert!(before > 4);
+    rig.delete_records("t", 199);
+    rig.pass(4_999);
+    assert_eq!(segments(&rig), before);
+    rig.pass(1);
+    assert_eq!(segments(&rig), 1);
+    assert_eq!(rig.consume("t", 199).len(), 1);
+}
+
+#[test]
+fn what_a_crash_left_to_be_removed_is_removed_by_the_next_start() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    fill(&mut rig, "t");
+    rig.delete("t");
+    let mut rig = rig.crash();
+    assert_eq!(segments(&rig), 1);
+    rig.create("new", 1);
+    rig.pass(1);
+    assert_eq!(segments(&rig), 0);
+}

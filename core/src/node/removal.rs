@@ -1,0 +1,85 @@
+//! Files that nothing needs any more, until they are removed.
+//!
+//! What a log or the metadata lets go of is
+//! - `dropped`: a checkpoint may still name it, and a crash would bring it back;
+//! - `condemned` when a checkpoint begins, which does not name it;
+//! - `unnamed` when that checkpoint is durable;
+//! - removed, once `file.delete.delay.ms` have passed since it was dropped: who reads it by then may finish.
+//!
+//! A checkpoint that is abandoned leaves what it condemned to the next one. What is left when the process ends is found
+//! at the next start and removed without delay.
+
+use std::time::Duration;
+
+use crate::boundary::{SegmentName, Task};
+use crate::ids::TopicPartition;
+use crate::time::Instant;
+
+/// What is removed together.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Files {
+    Segments(Vec<SegmentName>),
+    Partition(TopicPartition),
+}
+
+/// Files, and when they may be removed.
+type Due = (Instant, Files);
+
+/// All files that are to be removed.
+#[derive(Debug, Default)]
+pub(super) struct Removals {
+    /// Dropped in this step, with how long they stay.
+    fresh: Vec<(Duration, Files)>,
+    dropped: Vec<Due>,
+    condemned: Vec<Due>,
+    /// The first that is due comes last.
+    unnamed: Vec<Due>,
+}
+
+impl Removals {
+    /// Segments were dropped from a log; their files stay for `delay_ms`.
+    pub(super) fn drop_segments(&mut self, gone: Vec<SegmentName>, delay_ms: u64) {
+        if !gone.is_empty() {
+            self.fresh.push((Duration::from_millis(delay_ms), Files::Segments(gone)));
+        }
+    }
+
+    /// A partition was dropped; its files stay for `delay_ms`.
+    pub(super) fn drop_partition(&mut self, partition: TopicPartition, delay_ms: u64) {
+        self.fresh.push((Duration::from_millis(delay_ms), Files::Partition(partition)));
+    }
+
+    /// Ends a step: the delay of what was dropped in it begins now. Calls `wake_at` for when to look again.
+    pub(super) fn begin_delays(&mut self, now: Instant, mut wake_at: impl FnMut(Instant)) {
+        for (delay, files) in self.fresh.drain(..) {
+            let due = now + delay;
+            wake_at(due);
+            self.dropped.push((due, files));
+        }
+    }
+
+    /// Whether something would be removed now if a checkpoint had begun since it was dropped.
+    pub(super) fn wants_checkpoint(&self, now: Instant) -> bool {
+        self.dropped.iter().any(|(due, _)| *due <= now)
+    }
+
+    /// A checkpoint begins.
+    pub(super) fn condemn(&mut self) {
+        self.condemned.append(&mut self.dropped);
+    }
+
+    /// The checkpoint that has begun is durable.
+    pub(super) fn unname(&mut self) {
+        self.unnamed.append(&mut self.condemned);
+        self.unnamed.sort_by(|a, b| b.cmp(a));
+    }
+
+    /// The next task that removes what is due.
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<Task> {
+        let (_, files) = self.unnamed.pop_if(|(due, _)| *due <= now)?;
+        Some(match files {
+            Files::Segments(segments) => Task::RemoveSegments(segments),
+            Files::Partition(partition) => Task::RemovePartition(partition),
+        })
+    }
+}

@@ -154,7 +154,7 @@ fn files_of_deleted_records_stay_for_their_delay() {
     rig.pass(4_999);
     assert_eq!(segments(&rig), before);
     rig.pass(1);
-    assert_eq!(segments(&rig), 1);
+    assert!(segments(&rig) <= 1, "only the active segment may have a file, which it gets when it is first flushed");
     assert_eq!(rig.consume("t", 199).len(), 1);
 }
 

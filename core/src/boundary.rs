@@ -357,6 +357,8 @@ pub enum Task {
         index_position: u64,
         /// The entries.
         index: Bytes,
+        /// Set where the segment is closed and complete with this: its length. What was reserved beyond is given back.
+        trim: Option<u64>,
     },
     /// Make what was flushed durable.
     Sync {
@@ -406,7 +408,7 @@ impl Task {
             Task::Allocate { segment, position, bytes } => {
                 files.allocate(FileName::Segment(*segment), *position, *bytes)
             }
-            Task::Flush { segment, runs, index_position, index } => {
+            Task::Flush { segment, runs, index_position, index, trim } => {
                 let file = FileName::Segment(*segment);
                 // Delayed allocation would report a full disk only when the pages are written back, after they are
                 // out of our hands: blocks are reserved first.
@@ -418,7 +420,8 @@ impl Task {
                 for (position, pieces) in runs {
                     files.write_at(file, *position, pieces)?;
                 }
-                files.write_at(FileName::Index(*segment), *index_position, std::slice::from_ref(index))
+                files.write_at(FileName::Index(*segment), *index_position, std::slice::from_ref(index))?;
+                trim.map_or(Ok(()), |bytes| files.truncate(file, bytes))
             }
             Task::Sync { segments } => {
                 for segment in segments {

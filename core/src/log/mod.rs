@@ -433,6 +433,7 @@ impl Log {
             runs,
             index_position: segment.entries * index::ENTRY_BYTES as u64,
             index: entries,
+            trim: (closed && up_to == segment_end).then_some(segment.bytes),
         })
     }
 

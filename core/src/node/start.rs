@@ -21,7 +21,7 @@ use crate::ids::{LeaderEpoch, Lsn, NodeId, TopicPartition, Uuid};
 use crate::journal::checkpoint::{self, CheckpointError};
 use crate::journal::{self, Damage, Geometry, Record, RecordKind, Recovered, RecoveryError, Visitor};
 use crate::limits::Limits;
-use crate::log::{self, Bodies, Log};
+use crate::log::{self, Bodies, Log, PayloadError};
 use crate::partition::Partition;
 use crate::rng::Rng;
 use crate::time::Now;
@@ -173,9 +173,14 @@ impl Rebuilt<'_> {
                 if let Some(why) = log::damage_of(&payload) {
                     self.damaged.insert(partition, why);
                 } else {
-                    let log = Log::decode(partition, payload, &Segments(self.files));
-                    let log = log.map_err(|error| format!("the state of partition {partition}: {error}"))?;
-                    self.logs.insert(partition, log);
+                    match Log::decode(partition, payload, &Segments(self.files)) {
+                        Ok(log) => drop(self.logs.insert(partition, log)),
+                        Err(error @ PayloadError::Version(_)) => {
+                            return Err(format!("the state of partition {partition}: {error}"));
+                        }
+                        // The state itself is sound, its checksum says so: a body that it names is not.
+                        Err(error) => drop(self.damaged.insert(partition, error.to_string())),
+                    }
                 }
             }
             other => return Err(format!("a checkpoint entry of kind {other:?}")),

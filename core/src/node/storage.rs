@@ -402,6 +402,8 @@ impl Node {
         let job = self.storage.jobs.remove(&id).expect("a task that was pushed");
         let done = match result {
             Ok(()) => true,
+            // Nothing is lost but the short way: the journal takes what comes, as long as it has room.
+            Err(DiskError::NoSpace(_)) if matches!(job, Job::Allocate(..)) => false,
             Err(DiskError::NoSpace(file)) => {
                 if self.no_space.is_none() {
                     out.log(Level::Error, format!("no space left for {file}: appends are refused until there is room"));

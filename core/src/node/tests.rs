@@ -465,6 +465,15 @@ fn large_batches_are_written_once_and_found_after_every_crash() {
 
 #[test]
 fn a_body_that_is_damaged_stops_its_partition_alone() {
+    check_damaged_body(false);
+}
+
+#[test]
+fn a_body_that_is_damaged_behind_a_checkpoint_stops_its_partition_alone() {
+    check_damaged_body(true);
+}
+
+fn check_damaged_body(checkpoint: bool) {
     let mut rig = Rig::new();
     rig.create("t", 1);
     rig.create("other", 1);
@@ -473,6 +482,9 @@ fn a_body_that_is_damaged_stops_its_partition_alone() {
     rig.produce("t", &["v".repeat(30_000).as_str()]);
     rig.produce("t", &["w".repeat(30_000).as_str()]);
     assert!(rig.node.direct_bytes > 0);
+    if checkpoint {
+        rig.stop();
+    }
     let names = rig.files.names();
     let segment = names.iter().find(|name| matches!(name, FileName::Segment(_))).expect("a segment");
     rig.files.flip(*segment, 40_000);

@@ -394,16 +394,8 @@ impl Task {
         match self {
             Task::ExtendJournal { slot, bytes } => {
                 let file = FileName::Journal(*slot);
-                let zeros = Bytes::from(vec![0; ZEROS]);
-                let mut at = 0;
-                while at < *bytes {
-                    let step = (*bytes - at).min(ZEROS as u64);
-                    let step_bytes = usize::try_from(step).expect("at most ZEROS");
-                    // Past the page cache: a sync of many dirty pages at once would hold up the commits meanwhile.
-                    files.write_direct(file, at, &[zeros.slice(..step_bytes)])?;
-                    at += step;
-                }
-                files.sync(file)
+                // A half-made slot would take the space that something else needs.
+                zero_fill(files, file, *bytes).inspect_err(|_| drop(files.remove(file)))
             }
             Task::Allocate { segment, position, bytes } => {
                 files.allocate(FileName::Segment(*segment), *position, *bytes)
@@ -451,4 +443,18 @@ impl Task {
             Task::RemovePartition(partition) => files.remove_partition(*partition),
         }
     }
+}
+
+/// Makes a file of zeros, durable.
+fn zero_fill(files: &dyn Files, file: FileName, bytes: u64) -> Result<(), DiskError> {
+    let zeros = Bytes::from(vec![0; ZEROS]);
+    let mut at = 0;
+    while at < bytes {
+        let step = (bytes - at).min(ZEROS as u64);
+        let step_bytes = usize::try_from(step).expect("at most ZEROS");
+        // Past the page cache: a sync of many dirty pages at once would hold up the commits meanwhile.
+        files.write_direct(file, at, &[zeros.slice(..step_bytes)])?;
+        at += step;
+    }
+    files.sync(file)
 }

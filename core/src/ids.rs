@@ -97,6 +97,10 @@ impl TopicPartition {
 
 impl fmt::Display for TopicPartition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.topic, self.partition)
+        if *self == TopicPartition::NODE {
+            f.write_str("the node")
+        } else {
+            write!(f, "{}-{}", self.topic, self.partition)
+        }
     }
 }

@@ -62,6 +62,13 @@ impl Files for MemoryFiles {
     }
 
     fn write_at(&self, file: FileName, position: u64, pieces: &[Bytes]) -> Result<(), DiskError> {
+        let end = position + pieces.iter().map(Bytes::len).sum::<usize>() as u64;
+        if *self.full.lock().expect("no test panics while it holds this").borrow()
+            && matches!(file, FileName::Journal(_))
+            && self.len(file)?.is_none_or(|bytes| bytes < end)
+        {
+            return Err(DiskError::NoSpace(file));
+        }
         self.with(|files| {
             let bytes = files.entry(file).or_default();
             let mut at = usize::try_from(position).expect("small");

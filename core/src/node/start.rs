@@ -328,6 +328,11 @@ impl Node {
             kept.push_back(newest.header.replay.lsn);
             start = journal::Start { journal, replay: newest.header.replay, keep: kept[0] };
         }
+        // The last slot may be half-made; nothing was ever written to it.
+        let made = Numbered::open(files, FileName::Journal, u32::MAX)?.lengths;
+        for (slot, _) in made.iter().enumerate().rev().take_while(|&(_, &bytes)| bytes < options.journal.file_bytes) {
+            files.remove(FileName::Journal(u32::try_from(slot).expect("few slots")))?;
+        }
         if files.len(FileName::Journal(0))?.is_none() {
             Task::ExtendJournal { slot: 0, bytes: options.journal.file_bytes }.run(files)?;
         }

@@ -19,7 +19,7 @@ use crate::ids::{Lsn, Offset, TopicPartition};
 use crate::journal::checkpoint::{self, Encoder};
 use crate::journal::{Position, RecordKind};
 use crate::log::Mark;
-use crate::time::{Now, Timestamp};
+use crate::time::{Instant, Now, Timestamp};
 
 /// Write-behind waits for so many bytes of a partition: enough for a large sequential write, few enough that what many
 /// small partitions hold fits into a checkpoint.
@@ -30,6 +30,8 @@ const CHECKPOINT_EVERY: u64 = 96 << 20;
 const ALLOCATE_AHEAD: u64 = 64 << 20;
 /// How many partitions one step looks at for a checkpoint or retention, so that it stays under about 100 µs.
 const PARTITIONS_AT_ONCE: usize = 64;
+/// How long the journal's ring stays as it is after there was no space to extend it.
+const EXTEND_RETRY: Duration = Duration::from_secs(10);
 /// How long to wait before trying a full disk again.
 const SPACE_RETRY: Duration = Duration::from_secs(1);
 
@@ -83,6 +85,8 @@ pub(super) struct Storage {
     wanting: BTreeSet<u32>,
     allocating: BTreeSet<u32>,
     extending: bool,
+    /// When the journal's ring may be extended again.
+    extend_from: Instant,
     run: Option<Run>,
     /// The last part of a checkpoint is on its way to disk.
     closing: bool,
@@ -112,6 +116,7 @@ impl Storage {
             wanting: BTreeSet::new(),
             allocating: BTreeSet::new(),
             extending: false,
+            extend_from: Instant::default(),
             run: None,
             closing: false,
             wanted: false,
@@ -160,7 +165,7 @@ impl Node {
         if self.no_space.is_some() {
             return;
         }
-        if !self.storage.extending && self.journal.wants_slot() {
+        if !self.storage.extending && now.instant >= self.storage.extend_from && self.journal.wants_slot() {
             self.storage.extending = true;
             let task = Task::ExtendJournal { slot: self.journal.slots(), bytes: self.geometry.file_bytes };
             self.storage.push(Job::Extend, task, out);
@@ -404,6 +409,11 @@ impl Node {
             Ok(()) => true,
             // Nothing is lost but the short way: the journal takes what comes, as long as it has room.
             Err(DiskError::NoSpace(_)) if matches!(job, Job::Allocate(..)) => false,
+            // The ring stays as large as it is for a while.
+            Err(DiskError::NoSpace(_)) if matches!(job, Job::Extend) => {
+                self.storage.extend_from = now.instant + EXTEND_RETRY;
+                false
+            }
             Err(DiskError::NoSpace(file)) => {
                 if self.no_space.is_none() {
                     out.log(Level::Error, format!("no space left for {file}: appends are refused until there is room"));

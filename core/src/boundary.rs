@@ -132,6 +132,13 @@ pub enum Effect {
     Disk(DiskOp),
     /// From now on, connections compress batches as this table says.
     TopicCodecs(Arc<TopicCodecs>),
+    /// From now on, accept a further connection only while there are fewer than these.
+    AllowConnections {
+        /// In all.
+        max: u32,
+        /// From one address.
+        max_per_ip: u32,
+    },
     /// Tell the operator.
     Log(LogLine),
     /// Everything is on disk after [`Input::Stop`]; the process may end.

@@ -28,7 +28,7 @@ use crate::boundary::{
     DirectWrite, DiskOp, Done, Effect, FileName, Input, Level, Outbox, Produce, ReadId, Refused, ReplyTo, Request,
     TaskId,
 };
-use crate::config::TopicConfig;
+use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::{Controller, ProducerIdBlock};
 use crate::ids::{ConnId, Lsn, TopicId, TopicPartition, Uuid};
 use crate::journal;
@@ -192,6 +192,11 @@ impl Node {
     /// How connections are to compress batches until [`Effect::TopicCodecs`] says otherwise.
     pub fn topic_codecs(&self) -> &TopicCodecs {
         &self.codecs
+    }
+
+    /// The broker's settings in force: the file's under what clients have set.
+    pub fn broker_config(&self) -> &BrokerConfig {
+        self.controller.config()
     }
 
     /// When to step with [`Input::Deadline`] if nothing else happens first, and why.

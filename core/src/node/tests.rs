@@ -149,7 +149,7 @@ impl Rig {
             Effect::TopicCodecs(codecs) => self.codecs = codecs,
             Effect::Stopped => self.stopped = true,
             Effect::Fatal(why) => self.fatal = Some(why),
-            Effect::Log(_) | Effect::Close { .. } => {}
+            Effect::Log(_) | Effect::Close { .. } | Effect::AllowConnections { .. } => {}
         }
     }
 

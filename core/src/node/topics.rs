@@ -161,7 +161,12 @@ impl Node {
                 }
             }
             Change::TopicSettings(id) => self.apply_topic_config(id),
-            Change::BrokerSettings => self.apply_broker_config(),
+            Change::BrokerSettings => {
+                self.apply_broker_config();
+                let config = self.controller.config();
+                let (max, max_per_ip) = (config.max_connections, config.max_connections_per_ip);
+                out.push(Effect::AllowConnections { max, max_per_ip });
+            }
             Change::BrokerRegistered { .. } => {}
         }
     }

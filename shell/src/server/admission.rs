@@ -9,14 +9,16 @@ use tokio::sync::Notify;
 /// Counts connections and refuses those above the limits.
 #[derive(Debug)]
 pub(super) struct Admission {
-    max: usize,
-    max_per_ip: usize,
+    /// What the machine has room for, whatever is allowed.
+    bound: usize,
     open: Mutex<Open>,
     emptied: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Open {
+    max: usize,
+    max_per_ip: usize,
     all: usize,
     by_ip: BTreeMap<IpAddr, usize>,
 }
@@ -38,8 +40,16 @@ pub(super) struct Place {
 }
 
 impl Admission {
-    pub(super) fn new(max: usize, max_per_ip: usize) -> Admission {
-        Admission { max, max_per_ip, open: Mutex::default(), emptied: Notify::new() }
+    /// Room for `bound` connections, of which none is allowed yet.
+    pub(super) fn new(bound: usize) -> Admission {
+        Admission { bound, open: Mutex::default(), emptied: Notify::new() }
+    }
+
+    /// Allows this many connections from now on. Those that are open stay, even if they are more.
+    pub(super) fn allow(&self, max: u32, max_per_ip: u32) {
+        let mut open = self.open();
+        open.max = self.bound.min(max as usize);
+        open.max_per_ip = max_per_ip as usize;
     }
 
     /// A place for one more connection from `ip`.
@@ -47,11 +57,11 @@ impl Admission {
         // One client counts once, whether it came in by an IPv4 or by a mapped IPv6 address.
         let ip = ip.to_canonical();
         let mut open = self.open();
-        if open.all >= self.max {
+        if open.all >= open.max {
             return Err(Refusal::TooMany);
         }
         let from_ip = open.by_ip.get(&ip).copied().unwrap_or(0);
-        if from_ip >= self.max_per_ip {
+        if from_ip >= open.max_per_ip {
             return Err(Refusal::TooManyFromAddress);
         }
         open.by_ip.insert(ip, from_ip + 1);
@@ -103,7 +113,8 @@ mod tests {
 
     #[test]
     fn connections_are_counted_in_all_and_by_address() {
-        let admission = Arc::new(Admission::new(3, 2));
+        let admission = Arc::new(Admission::new(3));
+        admission.allow(100, 2);
         let [a, b]: [IpAddr; 2] = ["10.0.0.1", "10.0.0.2"].map(|ip| ip.parse().expect("an address"));
         let mapped: IpAddr = "::ffff:10.0.0.1".parse().expect("an address");
         let first = admission.admit(a).expect("there is room");
@@ -117,5 +128,21 @@ mod tests {
         drop(second);
         assert_eq!(admission.count(), 0);
         assert!(admission.open().by_ip.is_empty());
+    }
+
+    #[test]
+    fn who_is_there_stays_when_fewer_are_allowed() {
+        let admission = Arc::new(Admission::new(10));
+        let ip: IpAddr = "10.0.0.1".parse().expect("an address");
+        assert_eq!(admission.admit(ip).err(), Some(Refusal::TooMany), "none is allowed yet");
+        admission.allow(3, 3);
+        let places = [(); 3].map(|()| admission.admit(ip).expect("there is room"));
+        admission.allow(2, 3);
+        assert_eq!(admission.count(), 3);
+        let [first, second, _third] = places;
+        drop(first);
+        assert_eq!(admission.admit(ip).err(), Some(Refusal::TooMany));
+        drop(second);
+        assert!(admission.admit(ip).is_ok());
     }
 }

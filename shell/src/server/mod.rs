@@ -134,8 +134,10 @@ impl Server {
         let report_done = move |done_work: Done| done.mailbox.put(Arrival::Disk(done_work));
         let disk =
             Threads::start(files, options.commit, options.durability, report_done).map_err(StartError::Thread)?;
-        let per_ip = usize::try_from(broker.max_connections_per_ip).unwrap_or(usize::MAX);
-        let admission = Arc::new(Admission::new(limits.connections_max, per_ip));
+        let admission = Arc::new(Admission::new(limits.connections_max));
+        // Not the file's: what clients have set counts before it.
+        let broker = node.broker_config();
+        admission.allow(broker.max_connections, broker.max_connections_per_ip);
         let doors = Arc::new(Doors::new(shared.clone(), admission));
         tell(options, folder, &listeners, &advertised, &report, started.elapsed());
         Ok(Server { node, clock, disk, shared, doors, listeners })
@@ -153,7 +155,7 @@ impl Server {
     /// Where the node cannot go on without risking data.
     pub async fn run(self, stop: impl Future) -> Result<(), Fatal> {
         let Server { node, clock, disk, shared, doors, listeners } = self;
-        let node = NodeLoop::new(node, clock, disk, shared.clone());
+        let node = NodeLoop::new(node, clock, disk, shared.clone(), doors.admission.clone());
         let plain = |stream: TcpStream, _: SocketAddr| stream;
         serve(node, shared, doors, listeners, plain, stop).await
     }
@@ -262,7 +264,7 @@ fn limits(broker: &BrokerConfig, descriptors: Option<u64>) -> Limits {
     let open_files = limits.open_files.min(descriptors / 4);
     let connections = descriptors.saturating_sub(open_files + OTHER_DESCRIPTORS).max(1);
     Limits {
-        connections_max: limits.connections_max.min(broker.max_connections as usize).min(connections),
+        connections_max: limits.connections_max.min(connections),
         request_bytes_max: broker.socket_request_max_bytes as usize,
         open_files,
         ..limits

@@ -23,6 +23,7 @@ use chronik_core::time::{self, Now, Timestamp};
 use tokio::time::Sleep;
 use tracing::{debug, error, info, warn};
 
+use super::admission::Admission;
 use super::connection::Shared;
 use super::disk::Disk;
 use super::mailbox::{Answer, Arrival, Letterbox};
@@ -70,6 +71,7 @@ pub(super) struct NodeLoop<D> {
     clock: Clock,
     disk: D,
     shared: Arc<Shared>,
+    admission: Arc<Admission>,
     seats: HashMap<ConnId, Seat>,
     arrivals: Vec<Arrival>,
     outbox: Outbox,
@@ -98,12 +100,19 @@ struct Counters {
 }
 
 impl<D: Disk> NodeLoop<D> {
-    pub(super) fn new(node: Node, clock: Clock, disk: D, shared: Arc<Shared>) -> NodeLoop<D> {
+    pub(super) fn new(
+        node: Node,
+        clock: Clock,
+        disk: D,
+        shared: Arc<Shared>,
+        admission: Arc<Admission>,
+    ) -> NodeLoop<D> {
         NodeLoop {
             node,
             clock,
             disk,
             shared,
+            admission,
             seats: HashMap::new(),
             arrivals: Vec::new(),
             outbox: Outbox::default(),
@@ -204,6 +213,7 @@ impl<D: Disk> NodeLoop<D> {
             }
             Effect::Disk(op) => self.done.extend(self.disk.begin(op)),
             Effect::TopicCodecs(codecs) => self.shared.use_codecs(codecs),
+            Effect::AllowConnections { max, max_per_ip } => self.admission.allow(max, max_per_ip),
             Effect::Log(LogLine { level, text }) => match level {
                 Level::Debug => debug!("{text}"),
                 Level::Info => info!("{text}"),

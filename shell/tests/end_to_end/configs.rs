@@ -152,3 +152,32 @@ fn every_version_of_incremental_alter_configs_changes_one() {
         assert_eq!(value(&mut client, &topic, "retention.bytes").0, "7000", "version {version}: untouched");
     }
 }
+
+#[test]
+fn as_many_connections_are_open_as_clients_set_and_as_many_after_a_restart() {
+    let Some(mut broker) = Broker::start_own(&["--set", "max.connections=7"]) else { return };
+    let set = |client: &mut Client, value: &str| {
+        let config = incremental_alter_configs_request::AlterableConfig::default()
+            .with_name(text("max.connections.per.ip"))
+            .with_config_operation(SET)
+            .with_value(Some(text(value)));
+        let of = incremental_alter_configs_request::AlterConfigsResource::default()
+            .with_resource_type(BROKER)
+            .with_resource_name(text("1"))
+            .with_configs(vec![config]);
+        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![of]);
+        assert_eq!(client.call(1, &request).responses[0].error_code, code::NONE);
+    };
+    // How many of ten clients are answered while all are connected.
+    let served = |broker: &Broker| {
+        let mut clients: Vec<Client> = (0..10).map(|_| broker.client()).collect();
+        clients.iter_mut().filter_map(|client| client.try_call(1, &MetadataRequest::default()).ok()).count()
+    };
+    let mut client = broker.client();
+    eventually("the file's limit, of which we have one", || served(&broker) == 6);
+    set(&mut client, "3");
+    eventually("a lower limit", || served(&broker) == 2);
+    broker.kill();
+    broker.restart();
+    eventually("the same limit", || served(&broker) == 3);
+}

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::batch::{BatchHead, Codec};
+use crate::wire::describe_topic_partitions::DescribeTopicPartitionsRequest;
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
@@ -169,4 +170,104 @@ fn what_a_crash_left_to_be_removed_is_removed_by_the_next_start() {
     rig.create("new", 1);
     rig.pass(1);
     assert_eq!(segments(&rig), 0);
+}
+
+#[test]
+fn a_consumer_beyond_the_slots_for_sessions_is_served_without_one() {
+    for slots in ["0", "1"] {
+        let mut rig = Rig::with(&[("max.incremental.fetch.session.cache.slots", slots)]);
+        rig.create("t", 1);
+        rig.produce("t", &["a"]);
+        let sessions = [(); 3].map(|()| {
+            let request = FetchRequest { session_epoch: 0, ..Rig::fetch_request("t", 0, 0, 0) };
+            let sequence = rig.ask(12, Request::Other(request.into()));
+            let response = rig.fetched(sequence).expect("an answer");
+            assert!(response.responses[0].partitions[0].records.as_ref().is_some_and(|records| !records.is_empty()));
+            response.session_id
+        });
+        let begun = sessions.iter().filter(|&&id| id != 0).count();
+        assert_eq!(begun.to_string(), slots);
+    }
+}
+
+#[test]
+fn a_page_of_topics_is_no_longer_than_the_setting() {
+    let mut rig = Rig::with(&[("max.request.partition.size.limit", "2")]);
+    rig.create("t", 5);
+    let request = DescribeTopicPartitionsRequest::default();
+    let Response::DescribeTopicPartitions(page) = rig.answer(0, request.into()) else { panic!("another answer") };
+    assert_eq!(page.topics[0].partitions.len(), 2);
+    assert_eq!(page.next_cursor.expect("there is more").partition_index, 2);
+}
+
+#[test]
+fn a_fetch_response_is_no_longer_than_the_setting_but_for_its_first_batch() {
+    let mut rig = Rig::with(&[("fetch.max.bytes", "7000")]);
+    rig.create("t", 1);
+    let value = "v".repeat(3_000);
+    for _ in 0..10 {
+        rig.produce("t", &[&value]);
+    }
+    assert_eq!(heads(&mut rig, "t").len(), 2);
+    rig.create("large", 1);
+    rig.produce("large", &[&value.repeat(3)]);
+    assert_eq!(heads(&mut rig, "large").len(), 1);
+}
+
+#[test]
+fn an_idle_producer_is_forgotten() {
+    let mut rig = Rig::with(&[("producer.id.expiration.ms", "60000"), ("log.retention.check.interval.ms", "1000")]);
+    rig.create("t", 1);
+    let batch = |sequence| records(Timestamp(5), &["a"]).producer(ProducerId(4), ProducerEpoch(0), sequence);
+    let first = rig.send("t", 0, -1, batch(0));
+    assert_eq!(rig.produced(first).expect("an acknowledgement").error_code, 0);
+    rig.pass(59_000);
+    let gap = rig.send("t", 0, -1, batch(7));
+    assert_eq!(rig.produced(gap).expect("an answer").error_code, ErrorCode::OutOfOrderSequenceNumber.code());
+    rig.pass(3_000);
+    let anew = rig.send("t", 0, -1, batch(0));
+    assert_eq!(rig.produced(anew).expect("an acknowledgement").base_offset, 1, "it is no duplicate any more");
+}
+
+#[test]
+fn an_acknowledgement_by_all_needs_as_many_in_sync_as_the_setting() {
+    let mut rig = Rig::new();
+    rig.create_with("t", 1, &[("min.insync.replicas", "2")]);
+    for (acks, expect) in [(-1, ErrorCode::NotEnoughReplicas.code()), (1, 0)] {
+        let batch = records(rig.now.wall, &["a"]);
+        let sequence = rig.send("t", 0, acks, batch);
+        assert_eq!(rig.produced(sequence).expect("an answer").error_code, expect, "acks={acks}");
+    }
+}
+
+#[test]
+fn a_timestamp_beyond_either_bound_is_refused() {
+    let mut rig = Rig::new();
+    let bounds = [("message.timestamp.before.max.ms", "60000"), ("message.timestamp.after.max.ms", "30000")];
+    rig.create_with("t", 1, &bounds);
+    const INVALID_TIMESTAMP: i16 = ErrorCode::InvalidTimestamp as i16;
+    for (distance, expect) in [(-60_000, 0), (-60_001, INVALID_TIMESTAMP), (30_000, 0), (30_001, INVALID_TIMESTAMP)] {
+        let batch = records(Timestamp(rig.now.wall.0 + distance), &["a"]);
+        let sequence = rig.send("t", 0, -1, batch);
+        assert_eq!(rig.produced(sequence).expect("an answer").error_code, expect, "{distance}");
+    }
+}
+
+#[test]
+fn a_segment_ends_by_size_and_by_age_and_retention_by_size_keeps_the_newest() {
+    let mut rig = Rig::with(&[("log.retention.check.interval.ms", "1000")]);
+    rig.create_with("aged", 1, &[("segment.ms", "5000"), ("retention.bytes", "100")]);
+    for _ in 0..3 {
+        rig.produce("aged", &["a"]);
+        rig.pass(5_000);
+    }
+    let (start, _) = rig.list_offset("aged", -2);
+    assert_eq!(start, 1, "two segments of 69 bytes are the fewest that hold 100");
+    rig.create_with("sized", 1, &[("internal.segment.bytes", "10000"), ("retention.bytes", "20000")]);
+    for _ in 0..20 {
+        rig.produce("sized", &[&"v".repeat(3_000)]);
+    }
+    rig.pass(1_000);
+    let (start, _) = rig.list_offset("sized", -2);
+    assert_eq!(start, 12, "whole segments of three go, as long as 20000 bytes are left");
 }

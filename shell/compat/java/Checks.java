@@ -20,12 +20,14 @@ import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
+import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.errors.InvalidTimestampException;
 import org.apache.kafka.common.errors.RecordTooLargeException;
 import org.apache.kafka.common.errors.TopicExistsException;
 import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
+import org.apache.kafka.common.errors.UnsupportedVersionException;
 import org.apache.kafka.common.header.internals.RecordHeader;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
@@ -63,11 +65,13 @@ public final class Checks {
         check("the default producer is idempotent and keeps order", this::producesIdempotently);
         check("acks 0, 1 and all", this::honoursAcks);
         check("codecs gzip, snappy, lz4, zstd", this::passesCodecs);
+        check("topics with a codec of their own", this::storesCodecs);
         check("keys, headers and null values", this::keepsAllParts);
         check("assign, seek, position, beginning and end offsets", this::seeks);
         check("offsets for times", this::findsOffsetsForTimes);
         check("one consumer of many partitions", this::consumesManyPartitions);
         check("read_committed sees what is not transactional", this::readsCommitted);
+        check("a transactional producer fails at once", this::refusesTransactions);
         check("a large record, and one that is refused", this::limitsRecords);
         check("a timestamp from far ahead is refused", this::limitsTimestamps);
         check("a topic is created by producing to it", this::createsByProducing);
@@ -106,6 +110,16 @@ public final class Checks {
         for (String codec : List.of("gzip", "snappy", "lz4", "zstd")) {
             produce(topic, partition, values(500), Map.of("compression.type", codec));
             equal(read(topic, partition++, 0, 500), values(500), codec);
+        }
+    }
+
+    private void storesCodecs() throws Exception {
+        for (String codec : List.of("uncompressed", "gzip", "snappy", "lz4", "zstd")) {
+            String topic = create("stored-" + codec, 2, Map.of("compression.type", codec));
+            produce(topic, 0, values(500), Map.of());
+            equal(read(topic, 0, 0, 500), values(500), codec);
+            produce(topic, 1, values(500), Map.of("compression.type", "gzip"));
+            equal(read(topic, 1, 0, 500), values(500), codec + " from gzip");
         }
     }
 
@@ -205,6 +219,27 @@ public final class Checks {
             refused(RecordTooLargeException.class, producer.send(new ProducerRecord<>(topic, 0, null, new byte[3_500_000])));
         }
         equal(records(topic, 0, 0, 1).get(0).value().length, large.length, "size of the record");
+    }
+
+    /** As long as transactions are not served: whoever asks for them must be told, and neither wait nor try again. */
+    private void refusesTransactions() throws Exception {
+        long begun = System.nanoTime();
+        try (var producer = producer(Map.of("transactional.id", "java-" + suffix))) {
+            try {
+                producer.initTransactions();
+                throw new IllegalStateException("a transactional producer was let in");
+            } catch (UnsupportedVersionException asItShould) {
+                // The client keeps it: whatever is tried next fails too.
+                try {
+                    producer.beginTransaction();
+                    throw new IllegalStateException("a transaction was begun");
+                } catch (KafkaException fatal) {
+                    equal(fatal.getCause() instanceof UnsupportedVersionException, true, "the same reason, not " + fatal);
+                }
+            }
+        }
+        long tookMs = (System.nanoTime() - begun) / 1_000_000;
+        equal(tookMs < 5_000, true, "at once, not after " + tookMs + " ms");
     }
 
     private void limitsTimestamps() throws Exception {

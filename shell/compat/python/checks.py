@@ -10,7 +10,12 @@ import traceback
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, OffsetSpec
-from kafka.errors import MessageSizeTooLargeError, RecordListTooLargeError, TopicAlreadyExistsError
+from kafka.errors import (
+    IncompatibleBrokerVersion,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    TopicAlreadyExistsError,
+)
 
 BOOTSTRAP, RUN = sys.argv[1], sys.argv[2]
 ADMIN = KafkaAdminClient(bootstrap_servers=BOOTSTRAP)
@@ -90,6 +95,27 @@ def _():
     for partition, codec in enumerate(("gzip", "snappy", "lz4", "zstd")):
         produce(topic, VALUES, partition, compression_type=codec, linger_ms=20)
         assert [r.value for r in read(consumer_of(TopicPartition(topic, partition)), 500)] == VALUES, codec
+
+
+@check("topics with a codec of their own")
+def _():
+    for codec in ("uncompressed", "gzip", "snappy", "lz4", "zstd"):
+        topic = topic_with(1, f"stored-{codec}", **{"compression.type": codec})
+        produce(topic, VALUES)
+        assert [r.value for r in read(consumer_of(TopicPartition(topic, 0)), 500)] == VALUES, codec
+
+
+@check("a transactional producer fails at once")
+def _():
+    # As long as transactions are not served: whoever asks for them must be told, and neither wait nor try again.
+    begun = time.monotonic()
+    try:
+        KafkaProducer(bootstrap_servers=BOOTSTRAP, transactional_id=f"python-{RUN}").init_transactions()
+    except IncompatibleBrokerVersion as error:
+        assert "FindCoordinator" in str(error), error
+    else:
+        raise AssertionError("a transactional producer was let in")
+    assert time.monotonic() - begun < 5, "it took longer than a moment"
 
 
 @check("keys, headers, timestamps and null values")

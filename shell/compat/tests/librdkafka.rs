@@ -1,7 +1,7 @@
 //! librdkafka against the broker: produce with every kind of acknowledgement and codec, consume from assigned
 //! partitions, administer.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chronik_compat::{Broker, fresh_name};
 use rdkafka::admin::{
@@ -12,7 +12,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
 /// Longer than anything takes that works.
@@ -153,6 +153,28 @@ async fn every_codec() {
         produce(&producer, &topic, partition, &values(1000)).await;
         assert_eq!(read(&broker, &topic, partition, 1000), values(1000), "{codec}");
     }
+}
+
+#[tokio::test]
+async fn topics_with_a_codec_of_their_own() {
+    let broker = Broker::start();
+    for codec in ["uncompressed", "gzip", "snappy", "lz4", "zstd"] {
+        let topic = create(&broker, codec, 1, &[("compression.type", codec)]).await;
+        produce(&producer(&broker, &[("linger.ms", "50")]), &topic, 0, &values(1000)).await;
+        assert_eq!(read(&broker, &topic, 0, 1000), values(1000), "{codec}");
+    }
+}
+
+/// As long as transactions are not served: whoever asks for them must be told, and neither wait nor try again.
+#[tokio::test]
+async fn a_transactional_producer_fails_at_once() {
+    let broker = Broker::start();
+    let producer = producer(&broker, &[("transactional.id", "some-id")]);
+    let begun = Instant::now();
+    let error = producer.init_transactions(PATIENCE).expect_err("it is not let in");
+    let KafkaError::Transaction(error) = error else { panic!("another error: {error}") };
+    assert!(error.is_fatal() && !error.is_retriable(), "{error}");
+    assert!(begun.elapsed() < PATIENCE / 4, "it took {:?}", begun.elapsed());
 }
 
 #[tokio::test]

@@ -117,7 +117,7 @@ fn a_client_that_never_reads_harms_nobody() {
 fn a_large_request_is_taken_whole() {
     let broker = Broker::start();
     let mut client = broker.client();
-    let topic = Topic::create(&mut client, "large", 1, &[("max.message.bytes", "20000000")]);
+    let topic = Topic::create(&mut client, "large", 1, &[("max.message.bytes", "16000000")]);
     // A client introduces itself first; before that a broker need not take more than small frames.
     client.call(0, &ApiVersionsRequest::default());
     let large = "x".repeat(10_000_000);

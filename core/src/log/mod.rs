@@ -69,6 +69,9 @@ pub struct Log {
     producers: Producers,
     /// The flush that the disk has not finished.
     flushing: Option<Flushing>,
+    /// After a start from a checkpoint: batches from this offset on are still to come from the journal, whose effect
+    /// on everything but memory the checkpoint contains.
+    awaited: Option<Offset>,
 }
 
 /// A flush that the disk has not finished.
@@ -126,6 +129,7 @@ impl Log {
             epochs: Epochs::default(),
             producers: Producers::default(),
             flushing: None,
+            awaited: None,
         }
     }
 
@@ -390,6 +394,25 @@ impl Log {
         unwritten - self.flushing.map_or(0, |flushing| flushing.bytes).min(unwritten)
     }
 
+    /// Where write-behind goes on: the segment's index, and the offset. `None` where nothing is left to write.
+    fn unwritten(&self) -> Option<(usize, Offset)> {
+        let full = |segment: &Segment| segment.bytes > 0 && segment.written == segment.bytes;
+        let index = self.segments.iter().rposition(full).map_or(0, |index| index + 1);
+        let segment = self.segments.get(index)?;
+        Some((index, if segment.written > 0 { segment.written_to } else { segment.base }))
+    }
+
+    /// Whether at least `bytes` bytes of batches from before `lsn` are in memory only.
+    pub fn has_unwritten_before(&self, lsn: Lsn, bytes: usize) -> bool {
+        let Some((_, from)) = self.unwritten() else { return false };
+        let before = self.tail.from(from).take_while(|batch| batch.lsn < lsn);
+        let sums = before.scan(0, |sum, batch| {
+            *sum += batch.bytes();
+            Some(*sum)
+        });
+        sums.into_iter().any(|sum| sum >= bytes)
+    }
+
     /// Writes behind what memory holds, of one segment, where that is at least `at_least` bytes or its segment is
     /// closed; `None` where there is nothing to do or a flush is in flight. Only what the journal has made durable is
     /// written, so a segment never holds what a restart would take back.
@@ -397,12 +420,10 @@ impl Log {
         if self.flushing.is_some() {
             return None;
         }
-        let full = |segment: &Segment| segment.bytes > 0 && segment.written == segment.bytes;
-        let index = self.segments.iter().rposition(full).map_or(0, |index| index + 1);
-        let segment = self.segments.get(index)?;
+        let (index, from) = self.unwritten()?;
+        let segment = &self.segments[index];
         let closed = index + 1 < self.segments.len();
         let segment_end = self.segments.get(index + 1).map_or(self.end, |next| next.base);
-        let from = if segment.written > 0 { segment.written_to } else { segment.base };
         let mut runs: Vec<(u64, Vec<Bytes>)> = Vec::new();
         let mut indexer = index::Indexer::at(segment.written);
         let mut bytes = 0;

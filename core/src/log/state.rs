@@ -27,8 +27,9 @@ pub trait Bodies {
 const VERSION: u8 = 1;
 
 impl Log {
-    /// The log's state with every batch that no segment holds durably, as slices one after another.
-    pub fn encode(&self) -> Vec<Bytes> {
+    /// The log's state with every batch from before `journalled` that no segment holds durably, as slices one after
+    /// another. The journal from there on holds the others.
+    pub fn encode(&self, journalled: Lsn) -> Vec<Bytes> {
         let mut out = BytesMut::with_capacity(256);
         out.put_u8(VERSION);
         out.put_i64_le(self.start.0);
@@ -63,7 +64,9 @@ impl Log {
                 out.put_i64_le(batch.timestamp.0);
             }
         }
-        let kept: Vec<&TailBatch> = self.tail.from(self.synced()).collect();
+        let kept: Vec<&TailBatch> = self.tail.from(self.synced()).take_while(|batch| batch.lsn < journalled).collect();
+        let awaited = self.tail.from(self.synced()).find(|batch| batch.lsn >= journalled);
+        out.put_i64_le(awaited.map_or(-1, |batch| batch.base.0));
         out.put_u32_le(u32::try_from(kept.len()).expect("fewer batches than that"));
         let mut slices = Vec::with_capacity(1 + 2 * kept.len());
         for batch in kept {
@@ -143,6 +146,7 @@ impl Log {
             }
             log.producers.restore(id, Producer { epoch, batches, seen });
         }
+        log.awaited = Some(Offset(from.try_get_i64_le()?)).filter(|awaited| awaited.0 >= 0);
         // Positions follow from the order: the batches kept are those after the synced part of each segment.
         let mut at: Vec<u64> = log.segments.iter().map(|segment| segment.synced.bytes).collect();
         for _ in 0..from.try_get_u32_le()? {
@@ -170,7 +174,8 @@ impl Log {
             at[index] += batch.bytes() as u64;
             log.tail.push(batch);
         }
-        if log.segments.iter().zip(&at).any(|(segment, &at)| segment.bytes != at) {
+        let is_filled = log.segments.iter().zip(&at).all(|(segment, &at)| segment.bytes == at);
+        if !is_filled && log.awaited.is_none() {
             return Err(PayloadError::Contradiction("its batches do not fill its segments".into()));
         }
         Ok(log)
@@ -211,6 +216,52 @@ impl Log {
         Ok(batch)
     }
 
+    /// Takes back into memory a batch that the checkpoint left to the journal.
+    fn await_batch(
+        &mut self,
+        lsn: Lsn,
+        kind: RecordKind,
+        payload: Bytes,
+        bodies: &dyn Bodies,
+    ) -> Result<(), PayloadError> {
+        let Some(awaited) = self.awaited else { return Ok(()) };
+        let segment = self.segment_of(awaited);
+        let mut batch = match kind {
+            RecordKind::Append => {
+                let (_, head, body) = payload::read_append(payload)?;
+                if head.base_offset != awaited {
+                    return Ok(());
+                }
+                self.tail_batch(&head, &body)?
+            }
+            RecordKind::AppendDirect => {
+                let direct = payload::read_direct(payload)?;
+                if direct.head.base_offset != awaited {
+                    return Ok(());
+                }
+                self.direct_batch(direct, segment, bodies)?
+            }
+            _ => return Ok(()),
+        };
+        batch.lsn = lsn;
+        batch.position = match self.tail.iter().next_back().filter(|newest| newest.base >= segment.base) {
+            Some(newest) => newest.position + newest.bytes() as u64,
+            None => {
+                let of = self.segments.iter().find(|known| known.base == segment.base);
+                of.map_or(0, |of| of.synced.bytes)
+            }
+        };
+        let next = Offset(batch.last.0 + 1);
+        self.awaited = (next < self.end).then_some(next);
+        self.tail.push(batch);
+        Ok(())
+    }
+
+    /// What a checkpoint left to the journal and the journal did not bring, if anything.
+    pub fn is_awaiting(&self) -> Option<Offset> {
+        self.awaited
+    }
+
     /// Takes one record of the journal again. Returns the segments whose files it lets go of.
     ///
     /// # Errors
@@ -224,7 +275,7 @@ impl Log {
     ) -> Result<Vec<SegmentName>, PayloadError> {
         if self.newest.is_some_and(|newest| lsn <= newest) {
             // The checkpoint was taken after this record.
-            return Ok(Vec::new());
+            return self.await_batch(lsn, kind, payload, bodies).map(|()| Vec::new());
         }
         let mut gone = Vec::new();
         match kind {

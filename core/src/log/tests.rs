@@ -61,6 +61,8 @@ struct Rig {
     journal: Writer,
     files: MemoryFiles,
     model: VecDeque<Stored>,
+    /// The journal's records of batches.
+    records: Vec<(Lsn, RecordKind, Bytes)>,
     sequence: i32,
     clock: i64,
 }
@@ -72,6 +74,7 @@ impl Rig {
             journal: writer(),
             files: MemoryFiles::default(),
             model: VecDeque::new(),
+            records: Vec::new(),
             sequence: 0,
             clock: 1_000,
         };
@@ -93,6 +96,14 @@ impl Rig {
         assert_eq!(self.log.judge(batch.head()), Ok(Sequence::Next));
         let (appended, write) = self.log.append(&batch, EPOCH, Timestamp(self.clock), way, &mut self.journal);
         crate::boundary::write_direct(&self.files, write.as_slice()).expect("memory has room");
+        let newest = self.log.tail.iter().next_back().expect("a batch was appended");
+        let (kind, payload) = if newest.direct.is_some() {
+            let head = BatchHead::parse(newest.head()).expect("a sound batch");
+            (RecordKind::AppendDirect, payload::direct(Timestamp(self.clock), &head, newest))
+        } else {
+            (RecordKind::Append, [&payload::taken(Timestamp(self.clock))[..], &newest.whole()].concat())
+        };
+        self.records.push((newest.lsn, kind, payload.into()));
         self.model.push_back(Stored {
             base: appended.base.0,
             last: appended.end.0 - 1,
@@ -134,14 +145,20 @@ impl Rig {
         }
     }
 
-    /// As a checkpoint and a start from it do; what is not durable in the model stays, since the state contains it.
-    fn restart(&mut self) {
+    /// As a checkpoint and a start from it do, where the journal from some record on is replayed.
+    fn restart(&mut self, part: u8) {
         self.commit();
         if self.log.is_flushing() {
             self.log.flushed(false);
         }
-        let state: Vec<u8> = self.log.encode().concat();
-        let again = Log::decode(ID, state.into(), &InFiles(&self.files)).expect("a state that was just written");
+        let first = self.records.len() * usize::from(part) / 255;
+        let journalled = self.records.get(first).map_or(Lsn(u64::MAX), |(lsn, _, _)| *lsn);
+        let state: Vec<u8> = self.log.encode(journalled).concat();
+        let mut again = Log::decode(ID, state.into(), &InFiles(&self.files)).expect("a state that was just written");
+        for (lsn, kind, payload) in &self.records[first..] {
+            again.replay(*lsn, *kind, payload.clone(), &InFiles(&self.files)).expect("records that were written");
+        }
+        assert_eq!(again.is_awaiting(), None, "the journal brought what the state left to it");
         assert_eq!(again.producers(), self.log.producers());
         assert_eq!(again.epochs(), self.log.epochs());
         assert_eq!((again.start(), again.end()), (self.log.start(), self.log.end()));
@@ -213,7 +230,7 @@ enum Step {
     Evict,
     Roll,
     AdvanceStart(u8),
-    Restart,
+    Restart(u8),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -225,7 +242,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Evict),
         1 => Just(Step::Roll),
         1 => any::<u8>().prop_map(Step::AdvanceStart),
-        1 => Just(Step::Restart),
+        1 => any::<u8>().prop_map(Step::Restart),
     ]
 }
 
@@ -249,7 +266,7 @@ proptest! {
                     let (start, end) = (rig.log.start().0, rig.log.durable_end().0);
                     rig.advance_start(start + (end - start) * i64::from(part) / 256);
                 }
-                Step::Restart => rig.restart(),
+                Step::Restart(part) => rig.restart(part),
             }
             rig.log.invariants();
         }
@@ -290,7 +307,7 @@ fn records_replayed_from_the_journal_give_the_same_log() {
     let mut rig = Rig::new();
     rig.append(3, 50);
     rig.append(1, 50);
-    let state: Vec<u8> = rig.log.encode().concat();
+    let state: Vec<u8> = rig.log.encode(Lsn(u64::MAX)).concat();
     let mut again = Log::decode(ID, state.into(), &InFiles(&rig.files)).expect("a state that was just written");
     let known = again.newest.expect("records were written");
     // A record that the state contains changes nothing; one that comes after it is taken.

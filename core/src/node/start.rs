@@ -278,6 +278,12 @@ impl Node {
             dropped: Vec::new(),
         };
         let (journal, sequence, kept) = Node::replay(&options, files, &mut rng, &mut rebuilt, &mut report)?;
+        for (id, log) in &rebuilt.logs {
+            if let Some(offset) = log.is_awaiting() {
+                let why = format!("the journal lacks the batch at offset {offset}, which the checkpoint left to it");
+                rebuilt.damaged.entry(*id).or_insert(why);
+            }
+        }
         report.topics = rebuilt.image.topic_count();
         for (partition, why) in &rebuilt.damaged {
             report.notes.push(format!("partition {partition} does not serve: {why}"));

@@ -57,8 +57,7 @@ struct Run {
     position: u64,
     /// Partitions up to here are encoded.
     after: Option<TopicPartition>,
-    /// The partition that was flushed last, and the one that was synced last.
-    flushed: Option<TopicPartition>,
+    /// The partition that was synced last.
     synced: Option<TopicPartition>,
     /// A task that must end before the run goes on.
     busy: bool,
@@ -293,7 +292,6 @@ impl Node {
             slot: header.slot(),
             position: 0,
             after: None,
-            flushed: None,
             synced: None,
             busy: false,
             contains: self.journal.end(),
@@ -314,10 +312,11 @@ impl Node {
         };
         run.encoded = next.is_empty();
         for (id, slot) in next {
-            // Once each: under load there is always more, and what remains is encoded.
+            // Only what came before the checkpoint began: under load there is always more, which the journal holds.
             let at_least = if run.thorough { 1 } else { FLUSH_AT };
-            if run.flushed != Some(id) && self.flush(slot, at_least, out) {
-                run.flushed = Some(id);
+            let much = usize::try_from(at_least).expect("a few hundred KiB");
+            let behind = self.host(slot).partition.log().has_unwritten_before(run.start.lsn, much);
+            if behind && self.flush(slot, at_least, out) {
                 run.busy = true;
                 break;
             }
@@ -339,7 +338,7 @@ impl Node {
             let hosted = self.host(slot);
             match hosted.partition.damage() {
                 None => {
-                    let state = hosted.partition.log().encode();
+                    let state = hosted.partition.log().encode(run.start.lsn);
                     let pieces: Vec<&[u8]> = state.iter().map(|piece| &piece[..]).collect();
                     run.encoder.entry(RecordKind::PartitionState as u8, id, &pieces);
                 }

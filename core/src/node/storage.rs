@@ -84,6 +84,8 @@ pub(super) struct Storage {
     wanting: BTreeSet<u32>,
     allocating: BTreeSet<u32>,
     extending: bool,
+    /// The operator has been told that there is no space.
+    told_no_space: bool,
     /// When the journal's ring may be extended again.
     extend_from: Instant,
     run: Option<Run>,
@@ -115,6 +117,7 @@ impl Storage {
             wanting: BTreeSet::new(),
             allocating: BTreeSet::new(),
             extending: false,
+            told_no_space: false,
             extend_from: Instant::default(),
             run: None,
             closing: false,
@@ -405,7 +408,12 @@ impl Node {
     pub(super) fn task_done(&mut self, now: Now, id: TaskId, result: Result<(), DiskError>, out: &mut Outbox) {
         let job = self.storage.jobs.remove(&id).expect("a task that was pushed");
         let done = match result {
-            Ok(()) => true,
+            Ok(()) => {
+                if self.no_space.is_none() && std::mem::take(&mut self.storage.told_no_space) {
+                    out.log(Level::Info, "there is room again: appends are taken");
+                }
+                true
+            }
             // Nothing is lost but the short way: the journal takes what comes, as long as it has room.
             Err(DiskError::NoSpace(_)) if matches!(job, Job::Allocate(..)) => false,
             // The ring stays as large as it is for a while.
@@ -415,8 +423,10 @@ impl Node {
             }
             Err(DiskError::NoSpace(file)) => {
                 if self.no_space.is_none() {
-                    out.log(Level::Error, format!("no space left for {file}: appends are refused until there is room"));
                     self.deadlines.insert((now.instant + SPACE_RETRY, Reason::Space));
+                }
+                if !std::mem::replace(&mut self.storage.told_no_space, true) {
+                    out.log(Level::Error, format!("no space left for {file}: appends are refused until there is room"));
                 }
                 self.no_space = Some(file);
                 false

@@ -88,8 +88,11 @@ impl Node {
         if enough || self.fetches.len() >= self.limits.parked_requests_max {
             return self.answer(to, resolved, max_bytes, look, out);
         }
-        let slots: SmallVec<[u32; 4]> =
+        let mut slots: SmallVec<[u32; 4]> =
             resolved.parts.iter().filter_map(|part| self.find(&part.topic.name, part.topic.id, part.index)).collect();
+        // Whoever names a partition twice waits for it once, or would be served twice.
+        slots.sort_unstable();
+        slots.dedup();
         let deadline = now.instant + wait;
         let state = State::Waiting { min_bytes, credited: look.bytes, deadline, slots: slots.clone() };
         let id = FetchId(self.fetches.insert(ParkedFetch { to, resolved, max_bytes, state }));

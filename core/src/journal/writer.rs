@@ -365,25 +365,38 @@ impl Writer {
     /// Whether a record with a payload of `bytes` could be committed at once behind all that is pending, and, for an
     /// ordinary one, without touching the reserve.
     pub fn has_room(&self, bytes: u64, class: Class) -> bool {
-        if bytes > self.max_record_bytes() {
-            return false;
-        }
+        bytes <= self.max_record_bytes() && self.has_room_for(std::iter::once(bytes), class)
+    }
+
+    /// Whether records with payloads of these lengths, in bytes, could be committed at once behind all that is pending,
+    /// and, for ordinary ones, without touching the reserve. Those that fit no file count for nothing: they cannot be
+    /// appended.
+    pub fn has_room_for(&self, payloads: impl Iterator<Item = u64>, class: Class) -> bool {
         let Some(mut tail) = self.behind_full else { return false };
-        let size = record_size(bytes);
-        let fits = if self.open.is_empty() || self.fits_open_commit(size) {
-            tail.take(commit_size(self.open.length() + size))
-        } else {
-            tail.take(commit_size(self.open.length())) && tail.take(commit_size(size))
-        };
+        let mut open = self.open.length();
+        for bytes in payloads.filter(|&bytes| bytes <= self.max_record_bytes()) {
+            let size = record_size(bytes);
+            if open > 0 && !self.fits_one_commit(open + size) {
+                if !tail.take(commit_size(open)) {
+                    return false;
+                }
+                open = 0;
+            }
+            open += size;
+        }
         let reserve = match class {
             Class::Ordinary => self.geometry.reserve_bytes,
             Class::Critical => 0,
         };
-        fits && tail.bytes() >= reserve
+        tail.take(commit_size(open)) && tail.bytes() >= reserve
     }
 
     fn fits_open_commit(&self, size: u64) -> bool {
-        commit_size(self.open.length() + size) <= COMMIT_BYTES_MAX.min(self.geometry.file_bytes)
+        self.fits_one_commit(self.open.length() + size)
+    }
+
+    fn fits_one_commit(&self, length: u64) -> bool {
+        commit_size(length) <= COMMIT_BYTES_MAX.min(self.geometry.file_bytes)
     }
 
     fn has_place(&self, length: u64) -> bool {

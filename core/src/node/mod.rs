@@ -158,7 +158,11 @@ impl Node {
                     Request::Other(request) => self.request(now, to, request, out),
                 }
             }
-            Input::Closed { conn } => self.close_fetches(conn),
+            Input::Closed { conn } => {
+                self.close_fetches(conn);
+                // What was not begun and nobody waits for any more would only hold memory that no budget counts.
+                self.stalled.retain(|(to, _)| to.conn != conn);
+            }
             Input::Disk(done) => self.disk_done(now, done, out),
             Input::Deadline => self.deadline_reached(now, out),
             Input::Stop => {

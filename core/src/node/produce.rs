@@ -29,7 +29,8 @@ const DIRECT_PENDING_MAX: usize = 16 << 20;
 impl Node {
     /// Takes a produce request, or lets it wait where the journal has no room until a checkpoint makes some.
     pub(super) fn produce(&mut self, now: Now, to: ReplyTo, produce: Produce, out: &mut Outbox) {
-        if !self.stalled.is_empty() || (!self.has_room(&produce) && self.no_space.is_none()) {
+        let waits = !self.has_room(&produce) && self.no_space.is_none() && !self.exceeds_journal(&produce);
+        if !self.stalled.is_empty() || waits {
             self.stalled.push_back((to, produce));
             return;
         }
@@ -39,7 +40,7 @@ impl Node {
     /// Takes up the requests that waited for room.
     pub(super) fn resume_stalled(&mut self, now: Now, out: &mut Outbox) {
         while let Some((_, produce)) = self.stalled.front() {
-            if !self.has_room(produce) && self.no_space.is_none() {
+            if !self.has_room(produce) && self.no_space.is_none() && !self.exceeds_journal(produce) {
                 if self.direct_pending.is_empty() {
                     self.checkpoint_soon();
                 }
@@ -50,13 +51,17 @@ impl Node {
         }
     }
 
+    /// Whether a request is larger than what checkpoints could ever make room for: a third of the journal, since large
+    /// records may leave up to half of each file unused, and some files are always in use.
+    fn exceeds_journal(&self, produce: &Produce) -> bool {
+        let whole = u64::from(self.geometry.max_files) * self.geometry.file_bytes;
+        payloads(produce).filter(|&bytes| bytes <= self.journal.max_record_bytes()).sum::<u64>() > whole / 3
+    }
+
     fn has_room(&self, produce: &Produce) -> bool {
-        let partitions = produce.topics.iter().flat_map(|topic| &topic.partitions);
-        let batches = partitions.filter_map(|partition| partition.batch.as_ref().ok());
-        let bytes: usize = batches.map(|batch| batch.batch_bytes() + RECORD_OVERHEAD).sum();
         let direct: usize = self.direct_pending.iter().flat_map(|write| &write.pieces).map(Bytes::len).sum();
         direct < DIRECT_PENDING_MAX
-            && self.journal.has_room(bytes as u64, Class::Ordinary)
+            && self.journal.has_room_for(payloads(produce), Class::Ordinary)
             && self.tail_bytes < 2 * self.limits.tail_cache_bytes as u64
     }
 
@@ -112,6 +117,11 @@ impl Node {
                 code: ErrorCode::TransactionalIdAuthorizationFailed,
                 message: Some(message.into()),
             });
+        }
+        if self.exceeds_journal(produce) {
+            let message =
+                "the batches of this request do not fit the journal together: send fewer at a time".to_owned();
+            return Some(Refused { code: ErrorCode::MessageTooLarge, message: Some(message.into()) });
         }
         if let Some(file) = &self.no_space {
             let message = format!("no space left for {file}; reads go on, appends resume when there is room");
@@ -185,6 +195,13 @@ impl Node {
         }
         self.acknowledge(id, out);
     }
+}
+
+/// How long the journal's records of a request's batches may become, in bytes.
+fn payloads(produce: &Produce) -> impl Iterator<Item = u64> {
+    let partitions = produce.topics.iter().flat_map(|topic| &topic.partitions);
+    let batches = partitions.filter_map(|partition| partition.batch.as_ref().ok());
+    batches.map(|batch| (batch.batch_bytes() + RECORD_OVERHEAD) as u64)
 }
 
 fn partition_response(index: i32, result: Result<(Offset, i64, Offset), Refused>) -> PartitionProduceResponse {

@@ -509,6 +509,23 @@ impl Log {
         self.producers.expire(before);
     }
 
+    /// Makes it remember so many producers, each with as many batches as it may.
+    #[cfg(test)]
+    pub(crate) fn remember_producers(&mut self, count: usize) {
+        let zero = Remembered {
+            first_sequence: 0,
+            last_sequence: 0,
+            base: Offset(0),
+            last: Offset(0),
+            timestamp: Timestamp(0),
+        };
+        for id in 0..i64::try_from(count).expect("few") {
+            let batches = SmallVec::from_elem(zero, producers::BATCHES_REMEMBERED);
+            let producer = Producer { epoch: crate::ids::ProducerEpoch(0), batches, seen: Timestamp(i64::MAX) };
+            self.producers.restore(crate::ids::ProducerId(id), producer);
+        }
+    }
+
     /// Asserts what always holds.
     pub fn invariants(&self) {
         assert!(self.start <= self.durable.max(self.start) && self.durable <= self.end);

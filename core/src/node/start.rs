@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use slab::Slab;
 
 use super::storage::Accounted;
@@ -154,6 +154,8 @@ struct Segments<'a>(&'a dyn Files);
 /// What replay builds.
 struct Rebuilt<'a> {
     files: &'a dyn Files,
+    /// The parts of a state of which the last one is to come.
+    parts: BytesMut,
     image: MetadataImage,
     newest_metadata: Option<Lsn>,
     logs: BTreeMap<TopicPartition, Log>,
@@ -162,7 +164,12 @@ struct Rebuilt<'a> {
 }
 
 impl Rebuilt<'_> {
-    fn entry(&mut self, kind: u8, partition: TopicPartition, payload: Bytes) -> Result<(), String> {
+    fn entry(&mut self, kind: u8, partition: TopicPartition, payload: &[u8]) -> Result<(), String> {
+        self.parts.extend_from_slice(payload);
+        if kind & storage::GOES_ON != 0 {
+            return Ok(());
+        }
+        let payload = self.parts.split().freeze();
         match RecordKind::from_number(kind).map_err(|error| error.to_string())? {
             RecordKind::NodeState => {
                 let (index, newest, image) = topics::decode_state(&payload)?;
@@ -271,6 +278,7 @@ impl Node {
         let mut report = Report::default();
         let mut rebuilt = Rebuilt {
             files,
+            parts: BytesMut::new(),
             image: MetadataImage::default(),
             newest_metadata: None,
             logs: BTreeMap::new(),
@@ -326,8 +334,7 @@ impl Node {
         if let Some(newest) = &survey.newest {
             let mut entries = checkpoint::Entries::of(&checkpoints, newest);
             while let Some(entry) = entries.read().map_err(StartError::Checkpoint)? {
-                let payload = Bytes::copy_from_slice(entry.payload);
-                rebuilt.entry(entry.kind, entry.partition, payload).map_err(StartError::Content)?;
+                rebuilt.entry(entry.kind, entry.partition, entry.payload).map_err(StartError::Content)?;
             }
             sequence = newest.header.sequence;
             kept.extend(survey.older.map(|older| older.replay.lsn));

@@ -44,8 +44,15 @@ enum Job {
     Flush(u32, TopicPartition),
     Sync(u32, TopicPartition, Vec<(Offset, Mark)>),
     Checkpoint,
-    Close(Position),
+    Close(Closing),
     Remove,
+}
+
+/// A checkpoint whose last part is on its way to disk.
+#[derive(Clone, Copy, Debug)]
+struct Closing {
+    start: Position,
+    is_last: bool,
 }
 
 /// A checkpoint in the making.
@@ -59,13 +66,24 @@ struct Run {
     after: Option<TopicPartition>,
     /// The partition that was synced last.
     synced: Option<TopicPartition>,
-    /// A task that must end before the run goes on.
-    busy: bool,
+    /// What must end before the run goes on.
+    awaits: Option<Awaited>,
     /// What the encoded states contain.
     contains: Lsn,
     encoded: bool,
     /// Whether small tails are flushed too, since memory is short of what may be let go.
     thorough: bool,
+    /// Whether it was begun after the node was asked to stop, and so contains all that came before.
+    is_last: bool,
+}
+
+/// What a run of a checkpoint waits for. Any other task that ends is none of its business: were it to go on while one of
+/// its parts is on its way, it could be closed without that part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaited {
+    /// The partition's flush that is in flight, whoever asked for it.
+    Flush(TopicPartition),
+    Task(TaskId),
 }
 
 /// What a partition's tail counts for in the node's accounts.
@@ -88,6 +106,8 @@ pub(super) struct Storage {
     told_no_space: bool,
     /// When the journal's ring may be extended again.
     extend_from: Instant,
+    /// Whether there was no space when the ring was to be extended last.
+    is_ring_bound: bool,
     run: Option<Run>,
     /// The last part of a checkpoint is on its way to disk.
     closing: bool,
@@ -119,6 +139,7 @@ impl Storage {
             extending: false,
             told_no_space: false,
             extend_from: Instant::default(),
+            is_ring_bound: false,
             run: None,
             closing: false,
             wanted: false,
@@ -133,11 +154,39 @@ impl Storage {
         }
     }
 
-    fn push(&mut self, job: Job, task: Task, out: &mut Outbox) {
+    fn push(&mut self, job: Job, task: Task, out: &mut Outbox) -> TaskId {
         let id = task_id(&mut self.next_task);
         self.jobs.insert(id, job);
         out.push(Effect::Disk(DiskOp::Task(id, task)));
+        id
     }
+}
+
+/// Set in the kind of a checkpoint's entry where the next entry goes on with it.
+pub(super) const GOES_ON: u8 = 0x80;
+
+/// How much of a state one entry of a checkpoint holds, in bytes.
+const STATE_PART_BYTES: usize = 8 << 20;
+const _: () = assert!(STATE_PART_BYTES as u64 <= checkpoint::ENTRY_BYTES_MAX);
+
+/// Adds a state to a checkpoint, in as many entries as it takes: what a partition has in memory or remembers of
+/// producers knows no bound that an entry could have.
+fn encode_entry(encoder: &mut Encoder, kind: RecordKind, partition: TopicPartition, state: &[Bytes]) {
+    let mut part: Vec<&[u8]> = Vec::with_capacity(state.len());
+    let mut room = STATE_PART_BYTES;
+    for piece in state {
+        let mut piece = &piece[..];
+        while piece.len() > room {
+            let (now, later) = piece.split_at(room);
+            part.push(now);
+            encoder.entry(kind as u8 | GOES_ON, partition, &part);
+            part.clear();
+            (piece, room) = (later, STATE_PART_BYTES);
+        }
+        room -= piece.len();
+        part.push(piece);
+    }
+    encoder.entry(kind as u8, partition, &part);
 }
 
 impl Node {
@@ -160,14 +209,28 @@ impl Node {
         }
     }
 
+    /// How large the journal can become as things are, in bytes.
+    pub(super) fn ring_bytes(&self) -> u64 {
+        let slots = self.journal.slots();
+        let files = if self.storage.is_ring_bound { slots } else { slots.max(self.geometry.max_files) };
+        u64::from(files) * self.geometry.file_bytes
+    }
+
     /// Goes on with whatever background work can go on.
     pub(super) fn advance_storage(&mut self, now: Now, out: &mut Outbox) {
         self.evict();
         self.remove_files(now, out);
         if self.no_space.is_some() {
+            // A last checkpoint would only make the next start shorter: the journal has everything.
+            if self.stopping && self.woken.is_empty() {
+                out.push(Effect::Stopped);
+            }
             return;
         }
-        if !self.storage.extending && now.instant >= self.storage.extend_from && self.journal.wants_slot() {
+        // Requests that wait for room may need more than the files that the journal likes to have at hand.
+        let is_starved = !self.stalled.is_empty() && self.journal.slots() < self.geometry.max_files;
+        let may_extend = !self.storage.extending && now.instant >= self.storage.extend_from;
+        if may_extend && (is_starved || self.journal.wants_slot()) {
             self.storage.extending = true;
             let task = Task::ExtendJournal { slot: self.journal.slots(), bytes: self.geometry.file_bytes };
             self.storage.push(Job::Extend, task, out);
@@ -253,7 +316,7 @@ impl Node {
         if self.storage.run.is_none() {
             let journalled = self.durable.0.saturating_sub(self.storage.begun_at.0);
             let grown = journalled + (self.direct_bytes - self.storage.direct_at) >= CHECKPOINT_EVERY;
-            if !(grown || self.storage.wanted) || (self.stopping && self.woken.front().is_some()) {
+            if !(grown || self.storage.wanted) {
                 return;
             }
             // Replay will start at what is durable: as near as possible.
@@ -268,7 +331,7 @@ impl Node {
             self.begin_checkpoint();
         }
         let Some(run) = &self.storage.run else { return };
-        if run.busy {
+        if run.awaits.is_some() {
             return;
         }
         if !run.encoded {
@@ -286,7 +349,7 @@ impl Node {
             checkpoint::Header { journal: self.directory_id, sequence: self.storage.sequence + 1, replay: start };
         let mut encoder = Encoder::new(header);
         let state = topics::encode_state(self.controller.image(), self.newest_metadata);
-        encoder.entry(RecordKind::NodeState as u8, TopicPartition::NODE, &[&state]);
+        encode_entry(&mut encoder, RecordKind::NodeState, TopicPartition::NODE, &[Bytes::from(state)]);
         self.storage.removals.condemn();
         let thorough = self.tail_bytes > self.limits.tail_cache_bytes as u64 / 2;
         self.storage.run = Some(Run {
@@ -296,16 +359,27 @@ impl Node {
             position: 0,
             after: None,
             synced: None,
-            busy: false,
+            awaits: None,
             contains: self.journal.end(),
             encoded: false,
             thorough,
+            is_last: self.stopping,
         });
     }
 
     /// Encodes the next partitions, or first has the next one flushed and synced.
     fn encode_partitions(&mut self, now: Now, out: &mut Outbox) {
         let mut run = self.storage.run.take().expect("a run");
+        // What is full goes out first, so that the encoder never holds much more than one look's worth.
+        let chunks: Vec<Bytes> = std::iter::from_fn(|| run.encoder.take_chunk()).collect();
+        if !chunks.is_empty() {
+            let bytes: usize = chunks.iter().map(Bytes::len).sum();
+            let task = Task::Checkpoint { slot: run.slot, position: run.position, chunks, last: false };
+            run.position += bytes as u64;
+            run.awaits = Some(Awaited::Task(self.storage.push(Job::Checkpoint, task, out)));
+            self.storage.run = Some(run);
+            return;
+        }
         let next: Vec<(TopicPartition, u32)> = match run.after {
             None => self.by_id.iter().take(PARTITIONS_AT_ONCE).map(|(&id, &slot)| (id, slot)).collect(),
             Some(after) => {
@@ -320,13 +394,13 @@ impl Node {
             let much = usize::try_from(at_least).expect("a few hundred KiB");
             let behind = self.host(slot).partition.log().has_unwritten_before(run.start.lsn, much);
             if behind && self.flush(slot, at_least, out) {
-                run.busy = true;
+                run.awaits = Some(Awaited::Flush(id));
                 break;
             }
             let log = self.host(slot).partition.log();
             if run.synced != Some(id) && log.is_flushing() {
                 // Its end reaches the run by way of the task's completion.
-                run.busy = true;
+                run.awaits = Some(Awaited::Flush(id));
                 break;
             }
             let dirty = log.unsynced_segments();
@@ -334,36 +408,22 @@ impl Node {
                 run.synced = Some(id);
                 let segments = dirty.iter().map(|(segment, _)| *segment).collect();
                 let marks = dirty.into_iter().map(|(segment, mark)| (segment.base, mark)).collect();
-                self.storage.push(Job::Sync(slot, id, marks), Task::Sync { segments }, out);
-                run.busy = true;
+                let sync = self.storage.push(Job::Sync(slot, id, marks), Task::Sync { segments }, out);
+                run.awaits = Some(Awaited::Task(sync));
                 break;
             }
             let hosted = self.host(slot);
-            match hosted.partition.damage() {
-                None => {
-                    let state = hosted.partition.log().encode(run.start.lsn);
-                    let pieces: Vec<&[u8]> = state.iter().map(|piece| &piece[..]).collect();
-                    run.encoder.entry(RecordKind::PartitionState as u8, id, &pieces);
-                }
+            let state = match hosted.partition.damage() {
+                None => hosted.partition.log().encode(run.start.lsn),
                 // A later start refuses it as this one does.
-                Some(why) => {
-                    run.encoder.entry(RecordKind::PartitionState as u8, id, &[&crate::log::damaged_state(why)]);
-                }
-            }
+                Some(why) => vec![crate::log::damaged_state(why)],
+            };
+            encode_entry(&mut run.encoder, RecordKind::PartitionState, id, &state);
             run.after = Some(id);
         }
         run.contains = self.journal.end();
-        if !run.busy && !run.encoded {
-            let chunks: Vec<Bytes> = std::iter::from_fn(|| run.encoder.take_chunk()).collect();
-            if chunks.is_empty() {
-                self.deadlines.insert((now.instant, Reason::Continue));
-            } else {
-                let bytes: usize = chunks.iter().map(Bytes::len).sum();
-                let task = Task::Checkpoint { slot: run.slot, position: run.position, chunks, last: false };
-                run.position += bytes as u64;
-                run.busy = true;
-                self.storage.push(Job::Checkpoint, task, out);
-            }
+        if run.awaits.is_none() && !run.encoded {
+            self.deadlines.insert((now.instant, Reason::Continue));
         }
         self.storage.run = Some(run);
     }
@@ -371,9 +431,9 @@ impl Node {
     /// Ends a checkpoint whose states the journal has caught up with.
     fn close_checkpoint(&mut self, out: &mut Outbox) {
         let durable = self.journal.durable();
-        let ready = |run: &mut Run| run.encoded && !run.busy && durable >= run.contains;
+        let ready = |run: &mut Run| run.encoded && run.awaits.is_none() && durable >= run.contains;
         let Some(run) = self.storage.run.take_if(ready) else {
-            let waits = self.storage.run.as_ref().is_some_and(|run| run.encoded && !run.busy);
+            let waits = self.storage.run.as_ref().is_some_and(|run| run.encoded && run.awaits.is_none());
             if waits && self.trusts_os && !self.journal.is_in_flight() {
                 self.journal.sync_next();
             }
@@ -382,12 +442,12 @@ impl Node {
         let task =
             Task::Checkpoint { slot: run.slot, position: run.position, chunks: vec![run.encoder.finish()], last: true };
         self.storage.closing = true;
-        self.storage.push(Job::Close(run.start), task, out);
+        self.storage.push(Job::Close(Closing { start: run.start, is_last: run.is_last }), task, out);
     }
 
     /// A checkpoint is complete and durable: the journal below the older one is free, and so are files that neither
     /// names.
-    fn closed_checkpoint(&mut self, start: Position, out: &mut Outbox) {
+    fn closed_checkpoint(&mut self, Closing { start, is_last }: Closing, out: &mut Outbox) {
         self.storage.sequence += 1;
         self.counters.checkpoints += 1;
         self.storage.kept.push_back(start.lsn);
@@ -400,13 +460,13 @@ impl Node {
             self.journal.recycle(older);
         }
         self.storage.removals.unname();
-        if self.stopping {
+        if is_last {
             out.push(Effect::Stopped);
         }
     }
 
-    pub(super) fn task_done(&mut self, now: Now, id: TaskId, result: Result<(), DiskError>, out: &mut Outbox) {
-        let job = self.storage.jobs.remove(&id).expect("a task that was pushed");
+    pub(super) fn task_done(&mut self, now: Now, task: TaskId, result: Result<(), DiskError>, out: &mut Outbox) {
+        let job = self.storage.jobs.remove(&task).expect("a task that was pushed");
         let done = match result {
             Ok(()) => {
                 if self.no_space.is_none() && std::mem::take(&mut self.storage.told_no_space) {
@@ -419,9 +479,16 @@ impl Node {
             // The ring stays as large as it is for a while.
             Err(DiskError::NoSpace(_)) if matches!(job, Job::Extend) => {
                 self.storage.extend_from = now.instant + EXTEND_RETRY;
+                self.storage.is_ring_bound = true;
                 false
             }
-            Err(DiskError::NoSpace(file)) => {
+            // Nobody needs these files any more: what stays is space, and the next start tries again.
+            Err(error) if matches!(job, Job::Remove) => {
+                return out.log(Level::Warn, format!("files that nothing needs stay: {error}"));
+            }
+            // Unlike an allocation, a sync that finds no space may have let go of pages already; one more would succeed
+            // and mean nothing.
+            Err(DiskError::NoSpace(file)) if !matches!(job, Job::Sync(..)) => {
                 if self.no_space.is_none() {
                     self.deadlines.insert((now.instant + SPACE_RETRY, Reason::Space));
                 }
@@ -440,6 +507,7 @@ impl Node {
             Job::Extend => {
                 self.storage.extending = false;
                 if done {
+                    self.storage.is_ring_bound = false;
                     self.journal.add_slot();
                 }
             }
@@ -458,7 +526,7 @@ impl Node {
                         self.storage.due.insert(slot);
                     }
                 }
-                self.run_goes_on();
+                self.run_goes_on(Awaited::Flush(id));
             }
             Job::Sync(slot, id, marks) => {
                 if done && self.is_hosted(slot, id) {
@@ -466,14 +534,14 @@ impl Node {
                         self.host(slot).partition.log_mut().synced_to(base, mark);
                     }
                 }
-                self.run_goes_on();
+                self.run_goes_on(Awaited::Task(task));
             }
-            Job::Checkpoint if done => self.run_goes_on(),
+            Job::Checkpoint if done => self.run_goes_on(Awaited::Task(task)),
             Job::Checkpoint => self.abandon_checkpoint(),
-            Job::Close(start) => {
+            Job::Close(closing) => {
                 self.storage.closing = false;
                 if done {
-                    self.closed_checkpoint(start, out);
+                    self.closed_checkpoint(closing, out);
                 } else {
                     self.abandon_checkpoint();
                 }
@@ -491,9 +559,11 @@ impl Node {
         self.storage.wanted = true;
     }
 
-    fn run_goes_on(&mut self) {
-        if let Some(run) = &mut self.storage.run {
-            run.busy = false;
+    fn run_goes_on(&mut self, done: Awaited) {
+        if let Some(run) = &mut self.storage.run
+            && run.awaits == Some(done)
+        {
+            run.awaits = None;
         }
     }
 

@@ -34,7 +34,7 @@ use super::slots::{Place, ReadError};
 use crate::ids::{TopicPartition, Uuid};
 
 /// The longest payload of one entry, in bytes. Whoever has more to say splits it.
-pub const ENTRY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+pub const ENTRY_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 const MAGIC: [u8; 8] = *b"chronikC";
 const VERSION: u16 = 1;

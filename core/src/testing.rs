@@ -135,3 +135,201 @@ impl Files for MemoryFiles {
         }))
     }
 }
+
+/// A block of the simulated disk: what persists or vanishes as one.
+const BLOCK: usize = 4096;
+
+/// Files in memory whose unsynced changes may vanish, as they do where the power fails: any block of any write, any
+/// cut, any removal, and a whole file that was never synced.
+#[derive(Debug, Default)]
+pub(crate) struct LossyFiles {
+    disk: Mutex<Disk>,
+}
+
+#[derive(Debug, Default)]
+struct Disk {
+    files: BTreeMap<FileName, Vec<u8>>,
+    /// For each file with unsynced changes: what is durable of it, and the changes since.
+    unsynced: BTreeMap<FileName, (Option<Vec<u8>>, Vec<Unsynced>)>,
+    full: bool,
+    /// So many changes are still made; those after them are not, since the process is dead. `None` while it lives.
+    left: Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+enum Unsynced {
+    Write(usize, Vec<u8>),
+    Truncate(usize),
+    Remove,
+}
+
+impl Disk {
+    /// Makes a change, in the cache only, unless the process is dead.
+    fn change(&mut self, file: FileName, change: Unsynced) {
+        if let Some(left) = &mut self.left {
+            if *left == 0 {
+                return;
+            }
+            *left -= 1;
+        }
+        let now = self.files.get(&file);
+        self.unsynced.entry(file).or_insert_with(|| (now.cloned(), Vec::new())).1.push(change.clone());
+        change.apply(&mut self.files, file);
+    }
+}
+
+impl Unsynced {
+    fn apply(self, files: &mut BTreeMap<FileName, Vec<u8>>, file: FileName) {
+        match self {
+            Unsynced::Write(at, bytes) => {
+                let content = files.entry(file).or_default();
+                if content.len() < at + bytes.len() {
+                    content.resize(at + bytes.len(), 0);
+                }
+                content[at..at + bytes.len()].copy_from_slice(&bytes);
+            }
+            Unsynced::Truncate(bytes) => files.entry(file).or_default().resize(bytes, 0),
+            Unsynced::Remove => drop(files.remove(&file)),
+        }
+    }
+}
+
+impl LossyFiles {
+    fn disk(&self) -> std::sync::MutexGuard<'_, Disk> {
+        self.disk.lock().expect("no test panics while it holds this")
+    }
+
+    /// Makes every allocation fail for want of space, or no more.
+    pub(crate) fn set_full(&self, full: bool) {
+        self.disk().full = full;
+    }
+
+    /// The process dies after so many further changes.
+    pub(crate) fn die_after(&self, changes: u64) {
+        self.disk().left = Some(changes);
+    }
+
+    /// The process is started again: what is in the page cache is still there.
+    pub(crate) fn restart(&self) {
+        let mut disk = self.disk();
+        (disk.left, disk.full) = (None, false);
+    }
+
+    /// The power fails: of what was not synced, `keeps` says for each block, cut and removal whether it persists.
+    pub(crate) fn lose_power(&self, mut keeps: impl FnMut() -> bool) {
+        let mut disk = self.disk();
+        for (file, (durable, changes)) in std::mem::take(&mut disk.unsynced) {
+            let was_durable = durable.is_some();
+            match durable {
+                Some(content) => disk.files.insert(file, content),
+                None => disk.files.remove(&file),
+            };
+            if !was_durable && !keeps() {
+                continue;
+            }
+            for change in changes {
+                let Unsynced::Write(at, bytes) = change else {
+                    if keeps() {
+                        change.apply(&mut disk.files, file);
+                    }
+                    continue;
+                };
+                let mut done = 0;
+                while done < bytes.len() {
+                    let end = bytes.len().min(done + BLOCK - (at + done) % BLOCK);
+                    if keeps() {
+                        Unsynced::Write(at + done, bytes[done..end].to_vec()).apply(&mut disk.files, file);
+                    }
+                    done = end;
+                }
+            }
+        }
+        (disk.left, disk.full) = (None, false);
+    }
+}
+
+impl Files for LossyFiles {
+    fn len(&self, file: FileName) -> Result<Option<u64>, DiskError> {
+        Ok(self.disk().files.get(&file).map(|bytes| bytes.len() as u64))
+    }
+
+    fn read_at(&self, file: FileName, position: u64, buf: &mut [u8]) -> Result<usize, DiskError> {
+        let disk = self.disk();
+        let bytes = disk.files.get(&file).ok_or_else(|| DiskError::Io(file, "no such file".into()))?;
+        let from = usize::try_from(position).expect("small").min(bytes.len());
+        let count = buf.len().min(bytes.len() - from);
+        buf[..count].copy_from_slice(&bytes[from..from + count]);
+        Ok(count)
+    }
+
+    fn write_at(&self, file: FileName, position: u64, pieces: &[Bytes]) -> Result<(), DiskError> {
+        let bytes = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
+        self.disk().change(file, Unsynced::Write(usize::try_from(position).expect("small"), bytes));
+        Ok(())
+    }
+
+    fn allocate(&self, file: FileName, _position: u64, _bytes: u64) -> Result<(), DiskError> {
+        if self.disk().full { Err(DiskError::NoSpace(file)) } else { Ok(()) }
+    }
+
+    fn truncate(&self, file: FileName, bytes: u64) -> Result<(), DiskError> {
+        self.disk().change(file, Unsynced::Truncate(usize::try_from(bytes).expect("small")));
+        Ok(())
+    }
+
+    fn sync(&self, file: FileName) -> Result<(), DiskError> {
+        let mut disk = self.disk();
+        if !disk.files.contains_key(&file) && disk.left.is_none() {
+            return Err(DiskError::Io(file, "no such file".into()));
+        }
+        if disk.left != Some(0) {
+            disk.unsynced.remove(&file);
+        }
+        Ok(())
+    }
+
+    fn remove(&self, file: FileName) -> Result<(), DiskError> {
+        let mut disk = self.disk();
+        if disk.files.contains_key(&file) {
+            disk.change(file, Unsynced::Remove);
+        }
+        Ok(())
+    }
+
+    fn remove_partition(&self, partition: TopicPartition) -> Result<(), DiskError> {
+        let mut disk = self.disk();
+        let of = |name: &FileName| match name {
+            FileName::Segment(name) | FileName::Index(name) => name.partition == partition,
+            _ => false,
+        };
+        let names: Vec<FileName> = disk.files.keys().copied().filter(of).collect();
+        for name in names {
+            disk.change(name, Unsynced::Remove);
+        }
+        Ok(())
+    }
+
+    fn partitions(&self) -> Result<Vec<TopicPartition>, DiskError> {
+        let disk = self.disk();
+        let mut all: Vec<_> = disk
+            .files
+            .keys()
+            .filter_map(|name| match name {
+                FileName::Segment(name) | FileName::Index(name) => Some(name.partition),
+                _ => None,
+            })
+            .collect();
+        all.sort();
+        all.dedup();
+        Ok(all)
+    }
+
+    fn segments(&self, partition: TopicPartition) -> Result<Vec<Offset>, DiskError> {
+        let disk = self.disk();
+        let bases = disk.files.keys().filter_map(|name| match name {
+            FileName::Segment(name) if name.partition == partition => Some(name.base),
+            _ => None,
+        });
+        Ok(bases.collect())
+    }
+}

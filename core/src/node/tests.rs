@@ -1,5 +1,7 @@
 //! Scenarios: a node, its files in memory, and what a client sees.
 
+mod model;
+
 use std::collections::VecDeque;
 
 use super::*;
@@ -250,6 +252,18 @@ impl Rig {
         let topic = ProduceTopic { name: topic.into(), id: TopicId::ZERO, partitions };
         let produce = Produce { acks, timeout_ms: 1000, transactional_id: None, topics: [topic].into_iter().collect() };
         self.ask(9, Request::Produce(produce))
+    }
+
+    /// Sends one batch of one value to each of some partitions, in one request.
+    fn send_to_all(&mut self, topic: &'static str, values: &[(i32, &str)]) -> u64 {
+        let limits = BatchLimits { batch_bytes_max: 1 << 24, decompressed_bytes_max: 1 << 24 };
+        let partitions = values.iter().map(|&(index, value)| {
+            let batch = verify(records(self.now.wall, &[value]).build(), &limits).expect("a sound batch");
+            ProducePartition { index, batch: Ok(batch) }
+        });
+        let topic = ProduceTopic { name: topic.into(), id: TopicId::ZERO, partitions: partitions.collect() };
+        let topics = [topic].into_iter().collect();
+        self.ask(9, Request::Produce(Produce { acks: -1, timeout_ms: 1000, transactional_id: None, topics }))
     }
 
     fn produced(&mut self, sequence: u64) -> Option<PartitionProduceResponse> {
@@ -681,4 +695,65 @@ fn damage_in_a_segment_stops_its_partition_alone() {
     let sequence = rig.send("t", 0, -1, records(Timestamp(5), &["x"]));
     assert_eq!(rig.produced(sequence).expect("an answer").error_code, ErrorCode::KafkaStorageError.code());
     assert_eq!(rig.consume("other", 0), ["fine"]);
+}
+
+#[test]
+fn requests_larger_than_a_file_of_the_journal_pass_or_are_refused_and_hold_up_nobody() {
+    let mut rig = Rig::new();
+    rig.create("t", 8);
+    let large = "v".repeat(100 << 10);
+    let sequence = rig.send_to_all("t", &(0..4).map(|index| (index, large.as_str())).collect::<Vec<_>>());
+    rig.pass(1_000);
+    let response = rig.produced(sequence).expect("four batches of 100 KiB where a file holds 256");
+    assert_eq!(response.error_code, 0);
+    let larger = "v".repeat(300 << 10);
+    let sequence = rig.send_to_all("t", &[(0, larger.as_str())]);
+    rig.pass(1_000);
+    let response = rig.produced(sequence).expect("one batch of 300 KiB");
+    assert_eq!(response.error_code, ErrorCode::MessageTooLarge.code());
+    let all: Vec<_> = (0..8).map(|index| (index, large.as_str())).collect();
+    let sequence = rig.send_to_all("t", &all);
+    rig.pass(1_000);
+    assert_eq!(rig.produced(sequence).expect("an answer").error_code, ErrorCode::MessageTooLarge.code());
+    assert_eq!(rig.produce("t", &["small"]), 1, "nobody waits behind those");
+}
+
+#[test]
+fn a_partition_may_remember_more_than_one_entry_of_a_checkpoint_holds() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    // 18 MiB of producers: each remembers five batches.
+    let producers = 100_000;
+    let slot = *rig.node.by_id.values().next().expect("a partition");
+    let log = rig.node.host(slot).partition.log_mut();
+    log.remember_producers(producers);
+    rig.produce("t", &["a"]);
+    rig.stop();
+    let mut rig = rig.crash();
+    let slot = *rig.node.by_id.values().next().expect("a partition");
+    assert_eq!(rig.node.host(slot).partition.log().producers().count(), producers);
+    assert_eq!(rig.consume("t", 0), ["a"]);
+}
+
+#[test]
+fn a_fetch_that_names_a_partition_twice_is_answered_once() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    let mut request = Rig::fetch_request("t", 0, 1, 500);
+    let twice = request.topics[0].partitions[0].clone();
+    request.topics[0].partitions.push(twice);
+    let sequence = rig.ask(12, Request::Other(request.into()));
+    rig.produce("t", &["a"]);
+    assert_eq!(rig.fetched(sequence).expect("an answer").responses[0].partitions.len(), 2);
+}
+
+#[test]
+fn a_node_stops_though_the_disk_is_full() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    rig.produce("t", &["a"]);
+    rig.files.set_full(true);
+    rig.stop();
+    let mut rig = rig.crash();
+    assert_eq!(rig.consume("t", 0), ["a"]);
 }

@@ -341,10 +341,17 @@ impl Node {
             kept.push_back(newest.header.replay.lsn);
             start = journal::Start { journal, replay: newest.header.replay, keep: kept[0] };
         }
-        // The last slot may be half-made; nothing was ever written to it.
+        // The last slot may be half-made. One that was ever written to has a commit in its first block: whatever its
+        // length, it is not for us to remove.
         let made = Numbered::open(files, FileName::Journal, u32::MAX)?.lengths;
         for (slot, _) in made.iter().enumerate().rev().take_while(|&(_, &bytes)| bytes < options.journal.file_bytes) {
-            files.remove(FileName::Journal(u32::try_from(slot).expect("few slots")))?;
+            let file = FileName::Journal(u32::try_from(slot).expect("few slots"));
+            let mut first = [0; journal::BLOCK_BYTES as usize];
+            files.read_at(file, 0, &mut first)?;
+            if first.iter().any(|&byte| byte != 0) {
+                break;
+            }
+            files.remove(file)?;
         }
         if files.len(FileName::Journal(0))?.is_none() {
             Task::ExtendJournal { slot: 0, bytes: options.journal.file_bytes }.run(files)?;

@@ -54,8 +54,8 @@ impl Node {
     /// Whether a request is larger than what checkpoints could ever make room for: a third of the journal, since large
     /// records may leave up to half of each file unused, and some files are always in use.
     fn exceeds_journal(&self, produce: &Produce) -> bool {
-        let whole = u64::from(self.geometry.max_files) * self.geometry.file_bytes;
-        payloads(produce).filter(|&bytes| bytes <= self.journal.max_record_bytes()).sum::<u64>() > whole / 3
+        let bytes = payloads(produce).filter(|&bytes| bytes <= self.journal.max_record_bytes()).sum::<u64>();
+        bytes > self.ring_bytes() / 3
     }
 
     fn has_room(&self, produce: &Produce) -> bool {

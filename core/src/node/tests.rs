@@ -757,3 +757,16 @@ fn a_node_stops_though_the_disk_is_full() {
     let mut rig = rig.crash();
     assert_eq!(rig.consume("t", 0), ["a"]);
 }
+
+#[test]
+fn a_start_with_other_measures_removes_nothing_that_was_written() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    rig.produce("t", &["a"]);
+    let mut larger = options(&[]);
+    larger.journal.file_bytes *= 2;
+    let now = rig.now;
+    let (node, _) = Node::recover(larger, &rig.files, [9; 32], now).expect("sound files");
+    rig.node = node;
+    assert_eq!(rig.consume("t", 0), ["a"]);
+}

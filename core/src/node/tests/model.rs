@@ -382,11 +382,7 @@ impl World {
         let Some(id) = self.partition() else { return };
         let Some(name) = self.name_of(id.topic) else { return };
         let timestamp = [-1, -2, -3, self.now.wall.0 - 100, 0][self.below(5)];
-        let partition = ListOffsetsPartition {
-            partition_index: id.partition,
-            timestamp,
-            current_leader_epoch: -1,
-        };
+        let partition = ListOffsetsPartition { partition_index: id.partition, timestamp, current_leader_epoch: -1 };
         let topic = ListOffsetsTopic { name: name.into(), partitions: vec![partition] };
         let request = ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..ListOffsetsRequest::default() };
         self.ask(7, Request::Other(request.into()), Asked::Other);

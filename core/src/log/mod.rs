@@ -348,7 +348,7 @@ impl Log {
         let index = self.segments.partition_point(|segment| segment.base <= offset).max(1) - 1;
         Read::Disk(ReadPlan {
             place: self.place(&self.segments[index]),
-            sought: Sought::Batches { from: offset, below, max_bytes },
+            sought: Sought::Batches { from: offset, below, max_bytes, at_least_one: true },
         })
     }
 

@@ -43,8 +43,10 @@ pub enum Sought {
         from: Offset,
         /// Batches from this offset on are not wanted.
         below: Offset,
-        /// At most so many bytes, except that the first batch is always whole (KIP-74).
+        /// At most so many bytes.
         max_bytes: usize,
+        /// Whether the first batch is given even if it is longer than that (KIP-74).
+        at_least_one: bool,
     },
     /// The first record, at or after an offset, whose timestamp is not below this one.
     Timestamp(Timestamp, Offset),
@@ -78,7 +80,11 @@ impl ReadPlan {
             Place::Segment { segment, entries } => {
                 let segment = Segment { files, name: *segment, entries: *entries };
                 match self.sought {
-                    Sought::Batches { from, below, max_bytes } => segment.batches(from, below, max_bytes),
+                    Sought::Batches { from, below, max_bytes, at_least_one } => {
+                        let found = segment.batches(from, below, max_bytes)?;
+                        let is_too_long = matches!(&found, ReadOutcome::Batches(bytes) if bytes.len() > max_bytes);
+                        Ok(if is_too_long && !at_least_one { ReadOutcome::Nothing } else { found })
+                    }
                     Sought::Timestamp(target, from) => segment.timestamp(target, from),
                 }
             }

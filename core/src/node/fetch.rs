@@ -12,7 +12,7 @@ use super::session::Resolved;
 use super::{Node, Reason};
 use crate::boundary::{DiskError, DiskOp, Effect, Level, Outbox, Refused, ReplyTo};
 use crate::ids::{Offset, TopicId, TopicPartition};
-use crate::log::{Read, ReadOutcome};
+use crate::log::{Read, ReadOutcome, Sought};
 use crate::time::{Instant, Now};
 use crate::wait::FetchId;
 use crate::wire::fetch::{FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData};
@@ -21,8 +21,12 @@ use crate::wire::{ErrorCode, Records, Response, Str};
 /// From this version on requests name topics by id.
 const TOPIC_IDS_FROM: i16 = 13;
 
+/// One request has so many partitions read from disk; the others get their turn with the next one. Without it a client
+/// that asks for a byte of each of a million would have a chunk of each read.
+const READS_MAX: usize = 256;
+
 /// A topic as a fetch request names it: by name or by id.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Topic {
     pub(super) name: Str,
     pub(super) id: TopicId,
@@ -39,6 +43,12 @@ pub(super) struct FetchPart {
 }
 
 impl FetchPart {
+    /// The same, with nothing of the request that it came in: a session outlives it, and must not keep its memory.
+    pub(super) fn detached(&self) -> FetchPart {
+        let topic = Topic { name: self.topic.name.detached(), id: self.topic.id };
+        FetchPart { topic, ..self.clone() }
+    }
+
     pub(super) fn is_same(&self, other: &FetchPart) -> bool {
         self.index == other.index && self.topic == other.topic
     }
@@ -157,7 +167,11 @@ impl Node {
                 look.bytes += bytes;
                 data.records = Some(Records(slices));
             }
-            Read::Disk(plan) => {
+            Read::Disk(_) if look.reads.len() == READS_MAX => {}
+            Read::Disk(mut plan) => {
+                if let Sought::Batches { at_least_one, .. } = &mut plan.sought {
+                    *at_least_one = look.bytes == 0;
+                }
                 look.bytes += limit.max(1);
                 look.reads.push((look.answers.len(), plan));
             }

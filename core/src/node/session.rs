@@ -1,8 +1,9 @@
 //! Fetch sessions (KIP-227): a consumer names its partitions once and then only what changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::fetch::{FetchPart, Topic};
+use crate::controller::PARTITIONS_MAX;
 use crate::ids::ConnId;
 use crate::time::Instant;
 use crate::wire::ErrorCode;
@@ -28,6 +29,30 @@ struct Session {
     parts: Vec<(FetchPart, Option<Told>)>,
     used: Instant,
     conn: ConnId,
+}
+
+impl Session {
+    /// Takes up what a request names anew and lets go of what it forgets. Looks up by order, not one by one: requests
+    /// and sessions may name thousands of partitions.
+    fn change(&mut self, parts: Vec<FetchPart>, forgotten: &[(Topic, Vec<i32>)]) {
+        if !parts.is_empty() {
+            let mut places: BTreeMap<(Topic, i32), usize> =
+                self.parts.iter().enumerate().map(|(at, (part, _))| ((part.topic.clone(), part.index), at)).collect();
+            for part in parts {
+                let at = *places.entry((part.topic.clone(), part.index)).or_insert(self.parts.len());
+                match self.parts.get_mut(at) {
+                    Some((known, _)) => known.topic = std::mem::replace(known, part).topic,
+                    None => self.parts.push((part.detached(), None)),
+                }
+            }
+        }
+        if !forgotten.is_empty() {
+            let gone =
+                forgotten.iter().flat_map(|(topic, partitions)| partitions.iter().map(move |&index| (topic, index)));
+            let gone: BTreeSet<(&Topic, i32)> = gone.collect();
+            self.parts.retain(|(part, _)| !gone.contains(&(&part.topic, part.index)));
+        }
+    }
 }
 
 /// The sessions of a node, at most `slots` of them (`max.incremental.fetch.session.cache.slots`).
@@ -93,21 +118,17 @@ impl Sessions {
         session.next_epoch = epoch.checked_add(1).unwrap_or(1);
         session.used = now;
         session.conn = conn;
-        for part in parts {
-            match session.parts.iter_mut().find(|(known, _)| known.is_same(&part)) {
-                Some((known, _)) => *known = part,
-                None => session.parts.push((part, None)),
-            }
-        }
-        for (topic, partitions) in forgotten {
-            session.parts.retain(|(part, _)| part.topic != *topic || !partitions.contains(&part.index));
+        session.change(parts, forgotten);
+        if session.parts.len() > PARTITIONS_MAX {
+            self.by_id.remove(&id);
+            return Err(ErrorCode::FetchSessionIdNotFound);
         }
         let parts = session.parts.iter().map(|(part, _)| part.clone()).collect();
         Ok(Resolved { parts, session: id, incremental: true })
     }
 
     fn begin(&mut self, now: Instant, conn: ConnId, parts: &[FetchPart]) -> i32 {
-        if parts.is_empty() || self.slots == 0 {
+        if parts.is_empty() || parts.len() > PARTITIONS_MAX || self.slots == 0 {
             return 0;
         }
         if self.by_id.len() >= self.slots {
@@ -123,7 +144,7 @@ impl Sessions {
         }
         let id = self.next_id;
         self.next_id = self.next_id.checked_add(1).unwrap_or(1);
-        let parts = parts.iter().map(|part| (part.clone(), None)).collect();
+        let parts = parts.iter().map(|part| (part.detached(), None)).collect();
         self.by_id.insert(id, Session { next_epoch: 1, parts, used: now, conn });
         id
     }
@@ -131,7 +152,7 @@ impl Sessions {
     /// Remembers what an answer tells, and says for each partition whether it must be told.
     pub(super) fn told(&mut self, resolved: i32, answers: &[(FetchPart, PartitionData)]) -> Vec<bool> {
         let Some(session) = self.by_id.get_mut(&resolved) else { return vec![true; answers.len()] };
-        let mut with_data = Vec::new();
+        let mut with_data = vec![false; session.parts.len()];
         let news = answers
             .iter()
             .enumerate()
@@ -147,18 +168,14 @@ impl Sessions {
                 let found = if same(index) { Some(index) } else { (0..session.parts.len()).find(|&at| same(at)) };
                 let Some(at) = found else { return true };
                 let told = session.parts[at].1.replace(now);
-                if has_data {
-                    with_data.push(at);
-                }
+                with_data[at] |= has_data;
                 has_data || now.failed || told != Some(now)
             })
             .collect();
         // Who got data goes to the end, so that under a limit everybody gets a turn.
-        with_data.sort_unstable();
-        for at in with_data.into_iter().rev() {
-            let part = session.parts.remove(at);
-            session.parts.push(part);
-        }
+        let parts = std::mem::take(&mut session.parts).into_iter().zip(with_data);
+        let (told, waiting): (Vec<_>, Vec<_>) = parts.partition(|&(_, has_data)| has_data);
+        session.parts = waiting.into_iter().chain(told).map(|(part, _)| part).collect();
         news
     }
 

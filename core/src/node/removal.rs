@@ -74,6 +74,16 @@ impl Removals {
         self.unnamed.sort_by(|a, b| b.cmp(a));
     }
 
+    /// Lets go of partitions that checkpoints may still name, once their removal is durable in the journal: a restart
+    /// reads nothing of a partition that it goes on to find removed. The way out of a disk that is too full for a
+    /// checkpoint.
+    pub(super) fn unname_partitions(&mut self) {
+        let is_partition = |due: &mut Due| matches!(due.1, Files::Partition(_));
+        self.unnamed.extend(self.dropped.extract_if(.., is_partition));
+        self.unnamed.extend(self.condemned.extract_if(.., is_partition));
+        self.unnamed.sort_by(|a, b| b.cmp(a));
+    }
+
     /// The next task that removes what is due.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<Task> {
         let (_, files) = self.unnamed.pop_if(|(due, _)| *due <= now)?;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::removal::Removals;
 use super::{Node, Reason, logs, task_id, topics};
-use crate::boundary::{DiskError, DiskOp, Effect, Level, Outbox, Task, TaskId};
+use crate::boundary::{DiskError, DiskOp, Effect, Level, Outbox, SegmentName, Task, TaskId};
 use crate::config::Cleanup;
 use crate::ids::{Lsn, Offset, TopicPartition};
 use crate::journal::checkpoint::{self, Encoder};
@@ -256,9 +256,23 @@ impl Node {
     fn remove_files(&mut self, now: Now, out: &mut Outbox) {
         let deadlines = &mut self.deadlines;
         self.storage.removals.begin_delays(now.instant, |due| _ = deadlines.insert((due, Reason::Removal)));
-        while let Some(task) = self.storage.removals.take_due(now.instant) {
+        if self.no_space.is_some() && self.journal.durable() == self.journal.end() {
+            self.storage.removals.unname_partitions();
+        }
+        while let Some(mut task) = self.storage.removals.take_due(now.instant) {
+            if let Task::RemoveSegments(segments) = &mut task {
+                // Where the system lost acknowledged records, a start may find a segment beyond the log's end, and the
+                // log may begin one of the same name since.
+                segments.retain(|&name| !self.is_live(name));
+            }
             self.storage.push(Job::Remove, task, out);
         }
+    }
+
+    fn is_live(&self, name: SegmentName) -> bool {
+        let slot = self.by_id.get(&name.partition);
+        let hosted = slot.and_then(|&slot| self.hosts[slot as usize].as_ref());
+        hosted.is_some_and(|hosted| hosted.partition.log().segments().any(|segment| segment.base == name.base))
     }
 
     fn flush(&mut self, slot: u32, at_least: u64, out: &mut Outbox) -> bool {

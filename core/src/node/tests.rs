@@ -770,3 +770,24 @@ fn a_start_with_other_measures_removes_nothing_that_was_written() {
     rig.node = node;
     assert_eq!(rig.consume("t", 0), ["a"]);
 }
+
+#[test]
+fn a_topic_deleted_on_a_full_disk_gives_its_space_back() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    for _ in 0..200 {
+        rig.produce("t", &["v".repeat(3_000).as_str()]);
+    }
+    let value = "v".repeat(3_000);
+    rig.create("other", 1);
+    rig.files.set_full(true);
+    while rig.node.no_space.is_none() {
+        rig.send("other", 0, -1, records(Timestamp(5), &[&value]));
+    }
+    rig.delete("t");
+    rig.pass(70_000);
+    assert!(!rig.files.names().iter().any(|name| matches!(name, FileName::Segment(_))));
+    let mut rig = rig.crash();
+    assert_eq!(rig.node.by_id.len(), 1);
+    rig.produce("other", &["a"]);
+}

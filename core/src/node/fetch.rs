@@ -18,18 +18,35 @@ use crate::wait::FetchId;
 use crate::wire::fetch::{FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData};
 use crate::wire::{ErrorCode, Records, Response, Str};
 
-/// From this version on requests name topics by id.
-const TOPIC_IDS_FROM: i16 = 13;
-
 /// One request has so many partitions read from disk; the others get their turn with the next one. Without it a client
 /// that asks for a byte of each of a million would have a chunk of each read.
 const READS_MAX: usize = 256;
 
-/// A topic as a fetch request names it: by name or by id.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Topic {
-    pub(super) name: Str,
-    pub(super) id: TopicId,
+/// A topic as a produce or fetch request names it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Topic {
+    /// Below version 13.
+    Name(Str),
+    /// From version 13 on (KIP-516), where there are no names: a zero id names no topic.
+    Id(TopicId),
+}
+
+impl Topic {
+    /// From this version on produce and fetch requests name topics by id.
+    const IDS_FROM: i16 = 13;
+
+    /// Takes of the two what counts in `version`.
+    pub(super) fn named(version: i16, name: &Str, id: TopicId) -> Topic {
+        if version < Topic::IDS_FROM { Topic::Name(name.clone()) } else { Topic::Id(id) }
+    }
+
+    /// The name and the id as an answer repeats them, empty or zero where the request has none.
+    fn into_answer(self) -> (Str, TopicId) {
+        match self {
+            Topic::Name(name) => (name, TopicId::ZERO),
+            Topic::Id(id) => (Str::default(), id),
+        }
+    }
 }
 
 /// One partition of a fetch request.
@@ -45,7 +62,10 @@ pub(super) struct FetchPart {
 impl FetchPart {
     /// The same, with nothing of the request that it came in: a session outlives it, and must not keep its memory.
     pub(super) fn detached(&self) -> FetchPart {
-        let topic = Topic { name: self.topic.name.detached(), id: self.topic.id };
+        let topic = match &self.topic {
+            Topic::Name(name) => Topic::Name(name.detached()),
+            Topic::Id(id) => Topic::Id(*id),
+        };
         FetchPart { topic, ..self.clone() }
     }
 
@@ -99,7 +119,7 @@ impl Node {
             return self.answer(to, resolved, max_bytes, look, out);
         }
         let mut slots: SmallVec<[u32; 4]> =
-            resolved.parts.iter().filter_map(|part| self.find(&part.topic.name, part.topic.id, part.index)).collect();
+            resolved.parts.iter().filter_map(|part| self.find(&part.topic, part.index)).collect();
         // Whoever names a partition twice waits for it once, or would be served twice.
         slots.sort_unstable();
         slots.dedup();
@@ -143,7 +163,7 @@ impl Node {
         max_bytes: usize,
         look: &mut Look,
     ) -> Result<(), Refused> {
-        let topic = self.resolve(&part.topic.name, part.topic.id)?;
+        let topic = self.resolve_topic(&part.topic)?;
         let slot = self.hosted(TopicPartition { topic, partition: part.index })?;
         let hosted = self.hosts[slot as usize].as_mut().expect("a slot that was looked up");
         hosted.partition.check_epoch(part.epoch)?;
@@ -208,15 +228,10 @@ impl Node {
                 continue;
             }
             self.counters.bytes_out += data.records.as_ref().map_or(0, Records::len) as u64;
-            let same =
-                |topic: &FetchableTopicResponse| topic.topic == part.topic.name && topic.topic_id == part.topic.id;
-            match responses.last_mut().filter(|topic| same(topic)) {
-                Some(topic) => topic.partitions.push(data),
-                None => responses.push(FetchableTopicResponse {
-                    topic: part.topic.name,
-                    topic_id: part.topic.id,
-                    partitions: vec![data],
-                }),
+            let (topic, topic_id) = part.topic.into_answer();
+            match responses.last_mut().filter(|last| last.topic == topic && last.topic_id == topic_id) {
+                Some(last) => last.partitions.push(data),
+                None => responses.push(FetchableTopicResponse { topic, topic_id, partitions: vec![data] }),
             }
         }
         let response = FetchResponse { session_id: resolved.session, responses, ..FetchResponse::default() };
@@ -294,7 +309,7 @@ impl Node {
             Err(error) => {
                 data.error_code = ErrorCode::KafkaStorageError.into();
                 let part = part.clone();
-                if let Some(slot) = self.find(&part.topic.name, part.topic.id, part.index) {
+                if let Some(slot) = self.find(&part.topic, part.index) {
                     self.read_failed(slot, &error, out);
                 }
             }
@@ -320,16 +335,9 @@ impl Node {
 
 /// The partitions that a request names, and those that it takes out of its session.
 fn parts(request: &FetchRequest, version: i16) -> (Vec<FetchPart>, Vec<(Topic, Vec<i32>)>) {
-    let topic = |name: &Str, id: TopicId| {
-        if version >= TOPIC_IDS_FROM {
-            Topic { name: Str::default(), id }
-        } else {
-            Topic { name: name.clone(), id: TopicId::ZERO }
-        }
-    };
     let mut parts = Vec::new();
     for fetched in &request.topics {
-        let topic = topic(&fetched.topic, fetched.topic_id);
+        let topic = Topic::named(version, &fetched.topic, fetched.topic_id);
         for partition in &fetched.partitions {
             parts.push(FetchPart {
                 topic: topic.clone(),
@@ -341,6 +349,6 @@ fn parts(request: &FetchRequest, version: i16) -> (Vec<FetchPart>, Vec<(Topic, V
         }
     }
     let forgotten = request.forgotten_topics_data.iter();
-    let forgotten = forgotten.map(|gone| (topic(&gone.topic, gone.topic_id), gone.partitions.clone())).collect();
-    (parts, forgotten)
+    let forgotten = forgotten.map(|gone| (Topic::named(version, &gone.topic, gone.topic_id), gone.partitions.clone()));
+    (parts, forgotten.collect())
 }

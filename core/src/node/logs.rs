@@ -1,6 +1,7 @@
 //! What is asked about logs as such: DeleteRecords, DescribeProducers, DescribeLogDirs.
 
 use super::Node;
+use super::fetch::Topic;
 use crate::boundary::{Effect, Outbox, Refused, ReplyTo};
 use crate::ids::{Offset, TopicId, TopicPartition};
 use crate::wire::delete_records::{
@@ -126,10 +127,8 @@ impl Node {
             Some(asked) => asked
                 .iter()
                 .filter_map(|topic| {
-                    let slots = topic
-                        .partitions
-                        .iter()
-                        .filter_map(|&partition| self.find(&topic.topic, TopicId::ZERO, partition));
+                    let named = Topic::Name(topic.topic.clone());
+                    let slots = topic.partitions.iter().filter_map(|&partition| self.find(&named, partition));
                     let partitions: Vec<_> = slots.map(size).collect();
                     (!partitions.is_empty()).then(|| DescribeLogDirsTopic { name: topic.topic.clone(), partitions })
                 })

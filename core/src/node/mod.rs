@@ -334,8 +334,18 @@ impl Node {
         self.by_id.get(&id).copied().ok_or_else(|| ErrorCode::UnknownTopicOrPartition.into())
     }
 
-    fn find(&self, name: &Str, id: TopicId, partition: i32) -> Option<u32> {
-        let topic = self.resolve(name, id).ok()?;
+    /// The id of a topic that a produce or fetch request names.
+    fn resolve_topic(&self, topic: &fetch::Topic) -> Result<TopicId, Refused> {
+        match topic {
+            fetch::Topic::Name(name) => self.resolve(name, TopicId::ZERO),
+            // Kept from `resolve`, which takes zero for a topic named by name.
+            fetch::Topic::Id(TopicId::ZERO) => Err(ErrorCode::UnknownTopicId.into()),
+            fetch::Topic::Id(id) => self.resolve(&Str::default(), *id),
+        }
+    }
+
+    fn find(&self, topic: &fetch::Topic, partition: i32) -> Option<u32> {
+        let topic = self.resolve_topic(topic).ok()?;
         self.hosted(TopicPartition { topic, partition }).ok()
     }
 

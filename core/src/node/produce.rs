@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::fetch::Topic;
 use super::{Node, Woken};
 use crate::boundary::{Effect, Outbox, Produce, ProducePartition, ProduceTopic, Refused, ReplyTo};
 use crate::ids::{Offset, TopicPartition};
@@ -72,7 +73,7 @@ impl Node {
         let mut parked: SmallVec<[(u32, Offset); 2]> = SmallVec::new();
         for topic in produce.topics {
             let ProduceTopic { name, id, partitions } = topic;
-            let resolved = self.resolve(&name, id);
+            let resolved = self.resolve_topic(&Topic::named(to.version, &name, id));
             let mut partition_responses = Vec::with_capacity(partitions.len());
             for ProducePartition { index, batch } in partitions {
                 let result = match (&refused, &resolved) {

@@ -21,6 +21,7 @@ use crate::wire::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOf
 use crate::wire::metadata::{MetadataRequest, MetadataRequestTopic};
 use crate::wire::produce::PartitionProduceResponse;
 
+mod naming;
 mod settings;
 
 /// Small files, so that rings turn and checkpoints happen in a few batches.

@@ -163,11 +163,7 @@ impl World {
                 Effect::Disk(DiskOp::Read(id, plan)) => self.reads.push((id, plan)),
                 Effect::Stopped => self.is_stopped = true,
                 Effect::Fatal(why) => panic!("the disk never failed: {why}"),
-                Effect::Log(_)
-                | Effect::AllowConnections { .. }
-                | Effect::Close { .. }
-                | Effect::TopicCodecs(_)
-                | Effect::AllowConnections { .. } => {}
+                Effect::Log(_) | Effect::Close { .. } | Effect::TopicCodecs(_) | Effect::AllowConnections { .. } => {}
             }
         }
         assert!(self.commits.len() <= 1, "one commit is in flight at a time");

@@ -55,3 +55,11 @@ crash LOOPS="20":
 # Capture golden bytes anew, from real clients that talk to Apache Kafka
 golden *SUITES:
     python3 shell/compat/golden/capture.py {{SUITES}}
+
+# Look for inputs that break a promise of one target (message frame batch journal segment metadata log_state); needs c++
+fuzz TARGET SECONDS="60" *ARGS:
+    fuzz/run {{TARGET}} {{SECONDS}} {{ARGS}}
+
+# The same for every target, as many at a time as there are cores
+fuzz-all SECONDS="60":
+    fuzz/run all {{SECONDS}}

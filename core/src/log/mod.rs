@@ -38,6 +38,9 @@ pub use tail::TailBatch;
 /// One write-behind takes at most so many bytes, so that syncs stay short.
 const FLUSH_BYTES_MAX: usize = 8 << 20;
 
+/// Bytes of a segment, which an index entry counts in 32 bits.
+const SEGMENT_BYTES_MAX: u64 = u32::MAX as u64;
+
 /// Adds bytes at a position to runs, joining them to the last run where they follow it.
 fn extend(runs: &mut Vec<(u64, Vec<Bytes>)>, position: u64, pieces: impl Iterator<Item = Bytes>) {
     let mut pieces = pieces.peekable();
@@ -528,15 +531,40 @@ impl Log {
 
     /// Asserts what always holds.
     pub fn invariants(&self) {
-        assert!(self.start <= self.durable.max(self.start) && self.durable <= self.end);
-        assert!(self.segments[0].base <= self.start);
-        for (segment, next) in self.segments.iter().zip(self.segments.iter().skip(1)) {
-            assert!(segment.base < next.base, "segments follow one another");
+        if let Some(broken) = self.broken() {
+            panic!("{}: not so: {broken}", self.partition);
         }
-        for segment in &self.segments {
-            assert!(segment.synced.bytes <= segment.written && segment.written <= segment.bytes);
-        }
-        let in_memory = self.tail.start().unwrap_or(self.end);
-        assert!(in_memory <= self.synced().max(in_memory.min(self.end)), "what is not synced is in memory");
+    }
+
+    /// What should always hold and does not.
+    fn broken(&self) -> Option<&'static str> {
+        let segments = || self.segments.iter();
+        let next_bases = segments().skip(1).map(|next| next.base).chain([self.end]);
+        let in_memory = self.tail.start().or(self.awaited).unwrap_or(self.end);
+        let claims = [
+            (Offset(0) <= self.start && self.start <= self.end, "the log starts before it ends"),
+            (self.durable <= self.end, "what is durable is in the log"),
+            (Offset(0) <= self.segments[0].base && self.segments[0].base <= self.start, "a segment holds the start"),
+            (segments().zip(segments().skip(1)).all(|(one, next)| one.base < next.base), "segments follow one another"),
+            (segments().all(|segment| segment.base <= self.end), "segments begin within the log"),
+            (
+                segments().all(|segment| segment.synced.bytes <= segment.written && segment.written <= segment.bytes),
+                "what is synced is written, and what is written was appended",
+            ),
+            (segments().all(|segment| segment.bytes <= SEGMENT_BYTES_MAX), "a segment is smaller than 4 GiB"),
+            (
+                segments()
+                    .zip(next_bases)
+                    .filter_map(|(segment, next)| Some((segment.base, segment.synced()?, next)))
+                    .all(|(base, synced, next)| base < synced && synced <= next),
+                "a segment is synced up to an offset of its own",
+            ),
+            (in_memory <= self.synced(), "what is not synced is in memory"),
+            (
+                self.tail.iter().next_back().is_none_or(|newest| newest.last < self.end),
+                "what is in memory is in the log",
+            ),
+        ];
+        claims.iter().find(|(holds, _)| !holds).map(|(_, claim)| *claim)
     }
 }

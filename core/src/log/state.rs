@@ -148,6 +148,7 @@ impl Log {
         }
         log.awaited = Some(Offset(from.try_get_i64_le()?)).filter(|awaited| awaited.0 >= 0);
         // Positions follow from the order: the batches kept are those after the synced part of each segment.
+        let mut expected = log.synced();
         let mut at: Vec<u64> = log.segments.iter().map(|segment| segment.synced.bytes).collect();
         for _ in 0..from.try_get_u32_le()? {
             let lsn = Lsn(from.try_get_u64_le()?);
@@ -160,30 +161,42 @@ impl Log {
             let mut batch = if is_direct {
                 let direct = payload::read_direct(batch)?;
                 let segment = log.segment_of(direct.head.base_offset);
-                log.direct_batch(direct, segment, bodies)?
+                Log::direct_batch(expected, direct, segment, bodies)?
             } else {
                 let head = BatchHead::parse(&batch).map_err(|error| PayloadError::Contradiction(error.to_string()))?;
-                log.tail_batch(&head, &batch.slice(HEAD_BYTES..))?
+                Log::tail_batch(expected, &head, &batch.slice(HEAD_BYTES..))?
             };
+            expected = Offset(batch.last.0 + 1);
             batch.lsn = lsn;
             let index = log.segments.partition_point(|segment| segment.base <= batch.base).max(1) - 1;
             if is_direct && batch.position != at[index] {
                 return Err(PayloadError::Contradiction("a batch lies elsewhere than its segment says".into()));
             }
             batch.position = at[index];
-            at[index] += batch.bytes() as u64;
+            at[index] = at[index].saturating_add(batch.bytes() as u64);
             log.tail.push(batch);
         }
         let is_filled = log.segments.iter().zip(&at).all(|(segment, &at)| segment.bytes == at);
         if !is_filled && log.awaited.is_none() {
             return Err(PayloadError::Contradiction("its batches do not fill its segments".into()));
         }
+        let end = log.awaited.unwrap_or(log.end);
+        if expected != end {
+            return Err(PayloadError::Contradiction(format!("its batches end at {expected} and not at {end}")));
+        }
+        log.refuse_broken()?;
         Ok(log)
     }
 
-    fn tail_batch(&self, head: &BatchHead, body: &Bytes) -> Result<TailBatch, PayloadError> {
-        let base = head.base_offset;
-        let follows = self.tail.iter().next_back().is_none_or(|newest| newest.last < base);
+    /// What is read is judged by the same rules as what we made, but as input: no assertion may fail for it.
+    fn refuse_broken(&self) -> Result<(), PayloadError> {
+        self.broken().map_or(Ok(()), |what| Err(PayloadError::Contradiction(format!("not so: {what}"))))
+    }
+
+    /// The batch that begins at `expected`, where these are one.
+    fn tail_batch(expected: Offset, head: &BatchHead, body: &Bytes) -> Result<TailBatch, PayloadError> {
+        let (base, last) = (head.base_offset, head.last_offset());
+        let follows = base == expected && base <= last && last < Offset(i64::MAX);
         if !follows || head.batch_bytes() != HEAD_BYTES + body.len() {
             return Err(PayloadError::Contradiction(format!("a batch at offset {base} does not follow its log")));
         }
@@ -197,20 +210,20 @@ impl Log {
 
     /// Puts a batch together whose blocks lie in its segment, and checks that they are those that were written.
     fn direct_batch(
-        &self,
+        expected: Offset,
         direct: payload::Direct,
         segment: SegmentName,
         bodies: &dyn Bodies,
     ) -> Result<TailBatch, PayloadError> {
         let payload::Direct { head, position, blocks, others, .. } = direct;
-        let place = position + blocks.start as u64;
+        let place = position.saturating_add(blocks.start as u64);
         let body = bodies.read(segment, place, blocks.len()).map_err(PayloadError::Contradiction)?;
         let whole: Bytes = [&others[..blocks.start], &body, &others[blocks.start..]].concat().into();
         crate::batch::check(&whole).map_err(|error| {
             let file = crate::boundary::FileName::Segment(segment);
             PayloadError::Contradiction(format!("{file} is damaged at byte {position}: {error}"))
         })?;
-        let mut batch = self.tail_batch(&head, &whole.slice(HEAD_BYTES..))?;
+        let mut batch = Log::tail_batch(expected, &head, &whole.slice(HEAD_BYTES..))?;
         batch.position = position;
         batch.direct = Some(blocks);
         Ok(batch)
@@ -232,14 +245,14 @@ impl Log {
                 if head.base_offset != awaited {
                     return Ok(());
                 }
-                self.tail_batch(&head, &body)?
+                Log::tail_batch(awaited, &head, &body)?
             }
             RecordKind::AppendDirect => {
                 let direct = payload::read_direct(payload)?;
                 if direct.head.base_offset != awaited {
                     return Ok(());
                 }
-                self.direct_batch(direct, segment, bodies)?
+                Log::direct_batch(awaited, direct, segment, bodies)?
             }
             _ => return Ok(()),
         };
@@ -285,7 +298,7 @@ impl Log {
                     let text = format!("a batch at offset {} where the log ends at {}", head.base_offset, self.end);
                     return Err(PayloadError::Contradiction(text));
                 }
-                let mut batch = self.tail_batch(&head, &body)?;
+                let mut batch = Log::tail_batch(self.end, &head, &body)?;
                 batch.lsn = lsn;
                 self.take(batch, &head, seen);
                 self.durable = self.end;
@@ -298,7 +311,7 @@ impl Log {
                     return Err(PayloadError::Contradiction(text));
                 }
                 let segment = self.segment_of(self.end);
-                let mut batch = self.direct_batch(direct, segment, bodies)?;
+                let mut batch = Log::direct_batch(self.end, direct, segment, bodies)?;
                 batch.lsn = lsn;
                 self.take(batch, &head, seen);
                 self.durable = self.end;

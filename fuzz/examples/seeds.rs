@@ -1,0 +1,255 @@
+//! Writes the first inputs of the corpus anew: real encodings, from our own writers and from captured bytes.
+//!
+//! `cargo run --package chronik-fuzz --example seeds`. Inputs of other names are left alone.
+
+use std::fs;
+use std::path::Path;
+
+use bytes::Bytes;
+use chronik_core::batch::{BatchBuilder, Codec};
+use chronik_core::controller::records::{
+    Listener, MetadataRecord, PartitionState, Registration, Resource, encode_entry,
+};
+use chronik_core::ids::{LeaderEpoch, Lsn, NodeId, Offset, ProducerEpoch, ProducerId, TopicPartition, Uuid};
+use chronik_core::journal::{
+    BLOCK_BYTES, Damage, Geometry, MemorySlots, Record, RecordKind, Start, Visitor, Writer, recover,
+};
+use chronik_core::log::{Log, Way};
+use chronik_core::rng::Rng;
+use chronik_core::time::Timestamp;
+use chronik_core::wire::ApiKey;
+use chronik_fuzz::{frame, log_state, message, segment};
+
+fn main() {
+    messages();
+    frames();
+    batches();
+    choices("journal", &[0, 1], 600);
+    journals();
+    choices("segment", &[0], 400);
+    segments();
+    metadata();
+    choices("log_state", &[0], 300);
+    log_states();
+}
+
+fn write(target: &str, name: &str, input: &[u8]) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    fs::create_dir_all(&folder).expect("the corpus is writable");
+    fs::write(folder.join(name), input).expect("the corpus is writable");
+}
+
+/// Inputs whose first byte is one of `modes` and whose others are choices.
+fn choices(target: &str, modes: &[u8], length: usize) {
+    for &mode in modes {
+        for number in 0..4 {
+            let mut random = Rng::from_number(number);
+            let bytes: Vec<u8> = (0..length << number >> 2).map(|_| random.u64() as u8).collect();
+            write(target, &format!("choices-{mode}-{number}"), &[&[mode], &bytes[..]].concat());
+        }
+    }
+}
+
+/// The captured frames of every client and of Kafka, each with its size in front: who sent them, the API, its version.
+fn golden() -> Vec<(String, ApiKey, i16, Vec<Bytes>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests/golden");
+    let mut all = Vec::new();
+    for speaker in fs::read_dir(folder).expect("the golden folders are part of the repository") {
+        let speaker = speaker.expect("a readable folder");
+        for file in fs::read_dir(speaker.path()).expect("a readable folder") {
+            let path = file.expect("a readable folder").path();
+            let stem = path.file_stem().and_then(|stem| stem.to_str()).expect("names are ASCII");
+            let (name, version) = stem.split_once("-v").expect("a file is called <Api>-v<version>.bin");
+            let api_key = *ApiKey::ALL.iter().find(|api| api.name() == name).expect("an API that is served");
+            let mut rest = Bytes::from(fs::read(&path).expect("a readable file"));
+            let mut frames = Vec::new();
+            while let Some(size) = rest.first_chunk::<4>() {
+                frames.push(rest.split_to(4 + i32::from_be_bytes(*size) as usize));
+            }
+            let speaker = speaker.file_name().into_string().expect("names are ASCII");
+            all.push((speaker, api_key, version.parse().expect("a version is a number"), frames));
+        }
+    }
+    all.sort();
+    all
+}
+
+/// Whose frames are responses; everyone else's are requests.
+const BROKER: &str = "apache-kafka-4.3";
+
+/// Longer captures would make the corpus large and the fuzzer slow.
+const INPUT_BYTES_MAX: usize = 2048;
+
+fn messages() {
+    choices("message", &[0, 2], 2000);
+    let all = message::messages();
+    for (speaker, api_key, version, frames) in golden() {
+        let is_request = speaker != BROKER;
+        let Some(at) = all.iter().position(|which| *which == (api_key.code(), version, is_request)) else { continue };
+        let frame = frames[0].slice(4..);
+        // What is behind the header is found where the header's own length leads to.
+        let header = match is_request {
+            true => {
+                let client_id = i16::from_be_bytes([frame[8], frame[9]]).max(0) as usize;
+                10 + client_id + usize::from(version >= api_key.flexible_from())
+            }
+            false => 4 + usize::from(version >= api_key.flexible_from() && api_key != ApiKey::ApiVersions),
+        };
+        if frame.len() <= INPUT_BYTES_MAX {
+            write("message", &format!("{speaker}-{}-{version}", api_key.name()), &message::input(at, &frame[header..]));
+        }
+    }
+}
+
+fn frames() {
+    let mut newest = Vec::new();
+    for (speaker, api_key, version, frames) in golden() {
+        if speaker == BROKER {
+            continue;
+        }
+        let stream: Vec<u8> = frames.iter().take(2).flat_map(|frame| frame.to_vec()).collect();
+        if stream.len() <= INPUT_BYTES_MAX {
+            write("frame", &format!("{speaker}-{}-{version}", api_key.name()), &frame::input(7, &stream));
+        }
+        if speaker.starts_with("java") {
+            newest.extend(stream);
+        }
+    }
+    newest.truncate(4 * INPUT_BYTES_MAX);
+    write("frame", "java-one-after-another", &frame::input(100, &newest));
+    // A frame that is announced as large, after a request that lets the connection take it.
+    let greeting = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff];
+    let large = [&greeting[..], &20_000i32.to_be_bytes(), &greeting[4..], &[0; 1000]].concat();
+    write("frame", "large-and-unfinished", &frame::input(30, &large));
+}
+
+fn batch(codec: Codec, base: i64) -> Bytes {
+    BatchBuilder::new()
+        .codec(codec)
+        .place(Offset(base), LeaderEpoch(0))
+        .producer(ProducerId(7), ProducerEpoch(0), base as i32)
+        .record(Timestamp(1000), Some(b"key"), Some(b"value value value value"))
+        .record_with_headers(Timestamp(999), None, Some(b"another"), &[(b"name", Some(b"x")), (b"null", None)])
+        .record(Timestamp(-1), Some(b""), None)
+        .build()
+}
+
+fn batches() {
+    for codec in Codec::ALL {
+        write("batch", &format!("three-records-{codec}"), &batch(codec, 0));
+        if codec != Codec::None {
+            let packed = chronik_core::batch::compress(codec, b"value value value value value value");
+            write("batch", &format!("compressed-{codec}"), &[&[codec as u8], &packed[..]].concat());
+        }
+    }
+    write("batch", "run-of-three", &run());
+}
+
+/// Three batches of three records.
+fn run() -> Bytes {
+    [0, 3, 6].map(|base| batch(Codec::None, base)).concat().into()
+}
+
+fn segments() {
+    let run = run();
+    let each = run.len() / 3;
+    let entry = |at: usize| {
+        let mut entry = [0; 32];
+        entry[0..8].copy_from_slice(&(3 * at as u64).to_le_bytes());
+        entry[8..16].copy_from_slice(&1000i64.to_le_bytes());
+        entry[16..24].copy_from_slice(&((at * each) as u64).to_le_bytes());
+        entry[24..28].copy_from_slice(&(each as u32).to_le_bytes());
+        entry
+    };
+    write("segment", "files-of-three-batches", &segment::input(&[0, 1, 2].map(entry), &run));
+}
+
+fn metadata() {
+    let id = Uuid([5; 16]);
+    let listener = Listener { name: "PLAIN".into(), host: "localhost".into(), port: 9092 };
+    let nodes = vec![NodeId(1), NodeId(2)];
+    let state = PartitionState {
+        replicas: nodes.clone(),
+        isr: nodes,
+        leader: Some(NodeId(1)),
+        leader_epoch: LeaderEpoch(3),
+        partition_epoch: 4,
+    };
+    let records = [
+        MetadataRecord::FormatLevel { level: 1 },
+        MetadataRecord::RegisterBroker(Registration {
+            node_id: NodeId(1),
+            directory_id: id,
+            broker_epoch: 2,
+            listeners: vec![listener],
+            rack: Some("rack".into()),
+        }),
+        MetadataRecord::Topic { id, name: "orders".into() },
+        MetadataRecord::Partition { partition: TopicPartition { topic: id, partition: 0 }, state },
+        MetadataRecord::Config { of: Resource::Topic(id), name: "retention.ms".into(), value: Some("1".into()) },
+        MetadataRecord::Config { of: Resource::Broker(NodeId(1)), name: "retention.ms".into(), value: None },
+        MetadataRecord::ProducerIds { node_id: NodeId(1), broker_epoch: 2, next: ProducerId(1000) },
+        MetadataRecord::RemoveTopic { id },
+    ];
+    for (number, record) in records.iter().enumerate() {
+        write("metadata", &format!("{number}-{}", record.kind()), &encode_entry([record]));
+    }
+    write("metadata", "all-in-one-entry", &encode_entry(&records));
+}
+
+/// Keeps nothing.
+struct Deaf;
+
+impl Visitor for Deaf {
+    fn record(&mut self, _: &Record<'_>) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn damaged(&mut self, _: &Damage) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+fn writer(journal: Uuid) -> Writer {
+    let geometry = Geometry { file_bytes: 4 * BLOCK_BYTES, max_files: 4, reserve_bytes: 0 };
+    let slots = MemorySlots::zeroed(1, geometry.file_bytes);
+    let found = recover(&slots, &Start::fresh(journal), &mut Deaf).expect("zeros are an empty journal");
+    Writer::resume(found, 1, geometry)
+}
+
+/// The one file of a journal of a few commits, as the target's files are: of four blocks.
+fn journals() {
+    for (name, kind, payload_bytes) in [("records", RecordKind::Append, 300), ("long", RecordKind::Metadata, 5000)] {
+        let mut writer = writer(Uuid(*b"hostile journal "));
+        let mut file = vec![0; 4 * BLOCK_BYTES as usize];
+        for _ in 0..3 {
+            let Some(commit) = writer.take_commit() else { break };
+            let at = commit.position as usize;
+            file[at..at + commit.data.len()].copy_from_slice(&commit.data);
+            writer.committed(commit.number);
+            let partition = TopicPartition { topic: Uuid([3; 16]), partition: 1 };
+            writer.append(kind, partition, None, &[&vec![7; payload_bytes]]);
+        }
+        write("journal", &format!("files-{name}"), &[&[2], &file[..]].concat());
+    }
+}
+
+fn log_states() {
+    let partition = TopicPartition { topic: Uuid([9; 16]), partition: 2 };
+    let empty = Log::new(partition);
+    write("log_state", "empty", &log_state::input(&empty.encode(Lsn(u64::MAX)).concat()));
+    let mut log = Log::new(partition);
+    let mut journal = writer(Uuid([1; 16]));
+    log.begin_epoch(LeaderEpoch(1), &mut journal);
+    for sequence in 0..3 {
+        let limits = chronik_core::batch::BatchLimits { batch_bytes_max: 1 << 20, decompressed_bytes_max: 1 << 20 };
+        let bytes = BatchBuilder::new()
+            .producer(ProducerId(7), ProducerEpoch(0), sequence)
+            .record(Timestamp(1000), None, Some(b"value"))
+            .build();
+        let batch = chronik_core::batch::verify(bytes, &limits).expect("a sound batch");
+        log.append(&batch, LeaderEpoch(1), Timestamp(2000), Way::Journal, &mut journal);
+        log.roll(&mut journal);
+    }
+    write("log_state", "three-segments", &log_state::input(&log.encode(Lsn(u64::MAX)).concat()));
+}

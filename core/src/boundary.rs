@@ -37,8 +37,19 @@ pub enum Input {
     Disk(Done),
     /// The instant that [`Node::deadline`](crate::node::Node::deadline) named has come.
     Deadline,
+    /// How large the data folder's volume is by now; for those who ask, nothing is decided by it.
+    Volume(Volume),
     /// The process is asked to stop: finish what is in flight, checkpoint, then push [`Effect::Stopped`].
     Stop,
+}
+
+/// The volume that the data folder is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Its size, in bytes.
+    pub total_bytes: u64,
+    /// What of it the broker may still fill, in bytes.
+    pub usable_bytes: u64,
 }
 
 /// Where a reply goes.

@@ -19,6 +19,9 @@ use crate::wire::{ErrorCode, Response, Str};
 /// The offset that stands for the high watermark in DeleteRecords.
 const UP_TO_HIGH_WATERMARK: i64 = -1;
 
+/// The size of a volume that is not known (KIP-827).
+const UNKNOWN_BYTES: i64 = -1;
+
 impl Node {
     pub(super) fn delete_records(&mut self, to: ReplyTo, request: &DeleteRecordsRequest, out: &mut Outbox) {
         let mut topics = Vec::with_capacity(request.topics.len());
@@ -134,8 +137,14 @@ impl Node {
                 })
                 .collect(),
         };
-        let result =
-            DescribeLogDirsResult { log_dir: self.data_dir.clone(), topics, ..DescribeLogDirsResult::default() };
+        let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        let result = DescribeLogDirsResult {
+            log_dir: self.data_dir.clone(),
+            topics,
+            total_bytes: self.volume.map_or(UNKNOWN_BYTES, |volume| bytes(volume.total_bytes)),
+            usable_bytes: self.volume.map_or(UNKNOWN_BYTES, |volume| bytes(volume.usable_bytes)),
+            ..DescribeLogDirsResult::default()
+        };
         let response = DescribeLogDirsResponse { results: vec![result], ..DescribeLogDirsResponse::default() };
         out.push(Effect::Reply { to, response: Some(Response::DescribeLogDirs(response)) });
     }

@@ -26,7 +26,7 @@ use smallvec::SmallVec;
 
 use crate::boundary::{
     DirectWrite, DiskOp, Done, Effect, FileName, Input, Level, Outbox, Produce, ReadId, Refused, ReplyTo, Request,
-    TaskId,
+    TaskId, Volume,
 };
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::{Controller, ProducerIdBlock};
@@ -143,6 +143,8 @@ pub struct Node {
     /// Bytes of bodies since the start.
     direct_bytes: u64,
     no_space: Option<FileName>,
+    /// `None` until the driver has told.
+    volume: Option<Volume>,
     stopping: bool,
     counters: Counters,
 }
@@ -165,6 +167,7 @@ impl Node {
             }
             Input::Disk(done) => self.disk_done(now, done, out),
             Input::Deadline => self.deadline_reached(now, out),
+            Input::Volume(volume) => self.volume = Some(volume),
             Input::Stop => {
                 out.log(Level::Info, "stopping: the last checkpoint is written");
                 self.stopping = true;

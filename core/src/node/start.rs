@@ -421,6 +421,7 @@ impl Node {
             direct_pending: Vec::new(),
             direct_bytes: 0,
             no_space: None,
+            volume: None,
             stopping: false,
             counters: Counters::default(),
             controller,

@@ -23,6 +23,7 @@ use crate::wire::produce::PartitionProduceResponse;
 
 mod naming;
 mod settings;
+mod volume;
 
 /// Small files, so that rings turn and checkpoints happen in a few batches.
 const GEOMETRY: Geometry = Geometry { file_bytes: 256 << 10, max_files: 6, reserve_bytes: 64 << 10 };

@@ -132,8 +132,8 @@ impl Server {
         shared.use_codecs(Arc::new(node.topic_codecs().clone()));
         let done = shared.clone();
         let report_done = move |done_work: Done| done.mailbox.put(Arrival::Disk(done_work));
-        let disk =
-            Threads::start(files, options.commit, options.durability, report_done).map_err(StartError::Thread)?;
+        let disk = Threads::start(files, folder.path().to_owned(), options.commit, options.durability, report_done)
+            .map_err(StartError::Thread)?;
         let admission = Arc::new(Admission::new(limits.connections_max));
         // Not the file's: what clients have set counts before it.
         let broker = node.broker_config();

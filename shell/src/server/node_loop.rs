@@ -28,6 +28,9 @@ use super::connection::Shared;
 use super::disk::Disk;
 use super::mailbox::{Answer, Arrival, Letterbox};
 
+/// How long the node goes by what it was told of the volume.
+const VOLUME_AFTER: Duration = Duration::from_secs(10);
+
 /// Why the node cannot go on.
 #[derive(Debug)]
 pub struct Fatal(pub(super) String);
@@ -80,6 +83,8 @@ pub(super) struct NodeLoop<D> {
     /// The connections that have something to be handed over.
     touched: Vec<ConnId>,
     timer: Timer,
+    /// From when on a pass that happens anyway looks at the volume again.
+    volume_at: time::Instant,
     counters: Counters,
     outcome: Option<Result<(), Fatal>>,
 }
@@ -119,6 +124,7 @@ impl<D: Disk> NodeLoop<D> {
             done: Vec::new(),
             touched: Vec::new(),
             timer: Timer::default(),
+            volume_at: time::Instant::default(),
             counters: Counters::default(),
             outcome: None,
         }
@@ -145,6 +151,7 @@ impl<D: Disk> NodeLoop<D> {
     fn pass(&mut self) {
         self.counters.passes += 1;
         let mut now = self.clock.now();
+        self.look_at_volume(now);
         let mut arrivals = std::mem::take(&mut self.arrivals);
         for arrival in arrivals.drain(..) {
             self.take(now, arrival);
@@ -170,6 +177,18 @@ impl<D: Disk> NodeLoop<D> {
             }
         }
         self.hand_over();
+    }
+
+    /// Tells the node of its volume, now and then. There is no timer for it: an idle broker stays asleep, and the
+    /// request that wakes it is answered after this.
+    fn look_at_volume(&mut self, now: Now) {
+        if now.instant < self.volume_at {
+            return;
+        }
+        self.volume_at = now.instant + VOLUME_AFTER;
+        if let Some(volume) = self.disk.volume() {
+            self.node.step(now, Input::Volume(volume), &mut self.outbox);
+        }
     }
 
     fn take(&mut self, now: Now, arrival: Arrival) {

@@ -15,7 +15,7 @@ mod files;
 mod names;
 mod threads;
 
-use chronik_core::boundary::{DirectWrite, DiskError, DiskOp, Done, FileName, Files, write_direct};
+use chronik_core::boundary::{DirectWrite, DiskError, DiskOp, Done, FileName, Files, Volume, write_direct};
 use chronik_core::journal::Commit;
 
 pub(crate) use files::{DataFolder, JournalWrites};
@@ -28,6 +28,10 @@ pub(crate) trait Disk: Send {
     /// Takes on one piece of work. Returns what became of it if that is known at once; otherwise it is reported later,
     /// to whom the disk was told when it was made.
     fn begin(&mut self, op: DiskOp) -> Option<Done>;
+
+    /// How large the data folder's volume is, which file systems know without asking the disk; `None` where it cannot
+    /// be told.
+    fn volume(&self) -> Option<Volume>;
 }
 
 /// Writes the journal's commits, one at a time.

@@ -106,7 +106,8 @@ fn work_is_done_in_order_on_threads_and_commits_where_they_were_asked_for() {
         let diary = Arc::new(Diary::default());
         let (report, reports) = channel();
         let report = move |done| report.send(done).expect("the test listens");
-        let mut threads = Threads::start(diary.clone(), form, Durability::Sync, report).expect("threads start");
+        let mut threads =
+            Threads::start(diary.clone(), "/".into(), form, Durability::Sync, report).expect("threads start");
 
         let at_once = threads.begin(DiskOp::Commit(commit(9, 0, false), Vec::new()));
         assert_eq!(at_once.is_some(), form == CommitThread::Inline);

@@ -2,13 +2,15 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
-use chronik_core::boundary::{DirectWrite, DiskOp, Done, Files, ReadId, Task, TaskId};
+use chronik_core::boundary::{DirectWrite, DiskOp, Done, Files, ReadId, Task, TaskId, Volume};
 use chronik_core::journal::Commit;
 use chronik_core::log::ReadPlan;
+use rustix::fs::statvfs;
 
 use super::{Committer, Disk};
 use crate::cli::options::{CommitThread, Durability};
@@ -23,6 +25,7 @@ type Report = Arc<dyn Fn(Done) + Send + Sync>;
 /// Carries out work on the threads that it starts. They end when it is dropped and what they had begun is done.
 pub(crate) struct Threads {
     files: Arc<dyn Files>,
+    root: PathBuf,
     commits: Commits,
     tasks: Sender<(TaskId, Task)>,
     reads: Arc<Reads>,
@@ -48,9 +51,10 @@ struct ReadQueue {
 }
 
 impl Threads {
-    /// Starts the threads. `report` is called on them.
+    /// Starts the threads. `report` is called on them. `files` lie below `root`.
     pub(crate) fn start(
         files: Arc<dyn Files>,
+        root: PathBuf,
         commit: CommitThread,
         durability: Durability,
         report: impl Fn(Done) + Send + Sync + 'static,
@@ -82,7 +86,7 @@ impl Threads {
                 }
             })?;
         }
-        Ok(Threads { files, commits, tasks, reads })
+        Ok(Threads { files, root, commits, tasks, reads })
     }
 }
 
@@ -101,6 +105,15 @@ impl Disk for Threads {
             DiskOp::Read(id, plan) => self.reads.add(id, plan),
         }
         None
+    }
+
+    fn volume(&self) -> Option<Volume> {
+        let found = statvfs(&self.root).ok()?;
+        Some(Volume {
+            total_bytes: found.f_blocks.saturating_mul(found.f_frsize),
+            // Not `f_bfree`: a part of that may be kept for the superuser.
+            usable_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! `cargo run --package chronik-fuzz --example seeds`. Inputs of other names are left alone.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -102,25 +103,23 @@ fn messages() {
 }
 
 fn frames() {
-    let mut newest = Vec::new();
+    // Short ones, so that the sizes in front of frames are cut at each of their bytes.
+    let lengths = [1, 4, 2, 7, 3, 17];
+    let mut streams: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     for (speaker, api_key, version, frames) in golden() {
-        if speaker == BROKER {
+        if speaker == BROKER || frames[0].len() > INPUT_BYTES_MAX {
             continue;
         }
-        let stream: Vec<u8> = frames.iter().take(2).flat_map(|frame| frame.to_vec()).collect();
-        if stream.len() <= INPUT_BYTES_MAX {
-            write("frame", &format!("{speaker}-{}-{version}", api_key.name()), &frame::input(7, &stream));
-        }
-        if speaker.starts_with("java") {
-            newest.extend(stream);
-        }
+        write("frame", &format!("{speaker}-{}-{version}", api_key.name()), &frame::input(&lengths, &frames[0]));
+        streams.entry(speaker).or_default().extend_from_slice(&frames[0]);
     }
-    newest.truncate(4 * INPUT_BYTES_MAX);
-    write("frame", "java-one-after-another", &frame::input(100, &newest));
+    for (speaker, stream) in streams {
+        write("frame", &format!("{speaker}-all"), &frame::input(&lengths, &stream));
+    }
     // A frame that is announced as large, after a request that lets the connection take it.
     let greeting = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff];
     let large = [&greeting[..], &20_000i32.to_be_bytes(), &greeting[4..], &[0; 1000]].concat();
-    write("frame", "large-and-unfinished", &frame::input(30, &large));
+    write("frame", "large-and-unfinished", &frame::input(&[30], &large));
 }
 
 fn batch(codec: Codec, base: i64) -> Bytes {

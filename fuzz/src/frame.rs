@@ -25,14 +25,21 @@ pub fn body(data: &[u8]) {
     let (lengths, stream) = rest.split_at(usize::from(count).min(rest.len()));
     let whole = delivered([stream]);
     assert_eq!(delivered(pieces(stream, lengths)), whole, "cut as by {lengths:?}");
+    if stream.len() <= 512 {
+        assert_eq!(delivered(stream.chunks(1)), whole, "byte by byte");
+    }
     if let Some(frame) = stream.get(4..) {
         hostile::any_frame(frame);
     }
 }
 
-/// The input of a stream that is cut into pieces of `piece_bytes`, 1 to 128.
-pub fn input(piece_bytes: u8, stream: &[u8]) -> Vec<u8> {
-    [&[1, piece_bytes - 1], stream].concat()
+/// The input of a stream that is cut into pieces of these lengths in turn, each 1 to 128.
+pub fn input(piece_bytes: &[u8], stream: &[u8]) -> Vec<u8> {
+    let count = u8::try_from(piece_bytes.len()).expect("at most 255 lengths");
+    let mut data = vec![count];
+    data.extend(piece_bytes.iter().map(|bytes| bytes - 1));
+    data.extend_from_slice(stream);
+    data
 }
 
 fn pieces<'a>(mut stream: &'a [u8], lengths: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {

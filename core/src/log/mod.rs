@@ -559,7 +559,7 @@ impl Log {
                     .all(|(base, synced, next)| base < synced && synced <= next),
                 "a segment is synced up to an offset of its own",
             ),
-            (in_memory <= self.synced(), "what is not synced is in memory"),
+            (in_memory <= self.synced(), "what is not synced is in memory, or to come from the journal"),
             (
                 self.tail.iter().next_back().is_none_or(|newest| newest.last < self.end),
                 "what is in memory is in the log",

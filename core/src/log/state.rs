@@ -181,7 +181,7 @@ impl Log {
             return Err(PayloadError::Contradiction("its batches do not fill its segments".into()));
         }
         let end = log.awaited.unwrap_or(log.end);
-        if expected != end {
+        if expected != end || expected > log.end {
             return Err(PayloadError::Contradiction(format!("its batches end at {expected} and not at {end}")));
         }
         log.refuse_broken()?;

@@ -199,9 +199,15 @@ impl LossyFiles {
         self.disk.lock().expect("no test panics while it holds this")
     }
 
-    /// Makes every allocation fail for want of space, or no more.
+    /// Makes everything fail for want of space that would make a file longer, or no more.
     pub(crate) fn set_full(&self, full: bool) {
         self.disk().full = full;
+    }
+
+    fn make_room(&self, file: FileName, end: u64) -> Result<(), DiskError> {
+        let disk = self.disk();
+        let has_room = !disk.full || disk.files.get(&file).is_some_and(|bytes| bytes.len() as u64 >= end);
+        if has_room { Ok(()) } else { Err(DiskError::NoSpace(file)) }
     }
 
     /// The process dies after so many further changes.
@@ -263,13 +269,16 @@ impl Files for LossyFiles {
     }
 
     fn write_at(&self, file: FileName, position: u64, pieces: &[Bytes]) -> Result<(), DiskError> {
-        let bytes = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
+        let bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
+        if matches!(file, FileName::Journal(_)) {
+            self.make_room(file, position + bytes.len() as u64)?;
+        }
         self.disk().change(file, Unsynced::Write(usize::try_from(position).expect("small"), bytes));
         Ok(())
     }
 
-    fn allocate(&self, file: FileName, _position: u64, _bytes: u64) -> Result<(), DiskError> {
-        if self.disk().full { Err(DiskError::NoSpace(file)) } else { Ok(()) }
+    fn allocate(&self, file: FileName, position: u64, bytes: u64) -> Result<(), DiskError> {
+        self.make_room(file, position + bytes)
     }
 
     fn truncate(&self, file: FileName, bytes: u64) -> Result<(), DiskError> {

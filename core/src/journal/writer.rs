@@ -52,6 +52,11 @@ impl Geometry {
         self.file_bytes - COMMIT_HEADER_BYTES - RECORD_HEADER_BYTES
     }
 
+    /// How large the ring may become, in bytes.
+    pub fn ring_bytes_max(&self) -> u64 {
+        u64::from(self.max_files) * self.file_bytes
+    }
+
     fn assert_sound(&self) {
         assert!(self.file_bytes.is_multiple_of(BLOCK_BYTES), "a file is a whole number of blocks");
         assert!(self.file_bytes >= 2 * BLOCK_BYTES, "a file has room for more than the commit that opens it");

@@ -75,6 +75,8 @@ pub struct Log {
     /// After a start from a checkpoint: batches from this offset on are still to come from the journal, whose effect
     /// on everything but memory the checkpoint contains.
     awaited: Option<Offset>,
+    /// The newest batch that a start found without its body, and why.
+    lost: Option<(Offset, String)>,
 }
 
 /// A flush that the disk has not finished.
@@ -133,6 +135,7 @@ impl Log {
             producers: Producers::default(),
             flushing: None,
             awaited: None,
+            lost: None,
         }
     }
 

@@ -161,7 +161,7 @@ impl Log {
             let mut batch = if is_direct {
                 let direct = payload::read_direct(batch)?;
                 let segment = log.segment_of(direct.head.base_offset);
-                Log::direct_batch(expected, direct, segment, bodies)?
+                log.direct_batch(expected, direct, segment, bodies)?
             } else {
                 let head = BatchHead::parse(&batch).map_err(|error| PayloadError::Contradiction(error.to_string()))?;
                 Log::tail_batch(expected, &head, &batch.slice(HEAD_BYTES..))?
@@ -208,8 +208,10 @@ impl Log {
         SegmentName { partition: self.partition, base: self.segments[index].base }
     }
 
-    /// Puts a batch together whose blocks lie in its segment, and checks that they are those that were written.
+    /// Puts a batch together whose blocks lie in its segment, and checks that they are those that were written. Where
+    /// they are not, [`Log::lacks`] tells of it: a later record may say that the batch's segment is gone.
     fn direct_batch(
+        &mut self,
         expected: Offset,
         direct: payload::Direct,
         segment: SegmentName,
@@ -217,13 +219,17 @@ impl Log {
     ) -> Result<TailBatch, PayloadError> {
         let payload::Direct { head, position, blocks, others, .. } = direct;
         let place = position.saturating_add(blocks.start as u64);
-        let body = bodies.read(segment, place, blocks.len()).map_err(PayloadError::Contradiction)?;
-        let whole: Bytes = [&others[..blocks.start], &body, &others[blocks.start..]].concat().into();
-        crate::batch::check(&whole).map_err(|error| {
+        let whole = |body: &[u8]| Bytes::from([&others[..blocks.start], body, &others[blocks.start..]].concat());
+        let found = bodies.read(segment, place, blocks.len()).map(|body| whole(&body)).and_then(|found| {
             let file = crate::boundary::FileName::Segment(segment);
-            PayloadError::Contradiction(format!("{file} is damaged at byte {position}: {error}"))
-        })?;
-        let mut batch = Log::tail_batch(expected, &head, &whole.slice(HEAD_BYTES..))?;
+            let checked = crate::batch::check(&found);
+            checked.map(|_| found).map_err(|error| format!("{file} is damaged at byte {position}: {error}"))
+        });
+        let found = found.unwrap_or_else(|why| {
+            self.lost = Some((head.base_offset, why));
+            whole(&vec![0; blocks.len()])
+        });
+        let mut batch = Log::tail_batch(expected, &head, &found.slice(HEAD_BYTES..))?;
         batch.position = position;
         batch.direct = Some(blocks);
         Ok(batch)
@@ -252,7 +258,7 @@ impl Log {
                 if direct.head.base_offset != awaited {
                     return Ok(());
                 }
-                Log::direct_batch(awaited, direct, segment, bodies)?
+                self.direct_batch(awaited, direct, segment, bodies)?
             }
             _ => return Ok(()),
         };
@@ -270,9 +276,14 @@ impl Log {
         Ok(())
     }
 
-    /// What a checkpoint left to the journal and the journal did not bring, if anything.
-    pub fn is_awaiting(&self) -> Option<Offset> {
-        self.awaited
+    /// What is missing once all records have been taken, if anything: a batch that the checkpoint left to the journal
+    /// and the journal did not bring, or one whose body its segment does not hold, although it still should.
+    pub fn lacks(&self) -> Option<String> {
+        if let Some(offset) = self.awaited {
+            return Some(format!("the journal lacks the batch at offset {offset}, which the checkpoint left to it"));
+        }
+        let lost = self.lost.as_ref().filter(|(offset, _)| *offset >= self.segments[0].base);
+        lost.map(|(_, why)| why.clone())
     }
 
     /// Takes one record of the journal again. Returns the segments whose files it lets go of.
@@ -311,7 +322,7 @@ impl Log {
                     return Err(PayloadError::Contradiction(text));
                 }
                 let segment = self.segment_of(self.end);
-                let mut batch = Log::direct_batch(self.end, direct, segment, bodies)?;
+                let mut batch = self.direct_batch(self.end, direct, segment, bodies)?;
                 batch.lsn = lsn;
                 self.take(batch, &head, seen);
                 self.durable = self.end;

@@ -158,7 +158,7 @@ impl Rig {
         for (lsn, kind, payload) in &self.records[first..] {
             again.replay(*lsn, *kind, payload.clone(), &InFiles(&self.files)).expect("records that were written");
         }
-        assert_eq!(again.is_awaiting(), None, "the journal brought what the state left to it");
+        assert_eq!(again.lacks(), None, "the journal brought what the state left to it");
         assert_eq!(again.producers(), self.log.producers());
         assert_eq!(again.epochs(), self.log.epochs());
         assert_eq!((again.start(), again.end()), (self.log.start(), self.log.end()));

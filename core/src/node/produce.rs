@@ -120,9 +120,11 @@ impl Node {
             });
         }
         if self.exceeds_journal(produce) {
-            let message =
-                "the batches of this request do not fit the journal together: send fewer at a time".to_owned();
-            return Some(Refused { code: ErrorCode::MessageTooLarge, message: Some(message.into()) });
+            let message = "the batches of this request do not fit the journal together: send fewer at a time";
+            // Where it is the disk that keeps the journal small, that may pass.
+            let is_bound = self.ring_bytes() < self.geometry.ring_bytes_max();
+            let code = if is_bound { ErrorCode::KafkaStorageError } else { ErrorCode::MessageTooLarge };
+            return Some(Refused { code, message: Some(message.to_owned().into()) });
         }
         if let Some(file) = &self.no_space {
             let message = format!("no space left for {file}; reads go on, appends resume when there is room");

@@ -6,6 +6,7 @@
 //! - `unnamed` when that checkpoint is durable;
 //! - removed, once `file.delete.delay.ms` have passed since it was dropped: who reads it by then may finish.
 //!
+//! On a full disk, where no checkpoint may find room, the journal's word is enough.
 //! A checkpoint that is abandoned leaves what it condemned to the next one. What is left when the process ends is found
 //! at the next start and removed without delay.
 
@@ -74,14 +75,11 @@ impl Removals {
         self.unnamed.sort_by(|a, b| b.cmp(a));
     }
 
-    /// Lets go of partitions that checkpoints may still name, once their removal is durable in the journal: a restart
-    /// reads nothing of a partition that it goes on to find removed. The way out of a disk that is too full for a
-    /// checkpoint.
-    pub(super) fn unname_partitions(&mut self) {
-        let is_partition = |due: &mut Due| matches!(due.1, Files::Partition(_));
-        self.unnamed.extend(self.dropped.extract_if(.., is_partition));
-        self.unnamed.extend(self.condemned.extract_if(.., is_partition));
-        self.unnamed.sort_by(|a, b| b.cmp(a));
+    /// Lets go of what checkpoints may still name, once its removal is durable in the journal: a start does without
+    /// files that it goes on to find removed. The way out of a disk that is too full for a checkpoint.
+    pub(super) fn unname_all(&mut self) {
+        self.condemn();
+        self.unname();
     }
 
     /// The next task that removes what is due.

@@ -287,8 +287,7 @@ impl Node {
         };
         let (journal, sequence, kept) = Node::replay(&options, files, &mut rng, &mut rebuilt, &mut report)?;
         for (id, log) in &rebuilt.logs {
-            if let Some(offset) = log.is_awaiting() {
-                let why = format!("the journal lacks the batch at offset {offset}, which the checkpoint left to it");
+            if let Some(why) = log.lacks() {
                 rebuilt.damaged.entry(*id).or_insert(why);
             }
         }

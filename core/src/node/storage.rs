@@ -211,8 +211,7 @@ impl Node {
 
     /// How large the journal can become as things are, in bytes.
     pub(super) fn ring_bytes(&self) -> u64 {
-        let slots = self.journal.slots();
-        let files = if self.storage.is_ring_bound { slots } else { slots.max(self.geometry.max_files) };
+        let files = if self.storage.is_ring_bound { self.journal.slots() } else { self.geometry.max_files };
         u64::from(files) * self.geometry.file_bytes
     }
 
@@ -257,7 +256,7 @@ impl Node {
         let deadlines = &mut self.deadlines;
         self.storage.removals.begin_delays(now.instant, |due| _ = deadlines.insert((due, Reason::Removal)));
         if self.no_space.is_some() && self.journal.durable() == self.journal.end() {
-            self.storage.removals.unname_partitions();
+            self.storage.removals.unname_all();
         }
         while let Some(mut task) = self.storage.removals.take_due(now.instant) {
             if let Task::RemoveSegments(segments) = &mut task {

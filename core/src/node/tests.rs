@@ -793,3 +793,30 @@ fn a_topic_deleted_on_a_full_disk_gives_its_space_back() {
     assert_eq!(rig.node.by_id.len(), 1);
     rig.produce("other", &["a"]);
 }
+
+#[test]
+fn what_retention_lets_go_of_on_a_full_disk_is_removed() {
+    let mut rig = Rig::with(&[
+        ("log.retention.ms", "60000"),
+        ("log.retention.check.interval.ms", "1000"),
+        ("log.segment.delete.delay.ms", "0"),
+    ]);
+    rig.create("t", 1);
+    let value = "v".repeat(3_000);
+    for _ in 0..200 {
+        rig.produce("t", &[&value]);
+    }
+    rig.files.set_full(true);
+    for _ in 0..600 {
+        rig.send("t", 0, -1, records(rig.now.wall, &[&value]));
+    }
+    assert!(rig.node.no_space.is_some());
+    let segments = |rig: &Rig| rig.files.names().iter().filter(|name| matches!(name, FileName::Segment(_))).count();
+    assert_eq!(segments(&rig), 1);
+    rig.pass(70_000);
+    assert_eq!(segments(&rig), 0);
+    let end = rig.list_offset("t", -1);
+    let mut rig = rig.crash();
+    assert_eq!(rig.list_offset("t", -2), end, "a start does without the files that are gone");
+    assert_eq!(rig.produce("t", &["a"]), end.0);
+}

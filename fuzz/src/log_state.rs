@@ -66,7 +66,7 @@ fn accepted(state: Bytes, files: &MemoryFiles) -> Option<Log> {
     log.invariants();
     usable(&log);
     // A state is not written again before the journal has brought what it left to it.
-    if log.is_awaiting().is_none() {
+    if log.lacks().is_none() {
         let written = encoded(&log);
         let again = Log::decode(PARTITION, written.clone(), files).expect("what is written is read");
         assert_eq!(encoded(&again), written);

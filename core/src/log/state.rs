@@ -12,6 +12,7 @@ use crate::batch::{BatchHead, HEAD_BYTES};
 use crate::boundary::SegmentName;
 use crate::ids::{LeaderEpoch, Lsn, Offset, ProducerEpoch, ProducerId, TopicPartition};
 use crate::journal::RecordKind;
+use crate::limits::BATCH_BYTES_MAX;
 use crate::time::Timestamp;
 
 /// Where the bodies of batches are read that the journal does not hold.
@@ -225,10 +226,14 @@ impl Log {
             let checked = crate::batch::check(&found);
             checked.map(|_| found).map_err(|error| format!("{file} is damaged at byte {position}: {error}"))
         });
-        let found = found.unwrap_or_else(|why| {
-            self.lost = Some((head.base_offset, why));
-            whole(&vec![0; blocks.len()])
-        });
+        let found = match found {
+            Ok(found) => found,
+            Err(why) if blocks.len() > BATCH_BYTES_MAX as usize => return Err(PayloadError::Contradiction(why)),
+            Err(why) => {
+                self.lost = Some((head.base_offset, why));
+                whole(&vec![0; blocks.len()])
+            }
+        };
         let mut batch = Log::tail_batch(expected, &head, &found.slice(HEAD_BYTES..))?;
         batch.position = position;
         batch.direct = Some(blocks);

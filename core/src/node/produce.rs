@@ -59,7 +59,7 @@ impl Node {
         bytes > self.ring_bytes() / 3
     }
 
-    fn has_room(&self, produce: &Produce) -> bool {
+    pub(super) fn has_room(&self, produce: &Produce) -> bool {
         let direct: usize = self.direct_pending.iter().flat_map(|write| &write.pieces).map(Bytes::len).sum();
         direct < DIRECT_PENDING_MAX
             && self.journal.has_room_for(payloads(produce), Class::Ordinary)

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::removal::Removals;
 use super::{Node, Reason, logs, task_id, topics};
-use crate::boundary::{DiskError, DiskOp, Effect, Level, Outbox, SegmentName, Task, TaskId};
+use crate::boundary::{DiskError, DiskOp, Effect, FileName, Level, Outbox, SegmentName, Task, TaskId};
 use crate::config::Cleanup;
 use crate::ids::{Lsn, Offset, TopicPartition};
 use crate::journal::checkpoint::{self, Encoder};
@@ -460,7 +460,7 @@ impl Node {
 
     /// A checkpoint is complete and durable: the journal below the older one is free, and so are files that neither
     /// names.
-    fn closed_checkpoint(&mut self, Closing { start, is_last }: Closing, out: &mut Outbox) {
+    fn closed_checkpoint(&mut self, now: Now, Closing { start, is_last }: Closing, out: &mut Outbox) {
         self.storage.sequence += 1;
         self.counters.checkpoints += 1;
         self.storage.kept.push_back(start.lsn);
@@ -473,16 +473,43 @@ impl Node {
             self.journal.recycle(older);
         }
         self.storage.removals.unname();
+        self.evict();
+        if self.is_exhausted() {
+            // Another checkpoint would free no more.
+            self.out_of_space(now, FileName::Journal(self.journal.slots()), out);
+        }
         if is_last {
             out.push(Effect::Stopped);
         }
+    }
+
+    /// Whether requests wait for room that checkpoints cannot make: the journal cannot grow, and the newest two of them
+    /// need none of it.
+    fn is_exhausted(&self) -> bool {
+        let is_largest = self.storage.is_ring_bound || self.journal.slots() >= self.geometry.max_files;
+        let is_unneeded =
+            self.storage.kept.len() == 2 && self.storage.kept.iter().all(|&kept| kept == self.journal.end());
+        let waits = self.stalled.front().is_some_and(|(_, produce)| !self.has_room(produce));
+        is_largest && is_unneeded && waits
+    }
+
+    /// Refuses appends for a while.
+    fn out_of_space(&mut self, now: Now, file: FileName, out: &mut Outbox) {
+        if self.no_space.is_none() {
+            self.deadlines.insert((now.instant + SPACE_RETRY, Reason::Space));
+        }
+        if !std::mem::replace(&mut self.storage.told_no_space, true) {
+            out.log(Level::Error, format!("no space left for {file}: appends are refused until there is room"));
+        }
+        self.no_space = Some(file);
     }
 
     pub(super) fn task_done(&mut self, now: Now, task: TaskId, result: Result<(), DiskError>, out: &mut Outbox) {
         let job = self.storage.jobs.remove(&task).expect("a task that was pushed");
         let done = match result {
             Ok(()) => {
-                if self.no_space.is_none() && std::mem::take(&mut self.storage.told_no_space) {
+                let has_room = self.no_space.is_none() && !self.storage.is_ring_bound;
+                if has_room && std::mem::take(&mut self.storage.told_no_space) {
                     out.log(Level::Info, "there is room again: appends are taken");
                 }
                 true
@@ -502,13 +529,7 @@ impl Node {
             // Unlike an allocation, a sync that finds no space may have let go of pages already; one more would succeed
             // and mean nothing.
             Err(DiskError::NoSpace(file)) if !matches!(job, Job::Sync(..)) => {
-                if self.no_space.is_none() {
-                    self.deadlines.insert((now.instant + SPACE_RETRY, Reason::Space));
-                }
-                if !std::mem::replace(&mut self.storage.told_no_space, true) {
-                    out.log(Level::Error, format!("no space left for {file}: appends are refused until there is room"));
-                }
-                self.no_space = Some(file);
+                self.out_of_space(now, file, out);
                 false
             }
             Err(error) => {
@@ -554,7 +575,7 @@ impl Node {
             Job::Close(closing) => {
                 self.storage.closing = false;
                 if done {
-                    self.closed_checkpoint(closing, out);
+                    self.closed_checkpoint(now, closing, out);
                 } else {
                     self.abandon_checkpoint();
                 }

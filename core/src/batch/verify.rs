@@ -217,7 +217,7 @@ impl VerifiedBatch {
         self.head = BatchHead { crc, ..head };
     }
 
-    /// The same records under another codec, at its `level` (see [`compress_at`]), for a topic whose
+    /// The same records under another codec, at its `level` (see `compress_at`), for a topic whose
     /// `compression.type` is not the producer's. A batch that has this codec already stays as it is, whatever its level.
     /// Reads every byte: not for the node's own task.
     ///

@@ -9,6 +9,7 @@ mod configs;
 mod connections;
 mod crash;
 mod fetch;
+mod golden;
 mod process;
 mod produce;
 mod producers;

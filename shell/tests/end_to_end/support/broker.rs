@@ -69,9 +69,21 @@ impl Broker {
         std::env::var_os("CHRONIK_TEST_BOOTSTRAP").is_none().then(|| Self::launch(flags))
     }
 
+    /// A new broker on the data folder that `prepare` makes at a path, or none if the tests run against another's.
+    pub(crate) fn start_on(prepare: impl FnOnce(&Path)) -> Option<Self> {
+        std::env::var_os("CHRONIK_TEST_BOOTSTRAP").is_none().then(|| {
+            let folder = Folder::new();
+            prepare(&folder.path().join("data"));
+            Self::launch_in(folder, &[])
+        })
+    }
+
     fn launch(flags: &[&str]) -> Self {
+        Self::launch_in(Folder::new(), flags)
+    }
+
+    fn launch_in(folder: Folder, flags: &[&str]) -> Self {
         let flags: Vec<String> = flags.iter().map(|flag| flag.to_string()).collect();
-        let folder = Folder::new();
         let port = free_port();
         let child = spawn(port, &folder, &flags);
         let mut broker =

@@ -49,7 +49,16 @@ pub(crate) fn text(text: &str) -> StrBytes {
 impl Topic {
     /// A new topic, ready to be written to.
     pub(crate) fn create(client: &mut Client, purpose: &str, partitions: i32, configs: &[(&str, &str)]) -> Self {
-        let name = fresh_name(purpose);
+        Self::create_named(client, fresh_name(purpose), partitions, configs)
+    }
+
+    /// A new topic of this very name.
+    pub(crate) fn create_named(
+        client: &mut Client,
+        name: TopicName,
+        partitions: i32,
+        configs: &[(&str, &str)],
+    ) -> Self {
         let configs = configs
             .iter()
             .map(|&(key, value)| CreatableTopicConfig::default().with_name(text(key)).with_value(Some(text(value))));
@@ -172,6 +181,13 @@ impl Topic {
     /// Where `partition` ends.
     pub(crate) fn end_of(&self, client: &mut Client, partition: i32) -> ListOffsetsPartitionResponse {
         self.list_offset_of(client, 5, partition, -1)
+    }
+
+    /// The first offset that `partition` still keeps.
+    pub(crate) fn start_of(&self, client: &mut Client, partition: i32) -> i64 {
+        let start = self.list_offset_of(client, 5, partition, -2);
+        assert_eq!(start.error_code, code::NONE);
+        start.offset
     }
 
     fn list_offset_of(

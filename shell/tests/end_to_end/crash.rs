@@ -1,8 +1,10 @@
 //! `kill -9` in the middle of load, over and over: every acknowledged record is there, once and in order.
 //!
-//! `CHRONIK_CRASH_LOOPS` sets how often it is killed.
+//! After each kill the starts that follow are killed too, at random moments, before one is left to serve.
+//! `CHRONIK_CRASH_LOOPS` sets how often the load is killed.
 
 use std::collections::VecDeque;
+use std::fs;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -22,13 +24,32 @@ const IN_FLIGHT: usize = 5;
 /// Acknowledged batches after which the broker is killed, in turn: enough that every kind of work is under way, or none,
 /// so that it dies right after a recovery.
 const BATCHES_BEFORE_CRASH: [usize; 4] = [200, 0, 20, 400];
+/// Starts that are killed after each kill under load.
+const KILLED_STARTS: usize = 5;
+
+/// xorshift: numbers that are spread out and the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        // Any number that no small seed makes zero.
+        Self(0x9e37_79b9_7f4a_7c15 ^ seed)
+    }
+
+    fn draw(&mut self, below: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % below
+    }
+}
 
 /// One producer on one partition, and what it knows of it.
 struct Producer {
     partition: i32,
     /// Producer id and epoch of an idempotent producer; it repeats what was not acknowledged, the plain one does not.
     identity: Option<(i64, i16)>,
-    random: u64,
+    random: Random,
     /// The number of the next record that was never sent.
     next_record: i32,
     /// What was acknowledged: number of the first record, count, offset of the first.
@@ -39,22 +60,14 @@ struct Producer {
 
 impl Producer {
     fn new(partition: i32, identity: Option<(i64, i16)>) -> Self {
-        // Any odd number: the sizes must differ between producers, not surprise anyone.
-        let random = 0x9e37_79b9_7f4a_7c15 ^ partition as u64;
+        // The sizes must differ between producers, not surprise anyone.
+        let random = Random::new(partition as u64);
         Self { partition, identity, random, next_record: 0, acknowledged: Vec::new(), unknown: Vec::new() }
-    }
-
-    /// xorshift: sizes that are spread out and the same in every run.
-    fn draw(&mut self, below: u64) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random % below
     }
 
     /// One to twenty small records, or now and then one of up to 200 kB.
     fn next_batch(&mut self) -> (i32, i32) {
-        let count = if self.draw(20) == 0 { 1 } else { 1 + self.draw(20) as i32 };
+        let count = if self.random.draw(20) == 0 { 1 } else { 1 + self.random.draw(20) as i32 };
         let batch = (self.next_record, count);
         self.next_record += count;
         batch
@@ -163,6 +176,7 @@ fn crash(loops: usize, idempotent: bool) {
     let mut producers: Vec<_> = (0..PARTITIONS as i32)
         .map(|partition| Producer::new(partition, idempotent.then(|| identity(&mut client))))
         .collect();
+    let mut starts = Random::new(u64::from(idempotent));
     for round in 0..loops {
         let total = AtomicUsize::new(0);
         let address = broker.address().to_owned();
@@ -178,12 +192,32 @@ fn crash(loops: usize, idempotent: bool) {
             }
             broker.kill();
         });
+        let start = time_start(&mut broker);
+        for _ in 0..KILLED_STARTS {
+            kill_while_starting(&mut broker, start, &mut starts);
+        }
         broker.restart();
         let mut client = broker.client();
         for producer in &producers {
             producer.check(&topic.read(&mut client, producer.partition, 0));
         }
     }
+}
+
+/// How long the broker, which does not run, takes from its first instruction to its first answer. Kills it then.
+fn time_start(broker: &mut Broker) -> Duration {
+    let begun = Instant::now();
+    broker.restart();
+    // Its port opens before it has recovered.
+    broker.client().call(0, &ApiVersionsRequest::default());
+    let start = begun.elapsed();
+    broker.kill();
+    start
+}
+
+/// Starts the broker, which does not run, and kills it at a moment of that start, which takes about so long.
+fn kill_while_starting(broker: &mut Broker, start: Duration, random: &mut Random) {
+    broker.start_and_kill(Duration::from_nanos(random.draw(start.as_nanos() as u64)));
 }
 
 fn identity(client: &mut Client) -> (i64, i16) {
@@ -206,4 +240,23 @@ fn acknowledged_records_of_idempotent_producers_survive_kill_9() {
 #[test]
 fn acknowledged_records_of_plain_producers_survive_kill_9() {
     crash(loops(), false);
+}
+
+#[test]
+fn a_first_start_that_is_killed_leaves_a_folder_that_starts() {
+    let Some(mut broker) = Broker::start_own(&[]) else { return };
+    broker.kill();
+    let mut random = Random::new(2);
+    let start = time_start(&mut broker);
+    for _ in 0..KILLED_STARTS {
+        // A start that was killed early may not even have made it.
+        let _ = fs::remove_dir_all(broker.data_dir());
+        kill_while_starting(&mut broker, start, &mut random);
+        kill_while_starting(&mut broker, start, &mut random);
+        broker.restart();
+        let mut client = broker.client();
+        let topic = Topic::create(&mut client, "first", 1, &[]);
+        assert_eq!(topic.produce(&mut client, 0, &Batch::numbered(1)), 0);
+        broker.kill();
+    }
 }

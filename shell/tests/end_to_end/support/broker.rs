@@ -131,6 +131,15 @@ impl Broker {
         self.wait_for_port();
     }
 
+    /// Starts the process, which must not run, and kills it `after` so long, whatever it is doing by then.
+    pub(crate) fn start_and_kill(&mut self, after: Duration) {
+        let process = self.process_mut();
+        process.child = spawn(process.port, &process.folder, &process.flags);
+        // Nothing is waited for: the moment of death is what the test chooses.
+        thread::sleep(after);
+        self.kill();
+    }
+
     fn process(&self) -> &Process {
         self.own.as_ref().expect("the broker is our own")
     }

@@ -353,6 +353,12 @@ impl Node {
             files.remove(file)?;
         }
         if files.len(FileName::Journal(0))?.is_none() {
+            if survey.newest.is_some() {
+                // Its checkpoint alone would be an older state, without what was acknowledged since.
+                let file = FileName::Journal(0);
+                let text = format!("{file} is missing, which the checkpoint goes on in: put the journal's files back");
+                return Err(StartError::Content(text));
+            }
             Task::ExtendJournal { slot: 0, bytes: options.journal.file_bytes }.run(files)?;
         }
         let slots = Numbered::open(files, FileName::Journal, u32::MAX)?;

@@ -480,6 +480,20 @@ fn large_batches_are_written_once_and_found_after_every_crash() {
 }
 
 #[test]
+fn a_journal_that_is_gone_is_missed() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    rig.stop();
+    for name in rig.files.names() {
+        if matches!(name, FileName::Journal(_)) {
+            rig.files.remove(name).expect("memory lets go");
+        }
+    }
+    let Err(error) = Node::recover(options(&[]), &rig.files, [9; 32], rig.now) else { panic!("it must not start") };
+    assert!(error.to_string().contains("journal/0000.journal is missing"), "{error}");
+}
+
+#[test]
 fn a_body_that_is_damaged_stops_its_partition_alone() {
     check_damaged_body(false);
 }

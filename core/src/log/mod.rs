@@ -41,16 +41,26 @@ const FLUSH_BYTES_MAX: usize = 8 << 20;
 /// Bytes of a segment, which an index entry counts in 32 bits.
 const SEGMENT_BYTES_MAX: u64 = u32::MAX as u64;
 
-/// Adds bytes at a position to runs, joining them to the last run where they follow it.
-fn extend(runs: &mut Vec<(u64, Vec<Bytes>)>, position: u64, pieces: impl Iterator<Item = Bytes>) {
-    let mut pieces = pieces.peekable();
-    if pieces.peek().is_none() {
-        return;
-    }
-    let end = |run: &(u64, Vec<Bytes>)| run.0 + run.1.iter().map(Bytes::len).sum::<usize>() as u64;
-    match runs.last_mut() {
-        Some(run) if end(run) == position => run.1.extend(pieces),
-        _ => runs.push((position, pieces.collect())),
+/// Runs of bytes with their places in a segment.
+#[derive(Debug, Default)]
+struct Runs {
+    runs: Vec<(u64, Vec<Bytes>)>,
+    /// Where the last one ends.
+    end: u64,
+}
+
+impl Runs {
+    /// Adds bytes at a position, joining them to the last run where they follow it.
+    fn extend(&mut self, position: u64, pieces: impl Iterator<Item = Bytes>) {
+        let mut at = position;
+        for piece in pieces {
+            let next = at + piece.len() as u64;
+            match self.runs.last_mut() {
+                Some((_, run)) if self.end == at => run.push(piece),
+                _ => self.runs.push((at, vec![piece])),
+            }
+            (at, self.end) = (next, next);
+        }
     }
 }
 
@@ -430,7 +440,7 @@ impl Log {
         let segment = &self.segments[index];
         let closed = index + 1 < self.segments.len();
         let segment_end = self.segments.get(index + 1).map_or(self.end, |next| next.base);
-        let mut runs: Vec<(u64, Vec<Bytes>)> = Vec::new();
+        let mut runs = Runs::default();
         let mut indexer = index::Indexer::at(segment.written);
         let mut bytes = 0;
         let mut up_to = from;
@@ -441,10 +451,10 @@ impl Log {
             assert_eq!(batch.position, segment.written + bytes as u64, "write-behind goes on where it stopped");
             indexer.push(batch.base.0, batch.max_timestamp, batch.head(), batch.bytes() as u64);
             match batch.direct.clone() {
-                None => extend(&mut runs, batch.position, batch.range(0..batch.bytes())),
+                None => runs.extend(batch.position, batch.range(0..batch.bytes())),
                 Some(blocks) => {
-                    extend(&mut runs, batch.position, batch.range(0..blocks.start));
-                    extend(&mut runs, batch.position + blocks.end as u64, batch.range(blocks.end..batch.bytes()));
+                    runs.extend(batch.position, batch.range(0..blocks.start));
+                    runs.extend(batch.position + blocks.end as u64, batch.range(blocks.end..batch.bytes()));
                 }
             }
             bytes += batch.bytes();
@@ -457,7 +467,7 @@ impl Log {
         self.flushing = Some(Flushing { base: segment.base, up_to, bytes: bytes as u64, entries: count });
         Some(Task::Flush {
             segment: SegmentName { partition: self.partition, base: segment.base },
-            runs,
+            runs: runs.runs,
             index_position: segment.entries * index::ENTRY_BYTES as u64,
             index: entries,
             trim: (closed && up_to == segment_end).then_some(segment.bytes),

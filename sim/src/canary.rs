@@ -1,0 +1,1 @@
+//! Planted bugs: how good the simulator is at finding them.

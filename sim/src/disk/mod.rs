@@ -1,0 +1,1 @@
+//! A disk that lies as real ones do.

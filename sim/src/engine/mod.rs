@@ -1,0 +1,67 @@
+//! What carries a plan out.
+
+pub mod core;
+
+use std::collections::BTreeMap;
+
+use chronik_core::time::Instant;
+
+use crate::history::History;
+
+/// What came of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Run {
+    /// What happened.
+    pub history: History,
+    /// A number that two runs of one plan share, and two different runs do not.
+    pub digest: u64,
+    /// How many events the engine went through.
+    pub events: u64,
+    /// How much time passed in the simulation.
+    pub simulated: Instant,
+    /// How often each kind of fault took effect, and other rare things happened, by name.
+    pub counters: BTreeMap<&'static str, u64>,
+    /// The timeline, where it was asked for.
+    pub trace: Vec<Traced>,
+}
+
+/// One line of the timeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traced {
+    /// The event's number.
+    pub event: u64,
+    /// When.
+    pub at: Instant,
+    /// Where it happened.
+    pub lane: Lane,
+    /// Where a message came from, if it was one.
+    pub from: Option<Lane>,
+    /// When that was sent.
+    pub sent_at: Option<Instant>,
+    /// What, in one line.
+    pub text: String,
+}
+
+/// Who takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// A broker, by its number.
+    Node(u32),
+    /// A broker's disk.
+    Disk(u32),
+    /// A client, by its index.
+    Client(u32),
+    /// What goes wrong.
+    Fault,
+}
+
+/// What to watch for during a run.
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    /// Keep the timeline.
+    pub trace: bool,
+    /// Stop before this event.
+    pub until: Option<u64>,
+    /// Describe everybody's state when this event has happened.
+    pub print_at: Option<u64>,
+}

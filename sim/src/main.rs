@@ -1,0 +1,3 @@
+//! `cargo sim`: see the crate's documentation.
+
+fn main() {}

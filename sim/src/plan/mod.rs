@@ -1,0 +1,444 @@
+//! A run as data: what the clients do, what goes wrong, and under which settings.
+//!
+//! A plan is drawn from a seed ([`Plan::draw`](draw)), or read from a file that a person, a failure or the shrinker
+//! wrote. Both engines take the same plan. Whatever is still left to chance while it runs (latencies, which block of a
+//! torn write persists) is drawn from [`Plan::seed`] by key, so that taking an operation or a fault out of a plan
+//! changes nothing about the others.
+
+pub mod draw;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the file format that this crate writes and reads.
+pub const FORMAT: u32 = 1;
+
+/// All of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Names what the run draws by key while it goes.
+    pub seed: u64,
+    /// How long clients work under faults, in simulated milliseconds. Then everything heals, and every client must
+    /// finish within [`HEAL_MS`].
+    pub duration_ms: u64,
+    /// Faults may exceed what a broker of one disk can promise: a loss is allowed then, silence about it is not.
+    pub is_beyond_promises: bool,
+    /// The broker.
+    pub node: NodePlan,
+    /// The network when nothing is wrong with it.
+    pub network: NetworkPlan,
+    /// Topics that an admin client creates before all else, in this order; operations name them by index.
+    pub topics: Vec<TopicPlan>,
+    /// Clients; a client's number is its index.
+    pub clients: Vec<ClientPlan>,
+    /// What goes wrong, in order of time.
+    pub faults: Vec<Fault>,
+}
+
+/// How long after the last fault every client must have finished, in simulated milliseconds.
+pub const HEAL_MS: u64 = 30_000;
+
+/// The broker's settings and measures.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodePlan {
+    /// Acknowledged when the operating system has it, not when it is on disk (`--durability os`).
+    pub trusts_os: bool,
+    /// Commits run on a thread of their own (`--commit thread`): the node goes on stepping meanwhile.
+    pub commits_on_thread: bool,
+    /// Batches from this size on go straight to their segments, in bytes; without effect where the system is trusted.
+    pub direct_from: u64,
+    /// The length of a journal file, in bytes.
+    pub journal_file_bytes: u64,
+    /// How many files the journal grows to.
+    pub journal_files: u32,
+    /// The tail cache, in bytes.
+    pub tail_cache_bytes: u64,
+    /// Kafka's broker settings by name.
+    pub broker: BTreeMap<String, String>,
+    /// How far the broker's wall clock is from true time at first, in milliseconds.
+    pub clock_skew_ms: i64,
+    /// How much faster its clocks run than true time, in parts per million.
+    pub clock_drift_ppm: i64,
+    /// A sync of the disk takes from this on ...
+    pub sync_us_min: u64,
+    /// ... to this, in microseconds, when nothing is wrong.
+    pub sync_us_max: u64,
+}
+
+/// What the network does when nothing is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkPlan {
+    /// One way takes from this on ...
+    pub latency_us_min: u64,
+    /// ... to this, in microseconds.
+    pub latency_us_max: u64,
+    /// Bytes arrive in pieces of at most so many; 0 where they arrive as they were sent.
+    pub piece_bytes_max: u32,
+    /// So many bytes lie between a sender and a receiver who does not read, each way; then the sender cannot write.
+    pub window_bytes: u32,
+}
+
+/// A topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TopicPlan {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it has when it is created.
+    pub partitions: i32,
+    /// Its settings by Kafka's names.
+    pub configs: BTreeMap<String, String>,
+}
+
+/// A client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientPlan {
+    /// What it is.
+    pub kind: ClientKind,
+    /// What it is to do, in order of time.
+    pub operations: Vec<Operation>,
+}
+
+/// What a client is, and how it behaves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ClientKind {
+    /// Writes, as librdkafka and the Java client do: in flight up to a number, sends again what may not have arrived.
+    Producer {
+        /// Whether it writes under a producer id, so that nothing it sends again appears twice. Then acks is -1.
+        is_idempotent: bool,
+        /// 0, 1 or -1.
+        acks: i16,
+        /// Requests without an answer at once; at most 5 for an idempotent one.
+        in_flight_max: u32,
+        /// When a request without an answer, or a connection that says nothing, is given up, in milliseconds.
+        request_timeout_ms: u64,
+        /// When an operation is given up, in milliseconds from when it was due.
+        delivery_timeout_ms: u64,
+        /// The version of Produce, within what the broker serves; those from 13 on name topics by id.
+        version: i16,
+    },
+    /// Reads assigned partitions from their start on, and goes back there only where it was told that its offset is
+    /// out of range.
+    Consumer {
+        /// When a request without an answer is given up, in milliseconds.
+        request_timeout_ms: u64,
+        /// How long the broker may wait for data, in milliseconds.
+        max_wait_ms: i32,
+        /// How many bytes the broker waits for.
+        min_bytes: i32,
+        /// The most that a response should hold, in bytes.
+        max_bytes: i32,
+        /// The most that a partition's part of it should hold, in bytes.
+        partition_max_bytes: i32,
+        /// Whether it uses incremental fetch sessions (KIP-227).
+        uses_session: bool,
+        /// Whether it reads committed data only.
+        is_read_committed: bool,
+        /// The version of Fetch, within what the broker serves; those from 13 on name topics by id.
+        version: i16,
+    },
+    /// Creates, deletes, changes and asks; one operation at a time.
+    Admin {
+        /// When a request without an answer is given up, in milliseconds.
+        request_timeout_ms: u64,
+    },
+    /// Sends what no sound client sends; one operation at a time, each by a connection of its own.
+    Hostile,
+}
+
+/// One thing that a client is to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operation {
+    /// Not before this, in simulated milliseconds from the start.
+    pub at_ms: u64,
+    /// What.
+    #[serde(flatten)]
+    pub what: Action,
+}
+
+/// What an operation does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// A producer sends one batch.
+    Produce {
+        /// The topic's index in the plan.
+        topic: usize,
+        /// The partition's index.
+        partition: i32,
+        /// How many records, at least 1.
+        records: u32,
+        /// How long each record's value is, in bytes; never less than what tells it from the others.
+        value_bytes: u32,
+        /// Kafka's number of the codec: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd.
+        codec: u8,
+    },
+    /// A consumer polls all partitions of these topics once. A poll that finds the one before unanswered is left out.
+    Poll {
+        /// The topics' indexes.
+        topics: Vec<usize>,
+    },
+    /// A consumer goes back to the start of its partitions.
+    Rewind,
+    /// Asks for an offset of one partition.
+    ListOffsets {
+        /// The topic's index.
+        topic: usize,
+        /// The partition's index.
+        partition: i32,
+        /// -1 latest, -2 earliest, -3 max timestamp, else milliseconds from the start of the run.
+        timestamp: i64,
+    },
+    /// An admin creates a topic of the plan, again if it was deleted.
+    CreateTopic {
+        /// Its index.
+        topic: usize,
+    },
+    /// An admin deletes a topic.
+    DeleteTopic {
+        /// Its index.
+        topic: usize,
+    },
+    /// An admin grows a topic by so many partitions.
+    CreatePartitions {
+        /// Its index.
+        topic: usize,
+        /// By how many.
+        more: i32,
+    },
+    /// An admin deletes records up to a place between what it knows as the partition's start and its end.
+    DeleteRecords {
+        /// The topic's index.
+        topic: usize,
+        /// The partition's index.
+        partition: i32,
+        /// Where between them, in thousandths.
+        permille: u32,
+    },
+    /// An admin sets a topic's config.
+    AlterConfig {
+        /// The topic's index.
+        topic: usize,
+        /// Kafka's name.
+        name: String,
+        /// The value; `None` puts the default back.
+        value: Option<String>,
+    },
+    /// A read-only request that must simply be answered well: Metadata of all, DescribeConfigs, DescribeProducers,
+    /// DescribeLogDirs, DescribeCluster, OffsetForLeaderEpoch, DescribeTopicPartitions, in turn by number.
+    Ask {
+        /// Which.
+        which: u8,
+    },
+    /// A hostile client sends bytes that are no request, or part of one: which kind, by number.
+    Misbehave {
+        /// Which.
+        which: u8,
+    },
+}
+
+/// Something that goes wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// When, in simulated milliseconds from the start.
+    pub at_ms: u64,
+    /// What.
+    #[serde(flatten)]
+    pub what: FaultKind,
+}
+
+/// What goes wrong. A fault with a duration heals by itself after it, or at the plan's end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultKind {
+    /// The process dies; what the operating system had stays.
+    Kill {
+        /// Until it is started again.
+        down_ms: u64,
+    },
+    /// The machine dies; of what was not synced, any block, cut, removal and file may or may not persist.
+    PowerLoss {
+        /// Until it is started again.
+        down_ms: u64,
+        /// How much of what was not synced persists, in thousandths.
+        keep_permille: u32,
+        /// What persists or vanishes as one, in bytes: 512 or 4096.
+        sector_bytes: u32,
+    },
+    /// The process is asked to stop (SIGTERM) and started again.
+    Restart {
+        /// Until it is started again, counted from its end.
+        down_ms: u64,
+    },
+    /// The next recovery dies after so many changes of files; the process is started again at once.
+    KillInRecovery {
+        /// After how many.
+        changes: u32,
+        /// Whether the machine dies with it.
+        loses_power: bool,
+    },
+    /// The process stands still (SIGSTOP), or the machine does.
+    Pause {
+        /// For how long.
+        for_ms: u64,
+    },
+    /// The broker's wall clock jumps.
+    ClockStep {
+        /// By how much, in milliseconds, forth or back.
+        by_ms: i64,
+    },
+    /// The disk is full: nothing that needs a new block succeeds.
+    DiskFull {
+        /// For how long.
+        for_ms: u64,
+    },
+    /// Syncs and reads take longer.
+    DiskSlow {
+        /// For how long.
+        for_ms: u64,
+        /// By what factor.
+        factor: u32,
+    },
+    /// The disk answers nothing.
+    DiskStall {
+        /// For how long.
+        for_ms: u64,
+    },
+    /// The next sync of this kind of file fails (EIO) and the pages that were not written are dropped.
+    SyncFails {
+        /// Of which file.
+        of: FileKind,
+    },
+    /// The next write to this kind of file fails (EIO).
+    WriteFails {
+        /// To which file.
+        of: FileKind,
+    },
+    /// Reads of a sector of this kind of file fail (EIO) until it is written again.
+    ReadFails {
+        /// Of which file.
+        of: FileKind,
+    },
+    /// A bit of what is on disk changes.
+    BitFlip {
+        /// In which file.
+        of: FileKind,
+    },
+    /// The next write to this kind of file goes elsewhere in it.
+    MisdirectedWrite {
+        /// Which.
+        of: FileKind,
+    },
+    /// Syncs report success and do nothing.
+    LyingSync {
+        /// For how long.
+        for_ms: u64,
+    },
+    /// An index file loses its end, while the broker is down next.
+    TruncatedIndex,
+    /// A client's connections break, both ways at once, wherever in a frame they are.
+    Reset {
+        /// Which client.
+        client: usize,
+    },
+    /// A client's connections deliver nothing to the broker.
+    MuteToServer {
+        /// Which client.
+        client: usize,
+        /// For how long.
+        for_ms: u64,
+    },
+    /// A client's connections deliver nothing to the client.
+    MuteToClient {
+        /// Which client.
+        client: usize,
+        /// For how long.
+        for_ms: u64,
+    },
+    /// The client's side of its connections is gone without the broker being told, as when its machine dies.
+    HalfOpen {
+        /// Which client.
+        client: usize,
+    },
+    /// Bytes take longer, and each piece differently so.
+    Delay {
+        /// Which client's.
+        client: usize,
+        /// For how long.
+        for_ms: u64,
+        /// One way takes up to so much longer, in milliseconds.
+        up_to_ms: u64,
+    },
+    /// Bytes arrive one, two or three at a time.
+    Fragment {
+        /// Which client's.
+        client: usize,
+        /// For how long.
+        for_ms: u64,
+    },
+    /// The client reads nothing of what it is sent.
+    SlowReader {
+        /// Which client.
+        client: usize,
+        /// For how long.
+        for_ms: u64,
+    },
+    /// New connections are refused.
+    Refuse {
+        /// For how long.
+        for_ms: u64,
+    },
+    /// New connections are not answered at all.
+    Blackhole {
+        /// For how long.
+        for_ms: u64,
+    },
+}
+
+/// A kind of file that a disk fault chooses one of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileKind {
+    /// A slot of the journal.
+    Journal,
+    /// A checkpoint.
+    Checkpoint,
+    /// A segment.
+    Segment,
+    /// An index.
+    Index,
+}
+
+impl Plan {
+    /// Reads a plan from JSON.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with it.
+    pub fn from_json(text: &str) -> Result<Plan, String> {
+        let plan: Plan = serde_json::from_str(text).map_err(|error| format!("this is no plan: {error}"))?;
+        if plan.format != FORMAT {
+            return Err(format!("the plan has format {}, this simulator reads {FORMAT}", plan.format));
+        }
+        Ok(plan)
+    }
+
+    /// The plan as JSON for people.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a plan has no keys but strings")
+    }
+
+    /// How many operations its clients have.
+    pub fn operations(&self) -> usize {
+        self.clients.iter().map(|client| client.operations.len()).sum()
+    }
+}

@@ -1,0 +1,1 @@
+//! The smallest plan that still fails the same way.

@@ -1,0 +1,44 @@
+//! Numbers by key, for the many small things that a run leaves to chance.
+//!
+//! A number depends on the plan's seed and on what it is for, never on what was drawn before: taking an operation or a
+//! fault out of a plan changes nothing about the others. Mixing is that of SplitMix64 (Steele et al. 2014), which is
+//! enough for latencies and costs a few instructions; whatever becomes part of a broker's state is drawn by the core's
+//! own generator.
+
+/// A key, and the number that it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Chance(u64);
+
+impl Chance {
+    pub(super) fn from_seed(seed: u64) -> Chance {
+        Chance(mix(seed))
+    }
+
+    /// Another key for each number.
+    pub(super) fn keyed(self, key: u64) -> Chance {
+        Chance(mix(self.0 ^ mix(key.wrapping_add(0x9e37_79b9_7f4a_7c15))))
+    }
+
+    /// A number from 0 to below `end`; 0 where `end` is.
+    pub(super) fn below(self, end: u64) -> u64 {
+        // The bias of a modulus shows only where `end` is near 2^64.
+        if end == 0 { 0 } else { mix(self.0) % end }
+    }
+
+    /// A number from `from` to `to`, both included.
+    pub(super) fn between(self, from: u64, to: u64) -> u64 {
+        from + self.below(to.saturating_sub(from) + 1)
+    }
+
+    pub(super) fn bits(self) -> u64 {
+        mix(self.0)
+    }
+}
+
+/// Mixes 64 bits so that each depends on all.
+pub(super) fn mix(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

@@ -23,6 +23,8 @@ pub struct Run {
     pub counters: BTreeMap<&'static str, u64>,
     /// The timeline, where it was asked for.
     pub trace: Vec<Traced>,
+    /// Everybody's state after [`Watch::print_at`], where it was asked for: a text of one or more lines each.
+    pub state: Vec<(Lane, String)>,
 }
 
 /// One line of the timeline.

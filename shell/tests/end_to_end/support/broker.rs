@@ -195,10 +195,23 @@ pub(crate) fn run_to_end(arguments: &[&str]) -> Ended {
     Ended { status, stdout: read(&stdout), stderr: read(&stderr) }
 }
 
-/// A port that nothing listens on at the moment.
+/// A port that nothing listens on, and that nobody takes while a broker on it is restarted.
+///
+/// Not one that the system proposes: from those it also takes the near ends of outgoing connections, so that between
+/// the end of a broker and its next start another test's client, or a connection that waits for the broker and meets
+/// itself, would sit on it.
 pub(crate) fn free_port() -> u16 {
-    let probe = TcpListener::bind("127.0.0.1:0").expect("the loopback interface has a free port");
-    probe.local_addr().expect("a bound socket has an address").port()
+    /// Below the ports for outgoing connections (32,768 and above on Linux), above those that services have.
+    const PORTS: std::ops::Range<u16> = 15_000..32_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        // Each process of tests begins elsewhere, and each test in it goes on from there.
+        let number = std::process::id().wrapping_mul(131).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + (number % PORTS.len() as u32) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn spawn(port: u16, folder: &Folder, flags: &[String]) -> Child {

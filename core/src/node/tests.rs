@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use super::*;
 use crate::batch::{BatchBuilder, BatchLimits, Scan, verify};
-use crate::boundary::{DiskError, FileName, Files, ProducePartition, ProduceTopic};
+use crate::boundary::{DiskError, FileName, Files, LogLine, ProducePartition, ProduceTopic, Task};
 use crate::config::BrokerConfig;
 use crate::ids::{ListenerId, ProducerEpoch, ProducerId};
 use crate::journal::Geometry;
@@ -23,6 +23,7 @@ use crate::wire::produce::PartitionProduceResponse;
 
 mod naming;
 mod settings;
+mod transcripts;
 mod volume;
 
 /// Small files, so that rings turn and checkpoints happen in a few batches.
@@ -45,6 +46,8 @@ struct Rig {
     codecs: Arc<TopicCodecs>,
     settings: Vec<(&'static str, &'static str)>,
     starts: u8,
+    /// What went in and out, for transcripts.
+    lines: Vec<String>,
 }
 
 fn options(settings: &[(&'static str, &'static str)]) -> NodeOptions {
@@ -88,6 +91,7 @@ impl Rig {
             fatal: None,
             settings: settings.to_vec(),
             starts,
+            lines: Vec::new(),
         }
     }
 
@@ -116,6 +120,7 @@ impl Rig {
     }
 
     fn step(&mut self, input: Input) {
+        self.lines.push(transcripts::input(&input));
         self.node.step(self.now, input, &mut self.out);
         self.node.invariants();
     }
@@ -134,6 +139,7 @@ impl Rig {
     }
 
     fn carry_out(&mut self, effect: Effect) {
+        self.lines.push(transcripts::effect(&effect));
         match effect {
             Effect::Reply { to, response } => {
                 assert!(self.replies.insert(to.sequence, response).is_none(), "one answer for each request");

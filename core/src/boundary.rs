@@ -5,6 +5,8 @@
 //! byte happens outside: a connection decodes and verifies before it makes an input, and [`Task::run`] and
 //! [`ReadPlan::run`](crate::log::ReadPlan::run) are functions that the driver calls wherever it likes to do such work.
 
+mod committer;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -17,6 +19,8 @@ use crate::journal;
 use crate::log::{ReadOutcome, ReadPlan};
 use crate::topic_codecs::TopicCodecs;
 use crate::wire::{self, ErrorCode, Str};
+
+pub use committer::Committer;
 
 /// One thing that happened.
 #[derive(Debug)]

@@ -2,13 +2,14 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use chronik_core::boundary::{ReadId, SegmentName, Task, TaskId};
+use chronik_core::boundary::{DiskError, FileName, Files, ReadId, SegmentName, Task, TaskId};
 use chronik_core::ids::{Lsn, Offset, TopicPartition, Uuid};
+use chronik_core::journal::Commit;
 use chronik_core::log::{Place, ReadPlan, Sought};
 use chronik_core::time::Timestamp;
 
 use super::*;
-use crate::cli::options::CommitThread;
+use crate::cli::options::{CommitThread, Durability};
 
 const NOWHERE: TopicPartition = TopicPartition { topic: Uuid([1; 16]), partition: 0 };
 
@@ -63,41 +64,8 @@ impl Files for Diary {
     }
 }
 
-fn commit(number: u64, slot: u32, must_sync: bool) -> Commit {
-    Commit { slot, position: 4096 * number, data: Bytes::from(vec![0; 4096]), number, end: Lsn(0), must_sync }
-}
-
-#[test]
-fn a_commit_is_synced_before_it_is_done() {
-    let diary = Diary::default();
-    let mut committer = Committer::new(Durability::Sync);
-    assert!(matches!(committer.carry_out(&diary, commit(1, 0, false), &[]), Done::Commit(1, Ok(()))));
-    assert_eq!(diary.lines(), ["write journal/0000.journal 4096 4096", "sync journal/0000.journal"]);
-}
-
-#[test]
-fn without_syncs_a_commit_that_must_be_durable_brings_all_before_it_to_the_disk() {
-    let diary = Diary::default();
-    let mut committer = Committer::new(Durability::Os);
-    for (number, slot) in [(1, 0), (2, 0), (3, 1)] {
-        committer.carry_out(&diary, commit(number, slot, false), &[]);
-    }
-    assert!(diary.lines().iter().all(|line| line.starts_with("write")));
-    committer.carry_out(&diary, commit(4, 1, true), &[]);
-    assert_eq!(
-        diary.lines(),
-        ["write journal/0001.journal 16384 4096", "sync journal/0000.journal", "sync journal/0001.journal"]
-    );
-    committer.carry_out(&diary, commit(5, 1, true), &[]);
-    assert_eq!(diary.lines().len(), 2, "what was synced is not synced again");
-}
-
-#[test]
-fn the_memory_of_a_commit_is_free_when_it_is_done() {
-    let commit = commit(1, 0, false);
-    let kept_by_the_journal = commit.data.clone();
-    Committer::new(Durability::Sync).carry_out(&Diary::default(), commit, &[]);
-    assert!(kept_by_the_journal.try_into_mut().is_ok());
+fn commit(number: u64) -> Commit {
+    Commit { slot: 0, position: 4096 * number, data: Bytes::from(vec![0; 4096]), number, end: Lsn(0), must_sync: false }
 }
 
 #[test]
@@ -109,7 +77,7 @@ fn work_is_done_in_order_on_threads_and_commits_where_they_were_asked_for() {
         let mut threads =
             Threads::start(diary.clone(), "/".into(), form, Durability::Sync, report).expect("threads start");
 
-        let at_once = threads.begin(DiskOp::Commit(commit(9, 0, false), Vec::new()));
+        let at_once = threads.begin(DiskOp::Commit(commit(9), Vec::new()));
         assert_eq!(at_once.is_some(), form == CommitThread::Inline);
         let done = at_once.unwrap_or_else(|| reports.recv().expect("it is reported"));
         assert!(matches!(done, Done::Commit(9, Ok(()))));

@@ -7,12 +7,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
-use chronik_core::boundary::{DirectWrite, DiskOp, Done, Files, ReadId, Task, TaskId, Volume};
+use chronik_core::boundary::{Committer, DirectWrite, DiskOp, Done, Files, ReadId, Task, TaskId, Volume};
 use chronik_core::journal::Commit;
 use chronik_core::log::ReadPlan;
 use rustix::fs::statvfs;
 
-use super::{Committer, Disk};
+use super::Disk;
 use crate::cli::options::{CommitThread, Durability};
 
 /// How many reads are carried out at once: enough to keep a disk's queue filled, and for a slow read not to hold up
@@ -60,7 +60,7 @@ impl Threads {
         report: impl Fn(Done) + Send + Sync + 'static,
     ) -> io::Result<Threads> {
         let report: Report = Arc::new(report);
-        let mut committer = Committer::new(durability);
+        let mut committer = Committer::new(durability == Durability::Os);
         let commits = match commit {
             CommitThread::Inline => Commits::Inline(committer),
             CommitThread::Thread => {

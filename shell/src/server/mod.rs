@@ -7,8 +7,12 @@
 //! ```
 //!
 //! No rule of the protocol is here: what bytes mean is for `chronik_core::connection`, what is answered for
-//! `chronik_core::node`. All network goes through `stream::ByteStream`, all disk through `disk::Disk`, and nothing of
-//! tokio is used that madsim's simulated tokio lacks.
+//! `chronik_core::node`. All network goes through [`ByteStream`], all disk through [`Disk`], and nothing of tokio is
+//! used that madsim's simulated tokio lacks.
+//!
+//! [`Server::assemble`] is the seam: [`Server::start`] calls it with real files and sockets, a simulator with its own.
+//! Recovery off the runtime's thread, the disk's threads and what asks the operating system stay on the near side of
+//! it.
 
 mod admission;
 mod budget;
@@ -44,12 +48,14 @@ use crate::cli::options::{Address, Durability, Options};
 use crate::data_dir::{DataDir, Identity};
 use admission::Admission;
 use connection::Shared;
-use disk::{DataFolder, Disk, JournalWrites, Threads};
+use disk::{DataFolder, JournalWrites};
 use listener::Doors;
 use mailbox::Arrival;
-use node_loop::{Clock, NodeLoop};
+use node_loop::NodeLoop;
 
-pub use node_loop::Fatal;
+pub use disk::{Committer, Disk, Reporter, Threads};
+pub use node_loop::{Clock, Fatal};
+pub use stream::ByteStream;
 
 /// How long connections may take to send their last answers once the node has stopped.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
@@ -59,13 +65,29 @@ const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
 const OTHER_DESCRIPTORS: usize = 128;
 
 /// A broker that has recovered its data, has bound its addresses, and has not yet accepted a connection.
-pub struct Server {
-    node: Node,
-    clock: Clock,
-    disk: Threads,
+pub struct Server<D = Threads, S = TcpStream> {
+    node: NodeLoop<D>,
     shared: Arc<Shared>,
     doors: Arc<Doors>,
     listeners: Vec<TcpListener>,
+    wrap: Wrap<S>,
+}
+
+/// Makes the stream that a connection uses of one that was accepted, and whose it is.
+type Wrap<S> = Arc<dyn Fn(TcpStream, SocketAddr) -> S + Send + Sync>;
+
+/// What a server is put together from, besides its disk and its streams.
+pub struct Parts {
+    /// The broker, recovered.
+    pub node: Node,
+    /// The clock by which it recovered.
+    pub clock: Clock,
+    /// The bounds that connections obey.
+    pub limits: Limits,
+    /// How long a connection with nothing in flight stays (`connections.max.idle.ms`); `None` for ever.
+    pub idle_time_max: Option<Duration>,
+    /// Where clients connect to, in the order of the addresses that the node advertises.
+    pub listeners: Vec<TcpListener>,
 }
 
 /// Why a broker cannot start. Each is one line that says what to do.
@@ -105,6 +127,8 @@ impl Server {
     ///
     /// # Errors
     /// See [`StartError`].
+    // madsim's tokio has this name to say that nothing may block in it; a simulator does not call this.
+    #[cfg_attr(madsim, allow(deprecated))]
     pub async fn start(options: &Options, folder: &DataDir, entropy: [u8; 32]) -> Result<Server, StartError> {
         let started = Instant::now();
         let broker = &options.kafka;
@@ -128,19 +152,37 @@ impl Server {
         let (files, node, report) = recovering.await.map_err(|error| StartError::Thread(error.into()))??;
 
         let idle_time_max = broker.connections_max_idle_ms.map(Duration::from_millis);
+        let parts = Parts { node, clock, limits, idle_time_max, listeners };
+        let disk = |report| Threads::start(files, folder.path().to_owned(), options.commit, options.durability, report);
+        let server = Server::assemble(parts, disk, |stream, _| stream).map_err(StartError::Thread)?;
+        tell(options, folder, &server.listeners, &advertised, &report, started.elapsed());
+        Ok(server)
+    }
+}
+
+impl<D: Disk + 'static, S: ByteStream> Server<D, S> {
+    /// Puts a server together. `disk` makes its disk, and is told to whom the disk reports what it has finished; `wrap`
+    /// makes the stream that a connection uses.
+    ///
+    /// # Errors
+    /// That of `disk`.
+    pub fn assemble<E>(
+        parts: Parts,
+        disk: impl FnOnce(Reporter) -> Result<D, E>,
+        wrap: impl Fn(TcpStream, SocketAddr) -> S + Send + Sync + 'static,
+    ) -> Result<Server<D, S>, E> {
+        let Parts { node, clock, limits, idle_time_max, listeners } = parts;
         let shared = Arc::new(Shared::new(limits, idle_time_max));
         shared.use_codecs(Arc::new(node.topic_codecs().clone()));
-        let done = shared.clone();
-        let report_done = move |done_work: Done| done.mailbox.put(Arrival::Disk(done_work));
-        let disk = Threads::start(files, folder.path().to_owned(), options.commit, options.durability, report_done)
-            .map_err(StartError::Thread)?;
+        let told = shared.clone();
+        let disk = disk(Arc::new(move |done: Done| told.mailbox.put(Arrival::Disk(done))))?;
         let admission = Arc::new(Admission::new(limits.connections_max));
         // Not the file's: what clients have set counts before it.
         let broker = node.broker_config();
         admission.allow(broker.max_connections, broker.max_connections_per_ip);
-        let doors = Arc::new(Doors::new(shared.clone(), admission));
-        tell(options, folder, &listeners, &advertised, &report, started.elapsed());
-        Ok(Server { node, clock, disk, shared, doors, listeners })
+        let doors = Arc::new(Doors::new(shared.clone(), admission.clone()));
+        let node = NodeLoop::new(node, clock, disk, shared.clone(), admission);
+        Ok(Server { node, shared, doors, listeners, wrap: Arc::new(wrap) })
     }
 
     /// Where to ask for the counters while the server runs.
@@ -154,10 +196,44 @@ impl Server {
     /// # Errors
     /// Where the node cannot go on without risking data.
     pub async fn run(self, stop: impl Future) -> Result<(), Fatal> {
-        let Server { node, clock, disk, shared, doors, listeners } = self;
-        let node = NodeLoop::new(node, clock, disk, shared.clone(), doors.admission.clone());
-        let plain = |stream: TcpStream, _: SocketAddr| stream;
-        serve(node, shared, doors, listeners, plain, stop).await
+        let Server { node, shared, doors, listeners, wrap } = self;
+        let accepting: Vec<JoinHandle<()>> = (0..)
+            .map(ListenerId)
+            .zip(listeners)
+            .map(|(id, listener)| {
+                let wrap = wrap.clone();
+                tokio::spawn(doors.clone().accept(listener, id, move |stream, peer| wrap(stream, peer)))
+            })
+            .collect();
+        // Its own task, so that its turn comes after that of the connections that woke it.
+        let mut node = tokio::spawn(node.run());
+        let mut stop = pin!(stop);
+        let ended = tokio::select! {
+            biased;
+            ended = &mut node => Some(ended),
+            _ = &mut stop => None,
+        };
+        for listener in accepting {
+            listener.abort();
+        }
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                shared.mailbox.put(Arrival::Stop);
+                node.await
+            }
+        };
+        match ended {
+            Ok(Ok(())) => {
+                let drained = tokio::time::timeout(DRAIN_TIME_MAX, doors.admission.is_empty()).await;
+                if drained.is_err() {
+                    info!(connections = doors.admission.count(), "stopped before these had taken their last answers");
+                }
+                Ok(())
+            }
+            Ok(Err(fatal)) => Err(fatal),
+            Err(error) => Err(Fatal(format!("the node's task ended by itself: {error}"))),
+        }
     }
 }
 
@@ -195,51 +271,6 @@ fn recover(
     let files = DataFolder::open(path, options.limits.open_files, journal).map_err(StartError::Folder)?;
     let (node, report) = Node::recover(options, &files, entropy, clock.now()).map_err(StartError::Recovery)?;
     Ok((Arc::new(files), node, report))
-}
-
-/// Runs the node's task and the listeners' tasks until the node ends.
-async fn serve<D: Disk + 'static, S: stream::ByteStream>(
-    node: NodeLoop<D>,
-    shared: Arc<Shared>,
-    doors: Arc<Doors>,
-    listeners: Vec<TcpListener>,
-    wrap: impl Fn(TcpStream, SocketAddr) -> S + Clone + Send + Sync + 'static,
-    stop: impl Future,
-) -> Result<(), Fatal> {
-    let accepting: Vec<JoinHandle<()>> = (0..)
-        .map(ListenerId)
-        .zip(listeners)
-        .map(|(id, listener)| tokio::spawn(doors.clone().accept(listener, id, wrap.clone())))
-        .collect();
-    // Its own task, so that its turn comes after that of the connections that woke it.
-    let mut node = tokio::spawn(node.run());
-    let mut stop = pin!(stop);
-    let ended = tokio::select! {
-        biased;
-        ended = &mut node => Some(ended),
-        _ = &mut stop => None,
-    };
-    for listener in accepting {
-        listener.abort();
-    }
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            shared.mailbox.put(Arrival::Stop);
-            node.await
-        }
-    };
-    match ended {
-        Ok(Ok(())) => {
-            let drained = tokio::time::timeout(DRAIN_TIME_MAX, doors.admission.is_empty()).await;
-            if drained.is_err() {
-                info!(connections = doors.admission.count(), "stopped before these had taken their last answers");
-            }
-            Ok(())
-        }
-        Ok(Err(fatal)) => Err(fatal),
-        Err(error) => Err(Fatal(format!("the node's task ended by itself: {error}"))),
-    }
 }
 
 /// Asks a running server for its counters.

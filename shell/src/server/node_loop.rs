@@ -8,7 +8,7 @@
 //! sockets finds ready are woken together; the first of them that is polled wakes this task, which so comes after all of
 //! them, with the requests of all of them in the mailbox. That, and no timer, makes the group of a group commit.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -45,16 +45,18 @@ impl std::error::Error for Fatal {}
 
 /// The clocks, as the core wants them.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Clock {
+pub struct Clock {
     start: Instant,
 }
 
 impl Clock {
-    pub(super) fn start() -> Clock {
+    /// A clock that begins now.
+    pub fn start() -> Clock {
         Clock { start: Instant::now() }
     }
 
-    pub(super) fn now(&self) -> Now {
+    /// What time it is.
+    pub fn now(&self) -> Now {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         Now {
             instant: time::Instant::default() + self.start.elapsed(),
@@ -63,6 +65,8 @@ impl Clock {
     }
 
     /// The instant on the clock that timers go by.
+    // Under madsim both clocks have one type, and are one clock.
+    #[cfg_attr(madsim, allow(clippy::useless_conversion))]
     fn timer(&self, at: time::Instant) -> tokio::time::Instant {
         tokio::time::Instant::from(self.start + (at - time::Instant::default()))
     }
@@ -75,7 +79,8 @@ pub(super) struct NodeLoop<D> {
     disk: D,
     shared: Arc<Shared>,
     admission: Arc<Admission>,
-    seats: HashMap<ConnId, Seat>,
+    /// In order, so that nothing depends on how a table was seeded.
+    seats: BTreeMap<ConnId, Seat>,
     arrivals: Vec<Arrival>,
     outbox: Outbox,
     /// What the disk did at once.
@@ -118,7 +123,7 @@ impl<D: Disk> NodeLoop<D> {
             disk,
             shared,
             admission,
-            seats: HashMap::new(),
+            seats: BTreeMap::new(),
             arrivals: Vec::new(),
             outbox: Outbox::default(),
             done: Vec::new(),

@@ -16,13 +16,18 @@ mod files;
 mod names;
 mod threads;
 
+use std::sync::Arc;
+
 use chronik_core::boundary::{DiskOp, Done, Volume};
 
 pub(crate) use files::{DataFolder, JournalWrites};
-pub(crate) use threads::Threads;
+pub use threads::Threads;
+
+/// Whoever is told what became of work that took its time. Any thread may call it.
+pub type Reporter = Arc<dyn Fn(Done) + Send + Sync>;
 
 /// Carries out the node's disk work.
-pub(crate) trait Disk: Send {
+pub trait Disk: Send {
     /// Takes on one piece of work. Returns what became of it if that is known at once; otherwise it is reported later,
     /// to whom the disk was told when it was made.
     fn begin(&mut self, op: DiskOp) -> Option<Done>;

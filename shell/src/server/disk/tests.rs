@@ -73,7 +73,7 @@ fn work_is_done_in_order_on_threads_and_commits_where_they_were_asked_for() {
     for form in [CommitThread::Inline, CommitThread::Thread] {
         let diary = Arc::new(Diary::default());
         let (report, reports) = channel();
-        let report = move |done| report.send(done).expect("the test listens");
+        let report = Arc::new(move |done| report.send(done).expect("the test listens"));
         let mut threads =
             Threads::start(diary.clone(), "/".into(), form, Durability::Sync, report).expect("threads start");
 

@@ -12,18 +12,15 @@ use chronik_core::journal::Commit;
 use chronik_core::log::ReadPlan;
 use rustix::fs::statvfs;
 
-use super::Disk;
+use super::{Disk, Reporter};
 use crate::cli::options::{CommitThread, Durability};
 
 /// How many reads are carried out at once: enough to keep a disk's queue filled, and for a slow read not to hold up
 /// the others.
 const READERS: usize = 4;
 
-/// Whoever is told what became of work that took its time.
-type Report = Arc<dyn Fn(Done) + Send + Sync>;
-
 /// Carries out work on the threads that it starts. They end when it is dropped and what they had begun is done.
-pub(crate) struct Threads {
+pub struct Threads {
     files: Arc<dyn Files>,
     root: PathBuf,
     commits: Commits,
@@ -57,9 +54,8 @@ impl Threads {
         root: PathBuf,
         commit: CommitThread,
         durability: Durability,
-        report: impl Fn(Done) + Send + Sync + 'static,
+        report: Reporter,
     ) -> io::Result<Threads> {
-        let report: Report = Arc::new(report);
         let mut committer = Committer::new(durability == Durability::Os);
         let commits = match commit {
             CommitThread::Inline => Commits::Inline(committer),

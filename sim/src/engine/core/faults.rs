@@ -2,7 +2,7 @@
 
 use chronik_core::time::Instant;
 
-use super::world::{CRASH, Event, MS, World};
+use super::world::{CRASH, Ending, Event, MS, World};
 use crate::client::Happened;
 use crate::engine::Lane;
 use crate::history::What;
@@ -186,7 +186,6 @@ impl World<'_> {
             self.conns[conn].to_client.forget();
             if let Some(server) = &mut self.conns[conn].server {
                 if !arrived.is_empty() {
-                    self.conns[conn].to_server.take_back(arrived.len());
                     server.inbox.push_back(arrived);
                 }
                 server.is_ended = true;
@@ -219,7 +218,7 @@ impl World<'_> {
         }
         self.interrupt_works();
         self.trace(Lane::Node(1), None, |_| "is killed".into());
-        self.end_process(None, down_ms, false);
+        self.end_process(None, down_ms, Ending::Killed);
     }
 
     /// The machine dies.
@@ -227,7 +226,7 @@ impl World<'_> {
         self.interrupt_works();
         self.trace(Lane::Node(1), None, |_| "loses its power".into());
         self.cut_power(keep_permille, sector_bytes);
-        self.end_process(None, down_ms, true);
+        self.end_process(None, down_ms, Ending::PowerLost);
     }
 
     /// The disk keeps what was synced, and of the rest what chance has it.

@@ -42,8 +42,9 @@ pub(super) struct Pipe {
     unsent: VecDeque<Bytes>,
     unsent_bytes: usize,
     flying: VecDeque<Flight>,
-    /// Bytes that fly, or have arrived and are not read.
-    in_window: usize,
+    flying_bytes: usize,
+    /// Bytes that have arrived and are not read.
+    unread: usize,
     last_due: Instant,
     pieces: u64,
 }
@@ -63,21 +64,21 @@ impl Pipe {
     pub(super) fn pump(&mut self, now: Instant, plan: &NetworkPlan, weather: &Weather, chance: Chance) -> Option<Instant> {
         let flew = !self.flying.is_empty();
         let window = plan.window_bytes.max(1) as usize;
-        while self.in_window < window
+        while self.in_window() < window
             && let Some(mut bytes) = self.unsent.pop_front()
         {
             let mut fine = 0;
-            while !bytes.is_empty() && self.in_window < window {
+            while !bytes.is_empty() && self.in_window() < window {
                 let draw = chance.keyed(self.pieces);
                 self.pieces += 1;
-                let piece = self.piece(&bytes, plan, weather, fine, draw).min(window - self.in_window);
+                let piece = self.piece(&bytes, plan, weather, fine, draw).min(window - self.in_window());
                 fine += piece;
                 let latency = draw.keyed(1).between(plan.latency_us_min * 1000, plan.latency_us_max * 1000);
                 let due = Instant(now.0 + latency + draw.keyed(2).below(weather.delay + 1)).max(self.last_due);
                 self.last_due = due;
                 let piece = bytes.split_to(piece);
                 self.unsent_bytes -= piece.len();
-                self.in_window += piece.len();
+                self.flying_bytes += piece.len();
                 self.flying.push_back(Flight { bytes: piece, sent_at: now, due });
             }
             if !bytes.is_empty() {
@@ -109,12 +110,20 @@ impl Pipe {
         if self.flying.front()?.due > now {
             return None;
         }
-        self.flying.pop_front()
+        let flight = self.flying.pop_front()?;
+        self.flying_bytes -= flight.bytes.len();
+        self.unread += flight.bytes.len();
+        Some(flight)
     }
 
-    /// So many bytes were read.
+    /// What lies between the sender and a receiver who has not read it.
+    fn in_window(&self) -> usize {
+        self.flying_bytes + self.unread
+    }
+
+    /// So many of the bytes that have arrived were read.
     pub(super) fn read(&mut self, bytes: usize) {
-        self.in_window -= bytes;
+        self.unread -= bytes;
     }
 
     /// Nothing is on its way, and nothing will be.
@@ -134,14 +143,20 @@ impl Pipe {
             left -= part;
         }
         self.forget();
+        self.unread += delivered.len();
         delivered.into()
     }
 
-    /// Forgets everything.
+    /// Forgets everything that has not arrived.
     pub(super) fn forget(&mut self) {
-        self.unsent.clear();
+        self.forget_unsent();
         self.flying.clear();
+        self.flying_bytes = 0;
+    }
+
+    /// Forgets what has not left the sender.
+    pub(super) fn forget_unsent(&mut self) {
+        self.unsent.clear();
         self.unsent_bytes = 0;
-        self.in_window = 0;
     }
 }

@@ -77,6 +77,17 @@ pub(super) enum Event {
     End,
 }
 
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// In order: its last answers still arrive.
+    Stopped,
+    /// At once: what is on its way may arrive or not.
+    Killed,
+    /// With its machine: nobody is told.
+    PowerLost,
+}
+
 struct Planned {
     at: Instant,
     order: u64,
@@ -567,8 +578,12 @@ impl<'a> World<'a> {
             // The broker is never told: the connection stays half-open.
             return;
         }
+        if self.conns[conn].server.is_none() {
+            return;
+        }
         if let Some(due) = self.conns[conn].to_server.due() {
-            self.plan_at(due, Event::Eof(conn));
+            // What was sent before comes first; where that stands still, so does the end.
+            self.plan_at(due.max(Instant(self.now.0 + MS)), Event::Eof(conn));
             return;
         }
         if let Some(server) = &mut self.conns[conn].server {
@@ -683,18 +698,26 @@ impl<'a> World<'a> {
     }
 
     /// The process is gone, and with it its ends of the connections. Clients are told unless the machine went too.
-    pub(super) fn end_process(&mut self, why: Option<String>, down_ms: u64, is_machine: bool) {
+    pub(super) fn end_process(&mut self, why: Option<String>, down_ms: u64, ending: Ending) {
         self.record(What::Ended { why });
         self.process = None;
-        self.is_machine_down = is_machine;
+        self.is_machine_down = ending == Ending::PowerLost;
         self.incarnation += 1;
         self.conn_ids.clear();
         for conn in 0..self.conns.len() {
-            if self.conns[conn].server.take().is_some() {
-                if is_machine {
-                    self.conns[conn].to_client.forget();
-                } else {
-                    self.reset_client(conn);
+            if self.conns[conn].server.take().is_none() {
+                continue;
+            }
+            let delivers = self.conn_chance(conn, 104).below(2) == 0;
+            match ending {
+                Ending::PowerLost => self.conns[conn].to_client.forget(),
+                Ending::Killed if !delivers => self.reset_client(conn),
+                Ending::Killed | Ending::Stopped => {
+                    if ending == Ending::Killed {
+                        self.conns[conn].to_client.forget_unsent();
+                    }
+                    self.conns[conn].is_closing = true;
+                    self.finish_closing(conn);
                 }
             }
         }
@@ -709,11 +732,11 @@ impl<'a> World<'a> {
             self.trace(Lane::Node(1), None, |_| format!("ends: {why}"));
             self.count("fatal");
             self.interrupt_works();
-            self.end_process(Some(why), RESTART_MS, false);
+            self.end_process(Some(why), RESTART_MS, Ending::Killed);
         } else if process.is_stopped {
             self.trace(Lane::Node(1), None, |_| "has stopped in order".into());
             let down_ms = self.restart_ms.take().unwrap_or(RESTART_MS);
-            self.end_process(Some("stopped".into()), down_ms, false);
+            self.end_process(Some("stopped".into()), down_ms, Ending::Stopped);
         }
     }
 

@@ -53,7 +53,7 @@ use listener::Doors;
 use mailbox::Arrival;
 use node_loop::NodeLoop;
 
-pub use disk::{Committer, Disk, Reporter, Threads};
+pub use disk::{Disk, Reporter, Threads};
 pub use node_loop::{Clock, Fatal};
 pub use stream::ByteStream;
 

@@ -84,20 +84,24 @@ impl World<'_> {
             FaultKind::Reset { client } => self.reset(client, chance.bits()),
             FaultKind::HalfOpen { client } => self.half_open(client),
             FaultKind::MuteToServer { client, for_ms } => {
-                heals_after = self.weather(client, "mute-to-server", |weather| weather.mute_to_server = true).then_some(for_ms);
+                heals_after =
+                    self.weather(client, "mute-to-server", |weather| weather.mute_to_server = true).then_some(for_ms);
             }
             FaultKind::MuteToClient { client, for_ms } => {
-                heals_after = self.weather(client, "mute-to-client", |weather| weather.mute_to_client = true).then_some(for_ms);
+                heals_after =
+                    self.weather(client, "mute-to-client", |weather| weather.mute_to_client = true).then_some(for_ms);
             }
             FaultKind::Delay { client, for_ms, up_to_ms } => {
                 let delay = up_to_ms * MS;
                 heals_after = self.weather(client, "delay", |weather| weather.delay = delay).then_some(for_ms);
             }
             FaultKind::Fragment { client, for_ms } => {
-                heals_after = self.weather(client, "fragment", |weather| weather.is_fragmenting = true).then_some(for_ms);
+                heals_after =
+                    self.weather(client, "fragment", |weather| weather.is_fragmenting = true).then_some(for_ms);
             }
             FaultKind::SlowReader { client, for_ms } => {
-                heals_after = self.weather(client, "slow-reader", |weather| weather.reads_nothing = true).then_some(for_ms);
+                heals_after =
+                    self.weather(client, "slow-reader", |weather| weather.reads_nothing = true).then_some(for_ms);
             }
             FaultKind::Refuse { for_ms } => {
                 self.refuses = true;

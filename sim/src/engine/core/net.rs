@@ -61,7 +61,13 @@ impl Pipe {
     }
 
     /// Lets bytes fly as far as the window goes. Returns when the next ones arrive, if none flew before.
-    pub(super) fn pump(&mut self, now: Instant, plan: &NetworkPlan, weather: &Weather, chance: Chance) -> Option<Instant> {
+    pub(super) fn pump(
+        &mut self,
+        now: Instant,
+        plan: &NetworkPlan,
+        weather: &Weather,
+        chance: Chance,
+    ) -> Option<Instant> {
         let flew = !self.flying.is_empty();
         let window = plan.window_bytes.max(1) as usize;
         while self.in_window() < window

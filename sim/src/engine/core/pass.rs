@@ -1,6 +1,6 @@
 //! A pass of the node's thread, and the disk work that it begins.
 
-use chronik_core::boundary::{Done, DiskOp, Effect, Input, LogLine, ReplyTo, Request, Task, Volume};
+use chronik_core::boundary::{DiskOp, Done, Effect, Input, LogLine, ReplyTo, Request, Task, Volume};
 use chronik_core::time::Instant;
 use chronik_core::wire::Writer;
 
@@ -256,10 +256,12 @@ impl World<'_> {
     /// How long a piece of work takes, in nanoseconds.
     fn duration(&self, work: &Work, number: u64) -> u64 {
         let chance = self.chance.keyed(DISK).keyed(number);
-        let sync = |key| chance.keyed(key).between(self.plan.node.sync_us_min * 1000, self.plan.node.sync_us_max * 1000);
+        let sync =
+            |key| chance.keyed(key).between(self.plan.node.sync_us_min * 1000, self.plan.node.sync_us_max * 1000);
         let nanos = match work {
             Work::Commit(commit, direct) => {
-                let bytes = commit.data.len() + direct.iter().flat_map(|write| &write.pieces).map(|p| p.len()).sum::<usize>();
+                let bytes =
+                    commit.data.len() + direct.iter().flat_map(|write| &write.pieces).map(|p| p.len()).sum::<usize>();
                 let is_synced = commit.must_sync || !self.plan.node.trusts_os;
                 let syncs = if is_synced { sync(0) + if direct.is_empty() { 0 } else { sync(1) } } else { WRITE_NANOS };
                 syncs + bytes as u64 / BYTES_PER_NANO

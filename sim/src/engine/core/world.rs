@@ -176,10 +176,8 @@ const OTHERS: usize = 2;
 impl<'a> World<'a> {
     pub(super) fn new(plan: &'a Plan, watch: &'a Watch) -> World<'a> {
         let seat = |id, machine| Seat { id, machine, links: Vec::new(), weather: Weather::default() };
-        let mut seats = vec![
-            seat(ClientId::SETUP, client::setup(plan)),
-            seat(ClientId::AUDITOR, client::auditor(plan)),
-        ];
+        let mut seats =
+            vec![seat(ClientId::SETUP, client::setup(plan)), seat(ClientId::AUDITOR, client::auditor(plan))];
         for index in 0..plan.clients.len() {
             seats.push(seat(ClientId(u32::try_from(index).expect("few clients")), client::machine(plan, index)));
         }

@@ -3,6 +3,8 @@
 //! Clients record what they ask and what they are told; engines record what they do to the broker and what it says to
 //! its operator. Nothing here knows of an engine, so one set of claims judges them all.
 
+use std::fmt;
+
 use chronik_core::boundary::Level;
 use chronik_core::ids::{Offset, TopicId, TopicPartition};
 use chronik_core::time::Instant;
@@ -251,4 +253,56 @@ pub struct Read {
 pub struct History {
     /// The events.
     pub events: Vec<Event>,
+}
+
+impl fmt::Display for What {
+    /// One line, for timelines and reports.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            What::Produce { to, attempt, records, acks, sequence, .. } => {
+                write!(f, "produce {records} records ({attempt}) to {to}, acks {acks}")?;
+                sequence.map_or(Ok(()), |(id, epoch, first)| {
+                    write!(f, ", producer {id} epoch {epoch} sequence {first}")
+                })
+            }
+            What::Produced { to, attempt, base, .. } => write!(f, "{attempt} is acknowledged at {to} offset {}", base.0),
+            What::ProduceRefused { to, attempt, code } => write!(f, "{attempt} to {to} is refused: {code:?}"),
+            What::ProduceUnknown { to, attempt } => write!(f, "what became of {attempt} to {to} is not known"),
+            What::Fetched { partition, from, code, high_watermark, log_start, records, .. } => {
+                write!(f, "fetched {partition} from {}: ", from.0)?;
+                match (records.first(), records.last()) {
+                    (Some(first), Some(last)) => write!(f, "offsets {}..={}", first.offset.0, last.offset.0)?,
+                    _ => f.write_str("nothing")?,
+                }
+                write!(f, ", high watermark {}, log start {}, {code:?}", high_watermark.0, log_start.0)
+            }
+            What::Listed { partition, asked, code, offset, timestamp, .. } => {
+                write!(f, "offset of {partition} for {asked}: {} at {timestamp}, {code:?}", offset.0)
+            }
+            What::CreateTopic { name } => write!(f, "create topic {name}"),
+            What::TopicCreated { name, id, partitions } => write!(f, "topic {name} is {id}, {partitions} partitions"),
+            What::DeleteTopic { name, id } => write!(f, "delete topic {name} ({id})"),
+            What::TopicDeleted { name, id } => write!(f, "topic {name} ({id}) is deleted"),
+            What::DeleteRecords { partition, before } => write!(f, "delete records of {partition} below {}", before.0),
+            What::RecordsDeleted { partition, low_watermark } => {
+                write!(f, "records of {partition} below {} are deleted", low_watermark.0)
+            }
+            What::AlterConfig { topic, name, value } => write!(f, "set {name} of {topic} to {value:?}"),
+            What::Finished { is_ok: true, .. } => f.write_str("finished"),
+            What::Finished { is_ok: false, code } => write!(f, "given up: {code:?}"),
+            What::Done => f.write_str("nothing more to do"),
+            What::Broken { what } => write!(f, "PROTOCOL BROKEN: {what}"),
+            What::Connected => f.write_str("connected"),
+            What::Disconnected { unanswered } => write!(f, "disconnected, {unanswered} requests unanswered"),
+            What::Fault(fault) => write!(f, "fault {fault:?}"),
+            What::Started { notes } if notes.is_empty() => f.write_str("the broker serves"),
+            What::Started { notes } => write!(f, "the broker serves: {}", notes.join("; ")),
+            What::StartFailed { why } => write!(f, "the broker cannot start: {why}"),
+            What::Ended { why: None } => f.write_str("the broker is gone"),
+            What::Ended { why: Some(why) } => write!(f, "the broker ends: {why}"),
+            What::Logged { level, text } => write!(f, "{level:?}: {text}"),
+            What::Healed => f.write_str("everything has healed"),
+            What::MemoryAbove { used, bound } => write!(f, "{used} bytes held, {bound} allowed"),
+        }
+    }
 }

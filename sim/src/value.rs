@@ -1,5 +1,7 @@
 //! Records that say whose they are, so that every byte that comes back can be judged.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 /// A batch that some client sent: all that tells its records from others.
@@ -11,6 +13,13 @@ pub struct Attempt {
     pub operation: u32,
     /// The how manieth attempt, from 0. An idempotent producer's batch is the same one however often it is sent.
     pub number: u32,
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "batch {}.{}", self.client, self.operation)?;
+        if self.number > 0 { write!(f, " attempt {}", self.number) } else { Ok(()) }
+    }
 }
 
 /// The least length of a value, in bytes: attempt, index, length.

@@ -5,6 +5,8 @@
 //! enough for latencies and costs a few instructions; whatever becomes part of a broker's state is drawn by the core's
 //! own generator.
 
+use chronik_core::rng::Rng;
+
 /// A key, and the number that it stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Chance(u64);
@@ -28,6 +30,11 @@ impl Chance {
     /// A number from `from` to `to`, both included.
     pub(super) fn between(self, from: u64, to: u64) -> u64 {
         from + self.below(to.saturating_sub(from) + 1)
+    }
+
+    /// A generator of its own, for whoever draws many numbers.
+    pub(super) fn rng(self) -> Rng {
+        Rng::from_number(self.bits())
     }
 
     pub(super) fn bits(self) -> u64 {

@@ -33,7 +33,7 @@ impl World<'_> {
                 self.kill(down_ms);
             }
             FaultKind::PowerLoss { down_ms, keep_permille, sector_bytes } => {
-                self.count("power-loss");
+                self.count("power_loss");
                 self.lose_power(down_ms, keep_permille, sector_bytes);
             }
             FaultKind::Restart { down_ms } => {
@@ -55,27 +55,28 @@ impl World<'_> {
                 self.paused_until = self.paused_until.max(Instant(self.now.0 + for_ms * MS));
             }
             FaultKind::ClockStep { by_ms } => {
-                self.count("clock-step");
+                self.count("clock_step");
                 self.clock_step_ms += by_ms;
             }
             FaultKind::DiskFull { for_ms } => {
+                self.is_disk_full = true;
                 self.disk.set_full(true);
                 heals_after = Some(for_ms);
             }
             FaultKind::DiskSlow { for_ms, factor } => {
-                self.count("disk-slow");
+                self.count("disk_slow");
                 self.disk_factor = u64::from(factor.max(1));
                 heals_after = Some(for_ms);
             }
             FaultKind::DiskStall { for_ms } => {
-                self.count("disk-stalled");
+                self.count("disk_stalled");
                 self.disk_stalled_until = self.disk_stalled_until.max(Instant(self.now.0 + for_ms * MS));
             }
-            FaultKind::SyncFails { of } => self.disk.fail_next_sync(of),
-            FaultKind::WriteFails { of } => self.disk.fail_next_write(of),
-            FaultKind::ReadFails { of } => drop(self.disk.fail_reads(of, chance.bits())),
-            FaultKind::BitFlip { of } => drop(self.disk.flip_bit(of, chance.bits())),
-            FaultKind::MisdirectedWrite { of } => self.disk.misdirect_next_write(of, chance.bits()),
+            FaultKind::SyncFails { of } => drop(self.disk.fail_next_sync(of)),
+            FaultKind::WriteFails { of } => drop(self.disk.fail_next_write(of)),
+            FaultKind::ReadFails { of } => drop(self.disk.fail_reads(of, chance.rng())),
+            FaultKind::BitFlip { of } => drop(self.disk.flip_bit(of, chance.rng())),
+            FaultKind::MisdirectedWrite { of } => drop(self.disk.misdirect_next_write(of, chance.rng())),
             FaultKind::LyingSync { for_ms } => {
                 self.disk.lie_about_sync(true);
                 heals_after = Some(for_ms);
@@ -85,11 +86,11 @@ impl World<'_> {
             FaultKind::HalfOpen { client } => self.half_open(client),
             FaultKind::MuteToServer { client, for_ms } => {
                 heals_after =
-                    self.weather(client, "mute-to-server", |weather| weather.mute_to_server = true).then_some(for_ms);
+                    self.weather(client, "mute_to_server", |weather| weather.mute_to_server = true).then_some(for_ms);
             }
             FaultKind::MuteToClient { client, for_ms } => {
                 heals_after =
-                    self.weather(client, "mute-to-client", |weather| weather.mute_to_client = true).then_some(for_ms);
+                    self.weather(client, "mute_to_client", |weather| weather.mute_to_client = true).then_some(for_ms);
             }
             FaultKind::Delay { client, for_ms, up_to_ms } => {
                 let delay = up_to_ms * MS;
@@ -101,7 +102,7 @@ impl World<'_> {
             }
             FaultKind::SlowReader { client, for_ms } => {
                 heals_after =
-                    self.weather(client, "slow-reader", |weather| weather.reads_nothing = true).then_some(for_ms);
+                    self.weather(client, "slow_reader", |weather| weather.reads_nothing = true).then_some(for_ms);
             }
             FaultKind::Refuse { for_ms } => {
                 self.refuses = true;
@@ -120,7 +121,10 @@ impl World<'_> {
     /// A fault with a duration is over. Two that overlap end with the first: what heals, heals.
     pub(super) fn end_fault(&mut self, index: usize) {
         match self.plan.faults[index].what {
-            FaultKind::DiskFull { .. } => self.disk.set_full(false),
+            FaultKind::DiskFull { .. } => {
+                self.is_disk_full = false;
+                self.disk.set_full(false);
+            }
             FaultKind::DiskSlow { .. } => self.disk_factor = 1,
             FaultKind::LyingSync { .. } => self.disk.lie_about_sync(false),
             FaultKind::MuteToServer { client, .. }
@@ -207,7 +211,7 @@ impl World<'_> {
             if self.conns[conn].seat != seat || !self.conns[conn].has_client {
                 continue;
             }
-            self.count("half-open");
+            self.count("half_open");
             self.conns[conn].to_server.forget();
             self.conns[conn].has_client = false;
             let link = self.conns[conn].link;
@@ -236,7 +240,6 @@ impl World<'_> {
     /// The disk keeps what was synced, and of the rest what chance has it.
     pub(super) fn cut_power(&mut self, keep_permille: u32, sector_bytes: u32) {
         let chance = self.chance.keyed(CRASH).keyed(2 << 32 | self.incarnation);
-        self.disk.lose_power(chance.bits(), keep_permille, sector_bytes);
-        self.committer = chronik_core::boundary::Committer::new(!self.plan.node.trusts_os);
+        self.disk.lose_power(chance.rng(), keep_permille, sector_bytes);
     }
 }

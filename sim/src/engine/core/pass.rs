@@ -21,6 +21,9 @@ const WRITE_NANOS: u64 = 10_000;
 /// How long the node goes by what it was told of the volume, in nanoseconds.
 const VOLUME_NANOS: u64 = 10_000 * MS;
 
+/// What the disk says of its size.
+const VOLUME_BYTES: u64 = 1 << 40;
+
 impl World<'_> {
     /// Has the node's thread take its turn as soon as it can.
     pub(super) fn plan_pass(&mut self) {
@@ -51,13 +54,13 @@ impl World<'_> {
         }
         let now = self.local();
         let mut touched = self.read_ready();
-        let volume = self.disk.volume();
+        let usable_bytes = if self.is_disk_full { 0 } else { VOLUME_BYTES / 2 };
         let Some(process) = &mut self.process else { return };
         process.pass_at = None;
         if now.instant >= process.volume_at {
             process.volume_at = Instant(now.instant.0 + VOLUME_NANOS);
-            let (total_bytes, usable_bytes) = volume;
-            process.node.step(now, Input::Volume(Volume { total_bytes, usable_bytes }), &mut process.out);
+            let volume = Volume { total_bytes: VOLUME_BYTES, usable_bytes };
+            process.node.step(now, Input::Volume(volume), &mut process.out);
         }
         let requests = process.mailbox.len() as u64;
         for arrival in process.mailbox.drain(..) {
@@ -328,7 +331,7 @@ impl World<'_> {
             self.disk.die_after(changes);
             drop(self.execute(work));
             self.disk.revive();
-            self.count("crash-in-disk-work");
+            self.count("crash_in_disk_work");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronik_core::boundary::Level;
+use chronik_core::boundary::{Committer, Level};
 use chronik_core::config::BrokerConfig;
 use chronik_core::connection::Connection;
 use chronik_core::ids::{ConnId, ListenerId, NodeId, Uuid};
@@ -151,8 +151,10 @@ pub(super) struct World<'a> {
     pub(super) run: Run,
     wanted: Vec<Wanted>,
     // What is wrong now.
+    pub(super) committer: Committer,
     pub(super) paused_until: Instant,
     pub(super) clock_step_ms: i64,
+    pub(super) is_disk_full: bool,
     pub(super) disk_factor: u64,
     pub(super) disk_stalled_until: Instant,
     pub(super) refuses: bool,
@@ -191,14 +193,16 @@ impl<'a> World<'a> {
             seats,
             conns: Vec::new(),
             conn_ids: BTreeMap::new(),
-            disk: Arc::new(SimDisk::new(plan.seed)),
+            disk: Arc::new(SimDisk::default()),
             process: None,
             incarnation: 0,
             next_work: 0,
             run: Run::default(),
             wanted: Vec::new(),
+            committer: Committer::new(plan.node.trusts_os),
             paused_until: Instant::default(),
             clock_step_ms: 0,
+            is_disk_full: false,
             disk_factor: 1,
             disk_stalled_until: Instant::default(),
             refuses: false,
@@ -378,7 +382,7 @@ impl<'a> World<'a> {
             }
             Wanted::WakeAt(at) => self.plan_at(at, Event::Client(seat, Happened::Timer)),
             Wanted::Record(operation, what) => {
-                self.trace(self.lane(seat), None, |_| crate::report::one_line(&what));
+                self.trace(self.lane(seat), None, |_| what.to_string());
                 let client = self.seats[seat].id;
                 self.run.history.events.push(Noted { at: self.now, client, operation, what });
             }
@@ -460,13 +464,13 @@ impl<'a> World<'a> {
         let weather = self.seats[seat].weather;
         // Nobody answers: the client gives up by itself.
         if self.blackholes || self.is_machine_down || weather.mute_to_server || weather.mute_to_client {
-            self.count("connect-unanswered");
+            self.count("connect_unanswered");
             return;
         }
         let after = self.latency(conn, 101);
         if self.refuses || self.process.as_ref().is_none_or(|process| process.is_stopped) {
             self.conns[conn].has_client = false;
-            self.count("connect-refused");
+            self.count("connect_refused");
             self.plan_after(after, Event::Client(seat, Happened::Refused(link)));
             return;
         }
@@ -612,7 +616,8 @@ impl<'a> World<'a> {
 
     fn options(&self) -> NodeOptions {
         let plan = &self.plan.node;
-        let broker = BrokerConfig::new(plan.broker.clone()).expect("plans have sound settings");
+        let settings = plan.broker.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let broker = BrokerConfig::parse(settings).expect("plans have sound settings");
         let mut id = [7; 16];
         id[..8].copy_from_slice(&self.plan.seed.to_be_bytes());
         NodeOptions {
@@ -653,8 +658,8 @@ impl<'a> World<'a> {
 
     fn start(&mut self) {
         self.is_machine_down = false;
-        if std::mem::take(&mut self.cuts_index) && self.disk.truncate_index(self.chance.keyed(RECOVERY).bits()) {
-            self.count("truncated-index");
+        if std::mem::take(&mut self.cuts_index) && self.disk.truncate_index(self.chance.keyed(RECOVERY).rng()).is_some() {
+            self.count("truncated_index");
         }
         let dying = self.dies_in_recovery.take();
         if let Some((changes, _)) = dying {
@@ -668,7 +673,7 @@ impl<'a> World<'a> {
         let recovered = Node::recover(self.options(), &*self.disk, entropy, self.local());
         if let Some((_, loses_power)) = dying {
             drop(recovered);
-            self.count(if loses_power { "power-loss-in-recovery" } else { "crash-in-recovery" });
+            self.count(if loses_power { "power_loss_in_recovery" } else { "crash_in_recovery" });
             self.trace(Lane::Node(1), None, |_| "dies in its recovery".into());
             self.disk.revive();
             if loses_power {
@@ -699,6 +704,7 @@ impl<'a> World<'a> {
     pub(super) fn end_process(&mut self, why: Option<String>, down_ms: u64, ending: Ending) {
         self.record(What::Ended { why });
         self.process = None;
+        self.committer = Committer::new(self.plan.node.trusts_os);
         self.is_machine_down = ending == Ending::PowerLost;
         self.incarnation += 1;
         self.conn_ids.clear();
@@ -796,7 +802,7 @@ impl<'a> World<'a> {
             }
             None => lines.push((Lane::Node(1), "is down".into())),
         }
-        lines.push((Lane::Disk(1), self.disk.describe()));
+        lines.push((Lane::Disk(1), format!("{} files, {} bytes", self.disk.names().len(), self.disk.used_bytes())));
         for seat in 0..self.seats.len() {
             lines.push((self.lane(seat), self.seats[seat].machine.describe()));
         }

@@ -166,3 +166,56 @@ impl Pipe {
         self.unsent_bytes = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(window_bytes: u32, piece_bytes_max: u32) -> NetworkPlan {
+        NetworkPlan { latency_us_min: 10, latency_us_max: 5_000, piece_bytes_max, window_bytes }
+    }
+
+    /// Sends bytes through a pipe whose receiver reads whatever arrives, and returns what it got and in how many pieces.
+    fn sent(bytes: &[u8], plan: &NetworkPlan, weather: &Weather) -> (Vec<u8>, usize) {
+        let mut pipe = Pipe::default();
+        pipe.push(Bytes::copy_from_slice(bytes));
+        let (mut got, mut pieces, mut now) = (Vec::new(), 0, Instant(0));
+        while let Some(due) = pipe.due().or_else(|| pipe.pump(now, plan, weather, Chance::from_seed(1))) {
+            assert!(due >= now, "time runs forth");
+            now = due;
+            while let Some(flight) = pipe.arrived(now) {
+                pipe.read(flight.bytes.len());
+                got.extend_from_slice(&flight.bytes);
+                pieces += 1;
+            }
+        }
+        assert_eq!(pipe.unsent(), 0);
+        (got, pieces)
+    }
+
+    #[test]
+    fn bytes_arrive_whole_and_in_order_however_they_are_cut() {
+        let bytes: Vec<u8> = (0..10_000_u32).map(|n| n as u8).collect();
+        let fragmenting = Weather { is_fragmenting: true, ..Weather::default() };
+        for weather in [Weather::default(), fragmenting] {
+            for (window, pieces) in [(1 << 20, 0), (100, 0), (100, 7), (1, 1)] {
+                assert_eq!(sent(&bytes, &plan(window, pieces), &weather).0, bytes, "window {window}, pieces of {pieces}");
+            }
+        }
+        assert_eq!(sent(&bytes, &plan(1 << 20, 0), &Weather::default()).1, 1);
+        assert!(sent(&bytes, &plan(1 << 20, 0), &fragmenting).1 > 20);
+    }
+
+    #[test]
+    fn a_receiver_who_does_not_read_stops_the_sender() {
+        let (plan, weather, chance) = (plan(100, 0), Weather::default(), Chance::from_seed(1));
+        let mut pipe = Pipe::default();
+        pipe.push(Bytes::from(vec![1; 250]));
+        pipe.pump(Instant(0), &plan, &weather, chance);
+        let later = Instant(1_000_000_000);
+        assert_eq!(pipe.arrived(later).map(|flight| flight.bytes.len()), Some(100));
+        assert_eq!((pipe.pump(later, &plan, &weather, chance), pipe.unsent()), (None, 150));
+        pipe.read(100);
+        assert!(pipe.pump(later, &plan, &weather, chance).is_some());
+    }
+}

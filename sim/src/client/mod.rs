@@ -4,10 +4,29 @@
 //! says ApiVersions, learns topic ids from Metadata, keeps several requests in flight, gives up what takes too long,
 //! backs off and tries again. What it is told it checks for form and records in the history.
 
+mod admin;
+mod asking;
+mod auditor;
+mod caller;
+mod consumer;
+mod garbage;
+mod hostile;
+mod lane;
+mod producer;
+mod reading;
+mod schedule;
+#[cfg(test)]
+mod tests;
+mod topics;
+mod wire;
+
+use std::time::Duration;
+
 use bytes::Bytes;
 use chronik_core::time::{Instant, Timestamp};
 
-use crate::history::What;
+use crate::history::{ClientId, What};
+use crate::plan::{ClientKind, Plan};
 
 /// Names one of a client's connections; a client counts up and never uses a number again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,4 +86,77 @@ pub trait Client {
 
     /// One line about its state, for a person who looks at one moment of a run.
     fn describe(&self) -> String;
+}
+
+/// The client of this number in the plan.
+///
+/// # Panics
+/// Where the plan has no such client.
+pub fn machine(plan: &Plan, client: ClientId) -> Box<dyn Client> {
+    let planned = &plan.clients[client.0 as usize];
+    let operations = &planned.operations;
+    let milliseconds = Duration::from_millis;
+    match planned.kind {
+        ClientKind::Producer {
+            is_idempotent,
+            acks,
+            in_flight_max,
+            request_timeout_ms,
+            delivery_timeout_ms,
+            version,
+        } => {
+            let settings = producer::Settings {
+                is_idempotent,
+                acks: if is_idempotent { -1 } else { acks },
+                in_flight_max: if is_idempotent { in_flight_max.clamp(1, 5) } else { in_flight_max.max(1) },
+                request_timeout: milliseconds(request_timeout_ms),
+                delivery_timeout: milliseconds(delivery_timeout_ms),
+                version,
+            };
+            Box::new(producer::Producer::new(plan, client.0, settings, operations))
+        }
+        ClientKind::Consumer {
+            request_timeout_ms,
+            max_wait_ms,
+            min_bytes,
+            max_bytes,
+            partition_max_bytes,
+            uses_session,
+            is_read_committed,
+            version,
+        } => {
+            let settings = consumer::Settings {
+                request_timeout: milliseconds(request_timeout_ms),
+                max_wait_ms,
+                min_bytes,
+                max_bytes,
+                partition_max_bytes,
+                uses_session,
+                is_read_committed,
+                version,
+            };
+            Box::new(consumer::Consumer::new(plan, client.0, settings, operations))
+        }
+        ClientKind::Admin { request_timeout_ms } => {
+            Box::new(admin::Admin::new(plan, client.0, milliseconds(request_timeout_ms), operations))
+        }
+        ClientKind::Hostile => Box::new(hostile::Hostile::new(plan, client.0, operations)),
+    }
+}
+
+/// Who creates the plan's topics before all else; it goes on until it has succeeded. It starts with
+/// [`Happened::Started`].
+pub fn setup(plan: &Plan) -> Box<dyn Client> {
+    Box::new(admin::Admin::setup(plan))
+}
+
+/// Who reads every partition when all has healed. It begins with [`Happened::Healed`].
+pub fn auditor(plan: &Plan) -> Box<dyn Client> {
+    Box::new(auditor::Auditor::new(plan))
+}
+
+/// The stream of random numbers that belongs to a client, and the one after it.
+fn stream(index: u32) -> u64 {
+    const CLIENTS: u64 = 1 << 40;
+    CLIENTS + 2 * u64::from(index)
 }

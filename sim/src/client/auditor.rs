@@ -1,0 +1,250 @@
+//! Who reads every partition from its start to its high watermark when all has healed: what is found is the final truth.
+//!
+//! It begins with [`Happened::Healed`]. All topics are asked for by Metadata, their starts and ends by ListOffsets, and
+//! what lies between is fetched by topic id until it has all. A partition that answers errors is asked several times
+//! and then left; the history shows them.
+
+use std::time::Duration;
+
+use chronik_core::ids::{Offset, TopicPartition};
+use chronik_core::rng::Rng;
+use chronik_core::wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use chronik_core::wire::metadata::{MetadataRequest, MetadataResponse};
+use chronik_core::wire::{ErrorCode, Response, Str};
+
+use super::caller::{Caller, Outcome};
+use super::reading::{EARLIEST, Fetching, LATEST, Sought, known_code, list_offsets, listed};
+use super::topics::METADATA_VERSION;
+use super::{Client, ClientNow, Happened, Wanted};
+use crate::history::{ClientId, What};
+use crate::plan::Plan;
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+const FETCH_VERSION: i16 = 17;
+const OFFSETS_VERSION: i16 = 9;
+/// As much as one answer should hold, in bytes.
+const MAX_BYTES: i32 = 16 << 20;
+/// As much as one partition's part of it should hold, in bytes.
+const PARTITION_MAX_BYTES: i32 = 4 << 20;
+/// So many errors in a row of one partition, or broken answers, and it is left.
+const FAILURES_MAX: u32 = 8;
+
+/// The auditor.
+pub(super) struct Auditor {
+    caller: Caller,
+    parts: Vec<Part>,
+    state: State,
+    asked: Option<Asked>,
+    failures: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// For [`Happened::Healed`].
+    Waits,
+    /// For the topics.
+    Learns,
+    Reads,
+    Done,
+}
+
+/// A partition.
+#[derive(Debug)]
+struct Part {
+    sought: Sought,
+    position: Option<Offset>,
+    end: Option<Offset>,
+    failures: u32,
+}
+
+#[derive(Debug)]
+enum Asked {
+    Metadata,
+    /// Which end, of the partitions at these places.
+    Offsets(i64, Vec<usize>),
+    Fetch(Vec<usize>),
+}
+
+impl Part {
+    fn is_over(&self) -> bool {
+        let is_read = matches!((self.position, self.end), (Some(position), Some(end)) if position >= end);
+        is_read || self.failures >= FAILURES_MAX
+    }
+
+    fn failed(&mut self, code: ErrorCode) {
+        self.failures += 1;
+        match code {
+            ErrorCode::OffsetOutOfRange => (self.position, self.end) = (None, None),
+            ErrorCode::UnknownTopicId | ErrorCode::UnknownTopicOrPartition => self.failures = FAILURES_MAX,
+            _ => {}
+        }
+    }
+}
+
+impl Auditor {
+    pub(super) fn new(plan: &Plan) -> Auditor {
+        let jitter = Rng::from_number(plan.seed);
+        Auditor {
+            caller: Caller::new("auditor", REQUEST_TIMEOUT, jitter, super::stream(ClientId::AUDITOR.0)),
+            parts: Vec::new(),
+            state: State::Waits,
+            asked: None,
+            failures: 0,
+        }
+    }
+
+    fn places(&self, is_wanted: impl Fn(&Part) -> bool) -> Vec<usize> {
+        let is_wanted = |place: &usize| !self.parts[*place].is_over() && is_wanted(&self.parts[*place]);
+        (0..self.parts.len()).filter(is_wanted).collect()
+    }
+
+    /// Does whatever can be done now.
+    fn advance(&mut self, now: ClientNow, wanted: &mut Vec<Wanted>) {
+        let is_over = self.state == State::Reads && self.parts.iter().all(Part::is_over);
+        if (is_over || self.failures >= FAILURES_MAX) && self.state != State::Done {
+            self.state = State::Done;
+            self.caller.close(wanted);
+            wanted.push(Wanted::Record(None, What::Done));
+        }
+        let is_at_work = matches!(self.state, State::Learns | State::Reads);
+        if !is_at_work || self.asked.is_some() || !self.caller.is_free(now, wanted) {
+            return;
+        }
+        if self.state == State::Learns {
+            let request = MetadataRequest { topics: None, allow_auto_topic_creation: false, ..Default::default() };
+            self.caller.ask(now, &request.into(), METADATA_VERSION, wanted);
+            self.asked = Some(Asked::Metadata);
+            return;
+        }
+        for (asked, places) in
+            [(EARLIEST, self.places(|part| part.position.is_none())), (LATEST, self.places(|part| part.end.is_none()))]
+        {
+            if !places.is_empty() {
+                let request = list_offsets(places.iter().map(|&place| &self.parts[place].sought), asked);
+                self.caller.ask(now, &request, OFFSETS_VERSION, wanted);
+                self.asked = Some(Asked::Offsets(asked, places));
+                return;
+            }
+        }
+        let places = self.places(|_| true);
+        self.caller.ask(now, &self.fetch(&places).into(), FETCH_VERSION, wanted);
+        self.asked = Some(Asked::Fetch(places));
+    }
+
+    fn fetch(&self, places: &[usize]) -> FetchRequest {
+        let mut topics: Vec<FetchTopic> = Vec::new();
+        for &place in places {
+            let part = &self.parts[place];
+            let TopicPartition { topic: topic_id, partition } = part.sought.partition;
+            if topics.last().is_none_or(|topic| topic.topic_id != topic_id) {
+                topics.push(FetchTopic { topic_id, ..FetchTopic::default() });
+            }
+            let position = part.position.expect("positions are asked for first");
+            let (fetch_offset, partition_max_bytes) = (position.0, PARTITION_MAX_BYTES);
+            let partition =
+                FetchPartition { partition, fetch_offset, partition_max_bytes, ..FetchPartition::default() };
+            topics.last_mut().expect("one was pushed").partitions.push(partition);
+        }
+        FetchRequest { max_wait_ms: 100, min_bytes: 1, max_bytes: MAX_BYTES, topics, ..FetchRequest::default() }
+    }
+
+    fn take(&mut self, now: ClientNow, outcome: Outcome, wanted: &mut Vec<Wanted>) -> Result<(), String> {
+        let Some(asked) = self.asked.take() else { return Ok(()) };
+        let Outcome::Answered(at, response) = outcome else { return Ok(()) };
+        match (asked, response) {
+            (Asked::Metadata, Response::Metadata(response)) => self.learn(&response, wanted),
+            (Asked::Offsets(asked, places), Response::ListOffsets(response)) => {
+                let sought: Vec<Sought> = places.iter().map(|&place| self.parts[place].sought.clone()).collect();
+                let offsets = listed(&sought, asked, at, &response, None, wanted)?;
+                for (place, offset) in places.into_iter().zip(offsets) {
+                    let part = &mut self.parts[place];
+                    match offset {
+                        Ok(offset) if asked == EARLIEST => part.position = Some(offset),
+                        Ok(offset) => part.end = Some(offset),
+                        Err(code) => {
+                            part.failed(code);
+                            self.caller.back_off(now);
+                        }
+                    }
+                }
+                Ok(())
+            }
+            (Asked::Fetch(places), Response::Fetch(response)) => {
+                if response.error_code != ErrorCode::None.code() {
+                    return Err(format!("a fetch is answered with error {}", response.error_code));
+                }
+                for topic in &response.responses {
+                    for data in &topic.partitions {
+                        let id = TopicPartition { topic: topic.topic_id, partition: data.partition_index };
+                        let place = places.iter().find(|&&place| self.parts[place].sought.partition == id);
+                        let &place = place.ok_or_else(|| format!("{id} is told, but nobody asked for it"))?;
+                        let part = &mut self.parts[place];
+                        let from = part.position.expect("it was fetched from there");
+                        let fetching = Fetching { partition: id, from, asked_at: at, operation: None };
+                        let told = fetching.told(data, wanted);
+                        if told.is_err() {
+                            part.failures += 1;
+                        }
+                        let (code, next) = told?;
+                        match code {
+                            ErrorCode::None if next > from => (part.position, part.failures) = (Some(next), 0),
+                            code => {
+                                part.failed(code);
+                                self.caller.back_off(now);
+                            }
+                        }
+                    }
+                }
+                Ok(())
+            }
+            (_, response) => unreachable!("{} is decoded as what was asked", response.api_key()),
+        }
+    }
+
+    fn learn(&mut self, response: &MetadataResponse, wanted: &mut Vec<Wanted>) -> Result<(), String> {
+        for topic in &response.topics {
+            let code = known_code(topic.error_code)?;
+            let name: Str = topic.name.clone().unwrap_or_default();
+            if code != ErrorCode::None {
+                return Err(format!("Metadata of all topics answers {code} for {name}"));
+            }
+            let partitions = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+            let what = What::TopicCreated { name: name.to_string(), id: topic.topic_id, partitions };
+            wanted.push(Wanted::Record(None, what));
+            for partition in &topic.partitions {
+                let id = TopicPartition { topic: topic.topic_id, partition: partition.partition_index };
+                let sought = Sought { name: name.clone(), partition: id };
+                self.parts.push(Part { sought, position: None, end: None, failures: 0 });
+            }
+        }
+        self.state = State::Reads;
+        Ok(())
+    }
+}
+
+impl Client for Auditor {
+    fn step(&mut self, now: ClientNow, happened: Happened, wanted: &mut Vec<Wanted>) {
+        if happened == Happened::Healed && self.state == State::Waits {
+            self.state = State::Learns;
+        }
+        if let Some(outcome) = self.caller.take(now, happened, wanted)
+            && let Err(what) = self.take(now, outcome, wanted)
+        {
+            self.failures += 1;
+            self.caller.broken(now, None, what, wanted);
+        }
+        self.advance(now, wanted);
+        let is_at_work = matches!(self.state, State::Learns | State::Reads);
+        self.caller.rest(now, is_at_work, None, wanted);
+    }
+
+    fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    fn describe(&self) -> String {
+        let over = self.parts.iter().filter(|part| part.is_over()).count();
+        let (state, all) = (self.caller.describe(), self.parts.len());
+        format!("auditor: {state}, {over} of {all} partitions read, {:?}", self.state)
+    }
+}

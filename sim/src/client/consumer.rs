@@ -1,0 +1,488 @@
+//! A consumer of assigned partitions: it reads from their start on, keeps its own positions, and uses incremental fetch
+//! sessions where the plan says so (KIP-227).
+//!
+//! A poll is: learn the topics if they are not known; ask for the start of each partition without a position; fetch.
+//! Each of these is asked again until it is answered. Polls that come due meanwhile are left out, and nothing is
+//! recorded of them.
+
+use std::time::Duration;
+
+use chronik_core::ids::{Offset, TopicId, TopicPartition, Uuid};
+use chronik_core::rng::Rng;
+use chronik_core::time::Instant;
+use chronik_core::wire::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, ForgottenTopic};
+use chronik_core::wire::{ErrorCode, Request, Response, Str};
+
+use super::caller::{Caller, Outcome};
+use super::lane::is_about_topic;
+use super::reading::{EARLIEST, Fetching, MAX_TIMESTAMP, Sought, known_code, list_offsets, listed};
+use super::schedule::Schedule;
+use super::topics::{METADATA_VERSION, Topics};
+use super::{Client, ClientNow, Happened, Wanted};
+use crate::history::What;
+use crate::plan::{Action, Operation, Plan};
+
+/// From this version on topics go by their id.
+const IDS_FROM: i16 = 13;
+/// From this version on there are fetch sessions.
+const SESSIONS_FROM: i16 = 7;
+/// The version of ListOffsets that is asked in for positions.
+const POSITIONS_VERSION: i16 = 6;
+
+/// How a consumer behaves.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) request_timeout: Duration,
+    pub(super) max_wait_ms: i32,
+    pub(super) min_bytes: i32,
+    pub(super) max_bytes: i32,
+    pub(super) partition_max_bytes: i32,
+    pub(super) uses_session: bool,
+    pub(super) is_read_committed: bool,
+    pub(super) version: i16,
+}
+
+/// A consumer.
+pub(super) struct Consumer {
+    index: u32,
+    settings: Settings,
+    caller: Caller,
+    topics: Topics,
+    topics_used: Vec<usize>,
+    schedule: Schedule,
+    /// What is being done.
+    doing: Option<Doing>,
+    asked: Option<Asked>,
+    parts: Vec<Part>,
+    is_stale: bool,
+    session: Session,
+    is_done: bool,
+}
+
+/// A partition that is read.
+#[derive(Debug)]
+struct Part {
+    topic: usize,
+    id: TopicPartition,
+    position: Option<Offset>,
+    /// What its session knows, where that knows it.
+    in_session: Option<Offset>,
+    /// It cannot be read in this poll.
+    is_left_out: bool,
+}
+
+/// The fetch session, if `id` is not 0.
+#[derive(Clone, Copy, Debug, Default)]
+struct Session {
+    id: i32,
+    epoch: i32,
+}
+
+/// An operation under way.
+#[derive(Debug)]
+struct Doing {
+    operation: u32,
+    what: Action,
+}
+
+/// A request under way.
+#[derive(Debug)]
+enum Asked {
+    Metadata,
+    /// The starts of these partitions.
+    Positions(Vec<Sought>),
+    /// An offset that the plan asks for.
+    Offset(Vec<Sought>, i64),
+    /// By the places of the partitions.
+    Fetch(Vec<usize>),
+}
+
+impl Consumer {
+    pub(super) fn new(plan: &Plan, index: u32, settings: Settings, operations: &[Operation]) -> Consumer {
+        let name = format!("consumer-{index}");
+        let mut topics_used: Vec<usize> = operations
+            .iter()
+            .flat_map(|operation| match &operation.what {
+                Action::Poll { topics } => topics.clone(),
+                Action::ListOffsets { topic, .. } => vec![*topic],
+                _ => Vec::new(),
+            })
+            .collect();
+        topics_used.sort_unstable();
+        topics_used.dedup();
+        let wait = Duration::from_millis(u64::try_from(settings.max_wait_ms).unwrap_or(0));
+        let timeout = settings.request_timeout.max(wait + Duration::from_millis(500));
+        Consumer {
+            index,
+            settings,
+            caller: Caller::new(&name, timeout, Rng::from_number(plan.seed), super::stream(index)),
+            topics: Topics::new(plan),
+            topics_used,
+            schedule: Schedule::new(operations),
+            doing: None,
+            asked: None,
+            parts: Vec::new(),
+            is_stale: true,
+            session: Session::default(),
+            is_done: false,
+        }
+    }
+
+    fn finish(&mut self, is_ok: bool, code: Option<ErrorCode>, wanted: &mut Vec<Wanted>) {
+        if let Some(doing) = self.doing.take() {
+            wanted.push(Wanted::Record(Some(doing.operation), What::Finished { is_ok, code }));
+        }
+        for part in &mut self.parts {
+            part.is_left_out = false;
+        }
+    }
+
+    fn operation(&self) -> Option<u32> {
+        self.doing.as_ref().map(|doing| doing.operation)
+    }
+
+    /// The places of the partitions that the poll under way is about.
+    fn polled(&self) -> impl Iterator<Item = usize> {
+        let topics: &[usize] = match &self.doing {
+            Some(Doing { what: Action::Poll { topics }, .. }) => topics,
+            _ => &[],
+        };
+        let is_polled = move |part: &Part| topics.contains(&part.topic) && !part.is_left_out;
+        (0..self.parts.len()).filter(move |&place| is_polled(&self.parts[place]))
+    }
+
+    fn begin(&mut self, now: ClientNow, wanted: &mut Vec<Wanted>) {
+        while let Some((number, operation)) = self.schedule.due(now) {
+            let is_poll = matches!(operation.what, Action::Poll { .. });
+            if self.doing.is_some() && !is_poll {
+                return;
+            }
+            let what = operation.what.clone();
+            self.schedule.go_on();
+            if self.doing.is_some() {
+                continue;
+            }
+            match what {
+                Action::Rewind => {
+                    for part in &mut self.parts {
+                        part.position = None;
+                    }
+                    wanted.push(Wanted::Record(Some(number), What::Finished { is_ok: true, code: None }));
+                }
+                Action::Poll { .. } | Action::ListOffsets { .. } => {
+                    self.doing = Some(Doing { operation: number, what });
+                }
+                _ => wanted.push(Wanted::Record(Some(number), What::Finished { is_ok: false, code: None })),
+            }
+        }
+    }
+
+    /// Does whatever can be done now.
+    fn advance(&mut self, now: ClientNow, wanted: &mut Vec<Wanted>) {
+        loop {
+            self.begin(now, wanted);
+            let Some(doing) = &self.doing else { break };
+            if self.asked.is_some() || !self.caller.is_free(now, wanted) {
+                break;
+            }
+            if self.is_stale {
+                let request = self.topics.request(self.topics_used.iter().copied());
+                self.caller.ask(now, &request, METADATA_VERSION, wanted);
+                self.asked = Some(Asked::Metadata);
+                break;
+            }
+            let asks = match doing.what {
+                Action::ListOffsets { topic, partition, timestamp } => {
+                    self.ask_offset(now, topic, partition, timestamp, wanted)
+                }
+                _ => self.ask_positions(now, wanted) || self.ask_fetch(now, wanted),
+            };
+            if asks {
+                break;
+            }
+            // Nothing of it is there: the next operation asks for the topics anew.
+            self.is_stale = true;
+            self.finish(false, Some(ErrorCode::UnknownTopicOrPartition), wanted);
+        }
+        if !self.is_done && self.doing.is_none() && self.schedule.is_over() {
+            self.is_done = true;
+            self.caller.close(wanted);
+            wanted.push(Wanted::Record(None, What::Done));
+        }
+    }
+
+    fn ask_offset(
+        &mut self,
+        now: ClientNow,
+        topic: usize,
+        partition: i32,
+        timestamp: i64,
+        wanted: &mut Vec<Wanted>,
+    ) -> bool {
+        let Some(id) = self.topics.partition(topic, partition) else { return false };
+        let sought = vec![Sought { name: self.topics.get(topic).name.clone(), partition: id }];
+        let asked = match timestamp {
+            0.. => now.wall.0 - i64::try_from(now.instant.0 / 1_000_000).unwrap_or(0) + timestamp,
+            special => special,
+        };
+        let operation = self.operation().map_or(0, |operation| i16::try_from(operation % 10).expect("below ten"));
+        let version = if asked == MAX_TIMESTAMP { 7 + operation % 5 } else { 1 + operation };
+        self.caller.ask(now, &list_offsets(&sought, asked), version, wanted);
+        self.asked = Some(Asked::Offset(sought, asked));
+        true
+    }
+
+    fn ask_positions(&mut self, now: ClientNow, wanted: &mut Vec<Wanted>) -> bool {
+        let without = self.polled().map(|place| &self.parts[place]).filter(|part| part.position.is_none());
+        let name = |part: &Part| self.topics.get(part.topic).name.clone();
+        let sought: Vec<Sought> = without.map(|part| Sought { name: name(part), partition: part.id }).collect();
+        if sought.is_empty() {
+            return false;
+        }
+        self.caller.ask(now, &list_offsets(&sought, EARLIEST), POSITIONS_VERSION, wanted);
+        self.asked = Some(Asked::Positions(sought));
+        true
+    }
+
+    fn ask_fetch(&mut self, now: ClientNow, wanted: &mut Vec<Wanted>) -> bool {
+        let polled: Vec<usize> = self.polled().collect();
+        if polled.is_empty() {
+            return false;
+        }
+        let request = self.fetch_request(&polled);
+        self.caller.ask(now, &request, self.settings.version, wanted);
+        self.asked = Some(Asked::Fetch(polled));
+        true
+    }
+
+    fn has_sessions(&self) -> bool {
+        self.settings.uses_session && self.settings.version >= SESSIONS_FROM
+    }
+
+    fn fetch_request(&mut self, polled: &[usize]) -> Request {
+        let is_incremental = self.has_sessions() && self.session.id != 0;
+        let mut topics: Vec<FetchTopic> = Vec::new();
+        let mut forgotten_topics_data: Vec<ForgottenTopic> = Vec::new();
+        let mut left = polled.iter().copied().peekable();
+        for (place, part) in self.parts.iter_mut().enumerate() {
+            let name = &self.topics.get(part.topic).name;
+            let (topic, topic_id): (Str, TopicId) = match self.settings.version >= IDS_FROM {
+                true => (Str::EMPTY, part.id.topic),
+                false => (name.clone(), Uuid::ZERO),
+            };
+            if left.next_if_eq(&place).is_none() {
+                if is_incremental && part.in_session.take().is_some() {
+                    let partitions = vec![part.id.partition];
+                    forgotten_topics_data.push(ForgottenTopic { topic, topic_id, partitions });
+                }
+                continue;
+            }
+            let position = part.position.expect("a partition is fetched from its position on");
+            if is_incremental && part.in_session == Some(position) {
+                continue;
+            }
+            part.in_session = Some(position);
+            if topics.last().is_none_or(|last| (&last.topic, last.topic_id) != (&topic, topic_id)) {
+                topics.push(FetchTopic { topic, topic_id, partitions: Vec::new() });
+            }
+            topics.last_mut().expect("one was pushed").partitions.push(FetchPartition {
+                partition: part.id.partition,
+                fetch_offset: position.0,
+                partition_max_bytes: self.settings.partition_max_bytes,
+                ..FetchPartition::default()
+            });
+        }
+        let (session_id, session_epoch) = match (self.has_sessions(), is_incremental) {
+            (false, _) => (0, -1),
+            (true, false) => (0, 0),
+            (true, true) => (self.session.id, self.session.epoch),
+        };
+        FetchRequest {
+            max_wait_ms: self.settings.max_wait_ms,
+            min_bytes: self.settings.min_bytes,
+            max_bytes: self.settings.max_bytes,
+            isolation_level: i8::from(self.settings.is_read_committed),
+            session_id,
+            session_epoch,
+            topics,
+            forgotten_topics_data,
+            ..FetchRequest::default()
+        }
+        .into()
+    }
+
+    fn end_session(&mut self) {
+        self.session = Session::default();
+        for part in &mut self.parts {
+            part.in_session = None;
+        }
+    }
+
+    fn take(&mut self, now: ClientNow, outcome: Outcome, wanted: &mut Vec<Wanted>) -> Result<(), String> {
+        let Some(asked) = self.asked.take() else { return Ok(()) };
+        let Outcome::Answered(at, response) = outcome else {
+            // The broker forgets a session with its connection.
+            self.end_session();
+            self.is_stale = true;
+            return Ok(());
+        };
+        match (asked, response) {
+            (Asked::Metadata, Response::Metadata(response)) => {
+                let changed = self.topics.learn(&response, wanted)?;
+                self.assign(!changed.is_empty());
+                self.is_stale = false;
+                Ok(())
+            }
+            (Asked::Positions(sought), Response::ListOffsets(response)) => {
+                let offsets = listed(&sought, EARLIEST, at, &response, self.operation(), wanted)?;
+                for (Sought { partition, .. }, offset) in sought.iter().zip(offsets) {
+                    let part = self.parts.iter_mut().find(|part| part.id == *partition);
+                    let part = part.expect("partitions change by Metadata alone");
+                    match offset {
+                        Ok(offset) => part.position = Some(offset),
+                        Err(code) => {
+                            part.is_left_out = true;
+                            self.is_stale |= is_about_topic(code);
+                        }
+                    }
+                }
+                if self.polled().next().is_none() {
+                    self.caller.back_off(now);
+                    self.finish(false, None, wanted);
+                }
+                Ok(())
+            }
+            (Asked::Offset(sought, asked), Response::ListOffsets(response)) => {
+                let offsets = listed(&sought, asked, at, &response, self.operation(), wanted)?;
+                let code = offsets[0].err();
+                self.is_stale |= code.is_some_and(is_about_topic);
+                self.finish(code.is_none(), code, wanted);
+                Ok(())
+            }
+            (Asked::Fetch(polled), Response::Fetch(response)) => self.fetched(now, &polled, at, &response, wanted),
+            (_, response) => unreachable!("{} is decoded as what was asked", response.api_key()),
+        }
+    }
+
+    fn fetched(
+        &mut self,
+        now: ClientNow,
+        polled: &[usize],
+        asked_at: Instant,
+        response: &FetchResponse,
+        wanted: &mut Vec<Wanted>,
+    ) -> Result<(), String> {
+        use ErrorCode as E;
+        match known_code(response.error_code)? {
+            E::None => {}
+            E::FetchSessionIdNotFound | E::InvalidFetchSessionEpoch | E::FetchSessionTopicIdError
+                if self.session.id != 0 =>
+            {
+                self.end_session();
+                return Ok(());
+            }
+            code => return Err(format!("a fetch is answered with {code}")),
+        }
+        if self.has_sessions() {
+            match (self.session.id, response.session_id) {
+                (0, 0) => self.end_session(),
+                (0, id) => self.session = Session { id, epoch: 1 },
+                (known, told) if known == told => self.session.epoch = self.session.epoch.checked_add(1).unwrap_or(1),
+                (known, told) => return Err(format!("a fetch in session {known} is answered in session {told}")),
+            }
+        }
+        let operation = self.operation();
+        let mut told = 0;
+        let mut failed = None;
+        for topic in &response.responses {
+            for data in &topic.partitions {
+                let is_it = |part: &Part| {
+                    part.id.partition == data.partition_index
+                        && match self.settings.version >= IDS_FROM {
+                            true => part.id.topic == topic.topic_id,
+                            false => self.topics.get(part.topic).name == topic.topic,
+                        }
+                };
+                let place = polled.iter().copied().find(|&place| is_it(&self.parts[place]));
+                let name = || format!("partition {} of {}{}", data.partition_index, topic.topic, topic.topic_id);
+                let place = place.ok_or_else(|| format!("{} is told, but nobody asked for it", name()))?;
+                told += 1;
+                let part = &mut self.parts[place];
+                let from = part.position.expect("a partition is fetched from its position on");
+                let fetching = Fetching { partition: part.id, from, asked_at, operation };
+                let (code, next) = fetching.told(data, wanted)?;
+                part.position = Some(next);
+                match code {
+                    E::None => {}
+                    E::OffsetOutOfRange => part.position = None,
+                    E::KafkaStorageError | E::UnknownTopicOrPartition | E::UnknownTopicId | E::OffsetNotAvailable => {
+                        self.is_stale |= is_about_topic(code);
+                        failed = Some(code);
+                    }
+                    code => return Err(format!("{} is answered with {code}", name())),
+                }
+            }
+        }
+        if told > polled.len() || self.session.id == 0 && told != polled.len() {
+            return Err(format!("{} partitions were fetched, {told} are told", polled.len()));
+        }
+        match failed {
+            Some(_) => self.caller.back_off(now),
+            None => self.caller.go_on(),
+        }
+        self.finish(failed.is_none(), failed, wanted);
+        Ok(())
+    }
+
+    /// Takes over what topics and partitions there are now. A topic of another id is read from its start.
+    fn assign(&mut self, is_changed: bool) {
+        if is_changed {
+            self.end_session();
+        }
+        let mut parts = Vec::with_capacity(self.parts.len());
+        for &topic in &self.topics_used {
+            let Some(id) = self.topics.get(topic).id else { continue };
+            for partition in 0..self.topics.get(topic).partitions {
+                let id = TopicPartition { topic: id, partition };
+                let known = self.parts.iter().find(|part| part.id == id);
+                parts.push(Part {
+                    topic,
+                    id,
+                    position: known.and_then(|part| part.position),
+                    in_session: known.and_then(|part| part.in_session),
+                    is_left_out: false,
+                });
+            }
+        }
+        self.parts = parts;
+    }
+}
+
+impl Client for Consumer {
+    fn step(&mut self, now: ClientNow, happened: Happened, wanted: &mut Vec<Wanted>) {
+        self.schedule.take(&happened);
+        if let Some(outcome) = self.caller.take(now, happened, wanted)
+            && let Err(what) = self.take(now, outcome, wanted)
+        {
+            let operation = self.operation();
+            self.caller.broken(now, operation, what, wanted);
+            self.end_session();
+            self.caller.back_off(now);
+            self.is_stale = true;
+            self.finish(false, None, wanted);
+        }
+        self.advance(now, wanted);
+        self.caller.rest(now, self.doing.is_some(), self.schedule.wake(now), wanted);
+    }
+
+    fn is_done(&self) -> bool {
+        self.is_done
+    }
+
+    fn describe(&self) -> String {
+        let (schedule, state) = (self.schedule.describe(), self.caller.describe());
+        let positions: Vec<String> =
+            self.parts.iter().map(|part| format!("{} at {:?}", part.id, part.position.map(|at| at.0))).collect();
+        format!("consumer {}: {state}, {schedule}, {}", self.index, positions.join(", "))
+    }
+}

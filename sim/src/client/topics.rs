@@ -1,0 +1,119 @@
+//! What a client believes of the plan's topics, as Metadata told it.
+
+use chronik_core::ids::{TopicId, TopicPartition, Uuid};
+use chronik_core::wire::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
+use chronik_core::wire::{ErrorCode, Request, Str};
+
+use super::Wanted;
+use crate::history::What;
+use crate::plan::Plan;
+
+/// The version of Metadata that clients ask in: it has topic ids.
+pub(super) const METADATA_VERSION: i16 = 12;
+
+/// One topic.
+#[derive(Clone, Debug)]
+pub(super) struct Topic {
+    pub(super) name: Str,
+    /// `None` where it is not known to exist.
+    pub(super) id: Option<TopicId>,
+    pub(super) partitions: i32,
+    /// The newest id that it was known by.
+    seen: Option<TopicId>,
+}
+
+/// The topics of the plan, by their index there.
+#[derive(Clone, Debug)]
+pub(super) struct Topics(Vec<Topic>);
+
+impl Topics {
+    pub(super) fn new(plan: &Plan) -> Topics {
+        let topic = |name: &String| Topic { name: name.as_str().into(), id: None, partitions: 0, seen: None };
+        Topics(plan.topics.iter().map(|topic_plan| topic(&topic_plan.name)).collect())
+    }
+
+    pub(super) fn get(&self, topic: usize) -> &Topic {
+        &self.0[topic]
+    }
+
+    /// The index of the topic that has this id now.
+    pub(super) fn with_id(&self, id: TopicId) -> Option<usize> {
+        self.0.iter().position(|topic| topic.id == Some(id))
+    }
+
+    /// The index of the topic of this name.
+    pub(super) fn with_name(&self, name: &Str) -> Option<usize> {
+        self.0.iter().position(|topic| topic.name == *name)
+    }
+
+    /// The partition's identity, where its topic is known to exist.
+    pub(super) fn partition(&self, topic: usize, partition: i32) -> Option<TopicPartition> {
+        self.0[topic].id.map(|topic| TopicPartition { topic, partition })
+    }
+
+    /// Asks for these topics, and creates none.
+    pub(super) fn request(&self, topics: impl Iterator<Item = usize>) -> Request {
+        let topic =
+            |index: usize| MetadataRequestTopic { topic_id: Uuid::ZERO, name: Some(self.0[index].name.clone()) };
+        let topics = Some(topics.map(topic).collect());
+        MetadataRequest { topics, allow_auto_topic_creation: false, ..MetadataRequest::default() }.into()
+    }
+
+    /// Takes an answer, records ids that are new, and returns the topics whose identity is not what it was.
+    ///
+    /// # Errors
+    /// Where the answer names a topic twice, or gives one an error that an answer to this question cannot have.
+    pub(super) fn learn(
+        &mut self,
+        response: &MetadataResponse,
+        wanted: &mut Vec<Wanted>,
+    ) -> Result<Vec<usize>, String> {
+        let mut changed = Vec::new();
+        let mut told = vec![false; self.0.len()];
+        for answer in &response.topics {
+            let Some(index) = answer.name.as_ref().and_then(|name| self.with_name(name)) else { continue };
+            if std::mem::replace(&mut told[index], true) {
+                return Err(format!("Metadata names topic {} twice", self.0[index].name));
+            }
+            let topic = &mut self.0[index];
+            let id = match ErrorCode::from_code(answer.error_code) {
+                Some(ErrorCode::None) if answer.topic_id == Uuid::ZERO => {
+                    return Err(format!("Metadata gives topic {} no id", topic.name));
+                }
+                Some(ErrorCode::None) => Some(answer.topic_id),
+                Some(ErrorCode::UnknownTopicOrPartition) => None,
+                _ => return Err(format!("Metadata answers error {} for topic {}", answer.error_code, topic.name)),
+            };
+            if topic.id != id {
+                changed.push(index);
+            }
+            topic.id = id;
+            if let Some(id) = id {
+                topic.partitions = i32::try_from(answer.partitions.len()).unwrap_or(i32::MAX);
+                topic.found(id, topic.partitions, wanted);
+            }
+        }
+        Ok(changed)
+    }
+
+    /// The topic was created by this client.
+    pub(super) fn created(&mut self, topic: usize, id: TopicId, partitions: i32, wanted: &mut Vec<Wanted>) {
+        let topic = &mut self.0[topic];
+        (topic.id, topic.partitions) = (Some(id), partitions);
+        topic.found(id, partitions, wanted);
+    }
+
+    /// The topic was deleted by this client.
+    pub(super) fn deleted(&mut self, topic: usize) {
+        self.0[topic].id = None;
+    }
+}
+
+impl Topic {
+    fn found(&mut self, id: TopicId, partitions: i32, wanted: &mut Vec<Wanted>) {
+        if self.seen.replace(id) != Some(id) {
+            let name = self.name.to_string();
+            wanted.push(Wanted::Record(None, What::TopicCreated { name, id, partitions }));
+        }
+    }
+}

@@ -1,7 +1,29 @@
 //! What must hold, each claim under a name of its own, judged by the history alone.
+//!
+//! A history is put in order once ([`facts`]): topics by id, what was sent, what was acknowledged, and for each
+//! partition which record was seen at which offset, the auditor having the last word. Then each family of claims goes
+//! over that, in a module of its own. A claim is judged by what some client was told, never by what an engine knows of
+//! the broker's inside, so the same claims judge one broker, a cluster, and a broker on real files and sockets.
+//!
+//! What a claim excuses, and why, is written where it does so; what a fault excuses is all in [`facts::Faults`].
+
+mod acked;
+mod facts;
+mod idempotence;
+mod listed;
+mod offsets;
+mod operator;
+mod order;
+mod progress;
+mod protocol;
+mod reads;
+#[cfg(test)]
+mod told;
+mod topics;
 
 use crate::history::History;
 use crate::plan::Plan;
+use facts::Facts;
 
 /// A claim that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +36,98 @@ pub struct Violation {
     pub text: String,
 }
 
-/// Judges a whole run, and returns what does not hold in the order of the events that show it.
-pub fn judge(_plan: &Plan, _history: &History) -> Vec<Violation> {
-    Vec::new()
+/// A claim that every run is judged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Its name, in words joined by `-`.
+    pub name: &'static str,
+    /// What holds, in one sentence.
+    pub meaning: &'static str,
+}
+
+/// All claims, those about data first.
+pub fn claims() -> &'static [Claim] {
+    &[
+        acked::ACKED_IS_THERE,
+        acked::ACKED_ONCE,
+        acked::REFUSED_IS_NOT_THERE,
+        reads::ONLY_SENT,
+        reads::WHOLE_BATCHES,
+        reads::NO_DUPLICATES,
+        reads::ONE_RECORD_PER_OFFSET,
+        reads::READS_WITHOUT_GAP,
+        reads::NEVER_ABOVE_HIGH_WATERMARK,
+        offsets::ACKED_IS_VISIBLE,
+        offsets::WATERMARKS_NEVER_GO_BACK,
+        offsets::LOG_START_HAS_A_CAUSE,
+        offsets::IN_RANGE_IS_SERVED,
+        offsets::DELETED_RECORDS_STAY_DELETED,
+        listed::LISTED_IS_TRUE,
+        order::APPENDS_IN_ORDER,
+        idempotence::SEQUENCES_WITHOUT_GAP,
+        topics::TOPICS_NEVER_MIX,
+        topics::DELETED_TOPICS_STAY_DELETED,
+        topics::TOPICS_STAY,
+        operator::QUIET_OPERATOR_LOG,
+        operator::ENDS_ONLY_WHEN_TOLD,
+        operator::MEMORY_WITHIN_BOUNDS,
+        protocol::PROTOCOL_KEPT,
+        progress::PROGRESS_AFTER_HEALING,
+    ]
+}
+
+/// Judges a whole run, and returns what does not hold in the order of the events that show it. Of each claim it returns
+/// the first few violations of each family's pass: one bug may show in every later read.
+pub fn judge(plan: &Plan, history: &History) -> Vec<Violation> {
+    let facts = Facts::gather(plan, history);
+    let mut found = Found::default();
+    for family in [
+        acked::judge,
+        reads::judge,
+        offsets::judge,
+        listed::judge,
+        order::judge,
+        idempotence::judge,
+        topics::judge,
+        operator::judge,
+        protocol::judge,
+        progress::judge,
+    ] {
+        family(&facts, &mut found);
+    }
+    found.violations.sort_by_key(|violation| violation.event);
+    found.violations
+}
+
+/// How many violations of one claim are told.
+const TOLD_MAX: usize = 5;
+
+/// What was found so far.
+#[derive(Debug, Default)]
+struct Found {
+    violations: Vec<Violation>,
+}
+
+impl Found {
+    /// Adds a violation, unless enough of its claim are known.
+    fn add(&mut self, claim: Claim, event: usize, text: impl FnOnce() -> String) {
+        let told = self.violations.iter().filter(|violation| violation.claim == claim.name).count();
+        if told < TOLD_MAX {
+            self.violations.push(Violation { claim: claim.name, event, text: text() });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_have_names_of_their_own_and_a_sentence() {
+        for (index, claim) in claims().iter().enumerate() {
+            assert!(claim.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{}", claim.name);
+            assert!(claim.meaning.ends_with('.'), "{}", claim.meaning);
+            assert!(claims()[..index].iter().all(|other| other.name != claim.name), "{}", claim.name);
+        }
+    }
 }

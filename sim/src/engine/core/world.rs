@@ -181,7 +181,8 @@ impl<'a> World<'a> {
         let mut seats =
             vec![seat(ClientId::SETUP, client::setup(plan)), seat(ClientId::AUDITOR, client::auditor(plan))];
         for index in 0..plan.clients.len() {
-            seats.push(seat(ClientId(u32::try_from(index).expect("few clients")), client::machine(plan, index)));
+            let id = ClientId(u32::try_from(index).expect("few clients"));
+            seats.push(seat(id, client::machine(plan, id)));
         }
         World {
             plan,

@@ -261,11 +261,12 @@ impl fmt::Display for What {
         match self {
             What::Produce { to, attempt, records, acks, sequence, .. } => {
                 write!(f, "produce {records} records ({attempt}) to {to}, acks {acks}")?;
-                sequence.map_or(Ok(()), |(id, epoch, first)| {
-                    write!(f, ", producer {id} epoch {epoch} sequence {first}")
-                })
+                sequence
+                    .map_or(Ok(()), |(id, epoch, first)| write!(f, ", producer {id} epoch {epoch} sequence {first}"))
             }
-            What::Produced { to, attempt, base, .. } => write!(f, "{attempt} is acknowledged at {to} offset {}", base.0),
+            What::Produced { to, attempt, base, .. } => {
+                write!(f, "{attempt} is acknowledged at {to} offset {}", base.0)
+            }
             What::ProduceRefused { to, attempt, code } => write!(f, "{attempt} to {to} is refused: {code:?}"),
             What::ProduceUnknown { to, attempt } => write!(f, "what became of {attempt} to {to} is not known"),
             What::Fetched { partition, from, code, high_watermark, log_start, records, .. } => {

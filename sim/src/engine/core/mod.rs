@@ -20,6 +20,9 @@ mod pass;
 mod process;
 mod world;
 
+#[cfg(test)]
+mod tests;
+
 use super::{Run, Watch};
 use crate::plan::Plan;
 

@@ -199,7 +199,11 @@ mod tests {
         let fragmenting = Weather { is_fragmenting: true, ..Weather::default() };
         for weather in [Weather::default(), fragmenting] {
             for (window, pieces) in [(1 << 20, 0), (100, 0), (100, 7), (1, 1)] {
-                assert_eq!(sent(&bytes, &plan(window, pieces), &weather).0, bytes, "window {window}, pieces of {pieces}");
+                assert_eq!(
+                    sent(&bytes, &plan(window, pieces), &weather).0,
+                    bytes,
+                    "window {window}, pieces of {pieces}"
+                );
             }
         }
         assert_eq!(sent(&bytes, &plan(1 << 20, 0), &Weather::default()).1, 1);

@@ -21,7 +21,7 @@ use crate::client::{self, Client, ClientNow, Happened, Link, Wanted};
 use crate::disk::SimDisk;
 use crate::engine::{Lane, Run, Traced, Watch};
 use crate::history::{ClientId, Event as Noted, What};
-use crate::plan::{HEAL_MS, Plan};
+use crate::plan::{FaultKind, HEAL_MS, Plan};
 
 /// The true time at which runs begin, in milliseconds since 1970.
 pub(super) const EPOCH_MS: i64 = 1_700_000_000_000;
@@ -414,10 +414,16 @@ impl<'a> World<'a> {
 
     fn audit(&mut self) {
         self.is_auditing = true;
-        if self.plan.node.trusts_os {
-            self.kill(1);
-        } else {
-            self.lose_power(1, 500, 512);
+        let fault = match self.plan.node.trusts_os {
+            true => FaultKind::Kill { down_ms: 1 },
+            false => FaultKind::PowerLoss { down_ms: 1, keep_permille: 500, sector_bytes: 512 },
+        };
+        self.record(What::Fault(fault.clone()));
+        match fault {
+            FaultKind::PowerLoss { down_ms, keep_permille, sector_bytes } => {
+                self.lose_power(down_ms, keep_permille, sector_bytes);
+            }
+            _ => self.kill(1),
         }
         self.plan_at(self.now, Event::Client(AUDITOR, Happened::Healed));
         self.plan_at(self.now, Event::Client(AUDITOR, Happened::Started));
@@ -659,7 +665,8 @@ impl<'a> World<'a> {
 
     fn start(&mut self) {
         self.is_machine_down = false;
-        if std::mem::take(&mut self.cuts_index) && self.disk.truncate_index(self.chance.keyed(RECOVERY).rng()).is_some() {
+        if std::mem::take(&mut self.cuts_index) && self.disk.truncate_index(self.chance.keyed(RECOVERY).rng()).is_some()
+        {
             self.count("truncated_index");
         }
         let dying = self.dies_in_recovery.take();

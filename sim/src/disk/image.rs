@@ -64,13 +64,14 @@ impl Image {
         let (mut page, mut at) = place(position);
         while !bytes.is_empty() {
             let (now, rest) = bytes.split_at(bytes.len().min(PAGE - at));
-            match <[u8; PAGE]>::try_from(now) {
+            if now.len() < PAGE {
+                self.page_mut(page)[at..at + now.len()].copy_from_slice(now);
+            } else {
                 // A whole page needs nothing of what a shared one held.
-                Ok(whole) => match self.pages.get_mut(page).and_then(Option::as_mut).and_then(Arc::get_mut) {
-                    Some(own) => *own = whole,
-                    None => self.set_page(page, Some(Arc::new(whole))),
-                },
-                Err(_) => self.page_mut(page)[at..at + now.len()].copy_from_slice(now),
+                match self.pages.get_mut(page).and_then(Option::as_mut).and_then(Arc::get_mut) {
+                    Some(own) => own.copy_from_slice(now),
+                    None => self.set_page(page, Some(whole_page(now))),
+                }
             }
             (page, at, bytes) = (page + 1, 0, rest);
         }
@@ -143,6 +144,11 @@ impl Image {
         let (page, at) = place(position);
         self.page_mut(page)[at] ^= 1 << bit;
     }
+}
+
+fn whole_page(bytes: &[u8]) -> Arc<[u8; PAGE]> {
+    // By way of a slice, since an array would be copied once more on its way into the allocation.
+    Arc::<[u8]>::from(bytes).try_into().expect("the caller has a whole page")
 }
 
 /// Which blocks a file has on the disk, written or reserved.

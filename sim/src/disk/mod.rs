@@ -7,10 +7,10 @@
 //! |---|---|
 //! | write | by sector, each as the cache had it after one of the writes to it; the file is as long as what persisted |
 //! | cut, reservation | as a whole |
-//! | file made or removed, folder made or removed | as a whole, until the folder is synced, which the sync of a new file does |
+//! | file or folder made or removed | as a whole, until its folder is synced, which the sync of a new file does |
 //!
-//! A crash of the process loses nothing of that: it only stops. Beyond both there are faults that are armed and strike
-//! when their time comes: a full disk, syncs, writes and reads that fail, flipped bits, misdirected writes, lying syncs.
+//! A crash of the process loses nothing of that: it only stops. Beyond both there are faults that strike when their time
+//! comes: a full disk, syncs, writes and reads that fail, flipped bits, misdirected writes, lying syncs.
 //!
 //! Time is not its matter: it counts what it is asked to do ([`Cost`]), and whoever drives it says how long that takes.
 //! A write costs two copies of its bytes, a sync none at all; nothing costs by the length of a file but the summing up
@@ -109,7 +109,11 @@ impl SimDisk {
 
     /// The power fails. Of what was not synced, each part persists with a chance of `keep_permille` thousandths, by a
     /// key made of its file and its number among the file's changes. What persists or vanishes as one part of a write
-    /// is `sector_bytes` long.
+    /// is `sector_bytes` long. The process is as dead or alive as before.
+    ///
+    /// Counts `disk_power_losses` and what is lost: `disk_tail_lost`, `disk_torn_512` (sectors smaller than a block),
+    /// `disk_torn_4096`, `disk_reordered`, `disk_reordered_across_files`, `disk_create_lost`, `disk_remove_lost` and
+    /// `disk_truncate_lost`.
     ///
     /// # Panics
     /// If a block of 4096 bytes is not made of whole sectors.

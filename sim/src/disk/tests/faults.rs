@@ -160,6 +160,11 @@ fn a_failed_sync_loses_its_pages_and_the_next_one_says_nothing_of_it() {
     write(&disk, JOURNAL, 0, 2, 2 * BLOCK);
     assert!(is_io(&disk.sync(JOURNAL)));
     disk.sync(JOURNAL).expect("the pages count as clean");
+    let copy = disk.clone();
+    write(&copy, JOURNAL, 7, 3, 1);
+    copy.lose_power(rng(1), 1000, 4096);
+    let expect = [&[2; 7][..], &[3], &[2; BLOCK - 8], &[1; 2 * BLOCK]].concat();
+    assert!(content(&copy, JOURNAL) == expect, "so it is where the power fails and the page happened to be written");
     write(&disk, JOURNAL, BLOCK as u64 + 7, 3, 1);
     disk.sync(JOURNAL).expect("only one failed");
     assert_eq!(content(&disk, JOURNAL)[..2 * BLOCK], [&[2; BLOCK + 7][..], &[3], &[2; BLOCK - 8]].concat());
@@ -183,6 +188,23 @@ fn what_a_failed_sync_dropped_behind_the_end_is_a_hole_or_not_there() {
     disk.sync(JOURNAL).expect("only one failed");
     lose_all(&disk);
     assert!(content(&disk, JOURNAL) == [&[1; BLOCK][..], &[0; BLOCK], &[3; 10]].concat());
+}
+
+#[test]
+fn a_cut_takes_what_a_failed_sync_dropped_and_writes_the_page_that_it_cuts() {
+    let disk = SimDisk::default();
+    settled(&disk, JOURNAL, 1, 3 * BLOCK);
+    write(&disk, JOURNAL, 0, 2, 3 * BLOCK);
+    disk.fail_next_sync(FileKind::Journal);
+    assert!(is_io(&disk.sync(JOURNAL)));
+    disk.truncate(JOURNAL, BLOCK as u64 + 9).expect("cut");
+    disk.sync(JOURNAL).expect("only one failed");
+    let copy = disk.clone();
+    lose_all(&copy);
+    assert!(content(&copy, JOURNAL) == [&[1; BLOCK][..], &[2; 9]].concat());
+    write(&disk, JOURNAL, 2 * BLOCK as u64 + 7, 3, 1);
+    disk.lose_power(rng(1), 1000, 4096);
+    assert!(content(&disk, JOURNAL) == [&[1; BLOCK][..], &[2; 9], &[0; BLOCK - 2], &[3]].concat());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::time::Instant;
 use chronik_core::wire::ErrorCode;
 
-use super::facts::{Facts, Partition};
+use super::facts::{Facts, MAX_TIMESTAMP, Partition};
 use super::{Claim, Found};
 use crate::history::What;
 
@@ -15,9 +15,6 @@ pub(super) const LISTED_IS_TRUE: Claim = Claim {
     name: "listed-is-true",
     meaning: "ListOffsets by timestamp finds the first record that is not older, and by max timestamp the newest.",
 };
-
-/// What ListOffsets asks the record with the greatest timestamp by (KIP-734).
-const MAX_TIMESTAMP: i64 = -3;
 
 /// The greatest timestamp of a partition's records up to each offset, from where it lacks none.
 struct Ascent {

@@ -7,7 +7,7 @@ use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::time::Instant;
 use chronik_core::wire::ErrorCode;
 
-use super::facts::Facts;
+use super::facts::{EARLIEST, Facts, LATEST};
 use super::{Claim, Found};
 use crate::history::{ClientId, What};
 
@@ -35,10 +35,6 @@ pub(super) const IN_RANGE_IS_SERVED: Claim = Claim {
     name: "in-range-is-served",
     meaning: "OFFSET_OUT_OF_RANGE is not told between what was asked to be deleted and a high watermark known before.",
 };
-
-/// What ListOffsets asks the end and the start of a log by.
-const LATEST: i64 = -1;
-const EARLIEST: i64 = -2;
 
 /// What was told of one partition.
 #[derive(Debug, Default)]

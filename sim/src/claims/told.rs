@@ -11,6 +11,7 @@ use chronik_core::ids::{Offset, TopicId, TopicPartition, Uuid};
 use chronik_core::time::Instant;
 use chronik_core::wire::ErrorCode;
 
+use super::facts::{EARLIEST, LATEST};
 use super::judge;
 use crate::history::{ClientId, Event, History, Read, What};
 use crate::plan::{ClientKind, ClientPlan, FORMAT, FaultKind, NetworkPlan, NodePlan, Plan};
@@ -280,6 +281,18 @@ impl Told {
     /// The auditor reads all, and is done.
     pub(super) fn audits(self, batches: &[Batch]) -> Told {
         self.audits_from(0, batches).audit_is_over()
+    }
+
+    /// The auditor finds nothing between start and end, and is done.
+    pub(super) fn audits_empty(self, start: i64) -> Told {
+        let (partition, asked_at) = (self.on, self.just_now());
+        let listed = |asked| {
+            let (code, offset) = (ErrorCode::None, Offset(start));
+            What::Listed { partition, asked, asked_at, code, offset, timestamp: -1 }
+        };
+        self.says(ClientId::AUDITOR, None, listed(EARLIEST))
+            .says(ClientId::AUDITOR, None, listed(LATEST))
+            .audit_is_over()
     }
 
     pub(super) fn audit_is_over(self) -> Told {

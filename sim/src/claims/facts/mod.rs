@@ -43,6 +43,13 @@ pub(super) struct Facts<'a> {
     moved_ms: u64,
 }
 
+/// What ListOffsets asks the end of a log by.
+pub(super) const LATEST: i64 = -1;
+/// What ListOffsets asks the start of a log by.
+pub(super) const EARLIEST: i64 = -2;
+/// What ListOffsets asks the record with the greatest timestamp by (KIP-734).
+pub(super) const MAX_TIMESTAMP: i64 = -3;
+
 /// No place.
 const NOWHERE: u32 = u32::MAX;
 
@@ -65,6 +72,13 @@ impl<'a> Facts<'a> {
         for (index, event) in events.iter().enumerate() {
             match &event.what {
                 What::Fetched { .. } => facts.fetched(index, event),
+                What::Listed { asked, code, offset, .. } if event.client == ClientId::AUDITOR => {
+                    let audit = &mut facts.partitions[facts.places[index] as usize].audit;
+                    match *asked {
+                        EARLIEST => audit.begins(index, *code, *offset),
+                        _ => audit.ends(index, *code, *offset),
+                    }
+                }
                 What::Produced { to, attempt, base, records, acks, .. } if *acks != 0 => {
                     facts.produced(index, *to, *attempt, *base, *records);
                 }
@@ -139,7 +153,7 @@ impl<'a> Facts<'a> {
         let era = self.faults.era_at(asked_at);
         let partition = &mut self.partitions[self.places[index] as usize];
         if is_audit {
-            partition.audit.hear(index, code, from, log_start, high_watermark, records.len());
+            partition.audit.fetched(index, code, from, (log_start, high_watermark), records.len());
         }
         let mut newest: Option<(Attempt, Origin)> = None;
         for read in records {

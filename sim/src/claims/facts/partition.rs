@@ -202,22 +202,42 @@ impl Seen {
 }
 
 impl Audit {
-    pub(super) fn hear(
+    /// What a fetch is told.
+    pub(super) fn fetched(
         &mut self,
         event: usize,
         code: ErrorCode,
         from: Offset,
-        log_start: Offset,
-        high_watermark: Offset,
+        (log_start, high_watermark): (Offset, Offset),
         records: usize,
     ) {
-        if code != ErrorCode::None {
-            (self.refused, self.code) = (Some(event), code);
-            return;
+        if self.hears(event, code) {
+            self.start = if log_start.0 >= 0 { log_start } else { self.start.min(from) };
+            self.end = self.end.max(Offset(from.0 + records as i64));
+            self.high_watermark = self.high_watermark.max(high_watermark);
         }
-        (self.served, self.refused) = (Some(event), None);
-        self.start = if log_start.0 >= 0 { log_start } else { self.start.min(from) };
-        self.end = self.end.max(Offset(from.0 + records as i64));
-        self.high_watermark = high_watermark;
+    }
+
+    /// Where the log begins: of an empty one the auditor asks no more than that and where it ends.
+    pub(super) fn begins(&mut self, event: usize, code: ErrorCode, offset: Offset) {
+        if self.hears(event, code) {
+            (self.start, self.end) = (offset, self.end.max(offset));
+        }
+    }
+
+    /// Where the log ends.
+    pub(super) fn ends(&mut self, event: usize, code: ErrorCode, offset: Offset) {
+        if self.hears(event, code) {
+            self.high_watermark = self.high_watermark.max(offset);
+        }
+    }
+
+    fn hears(&mut self, event: usize, code: ErrorCode) -> bool {
+        let is_served = code == ErrorCode::None;
+        match is_served {
+            true => (self.served, self.refused) = (Some(event), None),
+            false => (self.refused, self.code) = (Some(event), code),
+        }
+        is_served
     }
 }

@@ -17,9 +17,10 @@ pub(in crate::claims) struct Sent {
     /// The events of the first and the last time.
     pub first: usize,
     pub last: usize,
-    /// How often it was sent, and how often that was declined.
+    /// How often it was sent.
     pub times: u32,
-    pub refused: u32,
+    /// It was declined, each time that it was sent: it has not been appended.
+    pub is_refused: bool,
     /// The least and the greatest of the greatest timestamps that it had.
     pub timestamps: (i64, i64),
     /// Producer id, epoch and first sequence; of several the last.
@@ -70,7 +71,7 @@ impl Sends {
                         first: index,
                         last: index,
                         times: 1,
-                        refused: 0,
+                        is_refused: false,
                         timestamps: (timestamp, timestamp),
                         sequence,
                         has_other_sequence: false,
@@ -93,7 +94,7 @@ impl Sends {
             if let What::ProduceRefused { to, attempt, .. } = event.what
                 && let Ok(index) = sends.all.binary_search_by_key(&(attempt, to), |sent| (sent.attempt, sent.to))
             {
-                sends.all[index].refused += 1;
+                sends.all[index].is_refused = true;
             }
         }
         sends
@@ -147,11 +148,6 @@ impl Sent {
         self.timestamps.1 = self.timestamps.1.max(again.timestamps.1);
         self.has_other_sequence |= self.sequence != again.sequence;
         self.sequence = again.sequence;
-    }
-
-    /// Whether it is known not to have been appended: each time that it was sent it was declined.
-    pub(in crate::claims) fn is_refused(&self) -> bool {
-        self.refused >= self.times
     }
 }
 

@@ -62,7 +62,10 @@ impl<'a> Topics<'a> {
                     let known = topics.by_id.entry(*id).or_insert_with(|| Known::new(name, index));
                     known.deleted.get_or_insert(index);
                 }
-                What::Fetched { partition, code: ErrorCode::None, .. } if event.client == ClientId::AUDITOR => {
+                What::Fetched { partition, code: ErrorCode::None, .. }
+                | What::Listed { partition, code: ErrorCode::None, .. }
+                    if event.client == ClientId::AUDITOR =>
+                {
                     if let Some(known) = topics.by_id.get_mut(&partition.topic) {
                         known.is_there_at_end = true;
                     }

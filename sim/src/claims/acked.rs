@@ -14,6 +14,12 @@ pub(super) const ACKED_IS_THERE: Claim = Claim {
               that was told, whatever went wrong meanwhile.",
 };
 
+pub(super) const LOSES_ONLY_ITS_END: Claim = Claim {
+    name: "loses-only-its-end",
+    meaning: "Where a power cut may take what was acknowledged, it takes the newest of each partition: nothing stays \
+              behind a batch that is gone.",
+};
+
 pub(super) const ACKED_ONCE: Claim =
     Claim { name: "acked-once", meaning: "No two batches are acknowledged at one offset, and none at two." };
 
@@ -28,6 +34,7 @@ pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
         refused(facts, partition, found);
         if facts.is_audited {
             there(facts, partition, found);
+            end_is_lost(facts, partition, found);
         }
         read_as_acked(facts, partition, found);
     }
@@ -84,6 +91,40 @@ fn there(facts: &Facts<'_>, partition: &Partition, found: &mut Found) {
                 attempt(sent.attempt),
                 acks(facts, ack),
                 facts.when(ack.event),
+            )
+        });
+    }
+}
+
+/// Of what an era's end may take, no more than the end of the log is gone.
+fn end_is_lost(facts: &Facts<'_>, partition: &Partition, found: &mut Found) {
+    let audit = &partition.audit;
+    let Some(served) = audit.served.filter(|_| audit.refused.is_none() && !facts.is_loss_reported(partition)) else {
+        return;
+    };
+    for era in 0..facts.faults.last_era() {
+        let is_judged = |ack: &&Ack| ack.era == era && ack.base >= audit.start && is_certain(facts, partition, ack);
+        let mut acks: Vec<&Ack> = partition.acks.iter().filter(is_judged).collect();
+        acks.sort_by_key(|ack| ack.base);
+        let is_there = |ack: &Ack| {
+            let attempt = facts.sends.at(ack.sent).attempt;
+            (0..ack.records).all(|index| {
+                let seen = partition.at(Offset(ack.base.0 + i64::from(index)));
+                seen.is_some_and(|seen| seen.is_audited && (seen.attempt, seen.index) == (attempt, index))
+            })
+        };
+        let Some(gone) = acks.iter().position(|ack| !is_there(ack)) else { continue };
+        let Some(kept) = acks[gone..].iter().find(|ack| is_there(ack)) else { continue };
+        let gone = acks[gone];
+        found.add(LOSES_ONLY_ITS_END, served, || {
+            format!(
+                "{}: {}, acknowledged at {} for offset {}, is gone, though {}, for offset {}, is still there",
+                facts.name(partition.id),
+                attempt(facts.sends.at(gone.sent).attempt),
+                facts.when(gone.event),
+                gone.base,
+                attempt(facts.sends.at(kept.sent).attempt),
+                kept.base,
             )
         });
     }
@@ -274,6 +315,15 @@ mod tests {
         lost().appends(0, 1, 1, 0).audits(&[]).breaks(ACKED_IS_THERE, "operation 1");
         let killed = told().under(|plan| plan.node.trusts_os = true).appends(0, 0, 2, 0);
         killed.fault(FaultKind::Kill { down_ms: 1 }).audits(&[]).breaks(ACKED_IS_THERE, "operation 0");
+    }
+
+    #[test]
+    fn a_power_cut_takes_no_more_than_the_end() {
+        let trusting = || told().under(|plan| plan.node.trusts_os = true);
+        let sent = || trusting().appends(0, 0, 1, 0).appends(0, 1, 1, 1).sends(1, 0, 1);
+        sent().loses_power().audits(&[(0, 0, 1)]).holds();
+        let hole = sent().loses_power().audits(&[(1, 0, 1), (0, 1, 1)]);
+        hole.breaks(LOSES_ONLY_ITS_END, "operation 0 (attempt 0), acknowledged at");
     }
 
     #[test]

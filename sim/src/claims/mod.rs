@@ -1,11 +1,11 @@
 //! What must hold, each claim under a name of its own, judged by the history alone.
 //!
-//! A history is put in order once ([`facts`]): topics by id, what was sent, what was acknowledged, and for each
+//! A history is put in order once (`facts`): topics by id, what was sent, what was acknowledged, and for each
 //! partition which record was seen at which offset, the auditor having the last word. Then each family of claims goes
 //! over that, in a module of its own. A claim is judged by what some client was told, never by what an engine knows of
 //! the broker's inside, so the same claims judge one broker, a cluster, and a broker on real files and sockets.
 //!
-//! What a claim excuses, and why, is written where it does so; what a fault excuses is all in [`facts::Faults`].
+//! What a claim excuses, and why, is written where it does so; what a fault excuses is all in `facts::Faults`.
 
 mod acked;
 mod facts;
@@ -49,6 +49,7 @@ pub struct Claim {
 pub fn claims() -> &'static [Claim] {
     &[
         acked::ACKED_IS_THERE,
+        acked::LOSES_ONLY_ITS_END,
         acked::ACKED_ONCE,
         acked::REFUSED_IS_NOT_THERE,
         reads::ONLY_SENT,

@@ -1,12 +1,25 @@
 //! What carries a plan out.
 
+mod chance;
 pub mod core;
+mod net;
+mod node;
+mod work;
 
 use std::collections::BTreeMap;
 
 use chronik_core::time::Instant;
 
 use crate::history::History;
+
+/// A process that ended by itself is started again after this, in milliseconds, as a supervisor would.
+const RESTART_MS: u64 = 200;
+
+/// How long the auditor may take at the end, in milliseconds.
+const AUDIT_MS: u64 = 60_000;
+
+/// A millisecond, in nanoseconds.
+const MS: u64 = 1_000_000;
 
 /// What came of a run.
 #[derive(Clone, Debug, Default)]

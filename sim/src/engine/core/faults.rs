@@ -2,9 +2,11 @@
 
 use chronik_core::time::Instant;
 
-use super::world::{CRASH, Ending, Event, MS, World};
+use super::world::{Ending, Event, World};
 use crate::client::Happened;
-use crate::engine::Lane;
+use crate::engine::chance::CRASH;
+use crate::engine::net::Weather;
+use crate::engine::{Lane, MS};
 use crate::history::What;
 use crate::plan::FaultKind;
 
@@ -147,7 +149,7 @@ impl World<'_> {
         self.cuts_index = false;
     }
 
-    fn weather(&mut self, client: usize, name: &'static str, change: impl FnOnce(&mut super::net::Weather)) -> bool {
+    fn weather(&mut self, client: usize, name: &'static str, change: impl FnOnce(&mut Weather)) -> bool {
         let Some(seat) = self.seat_of(client) else { return false };
         self.count(name);
         change(&mut self.seats[seat].weather);

@@ -13,9 +13,7 @@
 //! What the shell does in production besides (timeouts of silent connections, budgets, admission) is not here: engine
 //! `madsim` runs the shell itself.
 
-mod chance;
 mod faults;
-mod net;
 mod pass;
 mod process;
 mod world;

@@ -1,22 +1,17 @@
 //! A pass of the node's thread, and the disk work that it begins.
 
-use chronik_core::boundary::{DiskOp, Done, Effect, Input, LogLine, ReplyTo, Request, Task, Volume};
+use chronik_core::boundary::{DiskOp, Done, Effect, Input, LogLine, ReplyTo, Request, Volume};
 use chronik_core::time::Instant;
 use chronik_core::wire::Writer;
 
-use super::process::{Arrival, Work};
-use super::world::{CRASH, DISK, Event, MS, World};
-use crate::engine::Lane;
+use super::process::Arrival;
+use super::world::{Event, World};
+use crate::engine::work::{self, Work};
+use crate::engine::{Lane, MS};
 
 /// What a pass costs, and each request in it, in nanoseconds: enough that requests gather while a pass runs.
 const PASS_NANOS: u64 = 5_000;
 const REQUEST_NANOS: u64 = 2_000;
-
-/// A disk writes or reads a byte in a nanosecond or so.
-const BYTES_PER_NANO: u64 = 1;
-
-/// A commit that is not synced takes so long, in nanoseconds.
-const WRITE_NANOS: u64 = 10_000;
 
 /// How long the node goes by what it was told of the volume, in nanoseconds.
 const VOLUME_NANOS: u64 = 10_000 * MS;
@@ -247,35 +242,13 @@ impl World<'_> {
     fn work(&mut self, work: Work) {
         self.next_work += 1;
         let number = self.next_work;
-        let nanos = self.duration(&work, number);
-        self.trace(Lane::Disk(1), Some((Lane::Node(1), self.now)), |_| describe(&work));
+        let nanos = work.nanos(&self.plan.node, self.chance, number) * self.disk_factor;
+        self.trace(Lane::Disk(1), Some((Lane::Node(1), self.now)), |_| work.describe());
         let at = Instant(self.now.0.max(self.disk_stalled_until.0) + nanos);
         if let Some(process) = &mut self.process {
             process.works.insert(number, work);
         }
         self.plan_at(at, Event::Worked(self.incarnation, number));
-    }
-
-    /// How long a piece of work takes, in nanoseconds.
-    fn duration(&self, work: &Work, number: u64) -> u64 {
-        let chance = self.chance.keyed(DISK).keyed(number);
-        let sync =
-            |key| chance.keyed(key).between(self.plan.node.sync_us_min * 1000, self.plan.node.sync_us_max * 1000);
-        let nanos = match work {
-            Work::Commit(commit, direct) => {
-                let bytes =
-                    commit.data.len() + direct.iter().flat_map(|write| &write.pieces).map(|p| p.len()).sum::<usize>();
-                let is_synced = commit.must_sync || !self.plan.node.trusts_os;
-                let syncs = if is_synced { sync(0) + if direct.is_empty() { 0 } else { sync(1) } } else { WRITE_NANOS };
-                syncs + bytes as u64 / BYTES_PER_NANO
-            }
-            Work::Read(_, _) => sync(2),
-            Work::Task(_, Task::ExtendJournal { bytes, .. }) => sync(3) + bytes / BYTES_PER_NANO,
-            Work::Task(_, Task::Sync { segments }) => (1..=segments.len() as u64 * 2).map(|key| sync(key + 3)).sum(),
-            Work::Task(_, Task::Checkpoint { last: true, .. }) => sync(3),
-            Work::Task(..) => WRITE_NANOS,
-        };
-        nanos * self.disk_factor
     }
 
     pub(super) fn worked(&mut self, number: u64) {
@@ -288,7 +261,7 @@ impl World<'_> {
         let Some(work) = process.works.remove(&number) else { return };
         let is_commit = matches!(work, Work::Commit(..));
         let is_task = matches!(work, Work::Task(..));
-        let done = self.execute(work);
+        let done = work.execute(&mut self.committer, &self.disk);
         self.trace(Lane::Node(1), Some((Lane::Disk(1), self.now)), |_| match &done {
             Done::Commit(number, result) => format!("commit {number} is done: {result:?}"),
             Done::Written(number) => format!("commit {number} is with the system"),
@@ -308,14 +281,6 @@ impl World<'_> {
         self.plan_pass();
     }
 
-    fn execute(&mut self, work: Work) -> Done {
-        match work {
-            Work::Commit(commit, direct) => self.committer.carry_out(&*self.disk, commit, &direct),
-            Work::Task(id, task) => Done::Task(id, task.run(&*self.disk)),
-            Work::Read(id, plan) => Done::Read(id, plan.run(&*self.disk)),
-        }
-    }
-
     /// The process dies: what the disk had begun for it was done in part. Each piece of work gets so far as chance has
     /// it, in the order in which they were begun.
     pub(super) fn interrupt_works(&mut self) {
@@ -325,45 +290,10 @@ impl World<'_> {
             if matches!(work, Work::Read(..)) {
                 continue;
             }
-            let chance = self.chance.keyed(CRASH).keyed(number);
-            // Half of them are nearly done, or have nearly begun: where the interesting moments are.
-            let changes = if chance.below(2) == 0 { chance.keyed(1).below(4) } else { chance.keyed(2).below(24) };
-            self.disk.die_after(changes);
-            drop(self.execute(work));
+            self.disk.die_after(work::changes_before_death(self.chance, number));
+            drop(work.execute(&mut self.committer, &self.disk));
             self.disk.revive();
             self.count("crash_in_disk_work");
-        }
-    }
-}
-
-fn describe(work: &Work) -> String {
-    match work {
-        Work::Commit(commit, direct) => format!(
-            "commit {} at {} of journal {}: {} bytes, {} bodies",
-            commit.number,
-            commit.position,
-            commit.slot,
-            commit.data.len(),
-            direct.len()
-        ),
-        Work::Read(id, _) => format!("read {}", id.0),
-        Work::Task(id, task) => {
-            let what = match task {
-                Task::ExtendJournal { slot, bytes } => format!("journal {slot} of {bytes} bytes"),
-                Task::Allocate { segment, position, bytes } => {
-                    format!("allocate {bytes} at {position} of {}", segment.base.0)
-                }
-                Task::Flush { segment, runs, .. } => format!("flush {} runs to segment {}", runs.len(), segment.base.0),
-                Task::Sync { segments } => format!("sync {} segments", segments.len()),
-                Task::Checkpoint { slot, position, last, .. } => {
-                    format!("checkpoint {slot} at {position}{}", if *last { ", its last part" } else { "" })
-                }
-                Task::RemoveSegments(segments) => format!("remove {} segments", segments.len()),
-                Task::RemovePartition(partition) => format!("remove {partition}"),
-                #[allow(unreachable_patterns, reason = "work that comes later is told by its name")]
-                other => format!("{other:?}").chars().take(60).collect(),
-            };
-            format!("task {}: {what}", id.0)
         }
     }
 }

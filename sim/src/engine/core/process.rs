@@ -8,15 +8,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronik_core::boundary::{DirectWrite, DiskOp, Done, Input, Outbox, ReadId, ReplyTo, Request, Task, TaskId};
+use chronik_core::boundary::{Done, Input, Outbox, ReplyTo, Request, Task, TaskId};
 use chronik_core::connection::Connection;
 use chronik_core::ids::ConnId;
-use chronik_core::journal::Commit;
-use chronik_core::log::ReadPlan;
 use chronik_core::node::Node;
 use chronik_core::time::Instant;
 use chronik_core::topic_codecs::TopicCodecs;
 use chronik_core::wire::Response;
+
+use crate::engine::work::Work;
 
 /// Something for the node, in the order in which it came.
 #[derive(Debug)]
@@ -54,14 +54,6 @@ impl ServerEnd {
             answers: Vec::new(),
         }
     }
-}
-
-/// Disk work that has begun.
-#[derive(Debug)]
-pub(super) enum Work {
-    Commit(Commit, Vec<DirectWrite>),
-    Task(TaskId, Task),
-    Read(ReadId, ReadPlan),
 }
 
 /// A process that serves.
@@ -119,16 +111,6 @@ impl Arrival {
             Arrival::Closed(conn) => Input::Closed { conn },
             Arrival::Done(done) => Input::Disk(done),
             Arrival::Stop => Input::Stop,
-        }
-    }
-}
-
-impl From<DiskOp> for Work {
-    fn from(op: DiskOp) -> Work {
-        match op {
-            DiskOp::Commit(commit, direct) => Work::Commit(commit, direct),
-            DiskOp::Task(id, task) => Work::Task(id, task),
-            DiskOp::Read(id, plan) => Work::Read(id, plan),
         }
     }
 }

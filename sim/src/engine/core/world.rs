@@ -6,43 +6,25 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chronik_core::boundary::{Committer, Level};
-use chronik_core::config::BrokerConfig;
 use chronik_core::connection::Connection;
-use chronik_core::ids::{ConnId, ListenerId, NodeId, Uuid};
-use chronik_core::journal::Geometry;
-use chronik_core::limits::Limits;
-use chronik_core::node::{Node, NodeOptions};
+use chronik_core::ids::{ConnId, ListenerId};
+use chronik_core::node::Node;
 use chronik_core::time::{Instant, Now, Timestamp};
 
-use super::chance::{Chance, mix};
-use super::net::{Pipe, Weather};
 use super::process::{Arrival, Process, ServerEnd};
 use crate::client::{self, Client, ClientNow, Happened, Link, Wanted};
 use crate::disk::SimDisk;
-use crate::engine::{Lane, Run, Traced, Watch};
+use crate::engine::chance::{Chance, NETWORK, RECOVERY, mix};
+use crate::engine::net::{Pipe, Weather};
+use crate::engine::{AUDIT_MS, Lane, MS, RESTART_MS, Run, Traced, Watch, node};
 use crate::history::{ClientId, Event as Noted, What};
 use crate::plan::{FaultKind, HEAL_MS, Plan};
 
 /// The true time at which runs begin, in milliseconds since 1970.
 pub(super) const EPOCH_MS: i64 = 1_700_000_000_000;
 
-/// A process that ended by itself is started again after this, in milliseconds, as a supervisor would.
-const RESTART_MS: u64 = 200;
-
-/// How long the auditor may take at the end, in milliseconds.
-const AUDIT_MS: u64 = 60_000;
-
 /// A run is over after so many events, whatever its time: something goes in circles.
 const EVENTS_MAX: u64 = 30_000_000;
-
-pub(super) const MS: u64 = 1_000_000;
-
-// Streams of chance.
-pub(super) const NETWORK: u64 = 1;
-pub(super) const DISK: u64 = 2;
-pub(super) const CRASH: u64 = 3;
-pub(super) const RECOVERY: u64 = 4;
-const ENTROPY: u64 = 5;
 
 /// One thing that will happen.
 #[derive(Debug)]
@@ -482,7 +464,7 @@ impl<'a> World<'a> {
             return;
         }
         let id = ConnId(conn as u64);
-        let connection = Connection::new(id, ListenerId(0), &self.limits());
+        let connection = Connection::new(id, ListenerId(0), &node::limits(self.plan));
         self.conns[conn].server = Some(ServerEnd::new(id, connection));
         self.conn_ids.insert(id, conn);
         self.plan_after(after, Event::Client(seat, Happened::Connected(link)));
@@ -613,37 +595,6 @@ impl<'a> World<'a> {
 
     // The broker.
 
-    pub(super) fn limits(&self) -> Limits {
-        Limits {
-            tail_cache_bytes: usize::try_from(self.plan.node.tail_cache_bytes).expect("a sane plan"),
-            request_bytes_max: 4 << 20,
-            ..Limits::default()
-        }
-    }
-
-    fn options(&self) -> NodeOptions {
-        let plan = &self.plan.node;
-        let settings = plan.broker.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let broker = BrokerConfig::parse(settings).expect("plans have sound settings");
-        let mut id = [7; 16];
-        id[..8].copy_from_slice(&self.plan.seed.to_be_bytes());
-        NodeOptions {
-            node_id: NodeId(1),
-            directory_id: Uuid(id),
-            cluster_id: "simulated".into(),
-            data_dir: "/simulated".into(),
-            listeners: vec![("PLAINTEXT".into(), "broker".into(), 9092)],
-            broker,
-            limits: self.limits(),
-            journal: Geometry {
-                file_bytes: plan.journal_file_bytes,
-                max_files: plan.journal_files,
-                reserve_bytes: plan.journal_file_bytes / 4,
-            },
-            direct_from: if plan.trusts_os { u64::MAX } else { plan.direct_from },
-        }
-    }
-
     /// The clocks of the broker's machine.
     pub(super) fn local(&self) -> Now {
         let now = i128::from(self.now.0);
@@ -673,12 +624,8 @@ impl<'a> World<'a> {
         if let Some((changes, _)) = dying {
             self.disk.die_after(u64::from(changes));
         }
-        let mut entropy = [0; 32];
-        for (at, chunk) in entropy.chunks_mut(8).enumerate() {
-            let drawn = self.chance.keyed(ENTROPY).keyed(self.incarnation).keyed(at as u64).bits();
-            chunk.copy_from_slice(&drawn.to_le_bytes());
-        }
-        let recovered = Node::recover(self.options(), &*self.disk, entropy, self.local());
+        let entropy = self.chance.entropy(self.incarnation);
+        let recovered = Node::recover(node::options(self.plan), &*self.disk, entropy, self.local());
         if let Some((_, loses_power)) = dying {
             drop(recovered);
             self.count(if loses_power { "power_loss_in_recovery" } else { "crash_in_recovery" });

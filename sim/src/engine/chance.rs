@@ -7,6 +7,13 @@
 
 use chronik_core::rng::Rng;
 
+// Streams of chance.
+pub(super) const NETWORK: u64 = 1;
+pub(super) const DISK: u64 = 2;
+pub(super) const CRASH: u64 = 3;
+pub(super) const RECOVERY: u64 = 4;
+const ENTROPY: u64 = 5;
+
 /// A key, and the number that it stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Chance(u64);
@@ -39,6 +46,16 @@ impl Chance {
 
     pub(super) fn bits(self) -> u64 {
         mix(self.0)
+    }
+
+    /// What the process of this number is handed as its random seed.
+    pub(super) fn entropy(self, incarnation: u64) -> [u8; 32] {
+        let mut entropy = [0; 32];
+        for (at, chunk) in entropy.chunks_mut(8).enumerate() {
+            let drawn = self.keyed(ENTROPY).keyed(incarnation).keyed(at as u64).bits();
+            chunk.copy_from_slice(&drawn.to_le_bytes());
+        }
+        entropy
     }
 }
 

@@ -1,0 +1,42 @@
+//! The broker of a plan, as its process is configured.
+
+use chronik_core::config::BrokerConfig;
+use chronik_core::ids::{NodeId, Uuid};
+use chronik_core::journal::Geometry;
+use chronik_core::limits::Limits;
+use chronik_core::node::NodeOptions;
+
+use crate::plan::Plan;
+
+/// The bounds that the broker keeps.
+pub(super) fn limits(plan: &Plan) -> Limits {
+    Limits {
+        tail_cache_bytes: usize::try_from(plan.node.tail_cache_bytes).expect("a sane plan"),
+        request_bytes_max: 4 << 20,
+        ..Limits::default()
+    }
+}
+
+/// All that the broker is configured with.
+pub(super) fn options(plan: &Plan) -> NodeOptions {
+    let mut id = [7; 16];
+    id[..8].copy_from_slice(&plan.seed.to_be_bytes());
+    let limits = limits(plan);
+    let plan = &plan.node;
+    let settings = plan.broker.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    NodeOptions {
+        node_id: NodeId(1),
+        directory_id: Uuid(id),
+        cluster_id: "simulated".into(),
+        data_dir: "/simulated".into(),
+        listeners: vec![("PLAINTEXT".into(), "broker".into(), 9092)],
+        broker: BrokerConfig::parse(settings).expect("plans have sound settings"),
+        limits,
+        journal: Geometry {
+            file_bytes: plan.journal_file_bytes,
+            max_files: plan.journal_files,
+            reserve_bytes: plan.journal_file_bytes / 4,
+        },
+        direct_from: if plan.trusts_os { u64::MAX } else { plan.direct_from },
+    }
+}

@@ -128,6 +128,37 @@ pub fn named(workspace: &Path, name: &str) -> Result<Canary, String> {
     found.ok_or_else(|| format!("there is no canary {name}; there are {}", names.join(", ")))
 }
 
+/// The names of all canaries, each with what it breaks; none where the sources are gone.
+pub fn names() -> Vec<(String, String)> {
+    let canaries = workspace().and_then(|workspace| all(&workspace)).unwrap_or_default();
+    canaries.into_iter().map(|canary| (canary.name, canary.about)).collect()
+}
+
+/// The simulator in which this canary can sing: it does where the process is run with `--planted NAME`, or with
+/// [`VARIABLE`] in its environment.
+///
+/// # Errors
+/// Where there is no such canary, or no build of it.
+pub fn binary(name: &str) -> Result<PathBuf, String> {
+    let workspace = workspace()?;
+    named(&workspace, name)?;
+    build(&workspace)
+}
+
+/// Hunts all canaries of the engines that this program has, `jobs` at a time, and prints a table on standard output as
+/// it grows. Takes an hour or more.
+///
+/// # Errors
+/// Where the build fails, or a run cannot be made.
+pub fn measure(jobs: usize) -> Result<Vec<score::Score>, String> {
+    let workspace = workspace()?;
+    let mut canaries = all(&workspace)?;
+    canaries.retain(|canary| canary.engine == Engine::Core || cfg!(madsim));
+    let binary = build(&workspace)?;
+    score::score(&binary, &canaries, &score::Hunts::default(), jobs, &mut std::io::stdout())
+        .map_err(|error| error.to_string())
+}
+
 /// The canary that this process has planted, for whoever prints the command that replays a run. Always `None` in an
 /// ordinary build.
 pub fn planted() -> Option<String> {
@@ -153,6 +184,18 @@ mod tests {
             assert!(!edits.is_empty(), "{name} changes something");
             let is_word = |c: char| c.is_ascii_lowercase() || c == '-';
             assert!(name.chars().all(is_word), "{name} is words joined by -");
+        }
+    }
+
+    #[test]
+    fn every_claim_that_should_notice_is_one_that_is_made() {
+        // The last is made by whoever catches a panic of the broker's code.
+        let mut known: Vec<&str> = crate::claims::claims().iter().map(|claim| claim.name).collect();
+        known.push("no-panic");
+        for Canary { name, claims, .. } in all(&here()).expect("they can be read") {
+            for claim in claims {
+                assert!(known.contains(&claim.as_str()), "{name} expects {claim}, which nobody claims");
+            }
         }
     }
 

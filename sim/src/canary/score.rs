@@ -2,18 +2,21 @@
 //!
 //! For each canary several hunts, each over seeds of its own, one process a seed: a planted bug may panic, hang or eat
 //! memory, and must not take the count with it. A seed that fails also with nothing planted is a bug of the broker: it
-//! is told and does not count.
+//! is told and does not count. Canaries are hunted side by side; processor time is counted for each run by itself.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Canary, VARIABLE};
+use crate::claims;
 
 /// How long each hunt goes on.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,34 +83,74 @@ pub struct Score {
     pub runs: u64,
 }
 
-/// Hunts every canary with the binary that [`build`](super::build) made, and prints a row of a Markdown table for each
-/// as soon as it is known. Seeds that fail by themselves are told below the table.
+/// Hunts every canary with the binary that [`build`](super::build) made, so many at a time, and prints a row of a
+/// Markdown table for each as soon as those before it are printed. Seeds that fail by themselves are told below.
 ///
 /// # Errors
-/// Where a process cannot be run or nothing can be printed.
-pub fn score(binary: &Path, canaries: &[Canary], hunts: &Hunts, out: &mut dyn Write) -> io::Result<Vec<Score>> {
-    let mut run = |canary: Option<&Canary>, engine: &'static str, seed: u64| {
+/// Where a process cannot be run, does not understand its arguments, or nothing can be printed.
+pub fn score(
+    binary: &Path,
+    canaries: &[Canary],
+    hunts: &Hunts,
+    jobs: usize,
+    out: &mut (dyn Write + Send),
+) -> io::Result<Vec<Score>> {
+    let run = |canary: Option<&Canary>, engine: &'static str, seed: u64| {
         run_seed(binary, canary, engine, seed, hunts.run_time_max)
     };
-    score_by(&mut run, canaries, hunts, out)
+    score_by(&run, canaries, hunts, jobs, out)
 }
 
 /// Runs one seed on an engine, with a canary or with none.
-type Run<'a> = dyn FnMut(Option<&Canary>, &'static str, u64) -> io::Result<Outcome> + 'a;
+type Run<'a> = dyn Fn(Option<&Canary>, &'static str, u64) -> io::Result<Outcome> + Sync + 'a;
 
-fn score_by(run: &mut Run<'_>, canaries: &[Canary], hunts: &Hunts, out: &mut dyn Write) -> io::Result<Vec<Score>> {
-    writeln!(out, "| canary | found | seeds | CPU s | by | reached |\n|---|---|---|---|---|---|")?;
-    let mut scores = Vec::with_capacity(canaries.len());
-    let mut failing = BTreeMap::new();
-    for canary in canaries {
-        let score = hunt(run, canary, hunts, &mut failing)?;
-        writeln!(out, "{}", row(&score))?;
-        out.flush()?;
-        scores.push(score);
+/// The rows that are known, and how many of them are printed.
+struct Table<'a> {
+    rows: Vec<Option<Score>>,
+    printed: usize,
+    out: &'a mut (dyn Write + Send),
+}
+
+impl Table<'_> {
+    fn set(&mut self, index: usize, score: Score) -> io::Result<()> {
+        self.rows[index] = Some(score);
+        while let Some(Some(score)) = self.rows.get(self.printed) {
+            writeln!(self.out, "{}", row(score))?;
+            self.printed += 1;
+        }
+        self.out.flush()
     }
+}
+
+fn score_by(
+    run: &Run<'_>,
+    canaries: &[Canary],
+    hunts: &Hunts,
+    jobs: usize,
+    out: &mut (dyn Write + Send),
+) -> io::Result<Vec<Score>> {
+    writeln!(out, "| canary | found | seeds | CPU s | by | reached |\n|---|---|---|---|---|---|")?;
+    let next = AtomicUsize::new(0);
+    let failing = Mutex::new(Failing::new());
+    let table = Mutex::new(Table { rows: vec![None; canaries.len()], printed: 0, out });
+    let work = || -> io::Result<()> {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(canary) = canaries.get(index) else { return Ok(()) };
+            let (score, fails) = hunt(run, canary, hunts)?;
+            failing.lock().unwrap_or_else(PoisonError::into_inner).extend(fails);
+            table.lock().unwrap_or_else(PoisonError::into_inner).set(index, score)?;
+        }
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().expect("a hunt reports its errors"))
+    })?;
+    let Table { rows, out, .. } = table.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let scores: Vec<Score> = rows.into_iter().flatten().collect();
     let found = scores.iter().filter(|score| 2 * score.found > score.hunts).count();
-    writeln!(out, "\n{found} of {} found by most of their hunts.", scores.len())?;
-    for ((engine, seed), by) in failing {
+    writeln!(out, "\n{found} of {} are found by most of their hunts.", scores.len())?;
+    for ((engine, seed), by) in failing.into_inner().unwrap_or_else(PoisonError::into_inner) {
         writeln!(out, "Seed {seed} fails on engine {engine} with nothing planted: {by}.")?;
     }
     Ok(scores)
@@ -116,7 +159,8 @@ fn score_by(run: &mut Run<'_>, canaries: &[Canary], hunts: &Hunts, out: &mut dyn
 /// Seeds that fail with nothing planted, by engine, and by what.
 type Failing = BTreeMap<(&'static str, u64), String>;
 
-fn hunt(run: &mut Run<'_>, canary: &Canary, hunts: &Hunts, failing: &mut Failing) -> io::Result<Score> {
+fn hunt(run: &Run<'_>, canary: &Canary, hunts: &Hunts) -> io::Result<(Score, Failing)> {
+    let mut failing = Failing::new();
     let engine = canary.engine.name();
     let mut score = Score {
         name: canary.name.clone(),
@@ -161,7 +205,7 @@ fn hunt(run: &mut Run<'_>, canary: &Canary, hunts: &Hunts, failing: &mut Failing
     score.seeds = took.get(middle).map(|&(seeds, _)| seeds);
     took.sort_by(|a, b| a.1.total_cmp(&b.1));
     score.cpu_seconds = took.get(middle).map(|&(_, seconds)| seconds);
-    Ok(score)
+    Ok((score, failing))
 }
 
 fn row(score: &Score) -> String {
@@ -179,6 +223,9 @@ const SAID_BYTES_MAX: u64 = 1 << 20;
 
 /// The exit code of the command where a claim does not hold.
 const CLAIM_FAILED: i32 = 1;
+
+/// The exit code of the command where its arguments or its environment cannot be obeyed.
+const NOT_OBEYED: i32 = 2;
 
 /// How often to look whether a run has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -201,12 +248,15 @@ fn judge(mut command: Command, canary: Option<&Canary>, time_max: Duration) -> i
     if let Some(canary) = canary {
         command.env(VARIABLE, &canary.name);
     }
-    let before = children_cpu_seconds();
     let began = Instant::now();
     let mut child = command.spawn()?;
     let said = [listen(child.stdout.take()), listen(child.stderr.take())];
+    let mut cpu_seconds = None;
     let status = loop {
-        if let Some(status) = child.try_wait()? {
+        // What a process used is known as long as nobody has asked how it ended.
+        let (has_ended, used) = used_by(&child).unwrap_or((true, None));
+        cpu_seconds = used.or(cpu_seconds);
+        if has_ended && let Some(status) = child.try_wait()? {
             break Some(status);
         }
         if began.elapsed() > time_max {
@@ -216,23 +266,24 @@ fn judge(mut command: Command, canary: Option<&Canary>, time_max: Duration) -> i
         thread::sleep(LOOK_EVERY);
     };
     let said = said.map(|said| said.join().unwrap_or_default()).concat();
-    // Where the system does not tell, the clock on the wall is as near as can be.
-    let cpu_seconds = match (before, children_cpu_seconds()) {
-        (Some(before), Some(after)) => after - before,
-        _ => began.elapsed().as_secs_f64(),
-    };
-    let claims = canary.map_or(&[][..], |canary| &canary.claims);
     let found_by = match status {
         None => Some("hang".to_owned()),
         Some(status) if status.success() => None,
-        Some(status) if status.code() == Some(CLAIM_FAILED) => {
-            let expected = claims.iter().find(|claim| said.contains(claim.as_str()));
-            Some(expected.cloned().unwrap_or_else(|| "another claim".to_owned()))
-        }
+        Some(status) if status.code() == Some(CLAIM_FAILED) => Some(claim_in(&said, canary)),
+        Some(status) if status.code() == Some(NOT_OBEYED) => return Err(io::Error::other(said)),
         Some(_) => Some("panic".to_owned()),
     };
     let has_sung = canary.is_some_and(|canary| said.contains(&format!("the canary {} sings", canary.name)));
+    // Where the system does not tell, the clock on the wall is as near as can be.
+    let cpu_seconds = cpu_seconds.unwrap_or_else(|| began.elapsed().as_secs_f64());
     Ok(Outcome { found_by, has_sung, cpu_seconds })
+}
+
+/// The claim that a report names: one that the canary expects before any other.
+fn claim_in(said: &str, canary: Option<&Canary>) -> String {
+    let expected = canary.into_iter().flat_map(|canary| canary.claims.iter().map(String::as_str));
+    let mut names = expected.chain(claims::claims().iter().map(|claim| claim.name));
+    names.find(|name| said.contains(name)).unwrap_or("a claim").to_owned()
 }
 
 /// Ends a run with all processes that it may have started, which would hold on to its output.
@@ -254,14 +305,16 @@ fn listen(from: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String
     })
 }
 
-/// Processor time of all children that have been waited for, in seconds; `None` where the system does not tell.
-fn children_cpu_seconds() -> Option<f64> {
-    let stat = fs::read_to_string(PathBuf::from("/proc/self/stat")).ok()?;
-    // The name may hold anything, spaces and parentheses too; what follows it is plain. proc(5): fields 16 and 17, in
-    // ticks, of which Linux tells a hundred a second whatever its own clock does.
+/// Whether a child has ended, and the processor time that it and those it waited for have used, in seconds; `None`
+/// where the system does not tell.
+fn used_by(child: &Child) -> Option<(bool, Option<f64>)> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).ok()?;
+    // The name may hold anything, spaces and parentheses too; what follows it is plain. proc(5): the state is field 3,
+    // times are fields 14 to 17, in ticks, of which Linux tells a hundred a second whatever its own clock does.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks = |field: usize| fields.get(field - 3)?.parse::<f64>().ok();
-    Some((ticks(16)? + ticks(17)?) / 100.0)
+    let ticks = |field: usize| fields.get(field - 3).and_then(|ticks| ticks.parse::<f64>().ok());
+    let used: Option<f64> = (14..=17).map(ticks).sum();
+    Some((*fields.first()? == "Z", used.map(|ticks| ticks / 100.0)))
 }
 
 #[cfg(test)]
@@ -281,13 +334,13 @@ mod tests {
 
     /// Scores one canary which `is_found` finds, where `fails` fails with nothing planted.
     fn scored(is_found: fn(u64) -> bool, fails: fn(u64) -> bool) -> (Score, String) {
-        let mut run = |canary: Option<&Canary>, _: &'static str, seed: u64| {
+        let run = |canary: Option<&Canary>, _: &'static str, seed: u64| {
             let is_found = fails(seed) || (canary.is_some() && is_found(seed));
             let found_by = is_found.then(|| "acked".to_owned());
             Ok(Outcome { found_by, has_sung: canary.is_some(), cpu_seconds: 0.5 })
         };
         let mut out = Vec::new();
-        let scores = score_by(&mut run, &[canary("one")], &hunts(), &mut out).expect("memory has room");
+        let scores = score_by(&run, &[canary("one")], &hunts(), 1, &mut out).expect("memory has room");
         (scores[0].clone(), String::from_utf8(out).expect("text"))
     }
 
@@ -298,7 +351,7 @@ mod tests {
         assert_eq!((score.found, score.hunts, score.seeds, score.cpu_seconds), (3, 5, Some(4), Some(2.0)));
         assert_eq!((score.runs, score.sung), (1 + 3 + 4 + 20 + 20, 48));
         assert!(table.contains("| `one` | 3/5 | 4 | 2.0 | acked | 48/48 |"), "{table}");
-        assert!(table.contains("1 of 1 found"), "{table}");
+        assert!(table.contains("1 of 1 are found"), "{table}");
     }
 
     #[test]
@@ -306,7 +359,7 @@ mod tests {
         let (score, table) = scored(|seed| seed == 7, |_| false);
         assert_eq!((score.found, score.seeds, score.cpu_seconds), (1, None, None));
         assert!(table.contains("| `one` | 1/5 | – | – |"), "{table}");
-        assert!(table.contains("0 of 1 found"), "{table}");
+        assert!(table.contains("0 of 1 are found"), "{table}");
     }
 
     #[test]
@@ -314,6 +367,23 @@ mod tests {
         let (score, table) = scored(|seed| seed % Hunts::APART == 5, |seed| seed % Hunts::APART == 2);
         assert_eq!((score.found, score.seeds), (5, Some(5)));
         assert!(table.contains("Seed 2 fails on engine core with nothing planted: acked."), "{table}");
+    }
+
+    #[test]
+    fn rows_come_in_the_order_of_names_however_many_are_hunted_at_once() {
+        let run = |canary: Option<&Canary>, _: &'static str, _: u64| {
+            // The first one takes the longest.
+            let is_first = canary.is_some_and(|canary| canary.name == "a");
+            let found_by = canary.filter(|_| !is_first).map(|_| "acked".to_owned());
+            Ok(Outcome { found_by, has_sung: true, cpu_seconds: 0.1 })
+        };
+        let canaries = ["a", "b", "c", "d"].map(canary);
+        let mut out = Vec::new();
+        let scores = score_by(&run, &canaries, &hunts(), 3, &mut out).expect("memory has room");
+        assert!(scores.iter().map(|score| score.name.as_str()).eq(["a", "b", "c", "d"]));
+        let table = String::from_utf8(out).expect("text");
+        let names: Vec<&str> = table.lines().filter_map(|line| line.strip_prefix("| `")?.get(..1)).collect();
+        assert_eq!(names, ["a", "b", "c", "d"], "{table}");
     }
 
     #[test]
@@ -336,9 +406,11 @@ mod tests {
         let check = |script: &str, found_by: Option<&str>| check_within(script, Duration::from_secs(30), found_by);
         check("exit 0", None);
         check("echo claim acked does not hold; exit 1", Some("acked"));
-        check("echo something else; exit 1", Some("another claim"));
+        check("echo something else; exit 1", Some("a claim"));
         check("exit 101", Some("panic"));
         check("kill -ABRT $$", Some("panic"));
+        let busy = check("i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); done", None);
+        assert!((0.01..10.0).contains(&busy.cpu_seconds), "{busy:?}");
         check_within("sleep 1000 & sleep 1000", Duration::from_millis(50), Some("hang"));
         assert!(check("echo \"the canary $CHRONIK_CANARY sings\" >&2", None).has_sung);
         fs::remove_dir_all(&folder).expect("it was made here");

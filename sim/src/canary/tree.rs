@@ -20,7 +20,7 @@ const FOLDER: &str = "target/canary";
 const ROOT_FILES: [&str; 3] = ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml"];
 
 /// Folders that no build needs.
-const NOT_COPIED: [&str; 4] = ["target", "corpus", "artifacts", "tests"];
+const NOT_COPIED: [&str; 3] = ["target", "corpus", "artifacts"];
 
 /// What of a manifest is of interest here.
 #[derive(serde::Deserialize)]

@@ -40,6 +40,49 @@ pub struct Run {
     pub state: Vec<(Lane, String)>,
 }
 
+/// What [`Run::counters`] may count. Each of them should happen in a long hunt: what never took effect was not tested.
+pub const COUNTERS: [&str; 39] = [
+    "clock_step",
+    "connect_refused",
+    "connect_unanswered",
+    "crash",
+    "crash_in_disk_work",
+    "crash_in_recovery",
+    "delay",
+    "disk_bit_flipped",
+    "disk_create_lost",
+    "disk_index_truncated",
+    "disk_no_space",
+    "disk_power_losses",
+    "disk_read_failed",
+    "disk_remove_lost",
+    "disk_reordered",
+    "disk_reordered_across_files",
+    "disk_sector_lost",
+    "disk_slow",
+    "disk_stalled",
+    "disk_sync_failed",
+    "disk_sync_lied",
+    "disk_tail_lost",
+    "disk_torn_4096",
+    "disk_torn_512",
+    "disk_truncate_lost",
+    "disk_write_failed",
+    "disk_write_misdirected",
+    "fatal",
+    "fragment",
+    "half_open",
+    "mute_to_client",
+    "mute_to_server",
+    "pause",
+    "power_loss",
+    "power_loss_in_recovery",
+    "reset",
+    "restart",
+    "slow_reader",
+    "truncated_index",
+];
+
 /// One line of the timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Traced {

@@ -21,5 +21,9 @@ pub mod html;
 pub mod hunt;
 pub mod plan;
 pub mod report;
+pub mod scenario;
 pub mod shrink;
+#[cfg(test)]
+mod testing;
+pub mod trial;
 pub mod value;

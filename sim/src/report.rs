@@ -1,1 +1,0 @@
-//! Failures as text.

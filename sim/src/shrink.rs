@@ -1,1 +1,0 @@
-//! The smallest plan that still fails the same way.

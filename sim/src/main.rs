@@ -1,28 +1,56 @@
 //! `cargo sim`: see the crate's documentation.
 
+use std::convert::Infallible;
 use std::env;
+use std::ffi::OsString;
+use std::io;
 use std::process::ExitCode;
 
-use chronik_sim::trial::{Canaries, Parts};
-use chronik_sim::{claims, cli, engine, plan};
+use chronik_sim::canary::score::{Hunts, score};
+use chronik_sim::trial::{Canaries, Engine, Named, Parts};
+use chronik_sim::{canary, claims, cli, engine, plan};
 
 /// What this binary is made of.
 const PARTS: Parts = Parts {
     draw: plan::draw::draw,
-    draw_beyond: plan::draw::draw,
+    draw_beyond: plan::draw::draw_beyond,
     core: engine::core::run,
-    madsim: None,
+    madsim: MADSIM,
     judge: claims::judge,
     claims: claims::claims,
     counters: &engine::COUNTERS,
     canaries: Canaries {
-        names: || Ok(Vec::new()),
-        become_planted: |name, _| format!("there is no canary {name}"),
-        planted: || None,
-        score: || Err("there are no canaries".to_string()),
+        names: canaries,
+        become_planted: |name, arguments| match become_planted(name, arguments) {
+            Ok(never) => match never {},
+            Err(why) => why,
+        },
+        planted: canary::planted,
+        score: score_canaries,
     },
 };
 
+/// The production shell on simulated sockets.
+const MADSIM: Option<Engine> = None;
+
 fn main() -> ExitCode {
     cli::run(&PARTS, env::args_os())
+}
+
+fn canaries() -> Result<Vec<Named>, String> {
+    let canaries = canary::all(&canary::workspace()?)?;
+    Ok(canaries.into_iter().map(|canary| (canary.name, canary.about)).collect())
+}
+
+fn become_planted(name: &str, arguments: &[OsString]) -> Result<Infallible, String> {
+    canary::exec(&canary::workspace()?, name, arguments)
+}
+
+fn score_canaries() -> Result<(), String> {
+    let workspace = canary::workspace()?;
+    let binary = canary::build(&workspace)?;
+    let canaries = canary::all(&workspace)?;
+    score(&binary, &canaries, &Hunts::default(), &mut io::stdout().lock())
+        .map(drop)
+        .map_err(|error| format!("the count of the canaries stopped: {error}"))
 }

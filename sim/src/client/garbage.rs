@@ -11,8 +11,8 @@ use chronik_core::wire::metadata::MetadataRequest;
 use chronik_core::wire::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use chronik_core::wire::{ApiKey, Request, RequestHeader, Writer, encode_request};
 
-/// How many kinds of misdeeds there are.
-pub(super) const MISDEEDS: u8 = 20;
+/// How many kinds of misdeeds a hostile client knows.
+pub const MISDEEDS: u8 = 20;
 
 /// What a hostile client does.
 #[derive(Debug)]

@@ -28,6 +28,8 @@ use chronik_core::time::{Instant, Timestamp};
 use crate::history::{ClientId, What};
 use crate::plan::{ClientKind, Plan};
 
+pub use garbage::MISDEEDS;
+
 /// Names one of a client's connections; a client counts up and never uses a number again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Link(pub u32);

@@ -50,7 +50,8 @@ fn score_canaries() -> Result<(), String> {
     let workspace = canary::workspace()?;
     let binary = canary::build(&workspace)?;
     let canaries = canary::all(&workspace)?;
-    score(&binary, &canaries, &Hunts::default(), &mut io::stdout().lock())
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    score(&binary, &canaries, &Hunts::default(), jobs, &mut io::stdout())
         .map(drop)
         .map_err(|error| format!("the count of the canaries stopped: {error}"))
 }

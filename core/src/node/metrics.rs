@@ -67,7 +67,7 @@ impl Node {
             metric("gauge", "volume_total_bytes", "Size of the data folder's volume.", volume.total_bytes);
             metric("gauge", "volume_usable_bytes", "Bytes of the volume that can still be used.", volume.usable_bytes);
         }
-        metric("gauge", "tail_bytes", "Bytes of newest batches held in memory.", self.tail_bytes);
+        metric("gauge", "tail_bytes", "Bytes of newest batches held in memory.", self.tails.bytes());
         metric("gauge", "fetches_waiting", "Fetch requests that wait for data.", self.fetches.len() as u64);
         metric("gauge", "produces_waiting", "Produce requests that wait for the disk.", self.produces.len() as u64);
         metric("gauge", "produces_stalled", "Produce requests that wait for room.", self.stalled.len() as u64);

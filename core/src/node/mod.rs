@@ -4,20 +4,24 @@
 //! everything that arrived together shares one sync. Whatever waits for the journal stands in one queue in the order of
 //! its LSN and is woken by `Node::settle` when the journal's durable end passes it.
 
+mod checkpoints;
 mod fetch;
 mod logs;
 mod metrics;
 mod offsets;
 mod produce;
 mod removal;
+mod retention;
 mod session;
 mod start;
 mod storage;
+mod tails;
 #[cfg(test)]
 mod tests;
 mod topics;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,7 +94,7 @@ struct Hosted {
     config: Arc<TopicConfig>,
     acks: Acks,
     fetchers: Fetchers,
-    accounted: storage::Accounted,
+    accounted: tails::Accounted,
 }
 
 /// One broker.
@@ -135,7 +139,10 @@ pub struct Node {
     /// When to seal the journal if nothing more comes.
     seal_at: Option<Instant>,
     storage: storage::Storage,
-    tail_bytes: u64,
+    checkpoints: checkpoints::Checkpoints,
+    tails: tails::Tails,
+    /// Partitions up to here have been looked at by the round of retention that is under way.
+    retention_after: Option<TopicPartition>,
     /// Batches of so many bytes go straight to their segments.
     direct_from: u64,
     /// Bodies that the next commit takes along.
@@ -352,6 +359,12 @@ impl Node {
         self.hosted(TopicPartition { topic, partition }).ok()
     }
 
+    /// The partitions that follow `after` in the order of their ids, at most `count`.
+    fn partitions_after(&self, after: Option<TopicPartition>, count: usize) -> Vec<(TopicPartition, u32)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_id.range((from, Bound::Unbounded)).take(count).map(|(&id, &slot)| (id, slot)).collect()
+    }
+
     fn next_read(&mut self) -> ReadId {
         self.next_read += 1;
         ReadId(self.next_read)
@@ -364,7 +377,7 @@ impl Node {
         }
         assert!(self.durable <= self.journal.end());
         let tail: usize = self.hosts.iter().flatten().map(|hosted| hosted.partition.log().tail_bytes()).sum();
-        assert_eq!(self.tail_bytes, tail as u64, "the tail cache is accounted for");
+        assert_eq!(self.tails.bytes(), tail as u64, "the tail cache is accounted for");
     }
 }
 

@@ -63,7 +63,7 @@ impl Node {
         let direct: usize = self.direct_pending.iter().flat_map(|write| &write.pieces).map(Bytes::len).sum();
         direct < DIRECT_PENDING_MAX
             && self.journal.has_room_for(payloads(produce), Class::Ordinary)
-            && self.tail_bytes < 2 * self.limits.tail_cache_bytes as u64
+            && self.tails.bytes() < 2 * self.limits.tail_cache_bytes as u64
     }
 
     fn append(&mut self, now: Now, to: ReplyTo, produce: Produce, out: &mut Outbox) {

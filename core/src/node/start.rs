@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use slab::Slab;
 
-use super::storage::Accounted;
-use super::{Counters, Hosted, Node, Reason, session, storage, topics};
+use super::tails::{Accounted, Tails};
+use super::{Counters, Hosted, Node, Reason, checkpoints, session, storage, topics};
 use crate::boundary::{DiskError, FileName, Files, Outbox, SegmentName, Task};
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
@@ -166,7 +166,7 @@ struct Rebuilt<'a> {
 impl Rebuilt<'_> {
     fn entry(&mut self, kind: u8, partition: TopicPartition, payload: &[u8]) -> Result<(), String> {
         self.parts.extend_from_slice(payload);
-        if kind & storage::GOES_ON != 0 {
+        if kind & checkpoints::GOES_ON != 0 {
             return Ok(());
         }
         let payload = self.parts.split().freeze();
@@ -420,8 +420,10 @@ impl Node {
             next_read: 0,
             deadlines: std::collections::BTreeSet::new(),
             seal_at: None,
-            storage: storage::Storage::new(sequence, kept),
-            tail_bytes: 0,
+            storage: storage::Storage::default(),
+            checkpoints: checkpoints::Checkpoints::new(sequence, kept),
+            tails: Tails::default(),
+            retention_after: None,
             direct_from: options.direct_from,
             direct_pending: Vec::new(),
             direct_bytes: 0,

@@ -1,0 +1,297 @@
+//! The node's checkpoints: what a restart begins with, so that the journal below may be used again.
+//!
+//! One in the making goes through these states, a slice at a time, so that no step grows with the number of partitions:
+//! `Idle` → `Partitions` (each partition is flushed where it has much, synced where it is dirty, and encoded with what
+//! remains) → `Durable` (the journal catches up with what the encoded states contain) → `Closing` (its last part is
+//! synced) → `Idle`. No space sends it from any state back to `Idle`, to begin anew. Each state is as new as its
+//! encoding; replay skips the records that a state already contains, by their LSN.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::storage::{FLUSH_AT, Job, PARTITIONS_AT_ONCE};
+use super::{Node, Reason, topics};
+use crate::boundary::{Effect, FileName, Outbox, Task, TaskId};
+use crate::ids::{Lsn, TopicPartition};
+use crate::journal::checkpoint::{self, Encoder};
+use crate::journal::{Position, RecordKind};
+use crate::time::Now;
+
+/// A checkpoint begins when the journal has grown by so much: two of them and what comes meanwhile fit into the ring.
+const CHECKPOINT_EVERY: u64 = 96 << 20;
+
+/// A checkpoint whose last part is on its way to disk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Closing {
+    start: Position,
+    is_last: bool,
+}
+
+/// A checkpoint in the making.
+struct Run {
+    encoder: Encoder,
+    /// Where replay will start.
+    start: Position,
+    slot: u32,
+    position: u64,
+    /// Partitions up to here are encoded.
+    after: Option<TopicPartition>,
+    /// The partition that was synced last.
+    synced: Option<TopicPartition>,
+    /// What must end before the run goes on.
+    awaits: Option<Awaited>,
+    /// What the encoded states contain.
+    contains: Lsn,
+    encoded: bool,
+    /// Whether small tails are flushed too, since memory is short of what may be let go.
+    thorough: bool,
+    /// Whether it was begun after the node was asked to stop, and so contains all that came before.
+    is_last: bool,
+}
+
+/// What a run of a checkpoint waits for. Any other task that ends is none of its business: were it to go on while one of
+/// its parts is on its way, it could be closed without that part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awaited {
+    /// The partition's flush that is in flight, whoever asked for it.
+    Flush(TopicPartition),
+    Task(TaskId),
+}
+
+/// The checkpoint in the making, and those that are kept.
+pub(super) struct Checkpoints {
+    run: Option<Run>,
+    /// The last part of one is on its way to disk.
+    closing: bool,
+    wanted: bool,
+    sequence: u64,
+    /// Where replay starts in the newest two, the older one first.
+    kept: VecDeque<Lsn>,
+    begun_at: Lsn,
+    /// What the node had written directly when the last one began.
+    direct_at: u64,
+    /// The next one begins when the journal is durable up to here.
+    near: Option<Lsn>,
+}
+
+impl Checkpoints {
+    /// After a start from the one numbered `sequence`.
+    pub(super) fn new(sequence: u64, kept: VecDeque<Lsn>) -> Checkpoints {
+        let begun_at = kept.back().copied().unwrap_or_default();
+        Checkpoints { run: None, closing: false, wanted: false, sequence, kept, begun_at, direct_at: 0, near: None }
+    }
+
+    /// Whether one is in the making.
+    pub(super) fn is_running(&self) -> bool {
+        self.run.is_some()
+    }
+
+    /// Where replay starts in the newest two; `None` where there are not two.
+    pub(super) fn newest_two(&self) -> Option<[Lsn; 2]> {
+        (self.kept.len() == 2).then(|| [self.kept[0], self.kept[1]])
+    }
+
+    /// What the one in the making may have waited for is done.
+    pub(super) fn go_on(&mut self, done: Awaited) {
+        if let Some(run) = &mut self.run
+            && run.awaits == Some(done)
+        {
+            run.awaits = None;
+        }
+    }
+
+    /// There was no room for it: it begins anew.
+    pub(super) fn abandon(&mut self) {
+        (self.run, self.closing, self.wanted) = (None, false, true);
+    }
+}
+
+/// Set in the kind of a checkpoint's entry where the next entry goes on with it.
+pub(super) const GOES_ON: u8 = 0x80;
+
+/// How much of a state one entry of a checkpoint holds, in bytes.
+const STATE_PART_BYTES: usize = 8 << 20;
+const _: () = assert!(STATE_PART_BYTES as u64 <= checkpoint::ENTRY_BYTES_MAX);
+
+/// Adds a state to a checkpoint, in as many entries as it takes: what a partition has in memory or remembers of
+/// producers knows no bound that an entry could have.
+fn encode_entry(encoder: &mut Encoder, kind: RecordKind, partition: TopicPartition, state: &[Bytes]) {
+    let mut part: Vec<&[u8]> = Vec::with_capacity(state.len());
+    let mut room = STATE_PART_BYTES;
+    for piece in state {
+        let mut piece = &piece[..];
+        while piece.len() > room {
+            let (now, later) = piece.split_at(room);
+            part.push(now);
+            encoder.entry(kind as u8 | GOES_ON, partition, &part);
+            part.clear();
+            (piece, room) = (later, STATE_PART_BYTES);
+        }
+        room -= piece.len();
+        part.push(piece);
+    }
+    encoder.entry(kind as u8, partition, &part);
+}
+
+impl Node {
+    /// Wants a checkpoint as soon as one can begin.
+    pub(super) fn checkpoint_soon(&mut self) {
+        self.checkpoints.wanted = true;
+    }
+
+    pub(super) fn advance_checkpoint(&mut self, now: Now, out: &mut Outbox) {
+        if self.checkpoints.closing {
+            return;
+        }
+        if self.checkpoints.run.is_none() {
+            let journalled = self.durable.0.saturating_sub(self.checkpoints.begun_at.0);
+            let grown = journalled + (self.direct_bytes - self.checkpoints.direct_at) >= CHECKPOINT_EVERY;
+            if !(grown || self.checkpoints.wanted) {
+                return;
+            }
+            // Replay will start at what is durable: as near as possible.
+            let near = self.checkpoints.near.get_or_insert(self.durable);
+            if self.trusts_os && self.journal.durable() < *near {
+                if !self.journal.is_in_flight() {
+                    self.journal.sync_next();
+                }
+                return;
+            }
+            self.checkpoints.near = None;
+            self.begin_checkpoint();
+        }
+        let Some(run) = &self.checkpoints.run else { return };
+        if run.awaits.is_some() {
+            return;
+        }
+        if !run.encoded {
+            self.encode_partitions(now, out);
+        }
+        self.close_checkpoint(out);
+    }
+
+    fn begin_checkpoint(&mut self) {
+        self.checkpoints.wanted = false;
+        let start = self.journal.durable_position();
+        self.checkpoints.begun_at = start.lsn;
+        self.checkpoints.direct_at = self.direct_bytes;
+        let header =
+            checkpoint::Header { journal: self.directory_id, sequence: self.checkpoints.sequence + 1, replay: start };
+        let mut encoder = Encoder::new(header);
+        let state = topics::encode_state(self.controller.image(), self.newest_metadata);
+        encode_entry(&mut encoder, RecordKind::NodeState, TopicPartition::NODE, &[Bytes::from(state)]);
+        self.storage.removals.condemn();
+        let thorough = self.tails.bytes() > self.limits.tail_cache_bytes as u64 / 2;
+        self.checkpoints.run = Some(Run {
+            encoder,
+            start,
+            slot: header.slot(),
+            position: 0,
+            after: None,
+            synced: None,
+            awaits: None,
+            contains: self.journal.end(),
+            encoded: false,
+            thorough,
+            is_last: self.stopping,
+        });
+    }
+
+    /// Encodes the next partitions, or first has the next one flushed and synced.
+    fn encode_partitions(&mut self, now: Now, out: &mut Outbox) {
+        let mut run = self.checkpoints.run.take().expect("a run");
+        // What is full goes out first, so that the encoder never holds much more than one look's worth.
+        let chunks: Vec<Bytes> = std::iter::from_fn(|| run.encoder.take_chunk()).collect();
+        if !chunks.is_empty() {
+            let bytes: usize = chunks.iter().map(Bytes::len).sum();
+            let task = Task::Checkpoint { slot: run.slot, position: run.position, chunks, last: false };
+            run.position += bytes as u64;
+            run.awaits = Some(Awaited::Task(self.storage.push(Job::Checkpoint, task, out)));
+            self.checkpoints.run = Some(run);
+            return;
+        }
+        let next = self.partitions_after(run.after, PARTITIONS_AT_ONCE);
+        run.encoded = next.is_empty();
+        for (id, slot) in next {
+            // Only what came before the checkpoint began: under load there is always more, which the journal holds.
+            let at_least = if run.thorough { 1 } else { FLUSH_AT };
+            let much = usize::try_from(at_least).expect("a few hundred KiB");
+            let behind = self.host(slot).partition.log().has_unwritten_before(run.start.lsn, much);
+            if behind && self.flush(slot, at_least, out) {
+                run.awaits = Some(Awaited::Flush(id));
+                break;
+            }
+            let log = self.host(slot).partition.log();
+            if run.synced != Some(id) && log.is_flushing() {
+                // Its end reaches the run by way of the task's completion.
+                run.awaits = Some(Awaited::Flush(id));
+                break;
+            }
+            let dirty = log.unsynced_segments();
+            if run.synced != Some(id) && !dirty.is_empty() {
+                run.synced = Some(id);
+                let segments = dirty.iter().map(|(segment, _)| *segment).collect();
+                let marks = dirty.into_iter().map(|(segment, mark)| (segment.base, mark)).collect();
+                let sync = self.storage.push(Job::Sync(slot, id, marks), Task::Sync { segments }, out);
+                run.awaits = Some(Awaited::Task(sync));
+                break;
+            }
+            let hosted = self.host(slot);
+            let state = match hosted.partition.damage() {
+                None => hosted.partition.log().encode(run.start.lsn),
+                // A later start refuses it as this one does.
+                Some(why) => vec![crate::log::damaged_state(why)],
+            };
+            encode_entry(&mut run.encoder, RecordKind::PartitionState, id, &state);
+            run.after = Some(id);
+        }
+        run.contains = self.journal.end();
+        if run.awaits.is_none() && !run.encoded {
+            self.deadlines.insert((now.instant, Reason::Continue));
+        }
+        self.checkpoints.run = Some(run);
+    }
+
+    /// Ends a checkpoint whose states the journal has caught up with.
+    fn close_checkpoint(&mut self, out: &mut Outbox) {
+        let durable = self.journal.durable();
+        let ready = |run: &mut Run| run.encoded && run.awaits.is_none() && durable >= run.contains;
+        let Some(run) = self.checkpoints.run.take_if(ready) else {
+            let waits = self.checkpoints.run.as_ref().is_some_and(|run| run.encoded && run.awaits.is_none());
+            if waits && self.trusts_os && !self.journal.is_in_flight() {
+                self.journal.sync_next();
+            }
+            return;
+        };
+        let task =
+            Task::Checkpoint { slot: run.slot, position: run.position, chunks: vec![run.encoder.finish()], last: true };
+        self.checkpoints.closing = true;
+        self.storage.push(Job::Close(Closing { start: run.start, is_last: run.is_last }), task, out);
+    }
+
+    /// A checkpoint is complete and durable: the journal below the older one is free, and so are files that neither
+    /// names.
+    pub(super) fn closed_checkpoint(&mut self, now: Now, Closing { start, is_last }: Closing, out: &mut Outbox) {
+        self.checkpoints.closing = false;
+        self.checkpoints.sequence += 1;
+        self.counters.checkpoints += 1;
+        self.checkpoints.kept.push_back(start.lsn);
+        while self.checkpoints.kept.len() > 2 {
+            self.checkpoints.kept.pop_front();
+        }
+        // With one checkpoint only, the other slot may hold nothing to fall back to but the journal from its start.
+        if let Some([older, _]) = self.checkpoints.newest_two() {
+            self.journal.recycle(older);
+        }
+        self.storage.removals.unname();
+        self.evict();
+        if self.is_exhausted() {
+            // Another checkpoint would free no more.
+            self.out_of_space(now, FileName::Journal(self.journal.slots()), out);
+        }
+        if is_last {
+            out.push(Effect::Stopped);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Retention: which old segments a partition lets go of, by its topic's settings.
+
+use std::time::Duration;
+
+use super::storage::PARTITIONS_AT_ONCE;
+use super::{Node, Reason, logs};
+use crate::boundary::{Level, Outbox};
+use crate::config::Cleanup;
+use crate::time::{Now, Timestamp};
+
+impl Node {
+    /// Deletes what retention lets go of in the next partitions, and comes back for the others.
+    pub(super) fn retention(&mut self, now: Now, out: &mut Outbox) {
+        let slots = self.partitions_after(self.retention_after, PARTITIONS_AT_ONCE);
+        for &(_, slot) in &slots {
+            self.retain(now.wall, slot, out);
+        }
+        let more = slots.len() == PARTITIONS_AT_ONCE;
+        self.retention_after = if more { slots.last().map(|&(id, _)| id) } else { None };
+        let pause = if more { Duration::from_millis(1) } else { self.retention_interval };
+        self.deadlines.insert((now.instant + pause, Reason::Retention));
+    }
+
+    fn retain(&mut self, now: Timestamp, slot: u32, out: &mut Outbox) {
+        let expiry = i64::try_from(self.producer_expiration_ms).unwrap_or(i64::MAX);
+        let hosted = self.hosts[slot as usize].as_mut().expect("a hosted partition");
+        let name = logs::display(&hosted.name, hosted.partition.id());
+        hosted.partition.log_mut().expire_producers(Timestamp(now.0.saturating_sub(expiry)));
+        if hosted.config.cleanup_policy != Cleanup::Delete || hosted.partition.damage().is_some() {
+            return;
+        }
+        let config = hosted.config.clone();
+        let high_watermark = hosted.partition.advanced().high_watermark;
+        let log = hosted.partition.log_mut();
+        let oldest = config.retention_ms.map(|ms| now.0.saturating_sub(i64::try_from(ms).unwrap_or(i64::MAX)));
+        let expired = |segment: &crate::log::Segment| {
+            let newest = if segment.max_timestamp >= 0 { segment.max_timestamp } else { segment.since.0 };
+            oldest.is_some_and(|oldest| newest < oldest)
+        };
+        // The active segment goes too once all that it holds is old, by way of being closed.
+        if log.segments().next_back().is_some_and(|active| active.bytes > 0 && expired(active)) {
+            log.roll(&mut self.journal);
+        }
+        let mut bytes = log.bytes();
+        let mut to = log.start();
+        let segments: Vec<_> = log.segments().cloned().collect();
+        for pair in segments.windows(2) {
+            let over = config.retention_bytes.is_some_and(|limit| bytes - pair[0].bytes >= limit);
+            if !(over || expired(&pair[0])) || pair[1].base > high_watermark {
+                break;
+            }
+            bytes -= pair[0].bytes;
+            to = pair[1].base;
+        }
+        if to > log.start() {
+            out.log(Level::Info, format!("retention moves the log start of {name} to {to}"));
+            self.advance_start(slot, to);
+        }
+    }
+}

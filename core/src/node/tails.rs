@@ -1,0 +1,70 @@
+//! The newest batches of all partitions in memory: how much they take, and which of them goes first.
+
+use std::collections::BTreeMap;
+
+use super::Node;
+use crate::ids::Lsn;
+
+/// What a partition's tail counts for in the node's accounts.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Accounted {
+    oldest: Option<Lsn>,
+    bytes: u64,
+}
+
+/// The accounts of all partitions' tails.
+#[derive(Debug, Default)]
+pub(super) struct Tails {
+    bytes: u64,
+    /// For each partition with batches in memory: its oldest one, in the order of the journal.
+    order: BTreeMap<Lsn, u32>,
+}
+
+impl Tails {
+    /// How many bytes of batches are in memory.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Node {
+    /// Keeps account of a partition's batches in memory after they changed.
+    pub(super) fn account_tail(&mut self, slot: u32) {
+        let hosted = self.hosts[slot as usize].as_mut().expect("a hosted partition");
+        let log = hosted.partition.log();
+        let (oldest, bytes) = (log.oldest_in_memory(), log.tail_bytes() as u64);
+        self.tails.bytes = self.tails.bytes + bytes - hosted.accounted.bytes;
+        if oldest != hosted.accounted.oldest {
+            if let Some(before) = hosted.accounted.oldest {
+                self.tails.order.remove(&before);
+            }
+            if let Some(oldest) = oldest {
+                self.tails.order.insert(oldest, slot);
+            }
+        }
+        hosted.accounted = Accounted { oldest, bytes };
+    }
+
+    /// Forgets the account of a partition that goes away.
+    pub(super) fn close_account(&mut self, accounted: Accounted) {
+        self.tails.bytes -= accounted.bytes;
+        if let Some(oldest) = accounted.oldest {
+            self.tails.order.remove(&oldest);
+        }
+    }
+
+    /// Lets go of the oldest batches in memory beyond the budget, in the order of the journal.
+    pub(super) fn evict(&mut self) {
+        while self.tails.bytes > self.limits.tail_cache_bytes as u64 {
+            let Some((_, &slot)) = self.tails.order.first_key_value() else { return };
+            if self.host(slot).partition.log_mut().evict_one().is_none() {
+                // It is not safe in its segment yet: a checkpoint makes it so.
+                if !self.checkpoints.is_running() {
+                    self.checkpoint_soon();
+                }
+                return;
+            }
+            self.account_tail(slot);
+        }
+    }
+}

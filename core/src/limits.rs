@@ -4,9 +4,11 @@
 //! `--help` prints them so that an operator can size a machine.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
+const DAY_SECONDS: u64 = 24 * 60 * 60;
 
 /// The largest batch that a topic can be made to take, in bytes: a record of the journal lies in one file of 16 MiB,
 /// which holds besides it the headers of its commit and of the records that come with it, less than 1 KiB.
@@ -33,6 +35,10 @@ pub struct Limits {
     pub tail_cache_bytes: usize,
     /// Segment files kept open at once; the ones used least recently are closed.
     pub open_files: usize,
+    /// Bytes of closed segments that are read each second, at most, to find damage before a consumer does.
+    pub scrub_bytes_per_second_max: u64,
+    /// How long one reading of all closed segments takes, unless the rate above makes it longer.
+    pub scrub_period: Duration,
 }
 
 impl Default for Limits {
@@ -52,6 +58,10 @@ impl Default for Limits {
             parked_requests_max: 100_000,
             tail_cache_bytes: (128 * MIB) as usize,
             open_files: 4_096,
+            // What HDFS allows its block scanner: a hundredth of what a slow disk reads.
+            scrub_bytes_per_second_max: MIB,
+            // Damage waits at most so long for a second copy to fail too; a gigabyte then costs a read in ten minutes.
+            scrub_period: Duration::from_secs(DAY_SECONDS * 7),
         }
     }
 }
@@ -71,6 +81,8 @@ impl Limits {
         line("requests that wait for data or acks", self.parked_requests_max.to_string());
         line("tail cache", bytes(self.tail_cache_bytes));
         line("open segment files", self.open_files.to_string());
+        line("bytes checked in the background a second", count(self.scrub_bytes_per_second_max));
+        line("  days for all closed segments", (self.scrub_period.as_secs() / DAY_SECONDS).to_string());
         text
     }
 }
@@ -80,8 +92,11 @@ pub fn describe() -> String {
     Limits::default().describe()
 }
 
-fn bytes(count: usize) -> String {
-    let count = count as u64;
+fn bytes(bytes: usize) -> String {
+    count(bytes as u64)
+}
+
+fn count(count: u64) -> String {
     if count >= MIB && count.is_multiple_of(MIB) {
         format!("{} MiB", count / MIB)
     } else if count >= KIB && count.is_multiple_of(KIB) {

@@ -30,7 +30,7 @@ use crate::time::Timestamp;
 pub use epochs::Epochs;
 pub use payload::PayloadError;
 pub use producers::{Producer, Producers, Remembered, Sequence};
-pub use read::{Place, ReadOutcome, ReadPlan, Sought};
+pub use read::{Edge, Place, ReadOutcome, ReadPlan, Sought};
 pub use segment::{Mark, Segment};
 pub use state::{Bodies, damage_of, damaged_state};
 pub use tail::TailBatch;
@@ -371,6 +371,18 @@ impl Log {
     fn place(&self, segment: &Segment) -> Place {
         let name = SegmentName { partition: self.partition, base: segment.base };
         Place::Segment { segment: name, entries: segment.entries }
+    }
+
+    /// The closed segments that begin at or after `from` and are all on disk.
+    pub fn closed_segments(&self, from: Offset) -> impl Iterator<Item = &Segment> {
+        let first = self.segments.partition_point(|segment| segment.base < from);
+        let closed = self.segments.range(first.min(self.segments.len() - 1)..self.segments.len() - 1);
+        closed.filter(|segment| segment.bytes > 0 && segment.synced.bytes == segment.bytes)
+    }
+
+    /// How to look for damage in one of its segments from a place on.
+    pub fn plan_for_damage(&self, segment: &Segment, from: Edge) -> ReadPlan {
+        ReadPlan { place: self.place(segment), sought: Sought::Damage(from) }
     }
 
     /// Where to look, one place after another, for the first record whose timestamp is not below `target`.

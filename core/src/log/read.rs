@@ -50,6 +50,17 @@ pub enum Sought {
     },
     /// The first record, at or after an offset, whose timestamp is not below this one.
     Timestamp(Timestamp, Offset),
+    /// Damage, in the chunks from this place on: about a mebibyte of them, at least one.
+    Damage(Edge),
+}
+
+/// A place in a segment between two of its chunks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Edge {
+    /// How many entries of the index, and so chunks, lie before it.
+    pub entries: u64,
+    /// How many bytes of the segment lie before it.
+    pub position: u64,
 }
 
 /// What was found.
@@ -61,10 +72,15 @@ pub enum ReadOutcome {
     Record(Offset, Timestamp),
     /// There is no such record here.
     Nothing,
+    /// What lies before this place, from where the search began, is what was written.
+    Sound(Edge),
 }
 
 /// How many index entries are read at once.
 const ENTRIES_AT_ONCE: u64 = 256;
+
+/// How many bytes are checked for damage at once, unless one chunk has more: what a disk reads in a few milliseconds.
+const CHECKED_AT_ONCE: u64 = 1 << 20;
 
 impl ReadPlan {
     /// Carries the plan out.
@@ -76,6 +92,7 @@ impl ReadPlan {
             Place::Memory(batch) => Ok(match self.sought {
                 Sought::Batches { .. } => ReadOutcome::Batches(batch.clone()),
                 Sought::Timestamp(target, from) => record(first_at_or_after(batch, target, from)),
+                Sought::Damage(_) => ReadOutcome::Nothing,
             }),
             Place::Segment { segment, entries } => {
                 let segment = Segment { files, name: *segment, entries: *entries };
@@ -86,6 +103,7 @@ impl ReadPlan {
                         Ok(if is_too_long && !at_least_one { ReadOutcome::Nothing } else { found })
                     }
                     Sought::Timestamp(target, from) => segment.timestamp(target, from),
+                    Sought::Damage(from) => segment.check(from).map(ReadOutcome::Sound),
                 }
             }
         }
@@ -212,6 +230,28 @@ impl Segment<'_> {
             DiskError::Corrupt(FileName::Segment(self.name), position, error.error.to_string())
         })?;
         Ok(range.map_or(ReadOutcome::Nothing, |range| ReadOutcome::Batches(bytes.slice(range))))
+    }
+
+    /// Checks the next chunks. Returns where they end.
+    fn check(&self, from: Edge) -> Result<Edge, DiskError> {
+        let mut next = from;
+        let mut wanted = Vec::new();
+        for entry in self.entries_from(from.entries)? {
+            let end = next.position + u64::from(entry.bytes);
+            if !wanted.is_empty() && end - from.position > CHECKED_AT_ONCE {
+                break;
+            }
+            next = Edge { entries: next.entries + 1, position: end };
+            wanted.push(entry);
+        }
+        match wanted.first() {
+            Some(first) if first.position != from.position => {
+                let text = "the index does not continue here".into();
+                Err(DiskError::Corrupt(FileName::Segment(self.name), from.position, text))
+            }
+            Some(_) => self.chunks(&wanted).map(|_| next),
+            None => Ok(next),
+        }
     }
 
     /// Calls `visit` for each entry until it answers something.

@@ -286,6 +286,7 @@ impl Node {
         }
         self.storage.removals.unname();
         self.evict();
+        self.wake_scrub(now);
         if self.is_exhausted() {
             // Another checkpoint would free no more.
             self.out_of_space(now, FileName::Journal(self.journal.slots()), out);

@@ -27,6 +27,10 @@ pub struct Counters {
     pub checkpoints: u64,
     /// Reads from segments that failed.
     pub read_errors: u64,
+    /// Bytes of closed segments that the scrub found to be what was written.
+    pub scrubbed_bytes: u64,
+    /// Reads of the scrub that failed; [`Counters::read_errors`] counts them too.
+    pub scrub_errors: u64,
 }
 
 impl Node {
@@ -53,6 +57,8 @@ impl Node {
         metric("counter", "journal_commit_bytes_total", "Bytes of journal commits.", counters.commit_bytes);
         metric("counter", "checkpoints_total", "Checkpoints completed.", counters.checkpoints);
         metric("counter", "read_errors_total", "Reads from segments that failed.", counters.read_errors);
+        metric("counter", "scrubbed_bytes_total", "Bytes that the scrub found sound.", counters.scrubbed_bytes);
+        metric("counter", "scrub_errors_total", "Reads of the scrub that failed.", counters.scrub_errors);
         metric("gauge", "partitions", "Partitions on this broker.", self.by_id.len() as u64);
         let damaged = self.hosts.iter().flatten().filter(|hosted| hosted.partition.damage().is_some()).count();
         metric(

@@ -12,6 +12,7 @@ mod offsets;
 mod produce;
 mod removal;
 mod retention;
+mod scrub;
 mod session;
 mod start;
 mod storage;
@@ -66,6 +67,8 @@ pub enum Reason {
     Continue,
     /// A task that found no space is tried again.
     Space,
+    /// The next chunks of closed segments are checked.
+    Scrub,
 }
 
 /// What waits for the journal.
@@ -84,6 +87,7 @@ enum Reader {
     Fetch(FetchId, usize),
     /// A ListOffsets request, and which of its partitions.
     Offsets(usize, usize),
+    Scrub,
 }
 
 /// A partition with those who wait for it.
@@ -143,6 +147,7 @@ pub struct Node {
     tails: tails::Tails,
     /// Partitions up to here have been looked at by the round of retention that is under way.
     retention_after: Option<TopicPartition>,
+    scrub: scrub::Scrub,
     /// Batches of so many bytes go straight to their segments.
     direct_from: u64,
     /// Bodies that the next commit takes along.
@@ -240,6 +245,7 @@ impl Node {
                 Reason::Removal if self.storage.removals.wants_checkpoint(now.instant) => self.checkpoint_soon(),
                 Reason::Removal => {}
                 Reason::Space => self.retry_space(),
+                Reason::Scrub => self.scrub(now, out),
             }
         }
     }
@@ -288,6 +294,7 @@ impl Node {
             Done::Read(id, result) => match self.reads.remove(&id) {
                 Some(Reader::Fetch(fetch, index)) => self.fetch_read(fetch, index, result, out),
                 Some(Reader::Offsets(query, index)) => self.offset_read(query, index, result, out),
+                Some(Reader::Scrub) => self.scrubbed(now, result, out),
                 None => {}
             },
             Done::Task(id, result) => self.task_done(now, id, result, out),

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use slab::Slab;
 
 use super::tails::{Accounted, Tails};
-use super::{Counters, Hosted, Node, Reason, checkpoints, session, storage, topics};
+use super::{Counters, Hosted, Node, Reason, checkpoints, scrub, session, storage, topics};
 use crate::boundary::{DiskError, FileName, Files, Outbox, SegmentName, Task};
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
@@ -302,6 +302,7 @@ impl Node {
         node.remove_strays(files)?;
         report.partitions = node.by_id.len();
         node.deadlines.insert((now.instant + node.retention_interval, Reason::Retention));
+        node.wake_scrub(now);
         Ok((node, report))
     }
 
@@ -424,6 +425,7 @@ impl Node {
             checkpoints: checkpoints::Checkpoints::new(sequence, kept),
             tails: Tails::default(),
             retention_after: None,
+            scrub: scrub::Scrub::default(),
             direct_from: options.direct_from,
             direct_pending: Vec::new(),
             direct_bytes: 0,

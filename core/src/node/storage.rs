@@ -142,7 +142,8 @@ impl Node {
         }
     }
 
-    fn is_live(&self, name: SegmentName) -> bool {
+    /// Whether a log still has this segment.
+    pub(super) fn is_live(&self, name: SegmentName) -> bool {
         let slot = self.by_id.get(&name.partition);
         let hosted = slot.and_then(|&slot| self.hosts[slot as usize].as_ref());
         hosted.is_some_and(|hosted| hosted.partition.log().segments().any(|segment| segment.base == name.base))

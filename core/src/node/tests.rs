@@ -22,6 +22,7 @@ use crate::wire::metadata::{MetadataRequest, MetadataRequestTopic};
 use crate::wire::produce::PartitionProduceResponse;
 
 mod naming;
+mod scrub;
 mod settings;
 mod transcripts;
 mod volume;

@@ -97,7 +97,9 @@ struct World {
 
 fn settings(is_os: bool) -> NodeOptions {
     let options = options(&[("log.retention.check.interval.ms", "1000"), ("auto.create.topics.enable", "false")]);
-    NodeOptions { direct_from: if is_os { u64::MAX } else { options.direct_from }, ..options }
+    // Everything is looked at all the time.
+    let limits = Limits { scrub_period: Duration::from_secs(3), scrub_bytes_per_second_max: 1 << 30, ..options.limits };
+    NodeOptions { direct_from: if is_os { u64::MAX } else { options.direct_from }, limits, ..options }
 }
 
 impl World {

@@ -395,7 +395,7 @@ pub enum Task {
         position: u64,
         /// The bytes.
         chunks: Vec<Bytes>,
-        /// Set on the last part: cut the file here and make it durable.
+        /// Set on the last part: make the file durable.
         last: bool,
     },
     /// Remove segments that no checkpoint names any more.
@@ -417,7 +417,7 @@ impl Task {
             Task::ExtendJournal { slot, bytes } => {
                 let file = FileName::Journal(*slot);
                 // A half-made slot would take the space that something else needs.
-                zero_fill(files, file, *bytes).inspect_err(|_| drop(files.remove(file)))
+                zero_fill(files, file, 0, *bytes).inspect_err(|_| drop(files.remove(file)))
             }
             Task::Allocate { segment, position, bytes } => {
                 files.allocate(FileName::Segment(*segment), *position, *bytes)
@@ -445,15 +445,7 @@ impl Task {
                 Ok(())
             }
             Task::Checkpoint { slot, position, chunks, last } => {
-                let file = FileName::Checkpoint(*slot);
-                let total: usize = chunks.iter().map(Bytes::len).sum();
-                files.allocate(file, *position, total as u64)?;
-                files.write_at(file, *position, chunks)?;
-                if *last {
-                    files.truncate(file, position + total as u64)?;
-                    files.sync(file)?;
-                }
-                Ok(())
+                write_checkpoint(files, FileName::Checkpoint(*slot), *position, chunks, *last)
             }
             Task::RemoveSegments(segments) => {
                 for segment in segments {
@@ -467,12 +459,57 @@ impl Task {
     }
 }
 
-/// Makes a file of zeros, durable.
-fn zero_fill(files: &dyn Files, file: FileName, bytes: u64) -> Result<(), DiskError> {
+/// What the length of a checkpoint's file is a multiple of, in bytes. A checkpoint that fits what is there needs no space
+/// and changes no metadata: its sync writes its own blocks and nothing else.
+const CHECKPOINT_STEP_BYTES: u64 = 1 << 20;
+/// A checkpoint's file gives space back where it is so many times as long as what is in it.
+const CHECKPOINT_SLACK: u64 = 4;
+
+/// Makes a checkpoint slot that is large enough for most, durable, where there is none.
+///
+/// # Errors
+/// The first [`DiskError`]; then the slot is not there.
+pub fn make_checkpoint_slot(files: &dyn Files, slot: u32) -> Result<(), DiskError> {
+    let file = FileName::Checkpoint(slot);
+    match files.len(file)? {
+        Some(_) => Ok(()),
+        None => zero_fill(files, file, 0, CHECKPOINT_STEP_BYTES).inspect_err(|_| drop(files.remove(file))),
+    }
+}
+
+/// Writes a part of a checkpoint. Its end marker tells where it ends: what an older one left behind it stays.
+fn write_checkpoint(
+    files: &dyn Files,
+    file: FileName,
+    position: u64,
+    chunks: &[Bytes],
+    last: bool,
+) -> Result<(), DiskError> {
+    let end = position + chunks.iter().map(Bytes::len).sum::<usize>() as u64;
+    let before = files.len(file)?.unwrap_or(0);
+    if end > before {
+        let length = end.next_multiple_of(CHECKPOINT_STEP_BYTES);
+        files.allocate(file, position, length - position)?;
+    }
+    files.write_at(file, position, chunks)?;
+    if !last {
+        return Ok(());
+    }
+    let enough = end.next_multiple_of(CHECKPOINT_STEP_BYTES);
+    if before < enough {
+        return zero_fill(files, file, end, enough);
+    }
+    if before > CHECKPOINT_SLACK * enough {
+        files.truncate(file, enough)?;
+    }
+    files.sync(file)
+}
+
+/// Fills a file with zeros from `at` up to `end`, durable.
+fn zero_fill(files: &dyn Files, file: FileName, mut at: u64, end: u64) -> Result<(), DiskError> {
     let zeros = Bytes::from(vec![0; ZEROS]);
-    let mut at = 0;
-    while at < bytes {
-        let step = (bytes - at).min(ZEROS as u64);
+    while at < end {
+        let step = (end - at).min(ZEROS as u64);
         let step_bytes = usize::try_from(step).expect("at most ZEROS");
         // Past the page cache: a sync of many dirty pages at once would hold up the commits meanwhile.
         files.write_direct(file, at, &[zeros.slice(..step_bytes)])?;

@@ -83,9 +83,13 @@ impl Files for MemoryFiles {
         Ok(())
     }
 
-    fn allocate(&self, file: FileName, _position: u64, _bytes: u64) -> Result<(), DiskError> {
+    fn allocate(&self, file: FileName, position: u64, bytes: u64) -> Result<(), DiskError> {
         let full = *self.full.lock().expect("no test panics while it holds this").borrow();
-        if full { Err(DiskError::NoSpace(file)) } else { Ok(()) }
+        if full && self.len(file)?.is_none_or(|length| length < position + bytes) {
+            Err(DiskError::NoSpace(file))
+        } else {
+            Ok(())
+        }
     }
 
     fn truncate(&self, file: FileName, bytes: u64) -> Result<(), DiskError> {

@@ -11,7 +11,7 @@ use slab::Slab;
 
 use super::tails::{Accounted, Tails};
 use super::{Counters, Hosted, Node, Reason, checkpoints, scrub, session, storage, topics};
-use crate::boundary::{DiskError, FileName, Files, Outbox, SegmentName, Task};
+use crate::boundary::{DiskError, FileName, Files, Outbox, SegmentName, Task, make_checkpoint_slot};
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
 use crate::controller::ProducerIdBlock;
@@ -318,6 +318,11 @@ impl Node {
         for slot in 0..2 {
             if files.len(FileName::Checkpoint(slot))?.is_some() {
                 files.sync(FileName::Checkpoint(slot))?;
+            }
+            match make_checkpoint_slot(files, slot) {
+                // A full disk must not keep what is there from being read.
+                Ok(()) | Err(DiskError::NoSpace(_)) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         let journal = options.directory_id;

@@ -21,6 +21,7 @@ use crate::wire::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOf
 use crate::wire::metadata::{MetadataRequest, MetadataRequestTopic};
 use crate::wire::produce::PartitionProduceResponse;
 
+mod checkpoints;
 mod naming;
 mod scrub;
 mod settings;

@@ -3,7 +3,9 @@
 //! A checkpoint is a header, a run of entries whose meaning belongs to the layers above, and an end marker. It is
 //! complete only if the end marker is there and agrees with all before it, so the order in which its blocks reach the
 //! disk does not matter. Checkpoint number n goes into file n mod 2, over the one before the last; its bytes may be
-//! mixed with that one's if the power fails, which is why every entry carries its checkpoint's number.
+//! mixed with that one's if the power fails, which is why every entry carries its checkpoint's number. What lies behind
+//! the end marker counts for nothing: a file stays as long as the longest checkpoint made it, so that the next one needs
+//! neither space nor a change of the file's length.
 //!
 //! Every integer is little-endian; entries start on multiples of 8 bytes, zeros fill the gaps and the last block.
 //!

@@ -1,0 +1,83 @@
+//! The two checkpoint files: what they take of the disk, and that what an older checkpoint left in them counts for
+//! nothing.
+
+use super::*;
+
+const MIB: u64 = 1 << 20;
+
+fn lengths(rig: &Rig) -> [u64; 2] {
+    [0, 1].map(|slot| rig.files.len(FileName::Checkpoint(slot)).expect("memory").expect("made at the first start"))
+}
+
+fn checkpoint(rig: &mut Rig) {
+    let before = rig.node.counters().checkpoints;
+    rig.node.checkpoint_soon();
+    rig.step(Input::Deadline);
+    rig.run();
+    rig.pass(1);
+    assert_eq!(rig.node.counters().checkpoints, before + 1);
+}
+
+fn remember(rig: &mut Rig, producers: usize) {
+    let slot = *rig.node.by_id.values().next().expect("a partition");
+    rig.node.host(slot).partition.log_mut().remember_producers(producers);
+}
+
+#[test]
+fn a_checkpoint_that_fits_leaves_its_file_as_long_as_it_is() {
+    let mut rig = Rig::new();
+    assert_eq!(lengths(&rig), [MIB; 2], "there before anything is taken");
+    rig.create("t", 1);
+    for value in ["a", "b", "c"] {
+        rig.produce("t", &[value]);
+        checkpoint(&mut rig);
+        assert_eq!(lengths(&rig), [MIB; 2]);
+    }
+    let mut rig = rig.crash();
+    assert_eq!(rig.consume("t", 0), ["a", "b", "c"]);
+}
+
+#[test]
+fn a_full_disk_has_room_for_a_checkpoint_that_fits() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    rig.produce("t", &["a"]);
+    rig.files.set_full(true);
+    checkpoint(&mut rig);
+    checkpoint(&mut rig);
+    assert!(rig.node.no_space.is_none());
+}
+
+#[test]
+fn what_a_longer_checkpoint_left_in_the_file_counts_for_nothing() {
+    let mut rig = Rig::new();
+    rig.create("large", 1);
+    // 2.9 MiB of producers.
+    remember(&mut rig, 16_000);
+    checkpoint(&mut rig);
+    checkpoint(&mut rig);
+    rig.delete("large");
+    rig.create("t", 1);
+    rig.produce("t", &["a"]);
+    checkpoint(&mut rig);
+    checkpoint(&mut rig);
+    assert_eq!(lengths(&rig), [3 * MIB; 2]);
+    let mut rig = rig.crash();
+    assert_eq!(rig.consume("t", 0), ["a"]);
+    assert_eq!(rig.node.by_id.len(), 1);
+}
+
+#[test]
+fn a_file_that_is_far_too_long_gives_its_space_back() {
+    let mut rig = Rig::new();
+    rig.create("large", 1);
+    // 18 MiB of producers.
+    remember(&mut rig, 100_000);
+    checkpoint(&mut rig);
+    checkpoint(&mut rig);
+    assert!(lengths(&rig).iter().all(|&bytes| bytes > 16 * MIB && bytes.is_multiple_of(MIB)));
+    rig.delete("large");
+    checkpoint(&mut rig);
+    checkpoint(&mut rig);
+    assert_eq!(lengths(&rig), [MIB; 2]);
+}

@@ -5,6 +5,7 @@
 //! stays in memory until it is synced in its segment, since until then the journal is its only other home.
 //! What is not here: who may append (the partition) and when to flush, sync or drop (the node).
 
+mod damage;
 mod epochs;
 mod index;
 mod payload;
@@ -27,12 +28,13 @@ use crate::ids::{LeaderEpoch, Lsn, Offset, TopicPartition};
 use crate::journal::{self, RecordKind};
 use crate::time::Timestamp;
 
+pub use damage::{damage_of, damaged_state};
 pub use epochs::Epochs;
 pub use payload::PayloadError;
 pub use producers::{Producer, Producers, Remembered, Sequence};
 pub use read::{Edge, Place, ReadOutcome, ReadPlan, Sought};
 pub use segment::{Mark, Segment};
-pub use state::{Bodies, damage_of, damaged_state};
+pub use state::Bodies;
 pub use tail::TailBatch;
 
 /// One write-behind takes at most so many bytes, so that syncs stay short.

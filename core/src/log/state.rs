@@ -66,8 +66,9 @@ impl Log {
             }
         }
         let kept: Vec<&TailBatch> = self.tail.from(self.synced()).take_while(|batch| batch.lsn < journalled).collect();
-        let awaited = self.tail.from(self.synced()).find(|batch| batch.lsn >= journalled);
-        out.put_i64_le(awaited.map_or(-1, |batch| batch.base.0));
+        let awaited = self.tail.from(self.synced()).find(|batch| batch.lsn >= journalled).map(|batch| batch.base);
+        // A damaged log may still wait for what the journal never brought.
+        out.put_i64_le(awaited.or(self.awaited).map_or(-1, |offset| offset.0));
         out.put_u32_le(u32::try_from(kept.len()).expect("fewer batches than that"));
         let mut slices = Vec::with_capacity(1 + 2 * kept.len());
         for batch in kept {
@@ -353,20 +354,4 @@ impl Log {
         self.newest = Some(lsn);
         Ok(gone)
     }
-}
-
-/// The version of a state that says only that its partition is damaged.
-const DAMAGED: u8 = 255;
-
-/// The state of a partition whose data is damaged, with the reason.
-pub fn damaged_state(why: &str) -> Bytes {
-    let mut out = BytesMut::with_capacity(1 + why.len());
-    out.put_u8(DAMAGED);
-    out.put_slice(why.as_bytes());
-    out.freeze()
-}
-
-/// The reason, where a state is one of [`damaged_state`].
-pub fn damage_of(state: &Bytes) -> Option<String> {
-    (state.first() == Some(&DAMAGED)).then(|| String::from_utf8_lossy(&state[1..]).into_owned())
 }

@@ -240,8 +240,13 @@ impl Node {
             let hosted = self.host(slot);
             let state = match hosted.partition.damage() {
                 None => hosted.partition.log().encode(run.start.lsn),
-                // A later start refuses it as this one does.
-                Some(why) => vec![crate::log::damaged_state(why)],
+                // A later start refuses it as this one does, and knows its segments.
+                Some(why) => {
+                    let unread = hosted.unread.clone().map(|state| vec![state]);
+                    // With all that is in memory only: replay brings a damaged partition nothing.
+                    let state = unread.unwrap_or_else(|| hosted.partition.log().encode(Lsn(u64::MAX)));
+                    crate::log::damaged_state(why, state)
+                }
             };
             encode_entry(&mut run.encoder, RecordKind::PartitionState, id, &state);
             run.after = Some(id);

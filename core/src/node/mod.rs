@@ -26,6 +26,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use slab::Slab;
 use smallvec::SmallVec;
 
@@ -99,6 +100,8 @@ struct Hosted {
     acks: Acks,
     fetchers: Fetchers,
     accounted: tails::Accounted,
+    /// The state of a damaged partition that a start could not make a log of: passed on as it is.
+    unread: Option<Bytes>,
 }
 
 /// One broker.

@@ -160,6 +160,8 @@ struct Rebuilt<'a> {
     newest_metadata: Option<Lsn>,
     logs: BTreeMap<TopicPartition, Log>,
     damaged: BTreeMap<TopicPartition, String>,
+    /// States of damaged partitions that no log could be made of.
+    unread: BTreeMap<TopicPartition, Bytes>,
     dropped: Vec<SegmentName>,
 }
 
@@ -177,16 +179,22 @@ impl Rebuilt<'_> {
                 self.image = MetadataImage::decode_snapshot(index, &image).map_err(|error| error.to_string())?;
             }
             RecordKind::PartitionState => {
-                if let Some(why) = log::damage_of(&payload) {
-                    self.damaged.insert(partition, why);
-                } else {
-                    match Log::decode(partition, payload, &Segments(self.files)) {
-                        Ok(log) => drop(self.logs.insert(partition, log)),
-                        Err(error @ PayloadError::Version(_)) => {
-                            return Err(format!("the state of partition {partition}: {error}"));
-                        }
-                        // The state itself is sound, its checksum says so: a body that it names is not.
-                        Err(error) => drop(self.damaged.insert(partition, error.to_string())),
+                let damage = log::damage_of(&payload).map_err(|error| format!("partition {partition}: {error}"))?;
+                let is_damaged = damage.is_some();
+                let (why, state) = damage.map_or((None, payload), |(why, state)| (Some(why), state));
+                self.damaged.extend(why.map(|why| (partition, why)));
+                if is_damaged && state.is_empty() {
+                    return Ok(());
+                }
+                match Log::decode(partition, state.clone(), &Segments(self.files)) {
+                    Ok(log) => drop(self.logs.insert(partition, log)),
+                    Err(error @ PayloadError::Version(_)) if !is_damaged => {
+                        return Err(format!("the state of partition {partition}: {error}"));
+                    }
+                    // The state itself is sound, its checksum says so: a body that it names is not.
+                    Err(error) => {
+                        self.damaged.entry(partition).or_insert_with(|| error.to_string());
+                        self.unread.insert(partition, state);
                     }
                 }
             }
@@ -205,6 +213,7 @@ impl Rebuilt<'_> {
                 if let Change::TopicRemoved { id, .. } = change {
                     self.logs.retain(|partition, _| partition.topic != id);
                     self.damaged.retain(|partition, _| partition.topic != id);
+                    self.unread.retain(|partition, _| partition.topic != id);
                 }
             }
         }
@@ -283,6 +292,7 @@ impl Node {
             newest_metadata: None,
             logs: BTreeMap::new(),
             damaged: BTreeMap::new(),
+            unread: BTreeMap::new(),
             dropped: Vec::new(),
         };
         let (journal, sequence, kept) = Node::replay(&options, files, &mut rng, &mut rebuilt, &mut report)?;
@@ -386,7 +396,7 @@ impl Node {
         sequence: u64,
         kept: VecDeque<Lsn>,
     ) -> Node {
-        let Rebuilt { image, newest_metadata, mut logs, mut damaged, dropped, .. } = rebuilt;
+        let Rebuilt { image, newest_metadata, mut logs, mut damaged, mut unread, dropped, .. } = rebuilt;
         let durable = journal.durable();
         let ids: Vec<(TopicPartition, Str)> = image
             .topics_from("")
@@ -450,6 +460,7 @@ impl Node {
             let slot = node.host_partition(id, name, log);
             if let Some(why) = damaged.remove(&id) {
                 node.host(slot).partition.mark_damaged(why);
+                node.host(slot).unread = unread.remove(&id);
             }
             node.flush_if_due(slot);
         }
@@ -466,6 +477,7 @@ impl Node {
             acks: Acks::default(),
             fetchers: Fetchers::default(),
             accounted: Accounted::default(),
+            unread: None,
         };
         let slot = match self.free_hosts.pop() {
             Some(slot) => {

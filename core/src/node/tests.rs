@@ -22,6 +22,7 @@ use crate::wire::metadata::{MetadataRequest, MetadataRequestTopic};
 use crate::wire::produce::PartitionProduceResponse;
 
 mod checkpoints;
+mod damage;
 mod naming;
 mod scrub;
 mod settings;

@@ -1,9 +1,9 @@
 //! A partition as its leader serves it: who may append, what is acknowledged, who may read what.
 //!
 //! States: `Serving` from birth on; `Damaged` once its journal or segments are found to differ from what was written
-//! (recovery, a cold read, the scrub). A damaged partition answers KAFKA_STORAGE_ERROR and stays damaged for the life of the
-//! process; it never leads others astray with half a log. The in-sync set of a standalone node is the node itself, so
-//! the high watermark is the durable end.
+//! (recovery, a cold read, the scrub). A damaged partition answers KAFKA_STORAGE_ERROR and stays so, after a restart
+//! too; it never leads others astray with half a log. The in-sync set of a standalone node is the node itself, so the
+//! high watermark is the durable end.
 
 use crate::batch::VerifiedBatch;
 use crate::boundary::{DirectWrite, Refused};

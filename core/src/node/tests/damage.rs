@@ -1,0 +1,100 @@
+//! What is left of a damaged partition, for whoever comes to mend it.
+
+use super::*;
+
+/// The node goes through checkpoints and restarts, until nothing that the journal held is left of it.
+fn age(mut rig: Rig) -> Rig {
+    for round in 0..4 {
+        rig.create(["a", "b", "c", "d"][round], 1);
+        rig.stop();
+        rig = rig.crash();
+    }
+    rig
+}
+
+fn log<'a>(rig: &'a Rig, topic: &str) -> (&'a crate::log::Log, Option<&'a str>) {
+    let topic = rig.node.controller.image().topic_named(topic).expect("it was made").id;
+    let slot = rig.node.by_id[&TopicPartition { topic, partition: 0 }];
+    let partition = &rig.node.hosts[slot as usize].as_ref().expect("it is hosted").partition;
+    (partition.log(), partition.damage())
+}
+
+fn segments(rig: &Rig) -> Vec<(i64, u64, u64)> {
+    log(rig, "t").0.segments().map(|segment| (segment.base.0, segment.bytes, segment.synced.entries)).collect()
+}
+
+fn files(rig: &Rig) -> Vec<FileName> {
+    let mut names = rig.files.names();
+    names.retain(|name| matches!(name, FileName::Segment(_) | FileName::Index(_)));
+    names
+}
+
+fn fill(rig: &mut Rig) {
+    rig.create_with("t", 1, &[("internal.segment.bytes", "60000")]);
+    for _ in 0..200 {
+        rig.produce("t", &["v".repeat(3_000).as_str()]);
+    }
+}
+
+#[test]
+fn its_segments_stay_known_and_on_disk() {
+    let mut rig = Rig::new();
+    fill(&mut rig);
+    let first = files(&rig)[0];
+    rig.files.flip(first, 200);
+    let sequence = rig.ask(12, Request::Other(Rig::fetch_request("t", 0, 0, 0).into()));
+    let response = rig.fetched(sequence).expect("an answer");
+    assert_eq!(response.responses[0].partitions[0].error_code, ErrorCode::KafkaStorageError.code());
+    let why = log(&rig, "t").1.expect("it is damaged").to_owned();
+    rig.stop();
+    let (known, on_disk, end) = (segments(&rig), files(&rig), log(&rig, "t").0.end());
+    assert!(known.len() > 5);
+    let rig = age(rig);
+    assert_eq!(log(&rig, "t").1, Some(why.as_str()));
+    assert_eq!((segments(&rig), files(&rig), log(&rig, "t").0.end()), (known, on_disk, end));
+}
+
+#[test]
+fn what_is_in_memory_only_stays_with_it() {
+    let mut rig = Rig::new();
+    fill(&mut rig);
+    rig.produce("t", &["the newest"]);
+    let slot = rig.node.by_id.values().copied().next().expect("a partition");
+    rig.node.host(slot).partition.mark_damaged("bit rot".into());
+    let rig = age(rig);
+    let (log, why) = log(&rig, "t");
+    assert_eq!(why, Some("bit rot"));
+    let in_memory: usize = log.tail_bytes();
+    let on_disk: u64 = log.segments().map(|segment| segment.synced.bytes).sum();
+    assert_eq!(log.bytes(), on_disk + in_memory as u64, "every batch is in a segment or in the checkpoint");
+}
+
+#[test]
+fn what_the_journal_brought_before_its_damage_stays_with_it() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    rig.produce("t", &["small"]);
+    rig.produce("t", &["v".repeat(30_000).as_str()]);
+    rig.produce("t", &["w".repeat(30_000).as_str()]);
+    assert!(rig.node.direct_bytes > 0);
+    let segment = files(&rig)[0];
+    rig.files.flip(segment, 40_000);
+    let rig = age(rig.crash());
+    let (log, why) = log(&rig, "t");
+    assert!(why.expect("it is damaged").contains("is damaged at byte"), "{why:?}");
+    assert_eq!(log.segments().next().expect("the active one").base.0, 0);
+    assert!(log.end().0 >= 1 && log.bytes() > 0);
+}
+
+#[test]
+fn a_state_that_cannot_be_read_is_passed_on_as_it_is() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    let slot = rig.node.by_id.values().copied().next().expect("a partition");
+    rig.node.host(slot).partition.mark_damaged("bit rot".into());
+    rig.node.host(slot).unread = Some(Bytes::from_static(b"\x01whatever"));
+    let rig = age(rig);
+    let unread: Vec<_> = rig.node.hosts.iter().flatten().filter_map(|hosted| hosted.unread.as_deref()).collect();
+    assert_eq!(unread, [b"\x01whatever"]);
+    assert_eq!(log(&rig, "t").1, Some("bit rot"));
+}

@@ -367,6 +367,12 @@ impl Writer {
         self.end.0 - self.issued.lsn.0
     }
 
+    /// Whether more is pending than the ring has room for. It would wait for a checkpoint, which waits for it.
+    pub fn is_overrun(&self) -> bool {
+        let fits = |mut tail: Tail| self.open.is_empty() || tail.take(commit_size(self.open.length()));
+        !self.behind_full.is_some_and(fits)
+    }
+
     /// Whether a record with a payload of `bytes` could be committed at once behind all that is pending, and, for an
     /// ordinary one, without touching the reserve.
     pub fn has_room(&self, bytes: u64, class: Class) -> bool {

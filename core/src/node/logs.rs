@@ -4,6 +4,7 @@ use super::Node;
 use super::fetch::Topic;
 use crate::boundary::{Effect, Outbox, Refused, ReplyTo};
 use crate::ids::{Offset, TopicId, TopicPartition};
+use crate::journal::Class;
 use crate::wire::delete_records::{
     DeleteRecordsPartitionResult, DeleteRecordsRequest, DeleteRecordsResponse, DeleteRecordsTopicResult,
 };
@@ -18,6 +19,9 @@ use crate::wire::{ErrorCode, Response, Str};
 
 /// The offset that stands for the high watermark in DeleteRecords.
 const UP_TO_HIGH_WATERMARK: i64 = -1;
+
+/// The payload of a record that holds an offset, in bytes.
+const OFFSET_BYTES: u64 = 8;
 
 /// The size of a volume that is not known (KIP-827).
 const UNKNOWN_BYTES: i64 = -1;
@@ -59,8 +63,18 @@ impl Node {
         if to.0 < 0 || to > high_watermark {
             return Err(ErrorCode::OffsetOutOfRange.into());
         }
+        if !self.has_room_to_advance() {
+            self.checkpoint_soon();
+            let message = "the journal has no room for it; it has when a checkpoint is done or the disk has space";
+            return Err(Refused { code: ErrorCode::KafkaStorageError, message: Some(message.to_owned().into()) });
+        }
         self.advance_start(slot, to);
         Ok(self.host(slot).partition.log().start())
+    }
+
+    /// Whether the journal has room for what moving a log start takes: the closing of a segment, and the new start.
+    pub(super) fn has_room_to_advance(&self) -> bool {
+        self.journal.has_room_for([OFFSET_BYTES; 2].into_iter(), Class::Critical)
     }
 
     /// Moves a partition's log start, and has the files removed that it lets go of.

@@ -12,6 +12,7 @@ mod offsets;
 mod produce;
 mod removal;
 mod retention;
+mod room;
 mod scrub;
 mod session;
 mod start;
@@ -133,6 +134,8 @@ pub struct Node {
     newest_metadata: Option<Lsn>,
     produces: Slab<produce::ParkedProduce>,
     stalled: VecDeque<(ReplyTo, Produce)>,
+    /// Changes of metadata that wait for room in the journal.
+    delayed: VecDeque<(ReplyTo, wire::Request)>,
     fetches: Slab<fetch::ParkedFetch>,
     fetches_by_conn: BTreeMap<ConnId, SmallVec<[FetchId; 1]>>,
     fetch_bytes_max: usize,
@@ -179,6 +182,7 @@ impl Node {
                 self.close_fetches(conn);
                 // What was not begun and nobody waits for any more would only hold memory that no budget counts.
                 self.stalled.retain(|(to, _)| to.conn != conn);
+                self.delayed.retain(|(to, _)| to.conn != conn);
             }
             Input::Disk(done) => self.disk_done(now, done, out),
             Input::Deadline => self.deadline_reached(now, out),
@@ -190,6 +194,7 @@ impl Node {
             }
         }
         self.resume_stalled(now, out);
+        self.resume_delayed(now, out);
         self.advance_storage(now, out);
     }
 
@@ -255,6 +260,7 @@ impl Node {
 
     fn request(&mut self, now: Now, to: ReplyTo, request: wire::Request, out: &mut Outbox) {
         use wire::Request as R;
+        let Some(request) = self.wait_for_room(to, request) else { return };
         match request {
             R::Produce(_) => unreachable!("the connection verifies batches and makes a produce input of them"),
             R::Fetch(request) => self.fetch(now, to, &request, out),
@@ -386,6 +392,7 @@ impl Node {
             hosted.partition.log().invariants();
         }
         assert!(self.durable <= self.journal.end());
+        assert!(!self.journal.is_overrun(), "nothing is appended that the journal has no room for");
         let tail: usize = self.hosts.iter().flatten().map(|hosted| hosted.partition.log().tail_bytes()).sum();
         assert_eq!(self.tails.bytes(), tail as u64, "the tail cache is accounted for");
     }

@@ -29,6 +29,11 @@ impl Node {
         if hosted.config.cleanup_policy != Cleanup::Delete || hosted.partition.damage().is_some() {
             return;
         }
+        if !self.has_room_to_advance() {
+            // The next round comes when a checkpoint has made some.
+            return self.checkpoint_soon();
+        }
+        let hosted = self.hosts[slot as usize].as_mut().expect("a hosted partition");
         let config = hosted.config.clone();
         let high_watermark = hosted.partition.advanced().high_watermark;
         let log = hosted.partition.log_mut();

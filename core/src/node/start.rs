@@ -425,6 +425,7 @@ impl Node {
             newest_metadata,
             produces: Slab::new(),
             stalled: VecDeque::new(),
+            delayed: VecDeque::new(),
             fetches: Slab::new(),
             fetches_by_conn: BTreeMap::new(),
             fetch_bytes_max: 0,

@@ -101,7 +101,8 @@ impl Node {
             return;
         }
         // Requests that wait for room may need more than the files that the journal likes to have at hand.
-        let is_starved = !self.stalled.is_empty() && self.journal.slots() < self.geometry.max_files;
+        let is_waited_for = !self.stalled.is_empty() || !self.delayed.is_empty();
+        let is_starved = is_waited_for && self.journal.slots() < self.geometry.max_files;
         let may_extend = !self.storage.extending && now.instant >= self.storage.extend_from;
         if may_extend && (is_starved || self.journal.wants_slot()) {
             self.storage.extending = true;
@@ -163,8 +164,7 @@ impl Node {
         let is_largest = self.storage.is_ring_bound || self.journal.slots() >= self.geometry.max_files;
         let newest = self.checkpoints.newest_two();
         let is_unneeded = newest.is_some_and(|newest| newest.iter().all(|&kept| kept == self.journal.end()));
-        let waits = self.stalled.front().is_some_and(|(_, produce)| !self.has_room(produce));
-        is_largest && is_unneeded && waits
+        is_largest && is_unneeded && self.waits_for_room()
     }
 
     /// Refuses appends for a while.

@@ -65,7 +65,7 @@ impl Node {
             }
             R::Metadata(request) => {
                 let mut described = self.controller.metadata(self.listener(to), version, &request);
-                if !described.missing.is_empty() {
+                if !described.missing.is_empty() && self.has_room_to_create(described.missing.len()) {
                     let decision = self.controller.auto_create(&mut self.rng, &described.missing);
                     self.apply_metadata(now, decision.records, out);
                     described = self.controller.metadata(self.listener(to), version, &request);

@@ -1,0 +1,116 @@
+//! Room in the journal for what changes metadata. Produce and DeleteRecords ask for theirs themselves and are refused
+//! without; a change of metadata waits, since it is rare and its clients do not send it again.
+//!
+//! A record that is appended without room would wait in memory for a checkpoint to make some, and the checkpoint, which
+//! is complete when the journal has all that it contains, for the record: nothing would ever move again. Therefore
+//! nothing is appended without. What only adds leaves the reserve to what makes room: to deletions.
+
+use super::Node;
+use crate::boundary::{Outbox, ReplyTo};
+use crate::controller::ENTRY_BYTES_MAX;
+use crate::journal::Class;
+use crate::time::Now;
+use crate::wire::Request;
+
+/// What one record of metadata takes at most, in bytes, beside names and values: a partition with one replica.
+const RECORD_BYTES: u64 = 64;
+/// What the settings that a request does not name and so resets take at most, in bytes: some fifty names.
+const RESET_BYTES: u64 = 8 << 10;
+
+impl Node {
+    /// Lets a request wait that may need more room than the journal has; gives it back where it may go on.
+    pub(super) fn wait_for_room(&mut self, to: ReplyTo, request: Request) -> Option<Request> {
+        let waits = self.metadata_bytes(&request).is_some()
+            && !(self.delayed.is_empty() && self.has_room_for_metadata(&request));
+        if !waits {
+            return Some(request);
+        }
+        self.delayed.push_back((to, request));
+        None
+    }
+
+    /// Takes up the requests that waited.
+    pub(super) fn resume_delayed(&mut self, now: Now, out: &mut Outbox) {
+        while let Some((_, request)) = self.delayed.front() {
+            if !self.has_room_for_metadata(request) {
+                if self.no_space.is_none() {
+                    self.checkpoint_soon();
+                }
+                return;
+            }
+            let (to, request) = self.delayed.pop_front().expect("one was at the front");
+            self.metadata_request(now, to, request, out);
+        }
+    }
+
+    /// Whether requests wait for room that there is not.
+    pub(super) fn waits_for_room(&self) -> bool {
+        self.stalled.front().is_some_and(|(_, produce)| !self.has_room(produce))
+            || self.delayed.front().is_some_and(|(_, request)| !self.has_room_for_metadata(request))
+    }
+
+    fn has_room_for_metadata(&self, request: &Request) -> bool {
+        self.metadata_bytes(request).is_none_or(|(bytes, class)| self.has_room_for_entry(bytes, class))
+    }
+
+    fn has_room_for_entry(&self, bytes: u64, class: Class) -> bool {
+        // An entry is never longer, whatever is asked for.
+        let bytes = (RECORD_BYTES + bytes).min(RECORD_BYTES + ENTRY_BYTES_MAX as u64);
+        self.journal.has_room(bytes.min(self.journal.max_record_bytes()), class)
+    }
+
+    /// Whether so many topics that clients asked for may be created.
+    pub(super) fn has_room_to_create(&self, topics: usize) -> bool {
+        let each = 2 * RECORD_BYTES + 255 + RECORD_BYTES * partitions(self.broker_config().num_partitions);
+        self.has_room_for_entry(each * topics as u64, Class::Ordinary)
+    }
+
+    /// How much the records may come to that a request leads to, in bytes, and whether they may use the reserve; `None`
+    /// where it leads to none.
+    fn metadata_bytes(&self, request: &Request) -> Option<(u64, Class)> {
+        let text = |text: &str| RECORD_BYTES + text.len() as u64;
+        let value = |value: &Option<crate::wire::Str>| value.as_ref().map_or(0, |value| value.len() as u64);
+        Some(match request {
+            Request::CreateTopics(request) => {
+                let default = self.broker_config().num_partitions;
+                let topics = request.topics.iter().map(|topic| {
+                    let count = if topic.num_partitions < 0 { default } else { topic.num_partitions };
+                    let assigned = topic.assignments.len() as u64;
+                    let configs = topic.configs.iter().map(|config| text(&config.name) + value(&config.value));
+                    text(&topic.name) + RECORD_BYTES * partitions(count).max(assigned) + configs.sum::<u64>()
+                });
+                (topics.sum(), Class::Ordinary)
+            }
+            Request::CreatePartitions(request) => {
+                let topics = request.topics.iter().map(|topic| RECORD_BYTES * partitions(topic.count));
+                (topics.sum(), Class::Ordinary)
+            }
+            Request::AlterConfigs(request) => {
+                let resources = request.resources.iter().map(|resource| {
+                    let configs = resource.configs.iter().map(|config| text(&config.name) + value(&config.value));
+                    RESET_BYTES + configs.sum::<u64>()
+                });
+                (resources.sum(), Class::Ordinary)
+            }
+            Request::IncrementalAlterConfigs(request) => {
+                let resources = request.resources.iter().map(|resource| {
+                    let configs = resource.configs.iter().map(|config| text(&config.name) + value(&config.value));
+                    // What is appended to a list stands behind what is there.
+                    RESET_BYTES + configs.sum::<u64>()
+                });
+                (resources.sum(), Class::Ordinary)
+            }
+            Request::InitProducerId(_) => (RECORD_BYTES, Class::Ordinary),
+            Request::DeleteTopics(request) => {
+                let topics = request.topics.len() + request.topic_names.len();
+                (RECORD_BYTES * topics as u64, Class::Critical)
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// The number of partitions that a request names; one below 0 is refused later.
+fn partitions(count: i32) -> u64 {
+    u64::try_from(count).unwrap_or(0)
+}

@@ -1,0 +1,91 @@
+//! Nothing is appended that the journal has no room for, whatever is asked: else no checkpoint could ever make some.
+//! That it does not happen is checked after every step, by the node's invariants.
+
+use super::*;
+
+/// A node on a full disk whose journal can neither grow nor be used again, and of which only the reserve is left; and
+/// the change of a setting that waits for room.
+fn full() -> (Rig, u64) {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    rig.files.set_full(true);
+    let value = "v".repeat(3_000);
+    while rig.node.no_space.is_none() {
+        rig.send("t", 0, -1, records(Timestamp(5), &[&value]));
+    }
+    for round in 0..1_000 {
+        let waiting = alter(&mut rig, 1_000_000_000 + round);
+        if rig.reply(waiting).is_none() {
+            return (rig, waiting);
+        }
+    }
+    panic!("the journal ends somewhere");
+}
+
+fn alter(rig: &mut Rig, retention_ms: u64) -> u64 {
+    let value = Some(retention_ms.to_string().into());
+    let config = AlterableConfig { name: "retention.ms".into(), config_operation: 0, value };
+    let resource = AlterConfigsResource { resource_type: 2, resource_name: "t".into(), configs: vec![config] };
+    let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+    rig.ask(1, Request::Other(request.into()))
+}
+
+/// Deletes the next record of topic "t". Returns the error code.
+fn delete_one(rig: &mut Rig) -> i16 {
+    let offset = rig.list_offset("t", -2).0 + 1;
+    let partition = DeleteRecordsPartition { partition_index: 0, offset };
+    let topic = DeleteRecordsTopic { name: "t".into(), partitions: vec![partition] };
+    let request = DeleteRecordsRequest { topics: vec![topic], timeout_ms: 1000 };
+    let Response::DeleteRecords(response) = rig.answer(2, request.into()) else { panic!("another answer") };
+    response.topics[0].partitions[0].error_code
+}
+
+#[test]
+fn what_adds_waits_where_only_the_reserve_is_left_and_what_deletes_goes_on() {
+    let (mut rig, waiting) = full();
+    assert_eq!(delete_one(&mut rig), 0, "the reserve is for this");
+    assert!(rig.reply(waiting).is_none());
+    rig.files.set_full(false);
+    rig.pass(2_000);
+    assert!(rig.reply(waiting).is_some(), "there is room again");
+}
+
+#[test]
+fn the_last_block_is_never_passed_and_all_goes_on_when_there_is_space() {
+    let (mut rig, waiting) = full();
+    let mut deleted = 0;
+    let refused = loop {
+        match delete_one(&mut rig) {
+            0 => deleted += 1,
+            code => break code,
+        }
+    };
+    assert_eq!(refused, ErrorCode::KafkaStorageError.code());
+    assert!(deleted > 0);
+    let topic = DeleteTopicState { name: Some("t".into()), ..DeleteTopicState::default() };
+    let request = DeleteTopicsRequest { topics: vec![topic], ..DeleteTopicsRequest::default() };
+    let deleting = rig.ask(6, Request::Other(request.into()));
+    assert!(rig.reply(deleting).is_none(), "not one block is left");
+    // Whoever only asks is answered.
+    assert_eq!(rig.list_offset("t", -2), (deleted, -1));
+    let topic = MetadataRequestTopic { name: Some("auto".into()), ..MetadataRequestTopic::default() };
+    let request =
+        MetadataRequest { topics: Some(vec![topic]), allow_auto_topic_creation: true, ..MetadataRequest::default() };
+    let Response::Metadata(response) = rig.answer(9, request.into()) else { panic!("another answer") };
+    assert_eq!(response.topics[0].error_code, ErrorCode::UnknownTopicOrPartition.code());
+    rig.files.set_full(false);
+    rig.pass(2_000);
+    assert!(rig.reply(waiting).is_some() && rig.reply(deleting).is_some());
+    rig.create("u", 1);
+    assert_eq!(rig.produce("u", &["a"]), 0);
+    let mut rig = rig.crash();
+    assert_eq!(rig.consume("u", 0), ["a"]);
+}
+
+#[test]
+fn who_has_hung_up_is_not_waited_for() {
+    let (mut rig, _) = full();
+    assert_eq!(rig.node.delayed.len(), 1);
+    rig.step(Input::Closed { conn: ConnId(1) });
+    assert_eq!(rig.node.delayed.len(), 0);
+}

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
@@ -15,6 +16,7 @@ pub(crate) struct MemoryFiles {
     files: Mutex<RefCell<BTreeMap<FileName, Vec<u8>>>>,
     /// Set while the disk is to be full.
     pub(crate) full: Mutex<RefCell<bool>>,
+    largest_read: AtomicUsize,
 }
 
 impl MemoryFiles {
@@ -27,7 +29,12 @@ impl MemoryFiles {
     /// A copy of all files, as a crash that loses nothing leaves them.
     pub(crate) fn copy(&self) -> MemoryFiles {
         let files = self.with(|files| files.clone());
-        MemoryFiles { files: Mutex::new(RefCell::new(files)), full: Mutex::default() }
+        MemoryFiles { files: Mutex::new(RefCell::new(files)), ..MemoryFiles::default() }
+    }
+
+    /// The length of the largest buffer that was ever to be filled, in bytes.
+    pub(crate) fn largest_read(&self) -> usize {
+        self.largest_read.load(Ordering::Relaxed)
     }
 
     /// Flips one bit.
@@ -52,6 +59,7 @@ impl Files for MemoryFiles {
     }
 
     fn read_at(&self, file: FileName, position: u64, buf: &mut [u8]) -> Result<usize, DiskError> {
+        self.largest_read.fetch_max(buf.len(), Ordering::Relaxed);
         self.with(|files| {
             let bytes = files.get(&file).ok_or_else(|| DiskError::Io(file, "no such file".into()))?;
             let from = usize::try_from(position).expect("small").min(bytes.len());

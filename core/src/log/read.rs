@@ -131,14 +131,21 @@ struct Segment<'a> {
 }
 
 impl Segment<'_> {
+    /// Reads what is said to be there. How much that is may come from a damaged index, so no memory is reserved for it
+    /// before the file is known to be long enough.
     fn read(&self, file: FileName, position: u64, bytes: usize) -> Result<Bytes, DiskError> {
+        let corrupt = |left: u64| {
+            let text = format!("{bytes} bytes were written here, {left} are left");
+            Err(DiskError::Corrupt(file, position, text))
+        };
+        let length = self.files.len(file)?.ok_or_else(|| DiskError::Io(file, "there is no such file".into()))?;
+        let left = length.saturating_sub(position);
+        if left < bytes as u64 {
+            return corrupt(left);
+        }
         let mut buffer = vec![0; bytes];
         let read = self.files.read_at(file, position, &mut buffer)?;
-        if read < bytes {
-            let text = format!("{bytes} bytes were written here, {read} are left");
-            return Err(DiskError::Corrupt(file, position, text));
-        }
-        Ok(Bytes::from(buffer))
+        if read < bytes { corrupt(read as u64) } else { Ok(Bytes::from(buffer)) }
     }
 
     /// Entries `first..` of the index, at most [`ENTRIES_AT_ONCE`].
@@ -283,5 +290,35 @@ impl Segment<'_> {
                 .find_map(|found| first_at_or_after(&bytes[found.range], target, from)))
         })?;
         Ok(record(found))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+    use crate::ids::{TopicPartition, Uuid};
+    use crate::testing::MemoryFiles;
+
+    #[test]
+    fn an_index_that_claims_more_than_its_segment_has_is_damage_and_reserves_no_memory() {
+        let partition = TopicPartition { topic: Uuid([1; 16]), partition: 0 };
+        let segment = SegmentName { partition, base: Offset(0) };
+        for position in [0, 500, u64::MAX - u64::from(u32::MAX)] {
+            let files = MemoryFiles::default();
+            let mut index = BytesMut::new();
+            // Its own checksum is right.
+            Entry { offset: 0, max_timestamp: 0, position, bytes: u32::MAX, heads: 0 }.encode(&mut index);
+            files.write_at(FileName::Index(segment), 0, &[index.freeze()]).expect("memory has room");
+            files.write_at(FileName::Segment(segment), 0, &[Bytes::from_static(&[0; 1000])]).expect("memory has room");
+            let batches = Sought::Batches { from: Offset(0), below: Offset(9), max_bytes: 1, at_least_one: true };
+            for sought in [batches, Sought::Timestamp(Timestamp(0), Offset(0)), Sought::Damage(Edge::default())] {
+                let plan = ReadPlan { place: Place::Segment { segment, entries: 1 }, sought };
+                let found = plan.run(&files);
+                assert!(matches!(found, Err(DiskError::Corrupt(FileName::Segment(_), ..))), "{found:?}");
+            }
+            assert!(files.largest_read() <= 1000);
+        }
     }
 }

@@ -225,10 +225,14 @@ impl Rebuilt<'_> {
 impl Bodies for Segments<'_> {
     fn read(&self, segment: SegmentName, position: u64, bytes: usize) -> Result<Bytes, String> {
         let file = FileName::Segment(segment);
+        let end = position.saturating_add(bytes as u64);
+        if self.0.len(file).map_err(|error| error.to_string())?.is_none_or(|length| length < end) {
+            return Err(format!("{file} ends before byte {end}"));
+        }
         let mut buffer = vec![0; bytes];
         match self.0.read_at(file, position, &mut buffer) {
             Ok(read) if read == bytes => Ok(buffer.into()),
-            Ok(_) => Err(format!("{file} ends before byte {}", position + bytes as u64)),
+            Ok(_) => Err(format!("{file} ends before byte {end}")),
             Err(error) => Err(error.to_string()),
         }
     }

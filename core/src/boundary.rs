@@ -382,6 +382,13 @@ pub enum Task {
         /// Set where the segment is closed and complete with this: its length. What was reserved beyond is given back.
         trim: Option<u64>,
     },
+    /// Give back what was reserved beyond the end of a closed segment.
+    Trim {
+        /// The segment.
+        segment: SegmentName,
+        /// Its length.
+        bytes: u64,
+    },
     /// Make what was flushed durable.
     Sync {
         /// The segments, with their indexes.
@@ -437,6 +444,7 @@ impl Task {
                 files.write_at(FileName::Index(*segment), *index_position, std::slice::from_ref(index))?;
                 trim.map_or(Ok(()), |bytes| files.truncate(file, bytes))
             }
+            Task::Trim { segment, bytes } => files.truncate(FileName::Segment(*segment), *bytes),
             Task::Sync { segments } => {
                 for segment in segments {
                     files.sync(FileName::Segment(*segment))?;

@@ -98,6 +98,8 @@ struct Flushing {
     up_to: Offset,
     bytes: u64,
     entries: u64,
+    /// Whether it gives back what its segment has reserved beyond its end.
+    trims: bool,
 }
 
 /// A batch that was appended.
@@ -292,8 +294,23 @@ impl Log {
         if self.active().bytes > 0 {
             let payload = payload::offset(self.end);
             self.record(journal, RecordKind::Roll, &[&payload]);
-            self.segments.push_back(Segment::new(self.end));
+            self.close_active(self.end);
         }
+    }
+
+    fn close_active(&mut self, next: Offset) {
+        self.active().holds_reserve = true;
+        self.segments.push_back(Segment::new(next));
+    }
+
+    /// Gives back what is reserved beyond the end of a closed segment, where no flush will: the last one came before the
+    /// segment was closed.
+    pub fn trim(&mut self) -> Option<Task> {
+        let is_whole = |segment: &&mut Segment| segment.holds_reserve && segment.written == segment.bytes;
+        let segment = self.segments.iter_mut().find(is_whole)?;
+        segment.holds_reserve = false;
+        let name = SegmentName { partition: self.partition, base: segment.base };
+        Some(Task::Trim { segment: name, bytes: segment.bytes })
     }
 
     /// Moves the log start up to `to`, at most to the end. Returns what is gone: the segments that lie wholly below.
@@ -478,13 +495,14 @@ impl Log {
             return None;
         }
         let (entries, count) = indexer.finish();
-        self.flushing = Some(Flushing { base: segment.base, up_to, bytes: bytes as u64, entries: count });
+        let trims = closed && up_to == segment_end;
+        self.flushing = Some(Flushing { base: segment.base, up_to, bytes: bytes as u64, entries: count, trims });
         Some(Task::Flush {
             segment: SegmentName { partition: self.partition, base: segment.base },
             runs: runs.runs,
             index_position: segment.entries * index::ENTRY_BYTES as u64,
             index: entries,
-            trim: (closed && up_to == segment_end).then_some(segment.bytes),
+            trim: trims.then_some(segment.bytes),
         })
     }
 
@@ -504,6 +522,7 @@ impl Log {
             segment.written += flushing.bytes;
             segment.entries += flushing.entries;
             segment.written_to = flushing.up_to;
+            segment.holds_reserve &= !flushing.trims;
         }
     }
 

@@ -30,7 +30,9 @@ pub struct Segment {
     pub written_to: Offset,
     /// Blocks are reserved up to here for bodies that go straight to the file.
     pub allocated: u64,
-    /// What of that is durable.
+    /// It is closed, and blocks reserved beyond its end have not been given back.
+    pub holds_reserve: bool,
+    /// What of the bytes written is durable.
     pub synced: Mark,
     /// The largest timestamp of its records, -1 where it has none.
     pub max_timestamp: i64,
@@ -48,6 +50,7 @@ impl Segment {
             entries: 0,
             written_to: base,
             allocated: 0,
+            holds_reserve: false,
             synced: Mark::default(),
             max_timestamp: -1,
             since: Timestamp(0),

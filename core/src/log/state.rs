@@ -343,7 +343,7 @@ impl Log {
                     let text = format!("a segment begins at {base} where the log ends at {}", self.end);
                     return Err(PayloadError::Contradiction(text));
                 }
-                self.segments.push_back(Segment::new(base));
+                self.close_active(base);
             }
             RecordKind::LogStart => {
                 let to = payload::read_offset(payload)?;

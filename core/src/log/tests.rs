@@ -318,3 +318,40 @@ fn records_replayed_from_the_journal_give_the_same_log() {
     assert!(matches!(wrong, Err(PayloadError::Contradiction(_))), "a batch that does not follow is refused");
     assert!(again.is_missing(Lsn(known.0 + 9), Some(Lsn(known.0 + 5))), "a gap is noticed");
 }
+
+#[test]
+fn what_is_reserved_behind_a_closed_segment_is_given_back_once() {
+    let mut rig = Rig::new();
+    let trimmed = |rig: &mut Rig| match rig.log.trim() {
+        Some(Task::Trim { segment, bytes }) => Some((segment.base, bytes)),
+        Some(other) => panic!("{other:?} gives nothing back"),
+        None => None,
+    };
+    // The last flush comes before the segment is closed.
+    rig.append(1, 100);
+    rig.commit();
+    rig.flush(1);
+    let bytes = rig.log.bytes();
+    assert_eq!(trimmed(&mut rig), None, "it is still active");
+    rig.log.roll(&mut rig.journal);
+    assert_eq!(trimmed(&mut rig), Some((Offset(0), bytes)));
+    assert_eq!(trimmed(&mut rig), None);
+    // It comes after, and does so itself.
+    rig.append(1, 100);
+    rig.log.roll(&mut rig.journal);
+    rig.commit();
+    assert_eq!(trimmed(&mut rig), None, "not all of it is written");
+    let task = rig.log.flush(1).expect("a closed segment is written behind");
+    assert!(matches!(task, Task::Flush { trim: Some(_), .. }));
+    task.run(&rig.files).expect("the disk has room");
+    rig.log.flushed(true);
+    assert_eq!(trimmed(&mut rig), None);
+    // It is on its way meanwhile.
+    rig.append(1, 100);
+    rig.commit();
+    let task = rig.log.flush(1).expect("there is something to write");
+    rig.log.roll(&mut rig.journal);
+    task.run(&rig.files).expect("the disk has room");
+    rig.log.flushed(true);
+    assert_eq!(trimmed(&mut rig).map(|(base, _)| base), Some(Offset(2)));
+}

@@ -237,6 +237,11 @@ impl Node {
                 run.awaits = Some(Awaited::Task(sync));
                 break;
             }
+            if self.host(slot).partition.damage().is_none() {
+                while let Some(task) = self.host(slot).partition.log_mut().trim() {
+                    self.storage.push(Job::Trim, task, out);
+                }
+            }
             let hosted = self.host(slot);
             let state = match hosted.partition.damage() {
                 None => hosted.partition.log().encode(run.start.lsn),

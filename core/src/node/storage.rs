@@ -34,6 +34,7 @@ pub(super) enum Job {
     Allocate(u32, TopicPartition, Offset, u64),
     Flush(u32, TopicPartition),
     Sync(u32, TopicPartition, Vec<(Offset, Mark)>),
+    Trim,
     Checkpoint,
     Close(Closing),
     Remove,
@@ -253,7 +254,7 @@ impl Node {
                     self.checkpoints.abandon();
                 }
             }
-            Job::Remove => {}
+            Job::Trim | Job::Remove => {}
         }
     }
 

@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use chronik_core::batch::{BatchError, BatchHead, Codec, HEAD_BYTES, Record, Records, check};
+use chronik_core::boundary::DIRECT_BLOCK;
 use chronik_core::ids::Offset;
 use chronik_core::journal::{ReadError, Seen, Slots, inspect};
 
@@ -112,6 +113,14 @@ impl<W: Write> Report<W> {
         writeln!(self.out, "{line}").map_err(Stopped::Writing)
     }
 
+    /// What a large batch has outside whole blocks comes to its segment by write-behind, which goes on at any time later.
+    fn unwritten(&mut self, position: u64) -> Result<(), Stopped> {
+        self.line(format_args!(
+            "{position:>10} not written yet: the files in journal/ hold what belongs here until the broker writes it \
+             behind, and its next start or a read tells where they do not"
+        ))
+    }
+
     fn damage(&mut self, position: u64, what: impl fmt::Display) -> Result<(), Stopped> {
         self.places += 1;
         self.line(format_args!("{position:>10}   DAMAGED: {what}"))
@@ -165,12 +174,17 @@ fn segment(file: &File, bytes: u64, report: &mut Report<impl Write>) -> Result<(
         }
         let head = match BatchHead::parse(&batch) {
             Ok(head) => head,
+            // The first bytes of a large batch are in the journal as long as nothing before it is written behind.
+            Err(_) if is_unwritten_up_to_block(&batch, position) => return report.unwritten(position),
             Err(what) => {
                 return report.damage(position, format_args!("{what}; no batch can be told apart from here on"));
             }
         };
         let batch_bytes = head.batch_bytes();
         if batch_bytes as u64 > left {
+            if left >= DIRECT_BLOCK && bytes.is_multiple_of(DIRECT_BLOCK) {
+                return report.unwritten(bytes);
+            }
             let what = BatchError::BytesEndInsideBatch { bytes: left as usize, batch_bytes };
             return report.damage(position, what);
         }
@@ -183,11 +197,28 @@ fn segment(file: &File, bytes: u64, report: &mut Report<impl Write>) -> Result<(
         next_offset = head.next_offset();
         match check(&batch) {
             Ok(_) => records(&batch, position, report)?,
+            Err(_) if is_end_unwritten(&batch, position) => {
+                let end = position + batch_bytes as u64;
+                report.unwritten(end - end % DIRECT_BLOCK)?;
+            }
             Err(what) => report.damage(position, what)?,
         }
         position += batch_bytes as u64;
     }
     Ok(())
+}
+
+/// Whether nothing is written from `position`, where a batch should begin, up to the next block.
+fn is_unwritten_up_to_block(bytes: &[u8], position: u64) -> bool {
+    let to_block = usize::try_from(DIRECT_BLOCK - position % DIRECT_BLOCK).expect("a block is small");
+    bytes.iter().take(to_block).all(|&byte| byte == 0)
+}
+
+/// Whether a batch at `position` lacks what comes behind its last whole block.
+fn is_end_unwritten(batch: &[u8], position: u64) -> bool {
+    let behind = usize::try_from((position + batch.len() as u64) % DIRECT_BLOCK).expect("a block is small");
+    let has_blocks = batch.len() >= behind + usize::try_from(DIRECT_BLOCK).expect("a block is small");
+    behind > 0 && has_blocks && batch[batch.len() - behind..].iter().all(|&byte| byte == 0)
 }
 
 fn records(batch: &[u8], position: u64, report: &mut Report<impl Write>) -> Result<(), Stopped> {
@@ -361,6 +392,41 @@ mod tests {
             let (lines, outcome) = shown("cut.log", &[&whole[..], &batch(2, Codec::None)[..cut]].concat());
             assert_eq!(outcome.as_deref(), Some("FILE is damaged in one place, marked above"), "cut at {cut}");
             assert!(lines.contains("1 at 1001"), "{lines}");
+        }
+    }
+
+    /// What a broker that is killed leaves of large batches: their whole blocks, and of what lies around them nothing.
+    #[test]
+    fn what_only_the_journal_holds_is_no_damage() {
+        let value = vec![b'v'; 3 * DIRECT_BLOCK as usize];
+        let large = BatchBuilder::new().place(Offset(2), LeaderEpoch(3)).record(Timestamp(1000), None, Some(&value));
+        let (small, large) = (batch(0, Codec::None), large.build().to_vec());
+        let blocks = |from: usize| {
+            let end = from + large.len();
+            from.next_multiple_of(DIRECT_BLOCK as usize)..end - end % DIRECT_BLOCK as usize
+        };
+        let in_place = |from: usize| {
+            let mut file = vec![0; from];
+            file.extend_from_slice(&large);
+            file
+        };
+        // The whole file is reserved, or it ends with the last block.
+        for is_reserved in [true, false] {
+            let mut behind_small = in_place(small.len());
+            let kept = blocks(small.len());
+            behind_small[..kept.start].fill(0);
+            behind_small[..small.len()].copy_from_slice(&small);
+            behind_small.truncate(kept.end);
+            let mut alone = in_place(0)[..blocks(0).end].to_vec();
+            if is_reserved {
+                behind_small.resize(8 * DIRECT_BLOCK as usize, 0);
+                alone.resize(8 * DIRECT_BLOCK as usize, 0);
+            }
+            for file in [behind_small, alone] {
+                let (lines, outcome) = shown(&format!("killed-{is_reserved}.log"), &file);
+                assert_eq!(outcome, None, "{lines}");
+                assert_eq!(lines.matches("not written yet: the files in journal/ hold").count(), 1, "{lines}");
+            }
         }
     }
 

@@ -105,6 +105,7 @@ fn task(task: &Task) -> String {
             format!("write to checkpoint {slot}{}", if *last { ", its last part" } else { "" })
         }
         Task::RemoveSegments(segments) => format!("remove {} segments", segments.len()),
+        Task::Trim { segment, .. } => format!("give back what segment {} has reserved", segment.base.0),
         Task::RemovePartition(partition) => format!("remove partition {}", partition.partition),
     }
 }

@@ -90,9 +90,11 @@ impl Habits<'_> {
     fn producer(&self, dice: &mut Dice) -> ClientPlan {
         let is_idempotent = dice.one_in(2);
         let request_timeout_ms = dice.scale(300, 3_000);
+        // Of what nobody acknowledges little can be claimed: the first producer wants to hear of its batches.
+        let acks: &[i16] = if self.client == 0 { &[-1, 1] } else { &[-1, -1, 1, 1, 0] };
         let kind = ClientKind::Producer {
             is_idempotent,
-            acks: if is_idempotent { -1 } else { dice.pick(&[-1, -1, 1, 1, 0]) },
+            acks: if is_idempotent { -1 } else { dice.pick(acks) },
             in_flight_max: dice.number(1, 5),
             request_timeout_ms,
             delivery_timeout_ms: request_timeout_ms + dice.scale(1_000, 15_000),

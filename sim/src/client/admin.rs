@@ -27,8 +27,10 @@ use super::{Client, ClientNow, Happened, Wanted, asking};
 use crate::history::{ClientId, What};
 use crate::plan::{Action, Operation, Plan, TopicPlan};
 
-/// An operation is given up when it has not succeeded for so long.
+/// An operation is given up when it has not succeeded for so long ...
 const GIVE_UP_AFTER: Duration = Duration::from_secs(15);
+/// ... or was answered with so many errors that might pass.
+const ERRORS_MAX: u32 = 5;
 /// The number that Kafka's config requests give to topics.
 const TOPIC_RESOURCE: i8 = 2;
 /// What an incremental change does: set, or put the default back.
@@ -67,6 +69,7 @@ struct Doing {
     /// How many partitions a topic shall have, chosen once.
     count: Option<i32>,
     last: Option<ErrorCode>,
+    errors: u32,
 }
 
 /// A request under way.
@@ -145,6 +148,7 @@ impl Admin {
             ends: (None, None),
             count: None,
             last: None,
+            errors: 0,
         });
         self.schedule.go_on();
     }
@@ -413,8 +417,10 @@ impl Admin {
         );
         // An offset that was in range is not any more where records were deleted meanwhile: ask for the ends again.
         let is_outrun = code == E::OffsetOutOfRange;
+        let gives_up = self.gives_up;
         match &mut self.doing {
-            Some(doing) if may_pass || is_outrun => {
+            Some(doing) if (may_pass || is_outrun) && !(gives_up && doing.errors == ERRORS_MAX) => {
+                doing.errors += 1;
                 doing.last = Some(code);
                 doing.is_open |= code == E::RequestTimedOut;
                 (doing.has_topics, doing.ends) = (false, (None, None));

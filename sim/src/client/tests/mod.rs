@@ -1,5 +1,7 @@
 //! Clients against a whole broker in memory: what they record of it, with and without trouble.
 
+mod lane;
+mod wire;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,6 +11,7 @@ use chronik_core::wire::{ApiKey, ErrorCode};
 
 use self::world::{Trouble, World, assert_sound};
 use crate::history::{ClientId, History, What};
+use crate::plan::draw::draw;
 use crate::plan::{Action, ClientKind, ClientPlan, FORMAT, NetworkPlan, NodePlan, Operation, Plan, TopicPlan};
 use crate::value::Attempt;
 
@@ -295,4 +298,29 @@ fn a_plan_that_runs_twice_leaves_the_same_history() {
     let clients = vec![producer(13, true, -1), producer(4, false, 1), consumer(9, true)];
     let troubles = [(300, Trouble::Mute), (700, Trouble::Kill)];
     assert!(World::run(&plan(clients.clone()), &troubles) == World::run(&plan(clients), &troubles));
+}
+
+#[test]
+fn clients_of_drawn_plans_come_to_an_end_and_keep_what_was_acknowledged() {
+    const DURATION_MS: u64 = 4_000;
+    for seed in 0..6 {
+        let mut plan = draw(seed);
+        plan.duration_ms = DURATION_MS;
+        for client in &mut plan.clients {
+            client.operations.retain(|operation| operation.at_ms < DURATION_MS);
+        }
+        let troubles = [Trouble::Reset, Trouble::Mute, Trouble::Kill, Trouble::Reset, Trouble::Kill, Trouble::Mute];
+        let troubles: Vec<_> = troubles.into_iter().enumerate().map(|(n, what)| (600 + 500 * n as u64, what)).collect();
+        let history = World::run(&plan, &troubles);
+        assert_sound(&history);
+        let audited = audited(&history);
+        for event in &history.events {
+            let What::Produced { to, attempt, base, .. } = event.what else { continue };
+            // A topic may have been deleted, and the start of a log.
+            let Some(log) = audited.get(&to) else { continue };
+            if log.keys().next().is_some_and(|start| *start <= base) {
+                assert_eq!(log.get(&base), Some(&(attempt, 0)), "seed {seed}: {to} at {base}");
+            }
+        }
+    }
 }

@@ -16,6 +16,13 @@ const KEY_AND_VERSION: usize = 4;
 /// buffer is likely to bring the rest together with the frames after it.
 const LARGE_BYTES: usize = 16 * 1024;
 
+/// Produce requests of at most so many bytes that arrive together are copied together, which costs one allocation and
+/// not one for each. Not larger ones: a batch of theirs may stay in memory for long, and would keep its neighbours.
+const SMALL_BYTES: usize = 4 * 1024;
+
+/// How many bytes of requests are copied together at most: the last of them that waits keeps so much in memory.
+const RUN_BYTES: usize = 16 * 1024;
+
 /// How many times what has arrived may be set aside for the rest of it. A frame of a megabyte, whose first read brings
 /// 64 KiB, is so never moved; whoever announces much and sends little costs little.
 const GROWTH: usize = 16;
@@ -25,6 +32,8 @@ const GROWTH: usize = 16;
 pub(super) struct Frames {
     /// Empty, or the beginning of a frame with its size in front.
     partial: BytesMut,
+    /// Small frames that were copied together and are taken next, with their sizes.
+    run: Bytes,
     bytes_max: usize,
     bytes_max_before_greeting: usize,
     is_greeted: bool,
@@ -32,7 +41,7 @@ pub(super) struct Frames {
 
 impl Frames {
     pub(super) fn new(bytes_max: usize, bytes_max_before_greeting: usize) -> Frames {
-        Frames { partial: BytesMut::new(), bytes_max, bytes_max_before_greeting, is_greeted: false }
+        Frames { partial: BytesMut::new(), run: Bytes::new(), bytes_max, bytes_max_before_greeting, is_greeted: false }
     }
 
     /// The client has sent a request that was understood.
@@ -47,8 +56,16 @@ impl Frames {
             && let Some(size) = self.size(bytes)?
             && let Some(frame) = bytes.get(SIZE..SIZE + size)
         {
+            if self.run.is_empty() {
+                self.run = Bytes::copy_from_slice(&bytes[..run_bytes(bytes)]);
+            }
             *bytes = &bytes[SIZE + size..];
-            return Ok(Some(Bytes::copy_from_slice(frame)));
+            if self.run.is_empty() {
+                return Ok(Some(Bytes::copy_from_slice(frame)));
+            }
+            let mut frame = self.run.split_to(SIZE + size);
+            frame.advance(SIZE);
+            return Ok(Some(frame));
         }
         self.take(bytes, SIZE);
         if self.size(&self.partial)?.is_none() {
@@ -134,6 +151,23 @@ impl Frames {
     }
 }
 
+/// How many bytes the small produce requests make that `bytes` begin with, 0 if fewer than two.
+fn run_bytes(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    let mut frames = 0;
+    while let Some((size, frame)) = rest.split_first_chunk::<SIZE>()
+        && let Ok(size) = usize::try_from(i32::from_be_bytes(*size))
+        && size <= SMALL_BYTES
+        && frame.len() >= size
+        && frame[..size].starts_with(&ApiKey::Produce.code().to_be_bytes())
+        && bytes.len() - rest.len() + SIZE + size <= RUN_BYTES
+    {
+        rest = &frame[size..];
+        frames += 1;
+    }
+    if frames < 2 { 0 } else { bytes.len() - rest.len() }
+}
+
 /// Whether a size is the first four letters of an HTTP request.
 pub(super) fn is_http(size: i32) -> bool {
     [b"GET ", b"POST", b"PUT ", b"HEAD", b"OPTI", b"DELE", b"CONN", b"PATC", b"PRI "].contains(&&size.to_be_bytes())
@@ -157,6 +191,44 @@ mod tests {
             let arrived = frames.partial.len();
             assert!(frames.partial.capacity() <= GROWTH * arrived, "after {arrived} bytes");
         }
+    }
+
+    #[test]
+    fn small_produce_requests_of_one_read_share_memory_and_others_do_not() {
+        let frame = |api_key: ApiKey, size: usize| {
+            let key = api_key.code().to_be_bytes();
+            [&(size as i32).to_be_bytes()[..], &key, &vec![7; size - key.len()]].concat()
+        };
+        let sizes = [
+            (ApiKey::Fetch, 300),
+            (ApiKey::Produce, 300),
+            (ApiKey::Produce, 10),
+            (ApiKey::Produce, SMALL_BYTES),
+            (ApiKey::Produce, SMALL_BYTES + 1),
+            (ApiKey::Produce, 300),
+            (ApiKey::Fetch, 300),
+        ];
+        let stream: Vec<u8> = sizes.iter().flat_map(|&(api_key, size)| frame(api_key, size)).collect();
+        let mut frames = Frames::new(100 << 20, 64 << 10);
+        let mut rest = &stream[..];
+        let mut taken = Vec::new();
+        while let Some(frame) = frames.next(&mut rest).expect("all are small enough") {
+            taken.push(frame);
+        }
+        let expect: Vec<Vec<u8>> = sizes.iter().map(|&(api_key, size)| frame(api_key, size)[SIZE..].to_vec()).collect();
+        assert_eq!(taken, expect);
+        assert!(frames.run.is_empty() && frames.under_way().is_none());
+        let is_alone: Vec<bool> = taken.iter().map(Bytes::is_unique).collect();
+        assert_eq!(is_alone, [true, false, false, false, true, true, true]);
+    }
+
+    #[test]
+    fn a_run_of_small_requests_stays_small() {
+        let request = [&300_i32.to_be_bytes()[..], &[0; 300]].concat();
+        let stream = request.repeat(1000);
+        assert_eq!(run_bytes(&stream), RUN_BYTES / request.len() * request.len());
+        assert_eq!(run_bytes(&stream[..2 * request.len() - 1]), 0, "one alone needs no company");
+        assert_eq!(run_bytes(&[]), 0);
     }
 
     #[test]

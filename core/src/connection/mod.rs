@@ -19,9 +19,9 @@
 //! | over: the refusal is encoded, or `receive` failed | the driver closes the stream | |
 //!
 //! # Memory
-//! A request is copied out of the driver's read buffer into memory of its own size, and a large one is read straight
-//! into its own memory ([`Connection::large_frame`]), which grows with what has arrived and not with what was
-//! announced. Batches are slices of their request; where one is less than half of it, it is copied once more, so that
+//! A request is copied out of the driver's read buffer into memory of its own size; small produce requests that arrive
+//! together share theirs, up to 16 KiB. A large one is read straight into its own memory
+//! ([`Connection::large_frame`]), which grows with what has arrived and not with what was announced. Batches are slices of their request; where one is less than half of it, it is copied once more, so that
 //! no batch keeps more than its own size again alive when it waits in a cache.
 
 mod frame;

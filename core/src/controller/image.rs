@@ -7,6 +7,7 @@
 //! Lookups cost the logarithm of what there is, and nothing walks all partitions but a broker's registration, the
 //! invariants and the snapshot.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use smallvec::{SmallVec, smallvec};
@@ -206,8 +207,11 @@ impl MetadataImage {
         self.topics.get(&id)
     }
 
-    /// The topic of this name.
-    pub fn topic_named(&self, name: &str) -> Option<&Topic> {
+    /// The topic of this name, which is text or, cheaper to compare, a [`Str`].
+    pub fn topic_named<N: Ord + ?Sized>(&self, name: &N) -> Option<&Topic>
+    where
+        Str: Borrow<N>,
+    {
         self.by_name.get(name).map(|id| &self.topics[id])
     }
 

@@ -231,7 +231,7 @@ impl Log {
     ) -> (Appended, Option<DirectWrite>) {
         let base = self.end;
         let head = batch.head().assigned(base, epoch);
-        let mut tail = TailBatch::new(&head, batch.body());
+        let mut tail = self.tail.batch(&head, batch.body());
         tail.position = self.active().bytes;
         let mut write = None;
         tail.lsn = match tail.blocks().filter(|_| way == Way::Direct) {

@@ -13,6 +13,10 @@ use crate::ids::{Lsn, Offset};
 /// which costs less than a second slice and lets go of the frame that it came in.
 const COPIED_BELOW: usize = 16 << 10;
 
+/// How much memory is set aside at once for small batches that come one after another, in bytes: a few hundred of a
+/// record each.
+const BLOCK_BYTES_MAX: usize = 64 << 10;
+
 /// A batch in memory.
 #[derive(Clone, Debug)]
 pub struct TailBatch {
@@ -29,20 +33,32 @@ pub struct TailBatch {
     /// The range of its bytes that lies in its segment already, whole blocks of it.
     pub direct: Option<Range<usize>>,
     first: Bytes,
-    rest: Bytes,
+    /// Boxed, since there are many batches where they are small, and none of those has any.
+    rest: Option<Box<Bytes>>,
 }
+
+/// Stands for the rest that a batch does not have.
+static NOTHING: Bytes = Bytes::new();
 
 impl TailBatch {
     /// A batch as it is stored: a head that carries its offset and epoch, and its body.
     pub fn new(head: &BatchHead, body: &Bytes) -> TailBatch {
+        TailBatch::in_block(head, body, &mut BytesMut::new())
+    }
+
+    /// The same; a small batch is taken from the front of `block` where that has room for it.
+    fn in_block(head: &BatchHead, body: &Bytes, block: &mut BytesMut) -> TailBatch {
         let bytes = head.to_bytes();
         let (first, rest) = if body.len() < COPIED_BELOW {
-            let mut copy = BytesMut::with_capacity(HEAD_BYTES + body.len());
-            copy.extend_from_slice(&bytes);
-            copy.extend_from_slice(body);
-            (copy.freeze(), Bytes::new())
+            let whole = HEAD_BYTES + body.len();
+            if block.capacity() < whole {
+                *block = BytesMut::with_capacity(whole);
+            }
+            block.extend_from_slice(&bytes);
+            block.extend_from_slice(body);
+            (block.split().freeze(), None)
         } else {
-            (Bytes::copy_from_slice(&bytes), body.clone())
+            (Bytes::copy_from_slice(&bytes), Some(Box::new(body.clone())))
         };
         TailBatch {
             base: head.base_offset,
@@ -58,7 +74,11 @@ impl TailBatch {
 
     /// Its length in bytes.
     pub fn bytes(&self) -> usize {
-        self.first.len() + self.rest.len()
+        self.first.len() + self.rest().len()
+    }
+
+    fn rest(&self) -> &Bytes {
+        self.rest.as_deref().unwrap_or(&NOTHING)
     }
 
     /// Its first bytes, at least the whole head.
@@ -68,7 +88,7 @@ impl TailBatch {
 
     /// Its bytes as one or two slices; the second may be empty.
     pub fn pieces(&self) -> [&Bytes; 2] {
-        [&self.first, &self.rest]
+        [&self.first, self.rest()]
     }
 
     /// The bytes of a range, as slices.
@@ -76,7 +96,7 @@ impl TailBatch {
         let cut = self.first.len();
         let first = range.start.min(cut)..range.end.min(cut);
         let rest = range.start.max(cut) - cut..range.end.max(cut) - cut;
-        [self.first.slice(first), self.rest.slice(rest)].into_iter().filter(|slice| !slice.is_empty())
+        [self.first.slice(first), self.rest().slice(rest)].into_iter().filter(|slice| !slice.is_empty())
     }
 
     /// The whole blocks of its range in the segment, where they are worth writing straight to their place.
@@ -91,14 +111,15 @@ impl TailBatch {
     /// Pushes its slices.
     pub fn push_to<C: Extend<Bytes>>(&self, slices: &mut C) {
         slices.extend(Some(self.first.clone()));
-        if !self.rest.is_empty() {
-            slices.extend(Some(self.rest.clone()));
-        }
+        slices.extend(self.rest.as_deref().cloned());
     }
 
     /// Its bytes as one slice; copies a large batch.
     pub fn whole(&self) -> Bytes {
-        if self.rest.is_empty() { self.first.clone() } else { [&self.first[..], &self.rest[..]].concat().into() }
+        match &self.rest {
+            None => self.first.clone(),
+            Some(rest) => [&self.first[..], &rest[..]].concat().into(),
+        }
     }
 }
 
@@ -107,9 +128,27 @@ impl TailBatch {
 pub(super) struct Tail {
     batches: VecDeque<TailBatch>,
     bytes: usize,
+    /// What is left of the memory that small batches are copied to.
+    block: BytesMut,
+    /// How large that memory was.
+    block_bytes: usize,
 }
 
 impl Tail {
+    /// A batch as it is stored, to be pushed next.
+    ///
+    /// Small ones share memory, which saves most of what an allocation for each would cost. A block stays until the
+    /// last of its batches has gone, and is at most half as large as all batches here: so a tail takes no more than
+    /// half as much again as it holds, however few batches it comes to.
+    pub(super) fn batch(&mut self, head: &BatchHead, body: &Bytes) -> TailBatch {
+        let whole = HEAD_BYTES + body.len();
+        if body.len() < COPIED_BELOW && self.block.capacity() < whole {
+            self.block_bytes = (self.bytes / 2).clamp(whole, BLOCK_BYTES_MAX);
+            self.block = BytesMut::with_capacity(self.block_bytes);
+        }
+        TailBatch::in_block(head, body, &mut self.block)
+    }
+
     /// Takes the next batch.
     pub(super) fn push(&mut self, batch: TailBatch) {
         assert!(self.batches.back().is_none_or(|last| last.last < batch.base), "batches come in offset order");
@@ -136,6 +175,10 @@ impl Tail {
     pub(super) fn pop_front(&mut self) -> Option<TailBatch> {
         let batch = self.batches.pop_front()?;
         self.bytes -= batch.bytes();
+        if self.bytes < self.block_bytes {
+            // Further batches would keep it from being let go.
+            (self.block, self.block_bytes) = (BytesMut::new(), 0);
+        }
         Some(batch)
     }
 
@@ -148,5 +191,53 @@ impl Tail {
     /// All batches, oldest first.
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &TailBatch> {
         self.batches.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::BatchBuilder;
+    use crate::ids::LeaderEpoch;
+    use crate::time::Timestamp;
+
+    /// Pushes small batches, each of one record, and checks that each is what it was made of.
+    fn push(tail: &mut Tail, offsets: Range<i64>) {
+        for base in offsets {
+            let batch = BatchBuilder::new().record(Timestamp(1), None, Some(&base.to_be_bytes())).build();
+            let head = BatchHead::parse(&batch).expect("a sound batch").assigned(Offset(base), LeaderEpoch(3));
+            let body = batch.slice(HEAD_BYTES..);
+            let taken = tail.batch(&head, &body);
+            assert_eq!(taken.whole(), [&head.to_bytes()[..], &body].concat());
+            tail.push(taken);
+        }
+    }
+
+    #[test]
+    fn a_lonely_batch_takes_its_own_size_and_many_share_what_is_half_as_large_as_all() {
+        let mut tail = Tail::default();
+        push(&mut tail, 0..1);
+        assert_eq!((tail.block_bytes, tail.block.capacity()), (tail.bytes, 0));
+        for base in 1..5000 {
+            let before = tail.bytes;
+            push(&mut tail, base..base + 1);
+            assert!(tail.block_bytes <= BLOCK_BYTES_MAX.min(before.max(tail.bytes - before)), "{}", tail.block_bytes);
+        }
+        assert_eq!(tail.block_bytes, BLOCK_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_tail_that_shrinks_below_its_block_takes_no_more_from_it() {
+        let mut tail = Tail::default();
+        push(&mut tail, 0..5000);
+        while tail.bytes >= BLOCK_BYTES_MAX {
+            assert_eq!(tail.block_bytes, BLOCK_BYTES_MAX);
+            tail.pop_front();
+        }
+        assert_eq!((tail.block_bytes, tail.block.capacity()), (0, 0));
+        push(&mut tail, 5000..5001);
+        assert!(tail.block_bytes <= tail.bytes / 2);
+        while tail.pop_front().is_some() {}
+        assert_eq!((tail.bytes, tail.block_bytes), (0, 0));
     }
 }

@@ -25,6 +25,9 @@ impl Acks {
     /// Parks a request until the high watermark reaches `end`. A duplicate of a batch in flight waits at that batch's
     /// end, which may lie before ends that are parked already.
     pub fn park(&mut self, end: Offset, id: ProduceId) {
+        if self.waiting.back().is_none_or(|&(last, _)| last <= end) {
+            return self.waiting.push_back((end, id));
+        }
         let at = self.waiting.partition_point(|&(parked, _)| parked <= end);
         self.waiting.insert(at, (end, id));
     }

@@ -29,7 +29,10 @@ impl Str {
     /// # Errors
     /// Where `bytes` are not UTF-8.
     pub fn from_utf8(bytes: Bytes) -> Result<Str, Utf8Error> {
-        std::str::from_utf8(&bytes)?;
+        // Nearly all names are ASCII, which is seen a word at a time.
+        if !bytes.is_ascii() {
+            std::str::from_utf8(&bytes)?;
+        }
         Ok(Str(bytes))
     }
 

@@ -31,6 +31,9 @@ pub struct Limits {
     pub bytes_in_flight_max: usize,
     /// Requests that wait for data or for acknowledgements. A further fetch is answered at once with what there is.
     pub parked_requests_max: usize,
+    /// Bytes that fetches may be reading from segments at once. Above it further ones wait for their turn; one alone may
+    /// exceed it.
+    pub read_bytes_in_flight_max: usize,
     /// Bytes of newest records kept in memory for consumers that read at the end of their partitions.
     pub tail_cache_bytes: usize,
     /// Segment files kept open at once; the ones used least recently are closed.
@@ -56,6 +59,8 @@ impl Default for Limits {
             bytes_in_flight_max: (512 * MIB) as usize,
             // Five for each connection, as many as a producer keeps in flight by default.
             parked_requests_max: 100_000,
+            // Two of the largest fetches that fetch.max.bytes lets through by default (55 MiB) beside ordinary ones.
+            read_bytes_in_flight_max: (192 * MIB) as usize,
             tail_cache_bytes: (128 * MIB) as usize,
             open_files: 4_096,
             // What HDFS allows its block scanner: a hundredth of what a slow disk reads.
@@ -79,6 +84,7 @@ impl Limits {
         line("bytes in flight on one connection", bytes(self.connection_bytes_in_flight_max));
         line("bytes in flight in all", bytes(self.bytes_in_flight_max));
         line("requests that wait for data or acks", self.parked_requests_max.to_string());
+        line("bytes that fetches read from segments", bytes(self.read_bytes_in_flight_max));
         line("tail cache", bytes(self.tail_cache_bytes));
         line("open segment files", self.open_files.to_string());
         line("bytes checked in the background a second", count(self.scrub_bytes_per_second_max));
@@ -113,7 +119,7 @@ mod tests {
     #[test]
     fn the_description_names_every_limit_with_its_unit() {
         let text = describe();
-        for expected in ["20000", "100 MiB", "64 KiB", "16 MiB", "512 MiB", "100000", "128 MiB", "4096"] {
+        for expected in ["20000", "100 MiB", "64 KiB", "16 MiB", "512 MiB", "100000", "192 MiB", "128 MiB", "4096"] {
             assert!(text.contains(expected), "{expected} is missing from\n{text}");
         }
     }

@@ -1,9 +1,15 @@
 //! Fetch: batches out, from memory where the tail has them, from segments where not, or later when there are any.
 //!
-//! A request is `Waiting` for bytes (parked with a deadline, credited as high watermarks advance), `Reading` from disk,
-//! or answered. Waiting → Reading or answered: enough bytes, an error, or the deadline. Reading → answered: all reads
-//! are done. Its connection closing ends it in any state.
+//! A request is `Waiting` for bytes (parked with a deadline, credited as high watermarks advance), `Queued` for its turn
+//! to read from disk, `Reading`, or answered. Waiting → Queued, Reading or answered: enough bytes, an error, or the
+//! deadline. Queued → Reading or answered: an earlier one has read. Reading → answered: all reads are done. Its connection
+//! closing ends it in any state; what it reads then still counts until the disk is done with it.
+//!
+//! What is read for a request lies in memory until all of it is there. So a connection reads for one request at a time,
+//! and all connections together read no more than [`Limits`](crate::limits::Limits) allow; whoever asks first is first
+//! served.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -11,7 +17,7 @@ use smallvec::SmallVec;
 use super::session::Resolved;
 use super::{Node, Reason};
 use crate::boundary::{DiskError, DiskOp, Effect, Level, Outbox, Refused, ReplyTo};
-use crate::ids::{Offset, TopicId, TopicPartition};
+use crate::ids::{ConnId, Offset, TopicId, TopicPartition};
 use crate::log::{Read, ReadOutcome, Sought};
 use crate::time::{Instant, Now};
 use crate::wait::FetchId;
@@ -85,8 +91,71 @@ pub(super) struct ParkedFetch {
 
 #[derive(Debug)]
 enum State {
-    Waiting { min_bytes: usize, credited: usize, deadline: Instant, slots: SmallVec<[u32; 4]> },
-    Reading { answers: Vec<(FetchPart, PartitionData)>, left: usize },
+    Waiting {
+        min_bytes: usize,
+        credited: usize,
+        deadline: Instant,
+        slots: SmallVec<[u32; 4]>,
+    },
+    /// Would read so many bytes.
+    Queued(usize),
+    Reading {
+        answers: Vec<(FetchPart, PartitionData)>,
+        left: usize,
+        bytes: usize,
+        is_closed: bool,
+    },
+}
+
+/// Whose turn it is to read.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    /// The fetches of each connection that read or want to, oldest first; only the first of them reads or is in `queue`.
+    by_conn: BTreeMap<ConnId, VecDeque<FetchId>>,
+    queue: VecDeque<FetchId>,
+    /// What is being read, in bytes.
+    bytes: usize,
+}
+
+impl Turns {
+    /// Whether a fetch of `conn` that reads `bytes` may begin, where no more than `max` are to be read at once.
+    fn is_free(&self, conn: ConnId, bytes: usize, max: usize) -> bool {
+        self.queue.is_empty() && !self.by_conn.contains_key(&conn) && self.has_room(bytes, max)
+    }
+
+    fn has_room(&self, bytes: usize, max: usize) -> bool {
+        self.bytes == 0 || self.bytes.saturating_add(bytes) <= max
+    }
+
+    fn begin(&mut self, conn: ConnId, id: FetchId, bytes: usize) {
+        self.by_conn.entry(conn).or_insert_with(|| VecDeque::from([id]));
+        self.bytes += bytes;
+    }
+
+    fn enqueue(&mut self, conn: ConnId, id: FetchId) {
+        let own = self.by_conn.entry(conn).or_default();
+        own.push_back(id);
+        if own.len() == 1 {
+            self.queue.push_back(id);
+        }
+    }
+
+    /// A fetch that read `bytes`, or 0 where it waited still, is over: the next of its connection queues.
+    fn end(&mut self, conn: ConnId, id: FetchId, bytes: usize) {
+        self.bytes -= bytes;
+        let Some(own) = self.by_conn.get_mut(&conn) else { return };
+        if own.front() != Some(&id) {
+            return own.retain(|&known| known != id);
+        }
+        if bytes == 0 {
+            self.queue.retain(|&known| known != id);
+        }
+        own.pop_front();
+        match own.front() {
+            Some(&next) => self.queue.push_back(next),
+            None => _ = self.by_conn.remove(&conn),
+        }
+    }
 }
 
 /// What one look at all partitions found.
@@ -98,6 +167,8 @@ struct Look {
     urgent: bool,
     /// Reads to make: for which answer.
     reads: Vec<(usize, crate::log::ReadPlan)>,
+    /// What they bring at most, in bytes.
+    read_bytes: usize,
 }
 
 impl Node {
@@ -135,7 +206,13 @@ impl Node {
 
     /// Looks at all partitions once.
     fn look(&mut self, parts: &[FetchPart], max_bytes: usize) -> Look {
-        let mut look = Look { answers: Vec::with_capacity(parts.len()), bytes: 0, urgent: false, reads: Vec::new() };
+        let mut look = Look {
+            answers: Vec::with_capacity(parts.len()),
+            bytes: 0,
+            urgent: false,
+            reads: Vec::new(),
+            read_bytes: 0,
+        };
         for part in parts {
             let mut data = PartitionData { partition_index: part.index, ..PartitionData::default() };
             data.records = Some(Records::default());
@@ -193,6 +270,7 @@ impl Node {
                     *at_least_one = look.bytes == 0;
                 }
                 look.bytes += limit.max(1);
+                look.read_bytes += limit.max(1);
                 look.reads.push((look.answers.len(), plan));
             }
         }
@@ -203,14 +281,46 @@ impl Node {
         if look.reads.is_empty() {
             return self.reply_fetch(to, &resolved, look.answers, out);
         }
-        let left = look.reads.len();
-        let state = State::Reading { answers: look.answers, left };
+        let state = State::Queued(look.read_bytes);
         let id = FetchId(self.fetches.insert(ParkedFetch { to, resolved, max_bytes, state }));
         self.fetches_by_conn.entry(to.conn).or_default().push(id);
+        if self.turns.is_free(to.conn, look.read_bytes, self.limits.read_bytes_in_flight_max) {
+            self.begin_reads(id, look, out);
+        } else {
+            self.turns.enqueue(to.conn, id);
+        }
+    }
+
+    fn begin_reads(&mut self, id: FetchId, look: Look, out: &mut Outbox) {
+        let fetch = &mut self.fetches[id.0];
+        let (left, bytes) = (look.reads.len(), look.read_bytes);
+        fetch.state = State::Reading { answers: look.answers, left, bytes, is_closed: false };
+        self.turns.begin(fetch.to.conn, id, bytes);
         for (index, plan) in look.reads {
             let read = self.next_read();
             self.reads.insert(read, super::Reader::Fetch(id, index));
             out.push(Effect::Disk(DiskOp::Read(read, plan)));
+        }
+    }
+
+    /// Lets those read whose turn it is.
+    fn next_turns(&mut self, out: &mut Outbox) {
+        while let Some(&id) = self.turns.queue.front() {
+            let State::Queued(bytes) = self.fetches[id.0].state else { unreachable!("it is in the queue") };
+            if !self.turns.has_room(bytes, self.limits.read_bytes_in_flight_max) {
+                return;
+            }
+            self.turns.queue.pop_front();
+            // What it found may have moved meanwhile.
+            let ParkedFetch { resolved, max_bytes, .. } = &self.fetches[id.0];
+            let (parts, max_bytes) = (resolved.parts.clone(), *max_bytes);
+            let look = self.look(&parts, max_bytes);
+            if look.reads.is_empty() {
+                let fetch = self.unpark_fetch(id).expect("it was in the queue");
+                self.reply_fetch(fetch.to, &fetch.resolved, look.answers, out);
+            } else {
+                self.begin_reads(id, look, out);
+            }
         }
     }
 
@@ -264,13 +374,17 @@ impl Node {
     /// Takes a fetch out of every place that knows it.
     fn unpark_fetch(&mut self, id: FetchId) -> Option<ParkedFetch> {
         let fetch = self.fetches.try_remove(id.0)?;
-        if let State::Waiting { deadline, slots, .. } = &fetch.state {
-            self.deadlines.remove(&(*deadline, Reason::Fetch(id)));
-            for &slot in slots {
-                if let Some(hosted) = &mut self.hosts[slot as usize] {
-                    hosted.fetchers.leave(id);
+        match &fetch.state {
+            State::Waiting { deadline, slots, .. } => {
+                self.deadlines.remove(&(*deadline, Reason::Fetch(id)));
+                for &slot in slots {
+                    if let Some(hosted) = &mut self.hosts[slot as usize] {
+                        hosted.fetchers.leave(id);
+                    }
                 }
             }
+            State::Queued(_) => self.turns.end(fetch.to.conn, id, 0),
+            State::Reading { bytes, .. } => self.turns.end(fetch.to.conn, id, *bytes),
         }
         if let Some(ids) = self.fetches_by_conn.get_mut(&fetch.to.conn) {
             ids.retain(|known| *known != id);
@@ -281,13 +395,16 @@ impl Node {
         Some(fetch)
     }
 
-    /// A connection is gone, and its fetches with it.
-    pub(super) fn close_fetches(&mut self, conn: crate::ids::ConnId) {
-        for id in self.fetches_by_conn.remove(&conn).unwrap_or_default() {
-            self.unpark_fetch(id);
+    /// A connection is gone, and its fetches with it. The newest goes first, so that none gets the turn of another.
+    pub(super) fn close_fetches(&mut self, conn: ConnId, out: &mut Outbox) {
+        for id in self.fetches_by_conn.remove(&conn).unwrap_or_default().into_iter().rev() {
+            match self.fetches.get_mut(id.0).map(|fetch| &mut fetch.state) {
+                Some(State::Reading { is_closed, .. }) => *is_closed = true,
+                _ => _ = self.unpark_fetch(id),
+            }
         }
         self.sessions.closed(conn);
-        self.reads.retain(|_, reader| !matches!(reader, super::Reader::Fetch(id, _) if !self.fetches.contains(id.0)));
+        self.next_turns(out);
     }
 
     /// A read for a fetch is done.
@@ -299,7 +416,7 @@ impl Node {
         out: &mut Outbox,
     ) {
         let Some(fetch) = self.fetches.get_mut(id.0) else { return };
-        let State::Reading { answers, left } = &mut fetch.state else { return };
+        let State::Reading { answers, left, .. } = &mut fetch.state else { return };
         *left -= 1;
         let done = *left == 0;
         let (part, data) = &mut answers[index];
@@ -316,8 +433,11 @@ impl Node {
         }
         if done {
             let fetch = self.unpark_fetch(id).expect("it was just there");
-            let State::Reading { answers, .. } = fetch.state else { unreachable!("it was reading") };
-            self.reply_fetch(fetch.to, &fetch.resolved, answers, out);
+            let State::Reading { answers, is_closed, .. } = fetch.state else { unreachable!("it was reading") };
+            if !is_closed {
+                self.reply_fetch(fetch.to, &fetch.resolved, answers, out);
+            }
+            self.next_turns(out);
         }
     }
 

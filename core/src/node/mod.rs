@@ -138,6 +138,7 @@ pub struct Node {
     delayed: VecDeque<(ReplyTo, wire::Request)>,
     fetches: Slab<fetch::ParkedFetch>,
     fetches_by_conn: BTreeMap<ConnId, SmallVec<[FetchId; 1]>>,
+    turns: fetch::Turns,
     fetch_bytes_max: usize,
     retention_interval: Duration,
     producer_expiration_ms: u64,
@@ -186,7 +187,7 @@ impl Node {
                 }
             }
             Input::Closed { conn } => {
-                self.close_fetches(conn);
+                self.close_fetches(conn, out);
                 // What was not begun and nobody waits for any more would only hold memory that no budget counts.
                 self.stalled.retain(|(to, _)| to.conn != conn);
                 self.delayed.retain(|(to, _)| to.conn != conn);

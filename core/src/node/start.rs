@@ -432,6 +432,7 @@ impl Node {
             delayed: VecDeque::new(),
             fetches: Slab::new(),
             fetches_by_conn: BTreeMap::new(),
+            turns: super::fetch::Turns::default(),
             fetch_bytes_max: 0,
             retention_interval: Duration::ZERO,
             producer_expiration_ms: 0,

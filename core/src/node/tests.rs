@@ -28,6 +28,7 @@ mod room;
 mod scrub;
 mod settings;
 mod transcripts;
+mod turns;
 mod volume;
 
 /// Small files, so that rings turn and checkpoints happen in a few batches.

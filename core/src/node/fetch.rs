@@ -298,7 +298,7 @@ impl Node {
         self.turns.begin(fetch.to.conn, id, bytes);
         for (index, plan) in look.reads {
             let read = self.next_read();
-            self.reads.insert(read, super::Reader::Fetch(id, index));
+            self.reads.insert(read, (super::Reader::Fetch(id, index), super::segment_of(&plan)));
             out.push(Effect::Disk(DiskOp::Read(read, plan)));
         }
     }
@@ -408,13 +408,7 @@ impl Node {
     }
 
     /// A read for a fetch is done.
-    pub(super) fn fetch_read(
-        &mut self,
-        id: FetchId,
-        index: usize,
-        result: Result<ReadOutcome, DiskError>,
-        out: &mut Outbox,
-    ) {
+    pub(super) fn fetch_read(&mut self, id: FetchId, index: usize, result: super::ReadResult, out: &mut Outbox) {
         let Some(fetch) = self.fetches.get_mut(id.0) else { return };
         let State::Reading { answers, left, .. } = &mut fetch.state else { return };
         *left -= 1;
@@ -424,11 +418,38 @@ impl Node {
             Ok(ReadOutcome::Batches(bytes)) => data.records = Some(Records::from(bytes)),
             Ok(_) => {}
             Err(error) => {
-                data.error_code = ErrorCode::KafkaStorageError.into();
                 let part = part.clone();
-                if let Some(slot) = self.find(&part.topic, part.index) {
-                    self.read_failed(slot, &error, out);
-                }
+                // Looked at as it is by now: without its segment, the offset lies before the log or the topic is gone.
+                let mut now = PartitionData {
+                    partition_index: part.index,
+                    high_watermark: -1,
+                    last_stable_offset: -1,
+                    log_start_offset: -1,
+                    records: Some(Records::default()),
+                    ..PartitionData::default()
+                };
+                let slot = self.find(&part.topic, part.index);
+                now.error_code = match (error, slot) {
+                    (Some(error), Some(slot)) => {
+                        self.read_failed(slot, &error, out);
+                        ErrorCode::KafkaStorageError.into()
+                    }
+                    (None, Some(slot)) if part.offset < self.host(slot).partition.log().start() => {
+                        let log = self.host(slot).partition.log();
+                        (now.high_watermark, now.log_start_offset) = (log.durable_end().0, log.start().0);
+                        now.last_stable_offset = now.high_watermark;
+                        ErrorCode::OffsetOutOfRange.into()
+                    }
+                    // Another topic has its name.
+                    (_, Some(_)) => ErrorCode::UnknownTopicOrPartition.into(),
+                    (_, None) => self
+                        .resolve_topic(&part.topic)
+                        .err()
+                        .map_or(ErrorCode::UnknownTopicOrPartition, |refused| refused.code)
+                        .into(),
+                };
+                let State::Reading { answers, .. } = &mut self.fetches[id.0].state else { unreachable!("it reads") };
+                answers[index].1 = now;
             }
         }
         if done {

@@ -32,14 +32,15 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use crate::boundary::{
-    DirectWrite, DiskOp, Done, Effect, FileName, Input, Level, Outbox, Produce, ReadId, Refused, ReplyTo, Request,
-    TaskId, Volume,
+    DirectWrite, DiskError, DiskOp, Done, Effect, FileName, Input, Level, Outbox, Produce, ReadId, Refused, ReplyTo,
+    Request, SegmentName, TaskId, Volume,
 };
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::{Controller, ProducerIdBlock};
 use crate::ids::{ConnId, Lsn, TopicId, TopicPartition, Uuid};
 use crate::journal;
 use crate::limits::Limits;
+use crate::log::{Place, ReadOutcome, ReadPlan};
 use crate::partition::Partition;
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
@@ -90,6 +91,17 @@ enum Reader {
     /// A ListOffsets request, and which of its partitions.
     Offsets(usize, usize),
     Scrub,
+}
+
+/// What became of a read; an error is `None` where the segment has been let go of meanwhile.
+type ReadResult = Result<ReadOutcome, Option<DiskError>>;
+
+/// The segment that a read is of, `None` where it is of memory.
+fn segment_of(plan: &ReadPlan) -> Option<SegmentName> {
+    match plan.place {
+        Place::Segment { segment, .. } => Some(segment),
+        Place::Memory(_) => None,
+    }
 }
 
 /// A partition with those who wait for it.
@@ -144,7 +156,8 @@ pub struct Node {
     producer_expiration_ms: u64,
     sessions: session::Sessions,
     offset_queries: Slab<offsets::OffsetQuery>,
-    reads: BTreeMap<ReadId, Reader>,
+    /// Who waits for which read, and what it is of.
+    reads: BTreeMap<ReadId, (Reader, Option<SegmentName>)>,
     next_read: u64,
     deadlines: BTreeSet<(Instant, Reason)>,
     /// When to seal the journal if nothing more comes.
@@ -308,12 +321,19 @@ impl Node {
                 // pages that the system has dropped: only a restart that reads what is there can tell.
                 out.push(Effect::Fatal(format!("the journal cannot be written: {error}")));
             }
-            Done::Read(id, result) => match self.reads.remove(&id) {
-                Some(Reader::Fetch(fetch, index)) => self.fetch_read(fetch, index, result, out),
-                Some(Reader::Offsets(query, index)) => self.offset_read(query, index, result, out),
-                Some(Reader::Scrub) => self.scrubbed(now, result, out),
-                None => {}
-            },
+            Done::Read(id, result) => {
+                let Some((reader, segment)) = self.reads.remove(&id) else { return };
+                // A file may go while it is read; then nothing is wrong with the disk, whatever it says.
+                let result = match result {
+                    Err(_) if segment.is_some_and(|name| !self.is_live(name)) => Err(None),
+                    result => result.map_err(Some),
+                };
+                match reader {
+                    Reader::Fetch(fetch, index) => self.fetch_read(fetch, index, result, out),
+                    Reader::Offsets(query, index) => self.offset_read(query, index, result, out),
+                    Reader::Scrub => self.scrubbed(now, result, out),
+                }
+            }
             Done::Task(id, result) => self.task_done(now, id, result, out),
         }
     }

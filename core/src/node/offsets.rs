@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{Node, Reader};
-use crate::boundary::{DiskError, DiskOp, Effect, Outbox, Refused, ReplyTo};
+use crate::boundary::{DiskOp, Effect, Outbox, Refused, ReplyTo};
 use crate::ids::{LeaderEpoch, Offset, TopicId, TopicPartition};
 use crate::log::{ReadOutcome, ReadPlan};
 use crate::time::Timestamp;
@@ -133,7 +133,7 @@ impl Node {
         let parked = &mut self.offset_queries[query];
         if let Some(plan) = parked.searches[index].plans.pop_front() {
             let read = self.next_read();
-            self.reads.insert(read, Reader::Offsets(query, index));
+            self.reads.insert(read, (Reader::Offsets(query, index), super::segment_of(&plan)));
             return out.push(Effect::Disk(DiskOp::Read(read, plan)));
         }
         parked.left -= 1;
@@ -143,13 +143,7 @@ impl Node {
         }
     }
 
-    pub(super) fn offset_read(
-        &mut self,
-        query: usize,
-        index: usize,
-        result: Result<ReadOutcome, DiskError>,
-        out: &mut Outbox,
-    ) {
+    pub(super) fn offset_read(&mut self, query: usize, index: usize, result: super::ReadResult, out: &mut Outbox) {
         let parked = &mut self.offset_queries[query];
         let search = &mut parked.searches[index];
         let (slot, id) = (search.slot, search.id);
@@ -165,12 +159,13 @@ impl Node {
                     answer.leader_epoch = hosted.partition.log().epochs().at(offset).map_or(-1, |epoch| epoch.0);
                 }
             }
-            (Ok(_), Some(_)) => {}
+            // What is gone holds no record any more; the search goes on behind it.
+            (Ok(_) | Err(None), Some(_)) => {}
             (_, None) => {
                 search.plans.clear();
                 answer.error_code = ErrorCode::UnknownTopicOrPartition.into();
             }
-            (Err(error), Some(_)) => {
+            (Err(Some(error)), Some(_)) => {
                 search.plans.clear();
                 answer.error_code = ErrorCode::KafkaStorageError.into();
                 self.read_failed(slot, &error, out);

@@ -18,8 +18,8 @@
 use std::time::Duration;
 
 use super::storage::PARTITIONS_AT_ONCE;
-use super::{Node, Reader, Reason};
-use crate::boundary::{DiskError, DiskOp, Effect, Outbox, SegmentName};
+use super::{Node, ReadResult, Reader, Reason};
+use crate::boundary::{DiskOp, Effect, Outbox};
 use crate::ids::{Offset, TopicPartition, Uuid};
 use crate::log::{Edge, ReadOutcome, ReadPlan};
 use crate::time::{Instant, Now};
@@ -138,7 +138,7 @@ impl Node {
                 self.scrub.at = cursor;
                 self.scrub.state = State::Reading(bytes);
                 let read = self.next_read();
-                self.reads.insert(read, Reader::Scrub);
+                self.reads.insert(read, (Reader::Scrub, super::segment_of(&plan)));
                 out.push(Effect::Disk(DiskOp::Read(read, plan)));
                 return;
             }
@@ -185,10 +185,10 @@ impl Node {
     }
 
     /// Chunks have been read.
-    pub(super) fn scrubbed(&mut self, now: Now, result: Result<ReadOutcome, DiskError>, out: &mut Outbox) {
+    pub(super) fn scrubbed(&mut self, now: Now, result: ReadResult, out: &mut Outbox) {
         let State::Reading(segment_bytes) = self.scrub.state else { unreachable!("a read was on its way") };
         self.scrub.state = State::Walking;
-        let Cursor { partition, segment, edge } = self.scrub.at;
+        let Cursor { partition, edge, .. } = self.scrub.at;
         let reached = match result {
             Ok(ReadOutcome::Sound(reached)) => {
                 self.counters.scrubbed_bytes += reached.position - edge.position;
@@ -197,8 +197,7 @@ impl Node {
             Ok(other) => unreachable!("{other:?} is not what was sought"),
             Err(error) => {
                 // What retention or a client let go of meanwhile may be gone, and is nobody's loss.
-                let is_live = self.is_live(SegmentName { partition, base: segment });
-                if let Some(&slot) = self.by_id.get(&partition).filter(|_| is_live) {
+                if let (Some(&slot), Some(error)) = (self.by_id.get(&partition), error) {
                     self.counters.scrub_errors += 1;
                     self.read_failed(slot, &error, out);
                 }

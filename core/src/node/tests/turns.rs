@@ -1,7 +1,11 @@
 //! Whose turn it is to read from disk, and what is read at once.
 
 use super::*;
+use crate::boundary::ReadId;
 use crate::log::ReadPlan;
+
+/// A read that the disk has not done.
+type Begun = (ReadId, ReadPlan);
 
 /// A topic whose first batches are on disk only, and room for two fetches at once of a mebibyte each.
 fn rig() -> Rig {
@@ -23,7 +27,7 @@ fn ask(rig: &mut Rig, conn: u64, sequence: u64) {
 }
 
 /// The reads that were begun, and who was answered.
-fn effects(rig: &mut Rig) -> (VecDeque<(crate::boundary::ReadId, ReadPlan)>, Vec<(u64, u64)>) {
+fn effects(rig: &mut Rig) -> (VecDeque<Begun>, Vec<(u64, u64)>) {
     let (mut reads, mut answered) = (VecDeque::new(), Vec::new());
     for effect in std::mem::take(&mut rig.out.0) {
         match effect {
@@ -40,7 +44,7 @@ fn effects(rig: &mut Rig) -> (VecDeque<(crate::boundary::ReadId, ReadPlan)>, Vec
     (reads, answered)
 }
 
-fn read(rig: &mut Rig, (id, plan): (crate::boundary::ReadId, ReadPlan)) {
+fn read(rig: &mut Rig, (id, plan): Begun) {
     let result = plan.run(&rig.files);
     rig.step(Input::Disk(Done::Read(id, result)));
 }
@@ -115,4 +119,41 @@ fn who_leaves_gives_up_its_turns_but_what_is_read_for_it_counts_until_it_is_ther
     }
     assert_eq!(order, [(2, 0), (4, 0), (2, 1), (4, 1)]);
     assert_eq!(format!("{:?}", rig.node.turns), format!("{:?}", crate::node::fetch::Turns::default()));
+}
+
+/// What a fetch of the topic's start is answered whose segment `remove` lets go of while it is read, and the log start
+/// that it is told.
+fn removed_while_read(remove: impl FnOnce(&mut Rig)) -> (i16, i64) {
+    let mut rig = Rig::new();
+    rig.create_with("t", 1, &[("internal.segment.bytes", "10000"), ("file.delete.delay.ms", "0")]);
+    let value = "v".repeat(3_000);
+    for _ in 0..100 {
+        rig.produce("t", &[&value]);
+    }
+    ask(&mut rig, 1, 1_000);
+    let (mut reads, _) = effects(&mut rig);
+    let (id, _) = reads.pop_front().expect("it is on disk");
+    remove(&mut rig);
+    rig.run();
+    let gone = FileName::Journal(99);
+    rig.step(Input::Disk(Done::Read(id, Err(DiskError::Io(gone, "no such file".into())))));
+    rig.run();
+    let response = rig.fetched(1_000).expect("an answer");
+    let data = &response.responses[0].partitions[0];
+    (data.error_code, data.log_start_offset)
+}
+
+#[test]
+fn a_fetch_whose_segment_goes_while_it_is_read_is_told_what_a_later_one_would_be() {
+    let deleted = removed_while_read(|rig| rig.delete_records("t", 50));
+    assert_eq!(deleted, (ErrorCode::OffsetOutOfRange.code(), 50));
+    let gone = removed_while_read(|rig| rig.delete("t"));
+    assert_eq!(gone.0, ErrorCode::UnknownTopicOrPartition.code());
+    let another = removed_while_read(|rig| {
+        rig.delete("t");
+        rig.create("t", 1);
+    });
+    assert_eq!(another.0, ErrorCode::UnknownTopicOrPartition.code());
+    let (failed, _) = removed_while_read(|_| {});
+    assert_eq!(failed, ErrorCode::KafkaStorageError.code());
 }

@@ -1,6 +1,8 @@
 //! Names for what can be mixed up: offsets, epochs, identifiers.
 
+use std::error::Error;
 use std::fmt;
+use std::str::FromStr;
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -72,6 +74,49 @@ impl fmt::Display for Uuid {
     }
 }
 
+/// A text that no [`Uuid`] is written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoUuid;
+
+impl fmt::Display for NoUuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no identifier")
+    }
+}
+
+impl Error for NoUuid {}
+
+impl FromStr for Uuid {
+    type Err = NoUuid;
+
+    /// Reads what `Display` writes, and nothing else: 22 characters, of which the last carries two bits.
+    fn from_str(text: &str) -> Result<Uuid, NoUuid> {
+        let Some((last, first)) = text.as_bytes().split_last().filter(|(_, first)| first.len() == 21) else {
+            return Err(NoUuid);
+        };
+        let mut bits = 0u128;
+        for &character in first {
+            bits = bits << 6 | u128::from(six_bits(character)?);
+        }
+        let last = six_bits(*last)?;
+        if last & 0b1111 != 0 {
+            return Err(NoUuid);
+        }
+        Ok(Uuid((bits << 2 | u128::from(last >> 4)).to_be_bytes()))
+    }
+}
+
+fn six_bits(character: u8) -> Result<u8, NoUuid> {
+    match character {
+        b'A'..=b'Z' => Ok(character - b'A'),
+        b'a'..=b'z' => Ok(character - b'a' + 26),
+        b'0'..=b'9' => Ok(character - b'0' + 52),
+        b'-' => Ok(62),
+        b'_' => Ok(63),
+        _ => Err(NoUuid),
+    }
+}
+
 impl fmt::Debug for Uuid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -101,6 +146,23 @@ impl fmt::Display for TopicPartition {
             f.write_str("the node")
         } else {
             write!(f, "{}-{}", self.topic, self.partition)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identifier_is_read_as_it_was_written() {
+        for bytes in [[0; 16], [0xff; 16], [0x5a; 16], *b"0123456789abcdef"] {
+            assert_eq!(Uuid(bytes).to_string().parse(), Ok(Uuid(bytes)));
+        }
+        for nonsense in
+            ["", "short", "AAAAAAAAAAAAAAAAAAAAAB", "AAAAAAAAAAAAAAAAAAAA+A", "AAAAAAAAAAAAAAAAAAAAAAA", "ärger"]
+        {
+            assert_eq!(nonsense.parse::<Uuid>(), Err(NoUuid), "{nonsense:?} was taken for an identifier");
         }
     }
 }

@@ -316,7 +316,7 @@ fn read_identity(path: &Path) -> Result<Option<Identity>, Unusable> {
         return Err(Unusable::Newer { path: path.to_owned(), format_version });
     }
     let Written { format_version, cluster_id, directory_id, node_id } = toml::from_str(&text).map_err(malformed)?;
-    let uuid = |text: &str| parse_uuid(text).ok_or_else(|| damaged(format!("`{text}` is no identifier")));
+    let uuid = |text: &str| text.parse::<Uuid>().map_err(|why| damaged(format!("`{text}` is {why}")));
     Ok(Some(Identity {
         cluster_id: uuid(&cluster_id)?,
         node_id: NodeId(node_id),
@@ -356,32 +356,6 @@ fn refused(path: &Path, doing: &'static str, why: io::Error) -> Unusable {
         io::ErrorKind::NotADirectory => Unusable::NotAFolder { path },
         _ => Unusable::Io { doing, path, why },
     }
-}
-
-/// The inverse of an identifier's text: 22 characters of URL-safe base64, of which the last carries two bits.
-fn parse_uuid(text: &str) -> Option<Uuid> {
-    if text.len() != 22 {
-        return None;
-    }
-    let mut bits = 0u128;
-    for (at, character) in text.bytes().enumerate() {
-        let six = match character {
-            b'A'..=b'Z' => character - b'A',
-            b'a'..=b'z' => character - b'a' + 26,
-            b'0'..=b'9' => character - b'0' + 52,
-            b'-' => 62,
-            b'_' => 63,
-            _ => return None,
-        };
-        if at < 21 {
-            bits = bits << 6 | u128::from(six);
-        } else if six & 0b1111 == 0 {
-            bits = bits << 2 | u128::from(six >> 4);
-        } else {
-            return None;
-        }
-    }
-    Some(Uuid(bits.to_be_bytes()))
 }
 
 #[cfg(all(test, not(madsim)))]

@@ -129,8 +129,8 @@ pub enum Read {
     Nothing,
     /// In memory, as slices one after another, and how many bytes they are.
     Memory(SmallVec<[Bytes; 2]>, usize),
-    /// On disk.
-    Disk(ReadPlan),
+    /// On disk, and how many bytes the read brings at most.
+    Disk(ReadPlan, usize),
 }
 
 impl Log {
@@ -381,10 +381,12 @@ impl Log {
         }
         let below = self.tail.start().unwrap_or(self.end).min(limit);
         let index = self.segments.partition_point(|segment| segment.base <= offset).max(1) - 1;
-        Read::Disk(ReadPlan {
-            place: self.place(&self.segments[index]),
+        let segment = &self.segments[index];
+        let plan = ReadPlan {
+            place: self.place(segment),
             sought: Sought::Batches { from: offset, below, max_bytes, at_least_one: true },
-        })
+        };
+        Read::Disk(plan, max_bytes.min(usize::try_from(segment.bytes).unwrap_or(usize::MAX)))
     }
 
     fn place(&self, segment: &Segment) -> Place {

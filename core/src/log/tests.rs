@@ -170,7 +170,7 @@ impl Rig {
         match self.log.read(Offset(offset), self.log.durable_end(), max_bytes) {
             Read::Nothing => Bytes::new(),
             Read::Memory(slices, _) => slices.concat().into(),
-            Read::Disk(plan) => match plan.run(&self.files).expect("sound files") {
+            Read::Disk(plan, _) => match plan.run(&self.files).expect("sound files") {
                 ReadOutcome::Batches(bytes) => bytes,
                 other => panic!("a read of batches found {other:?}"),
             },
@@ -291,7 +291,7 @@ fn a_flipped_bit_on_disk_is_seen_by_the_first_cold_read() {
     for byte in [0, 5, 13, 16, 20, 60, 61, 100, bytes / 2, bytes - 1] {
         let files = rig.files.copy();
         files.flip(crate::boundary::FileName::Segment(segment), byte);
-        let Read::Disk(plan) = rig.log.read(Offset(0), rig.log.durable_end(), 1 << 20) else {
+        let Read::Disk(plan, _) = rig.log.read(Offset(0), rig.log.durable_end(), 1 << 20) else {
             panic!("everything is evicted");
         };
         let found = plan.run(&files);

@@ -264,13 +264,15 @@ impl Node {
                 look.bytes += bytes;
                 data.records = Some(Records(slices));
             }
-            Read::Disk(_) if look.reads.len() == READS_MAX => {}
-            Read::Disk(mut plan) => {
+            Read::Disk(..) if look.reads.len() == READS_MAX => {}
+            Read::Disk(mut plan, bytes_max) => {
                 if let Sought::Batches { at_least_one, .. } = &mut plan.sought {
                     *at_least_one = look.bytes == 0;
                 }
-                look.bytes += limit.max(1);
-                look.read_bytes += limit.max(1);
+                // As it may bring at most, not as it may ask for: a limit that is larger than what is left of a segment
+                // would keep partitions further on in the request from being read at all.
+                look.bytes += bytes_max.max(1);
+                look.read_bytes += bytes_max.max(1);
                 look.reads.push((look.answers.len(), plan));
             }
         }

@@ -126,7 +126,9 @@ impl Auditor {
                 return;
             }
         }
-        let places = self.places(|_| true);
+        // One answer holds so much: whoever got nothing last time is asked for first.
+        let mut places = self.places(|_| true);
+        places.sort_by_key(|&place| std::cmp::Reverse(self.parts[place].failures));
         self.caller.ask(now, &self.fetch(&places).into(), FETCH_VERSION, wanted);
         self.asked = Some(Asked::Fetch(places));
     }

@@ -7,7 +7,7 @@ use crate::log::ReadPlan;
 /// A read that the disk has not done.
 type Begun = (ReadId, ReadPlan);
 
-/// A topic whose first batches are on disk only, and room for two fetches at once of a mebibyte each.
+/// A topic whose first batches are on disk only, in a segment of some 300 KiB, and room for two fetches of it at once.
 fn rig() -> Rig {
     let mut rig = Rig::new();
     rig.create("t", 1);
@@ -15,7 +15,7 @@ fn rig() -> Rig {
     for _ in 0..100 {
         rig.produce("t", &[&value]);
     }
-    rig.node.limits.read_bytes_in_flight_max = 2 << 20;
+    rig.node.limits.read_bytes_in_flight_max = 640 << 10;
     rig
 }
 
@@ -156,4 +156,31 @@ fn a_fetch_whose_segment_goes_while_it_is_read_is_told_what_a_later_one_would_be
     assert_eq!(another.0, ErrorCode::UnknownTopicOrPartition.code());
     let (failed, _) = removed_while_read(|_| {});
     assert_eq!(failed, ErrorCode::KafkaStorageError.code());
+}
+
+#[test]
+fn a_fetch_reads_from_as_many_small_segments_as_its_limit_holds() {
+    let mut rig = Rig::with(&[]);
+    rig.create_with("orders", 8, &[("internal.segment.bytes", "9000")]);
+    for partition in 0..8 {
+        for _ in 0..40 {
+            let batch = records(rig.now.wall, &[&"x".repeat(2_000)]);
+            rig.send("orders", partition, -1, batch);
+        }
+    }
+    let wanted = (0..8).map(|partition| FetchPartition {
+        partition,
+        fetch_offset: 0,
+        partition_max_bytes: 1 << 20,
+        current_leader_epoch: -1,
+        ..FetchPartition::default()
+    });
+    let topic = FetchTopic { topic: "orders".into(), partitions: wanted.collect(), ..FetchTopic::default() };
+    let request = FetchRequest { max_bytes: 1 << 20, topics: vec![topic], ..FetchRequest::default() };
+    let sequence = rig.ask(12, Request::Other(request.into()));
+    let response = rig.fetched(sequence).expect("an answer");
+    for data in &response.responses[0].partitions {
+        let bytes = data.records.as_ref().map_or(0, |records| records.len());
+        assert!(bytes > 0, "partition {} is served though its segment is small", data.partition_index);
+    }
 }

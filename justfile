@@ -63,3 +63,27 @@ fuzz TARGET SECONDS="60" *ARGS:
 # The same for every target, as many at a time as there are cores
 fuzz-all SECONDS="60":
     fuzz/run all {{SECONDS}}
+
+# A short hunt of the simulator: random seeds for 60 s on both engines; every flag of `cargo sim` may follow
+sim *ARGS:
+    cargo sim {{ARGS}}
+
+# The same for so many minutes
+hunt MINUTES *ARGS:
+    cargo sim --for {{MINUTES}}m {{ARGS}}
+
+# One seed again, on both engines
+replay SEED *ARGS:
+    cargo sim --seed {{SEED}} {{ARGS}}
+
+# The smallest plan that still fails as this seed does, left in sim/scenarios
+shrink SEED *ARGS:
+    cargo sim --seed {{SEED}} --shrink {{ARGS}}
+
+# Plants a bug in a copy of the sources and hunts until it is found
+canary NAME *ARGS:
+    cargo sim --canary {{NAME}} {{ARGS}}
+
+# Plants every bug in turn: seeds and CPU seconds that it takes to find each
+canaries:
+    cargo sim --canaries

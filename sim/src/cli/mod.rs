@@ -11,6 +11,7 @@ mod shrunk;
 mod source;
 mod twice;
 
+use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::num::NonZero;
@@ -154,16 +155,19 @@ fn jobs(options: &Options) -> usize {
 
 /// Where failures leave their plans, and whatever else is written without being asked where to.
 fn output_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/sim")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/findings")
 }
 
-/// Writes a file and the folders that it lies in.
-fn write_file(path: &Path, text: &str) -> Result<(), String> {
+/// Writes a file and the folders that it lies in, and returns the shortest name that leads there from here.
+fn write_file(path: &Path, text: &str) -> Result<PathBuf, String> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     folder
         .map_or(Ok(()), fs::create_dir_all)
         .and_then(|()| fs::write(path, text))
-        .map_err(|error| format!("{}: {error}", path.display()))
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    let whole = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let here = env::current_dir().unwrap_or_default();
+    Ok(whole.strip_prefix(here).map(Path::to_path_buf).unwrap_or(whole))
 }
 
 #[cfg(test)]

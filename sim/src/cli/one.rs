@@ -1,6 +1,5 @@
 //! One plan on one engine, or on one after the other.
 
-use std::env;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -92,7 +91,7 @@ fn here(parts: &Parts, options: &Options, source: &Source, plan: &Plan, engine: 
         let before =
             (trial.has_panicked() && engine == EngineName::Core).then(|| report::trace_before(carry_out, plan, &trial));
         let page = html::page(plan, engine, before.as_ref().unwrap_or(&trial.run), &trial.violations);
-        write_file(file, &page)?;
+        let file = write_file(file, &page)?;
         println!("page     {}", file.display());
     }
     match ended {
@@ -145,11 +144,7 @@ fn before(parts: &Parts, plan: &Plan, engine: EngineName, trial: &Trial) -> Run 
 /// Leaves the plan of a failure where it can be changed by hand and run again.
 fn write_plan(plan: &Plan, engine: EngineName) -> Result<PathBuf, String> {
     let file = output_folder().join(format!("seed-{}-{engine}.json", plan.seed));
-    write_file(&file, &(plan.to_json() + "\n"))?;
-    // The shortest name that leads there from here.
-    let file = file.canonicalize().unwrap_or(file);
-    let here = env::current_dir().ok().and_then(|here| file.strip_prefix(here).ok());
-    Ok(here.map_or_else(|| file.clone(), Path::to_path_buf))
+    write_file(&file, &(plan.to_json() + "\n"))
 }
 
 fn write_trace(run: &Run, options: &Options) -> Result<(), String> {
@@ -159,7 +154,7 @@ fn write_trace(run: &Run, options: &Options) -> Result<(), String> {
         println!("{page}");
         return flush();
     }
-    write_file(file, &page)?;
+    let file = write_file(file, &page)?;
     println!("trace    {}, {} events", file.display(), run.trace.len());
     Ok(())
 }

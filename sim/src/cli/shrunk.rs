@@ -14,6 +14,9 @@ use crate::trial::{EngineName, Parts, examine};
 /// How long it may take.
 const BUDGET: Duration = Duration::from_secs(60);
 
+/// How often progress is told.
+const TOLD_EVERY: Duration = Duration::from_secs(5);
+
 pub(crate) fn run(parts: &Parts, options: &Options, plan: &Plan, name: &str) -> Result<Ended, String> {
     if !matches!(options.engine, None | Some(Choice::Core)) {
         return Err("--shrink needs thousands of runs: it works on engine core only".to_string());
@@ -28,12 +31,20 @@ pub(crate) fn run(parts: &Parts, options: &Options, plan: &Plan, name: &str) -> 
     };
     eprintln!("{claim} does not hold; looking for less that shows it, for at most {} s ...", BUDGET.as_secs());
     let begun = Instant::now();
-    let shrunk = shrink(plan, claim, fails, || begun.elapsed() < BUDGET);
+    let mut told = begun;
+    let tried = |plan: &Plan| {
+        if told.elapsed() >= TOLD_EVERY {
+            told = Instant::now();
+            let (faults, operations) = (plan.faults.len(), plan.operations());
+            eprintln!("  {:>3} s  {faults} faults, {operations} operations", begun.elapsed().as_secs());
+        }
+        fails(plan)
+    };
+    let shrunk = shrink(plan, claim, tried, || begun.elapsed() < BUDGET);
     let small = shrunk.plan;
 
     let name = if name.is_empty() { format!("{claim}-{}", plan.seed) } else { name.to_string() };
-    let file = output_folder().join(format!("{name}.json"));
-    write_file(&file, &(small.to_json() + "\n"))?;
+    let file = write_file(&output_folder().join(format!("{name}.json")), &(small.to_json() + "\n"))?;
     let trial = examine(parts, parts.core, &small, &Watch::default());
     let about = trial.violations.first().map_or("", |violation| violation.text.as_str());
     let scenario = Scenario {

@@ -11,7 +11,8 @@ mod ddmin;
 mod simpler;
 
 use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{DefaultHasher, Hasher};
+use std::ops::ControlFlow;
 
 use crate::plan::{Operation, Plan};
 
@@ -73,7 +74,7 @@ impl<F: FnMut(&Plan) -> Option<&'static str>, G: FnMut() -> bool> Search<'_, F, 
             return false;
         }
         let fingerprint = fingerprint(&candidate);
-        if self.is_stopped || self.seen.contains(&fingerprint) {
+        if self.seen.contains(&fingerprint) {
             return false;
         }
         if !(self.may_go_on)() {
@@ -92,9 +93,18 @@ impl<F: FnMut(&Plan) -> Option<&'static str>, G: FnMut() -> bool> Search<'_, F, 
 
     /// Takes the plan as changed by `change`, where that fails the same way.
     fn change(&mut self, change: impl FnOnce(&mut Plan)) -> bool {
+        if self.is_stopped {
+            return false;
+        }
         let mut candidate = self.plan.clone();
         change(&mut candidate);
         self.accept(candidate)
+    }
+
+    /// The same for a list that is being minimised, which ends with the budget.
+    fn try_change(&mut self, change: impl FnOnce(&mut Plan)) -> ControlFlow<(), bool> {
+        let is_taken = self.change(change);
+        if self.is_stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(is_taken) }
     }
 
     /// Ends the run sooner, by bisection: what came after the failure is most of a plan, and each later try is as much
@@ -125,7 +135,7 @@ impl<F: FnMut(&Plan) -> Option<&'static str>, G: FnMut() -> bool> Search<'_, F, 
 
     fn drop_faults(&mut self) {
         let faults = self.plan.faults.clone();
-        ddmin::minimise(faults, |faults| self.change(|plan| plan.faults = faults.to_vec()));
+        ddmin::minimise(faults, |faults| self.try_change(|plan| plan.faults = faults.to_vec()));
     }
 
     /// Drops operations, of one client after the other: those of one are more likely to matter together.
@@ -138,7 +148,7 @@ impl<F: FnMut(&Plan) -> Option<&'static str>, G: FnMut() -> bool> Search<'_, F, 
             .flat_map(|(client, plan)| plan.operations.iter().map(move |operation| (client, operation.clone())))
             .collect();
         ddmin::minimise(all, |left| {
-            self.change(|plan| {
+            self.try_change(|plan| {
                 for (index, client) in plan.clients.iter_mut().enumerate() {
                     let own = left.iter().filter(|(client, _)| *client == index);
                     client.operations = own.map(|(_, operation)| operation.clone()).collect();
@@ -197,7 +207,8 @@ impl<F: FnMut(&Plan) -> Option<&'static str>, G: FnMut() -> bool> Search<'_, F, 
 
 fn fingerprint(plan: &Plan) -> u64 {
     let mut hasher = DefaultHasher::new();
-    plan.to_json().hash(&mut hasher);
+    let json = serde_json::to_vec(plan).expect("a plan has no keys but strings");
+    hasher.write(&json);
     hasher.finish()
 }
 

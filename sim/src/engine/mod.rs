@@ -1,9 +1,14 @@
 //! What carries a plan out.
 
+mod abilities;
 mod chance;
 pub mod core;
+#[cfg(madsim)]
+pub mod madsim;
 mod net;
 mod node;
+#[cfg(test)]
+mod testing;
 mod work;
 
 use std::collections::BTreeMap;
@@ -11,6 +16,8 @@ use std::collections::BTreeMap;
 use chronik_core::time::Instant;
 
 use crate::history::History;
+
+pub use abilities::Engine;
 
 /// A process that ended by itself is started again after this, in milliseconds, as a supervisor would.
 const RESTART_MS: u64 = 200;

@@ -31,6 +31,9 @@ const PARTS: Parts = Parts {
 };
 
 /// The production shell on simulated sockets.
+#[cfg(madsim)]
+const MADSIM: Option<Engine> = Some(engine::madsim::run);
+#[cfg(not(madsim))]
 const MADSIM: Option<Engine> = None;
 
 fn main() -> ExitCode {

@@ -3,17 +3,15 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::ffi::OsString;
-use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
-
-use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
 
 use crate::claims::{Claim, Violation};
 use crate::engine::{Run, Watch};
 use crate::history::History;
 use crate::plan::Plan;
+
+pub use crate::engine::EngineName;
 
 /// What carries a plan out.
 pub type Engine = fn(&Plan, &Watch) -> Run;
@@ -62,25 +60,6 @@ impl Parts {
             EngineName::Core => Some(self.core),
             EngineName::Madsim => self.madsim,
         }
-    }
-}
-
-/// An engine by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EngineName {
-    /// The event loop around the broker's state machine.
-    Core,
-    /// The production shell on simulated sockets and time.
-    Madsim,
-}
-
-impl fmt::Display for EngineName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            EngineName::Core => "core",
-            EngineName::Madsim => "madsim",
-        })
     }
 }
 

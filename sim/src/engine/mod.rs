@@ -17,7 +17,7 @@ use chronik_core::time::Instant;
 
 use crate::history::History;
 
-pub use abilities::Engine;
+pub use abilities::EngineName;
 
 /// A process that ended by itself is started again after this, in milliseconds, as a supervisor would.
 const RESTART_MS: u64 = 200;

@@ -302,8 +302,8 @@ impl<'a> World<'a> {
         match event {
             Event::Client(seat, happened) => self.step_client(seat, happened),
             Event::Arrive(conn) => self.arrive(conn),
-            Event::ToServer(conn) => self.to_server(conn),
-            Event::ToClient(conn) => self.to_client(conn),
+            Event::ToServer(conn) => self.carry_to_server(conn),
+            Event::ToClient(conn) => self.carry_to_client(conn),
             Event::Eof(conn) => self.eof(conn),
             Event::Pass(incarnation) if incarnation == self.incarnation => self.pass(),
             Event::Deadline(incarnation) if incarnation == self.incarnation => self.deadline(),
@@ -490,7 +490,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn to_server(&mut self, conn: usize) {
+    fn carry_to_server(&mut self, conn: usize) {
         let seat = self.conns[conn].seat;
         // When it can be heard again, the pipe is looked at again.
         if self.seats[seat].weather.mute_to_server || self.is_machine_down {
@@ -528,7 +528,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn to_client(&mut self, conn: usize) {
+    fn carry_to_client(&mut self, conn: usize) {
         let Conn { seat, link, has_client, .. } = self.conns[conn];
         let weather = self.seats[seat].weather;
         if has_client && (weather.mute_to_client || weather.reads_nothing) {

@@ -16,7 +16,7 @@
 //! not used at all.
 //!
 //! Deliberately absent: clocks that differ from node to node, of which madsim has one for all
-//! ([`Engine::adapt`](super::Engine::adapt) takes them out of a plan); the node's invariants after every step and its
+//! ([`Engine::adapt`](super::EngineName::adapt) takes them out of a plan); the node's invariants after every step and its
 //! memory, which engine `core` looks at.
 
 mod clients;
@@ -37,20 +37,19 @@ use madsim::Config;
 use madsim::runtime::Runtime;
 use tokio::sync::mpsc;
 
-use super::{Engine, Run, Watch};
+use super::{EngineName, Run, Watch};
 use crate::plan::Plan;
 use world::World;
 
 /// Carries a plan out. To be called once in a process: the order of hash maps, task numbers and what madsim leaks carry
 /// over from one run to the next, so only the first one of a process is the same in every process.
 ///
-/// What the engine is not able to do is taken out of the plan; claims are to be judged by what is left of it
-/// ([`Engine::adapt`]).
+/// What the engine is not able to do is taken out of the plan ([`EngineName::adapt`]).
 ///
 /// # Panics
 /// Where an assertion of the broker does not hold; whoever hunts catches it and reports the claim `no-panic`.
 pub fn run(plan: &Plan, watch: &Watch) -> Run {
-    let (plan, watch) = (Engine::Madsim.adapt(plan), watch.clone());
+    let (plan, watch) = (EngineName::Madsim.adapt(plan), watch.clone());
     let runtime = Runtime::with_seed_and_config(plan.seed, Config::default());
     runtime.block_on(async move {
         let (says, said) = mpsc::unbounded_channel();

@@ -5,12 +5,12 @@ use std::process::Command;
 use super::run;
 use crate::claims;
 use crate::engine::testing::{acknowledged, at, plan};
-use crate::engine::{Engine, Run, Watch};
+use crate::engine::{Run, Watch};
 use crate::plan::{Fault, FaultKind, FileKind, Plan};
 
 fn check_plan(plan: &Plan) -> Run {
     let run = run(plan, &Watch::default());
-    assert_eq!(claims::judge(&Engine::Madsim.adapt(plan), &run.history), []);
+    assert_eq!(claims::judge(plan, &run.history), []);
     assert_eq!(acknowledged(&run), 300, "all is acknowledged in the end");
     run
 }

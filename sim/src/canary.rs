@@ -128,37 +128,6 @@ pub fn named(workspace: &Path, name: &str) -> Result<Canary, String> {
     found.ok_or_else(|| format!("there is no canary {name}; there are {}", names.join(", ")))
 }
 
-/// The names of all canaries, each with what it breaks; none where the sources are gone.
-pub fn names() -> Vec<(String, String)> {
-    let canaries = workspace().and_then(|workspace| all(&workspace)).unwrap_or_default();
-    canaries.into_iter().map(|canary| (canary.name, canary.about)).collect()
-}
-
-/// The simulator in which this canary can sing: it does where the process is run with `--planted NAME`, or with
-/// [`VARIABLE`] in its environment.
-///
-/// # Errors
-/// Where there is no such canary, or no build of it.
-pub fn binary(name: &str) -> Result<PathBuf, String> {
-    let workspace = workspace()?;
-    named(&workspace, name)?;
-    build(&workspace)
-}
-
-/// Hunts all canaries of the engines that this program has, `jobs` at a time, and prints a table on standard output as
-/// it grows. Takes an hour or more.
-///
-/// # Errors
-/// Where the build fails, or a run cannot be made.
-pub fn measure(jobs: usize) -> Result<Vec<score::Score>, String> {
-    let workspace = workspace()?;
-    let mut canaries = all(&workspace)?;
-    canaries.retain(|canary| canary.engine == Engine::Core || cfg!(madsim));
-    let binary = build(&workspace)?;
-    score::score(&binary, &canaries, &score::Hunts::default(), jobs, &mut std::io::stdout())
-        .map_err(|error| error.to_string())
-}
-
 /// The canary that this process has planted, for whoever prints the command that replays a run. Always `None` in an
 /// ordinary build.
 pub fn planted() -> Option<String> {

@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Canary, VARIABLE};
+use super::{Canary, Engine, VARIABLE};
 use crate::claims;
 
 /// How long each hunt goes on.
@@ -84,7 +84,8 @@ pub struct Score {
 }
 
 /// Hunts every canary with the binary that [`build`](super::build) made, so many at a time, and prints a row of a
-/// Markdown table for each as soon as those before it are printed. Seeds that fail by themselves are told below.
+/// Markdown table for each as soon as those before it are printed. Seeds that fail by themselves are told below, and so
+/// are canaries of an engine that this program was built without.
 ///
 /// # Errors
 /// Where a process cannot be run, does not understand its arguments, or nothing can be printed.
@@ -98,7 +99,13 @@ pub fn score(
     let run = |canary: Option<&Canary>, engine: &'static str, seed: u64| {
         run_seed(binary, canary, engine, seed, hunts.run_time_max)
     };
-    score_by(&run, canaries, hunts, jobs, out)
+    let (there, absent): (Vec<_>, Vec<_>) =
+        canaries.iter().cloned().partition(|canary| canary.engine == Engine::Core || cfg!(madsim));
+    let scores = score_by(&run, &there, hunts, jobs, out)?;
+    for canary in absent {
+        writeln!(out, "`{}` was not hunted: this build has no engine {}.", canary.name, canary.engine.name())?;
+    }
+    Ok(scores)
 }
 
 /// Runs one seed on an engine, with a canary or with none.
@@ -319,7 +326,6 @@ fn used_by(child: &Child) -> Option<(bool, Option<f64>)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Engine;
     use super::*;
 
     fn canary(name: &str) -> Canary {

@@ -111,6 +111,8 @@ impl Hostile {
                     self.finish(was_connected, wanted);
                 }
             }
+            // Of several connections nobody reads anything.
+            Happened::Received(..) if doing.misdeed.connections > 1 => {}
             Happened::Received(link, bytes) if place(link, doing).is_some() => match doing.receive(&bytes) {
                 Ok(()) if doing.misdeed.answers.is_empty() && !doing.misdeed.waits => self.finish(true, wanted),
                 Ok(()) => {}

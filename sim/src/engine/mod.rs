@@ -87,7 +87,6 @@ pub const COUNTERS: [&str; 39] = [
     "reset",
     "restart",
     "slow_reader",
-    "truncated_index",
 ];
 
 /// One line of the timeline.

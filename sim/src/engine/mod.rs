@@ -7,6 +7,7 @@ pub mod core;
 pub mod madsim;
 mod net;
 mod node;
+pub mod real;
 #[cfg(test)]
 mod testing;
 mod work;

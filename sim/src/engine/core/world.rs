@@ -616,9 +616,8 @@ impl<'a> World<'a> {
 
     fn start(&mut self) {
         self.is_machine_down = false;
-        if std::mem::take(&mut self.cuts_index) && self.disk.truncate_index(self.chance.keyed(RECOVERY).rng()).is_some()
-        {
-            self.count("truncated_index");
+        if std::mem::take(&mut self.cuts_index) {
+            self.disk.truncate_index(self.chance.keyed(RECOVERY).rng());
         }
         let dying = self.dies_in_recovery.take();
         if let Some((changes, _)) = dying {

@@ -61,8 +61,8 @@ fn recover(world: &World) -> Result<(Clock, Node), How> {
         let mut troubles = lock(&world.troubles);
         (std::mem::take(&mut troubles.cuts_index), troubles.dies_in_recovery.take())
     };
-    if cuts_index && world.disk.truncate_index(world.chance.keyed(RECOVERY).rng()).is_some() {
-        world.count("truncated_index");
+    if cuts_index {
+        world.disk.truncate_index(world.chance.keyed(RECOVERY).rng());
     }
     if let Some((changes, _)) = dying {
         world.disk.die_after(u64::from(changes));

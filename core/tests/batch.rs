@@ -176,7 +176,7 @@ proptest! {
         let expected = (100..).zip(&records)
             .find(|(offset, record)| *offset >= from && record.timestamp >= target)
             .map(|(offset, record)| (Offset(offset), Timestamp(record.timestamp)));
-        prop_assert_eq!(find_timestamp(&batch, Offset(from), Timestamp(target), LIMIT), Ok(expected));
+        prop_assert_eq!(find_timestamp(&batch, &(Offset(from)..Offset(i64::MAX)), Timestamp(target), LIMIT), Ok(expected));
     }
 }
 
@@ -248,7 +248,7 @@ fn append_time_is_every_records_timestamp_and_leaves_the_records_unread() {
             assert!(head.attributes.is_log_append_time());
             let stamps: Vec<_> = read(&stored).into_iter().map(|(_, record)| record.timestamp).collect();
             assert_eq!(stamps, [1234, 1234]);
-            let found = find_timestamp(&stored, Offset(0), Timestamp(1000), LIMIT);
+            let found = find_timestamp(&stored, &(Offset(0)..Offset(i64::MAX)), Timestamp(1000), LIMIT);
             assert_eq!(found, Ok(Some((Offset(50), Timestamp(1234)))));
         }
     }
@@ -282,9 +282,21 @@ fn records_without_a_timestamp_have_no_least_one() {
 #[test]
 fn the_first_record_with_the_largest_timestamp_is_found() {
     for codec in Codec::ALL {
-        let records = [owned(3, None, "a"), owned(8, None, "b"), owned(2, None, "c"), owned(8, None, "d")];
+        let times = [3, 8, 2, 8, -1];
+        let records: Vec<_> = times.into_iter().map(|time| owned(time, None, "a")).collect();
         let stored = verified(codec, &records).to_bytes(Offset(10), LeaderEpoch(0));
-        assert_eq!(find_max_timestamp(&stored, LIMIT), Ok(Some((Offset(11), Timestamp(8)))));
+        let check = |within: std::ops::Range<i64>, expected: Option<(i64, i64)>| {
+            let found = find_max_timestamp(&stored, &(Offset(within.start)..Offset(within.end)), LIMIT);
+            let found = found.expect("a sound batch").map(|(offset, timestamp)| (offset.0, timestamp.0));
+            assert_eq!(found, expected, "within {within:?}");
+        };
+        check(0..99, Some((11, 8)));
+        check(12..99, Some((13, 8)));
+        check(0..11, Some((10, 3)));
+        check(12..13, Some((12, 2)));
+        check(14..99, None);
+        check(15..99, None);
+        check(0..10, None);
     }
 }
 

@@ -255,7 +255,7 @@ fn what_explodes_is_stopped_at_the_limit() {
         let error = verify(bytes.clone().into(), &limits).expect_err("it must be stopped");
         assert_eq!(error, BatchError::DecompressedTooLarge { limit: limits.decompressed_bytes_max }, "{codec}");
         assert_eq!(error.error_code(), MESSAGE_TOO_LARGE);
-        let found = find_timestamp(&bytes, Offset(0), Timestamp(0), limits.decompressed_bytes_max);
+        let found = find_timestamp(&bytes, &(Offset(0)..Offset(i64::MAX)), Timestamp(0), limits.decompressed_bytes_max);
         assert_eq!(found, Err(error), "{codec}");
     }
 }

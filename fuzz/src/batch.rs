@@ -1,5 +1,7 @@
 //! Record batches: of a producer's making, and as a segment stores them.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use chronik_core::batch::{
     BatchLimits, Codec, Decompressor, HEAD_BYTES, NO_TIMESTAMP, Records, Scan, VerifiedBatch, check,
@@ -12,6 +14,9 @@ use crate::wire_bodies::entropy::Entropy;
 
 /// What comes out of a batch of a few bytes need not be much to find out whether limits are obeyed.
 const LIMITS: BatchLimits = BatchLimits { batch_bytes_max: 128 << 10, decompressed_bytes_max: 128 << 10 };
+
+/// All offsets.
+const EVERYWHERE: Range<Offset> = Offset(0)..Offset(i64::MAX);
 
 /// Takes `data` for a batch, as it is and again with length and checksum mended; for a run of batches; and for
 /// something compressed.
@@ -117,9 +122,9 @@ fn claims(batch: &VerifiedBatch) -> Vec<Owned> {
     assert_eq!(batch.min_timestamp(), told.min());
     let largest = all.iter().map(|record| record.timestamp).max().expect("a batch holds a record").max(NO_TIMESTAMP);
     assert_eq!(batch.max_timestamp(), largest);
-    let first_largest = all.iter().find(|record| record.timestamp == largest);
+    let first_largest = all.iter().find(|record| record.timestamp == largest && largest != NO_TIMESTAMP);
     let expected = first_largest.map(|record| (record.offset, record.timestamp));
-    assert_eq!(find_max_timestamp(&stored, LIMITS.decompressed_bytes_max), Ok(expected));
+    assert_eq!(find_max_timestamp(&stored, &EVERYWHERE, LIMITS.decompressed_bytes_max), Ok(expected));
     let delta = expected.map_or(0, |(offset, _)| offset.0 - base.0);
     assert_eq!(i64::from(batch.max_timestamp_offset_delta()), delta);
 
@@ -128,7 +133,12 @@ fn claims(batch: &VerifiedBatch) -> Vec<Owned> {
             let late = |record: &&Owned| record.offset >= sought.offset && record.timestamp.0 >= target;
             // The head alone answers where no record of the batch can be late enough.
             let expected = all.iter().filter(|_| largest.0 >= target).find(late);
-            let found = find_timestamp(&stored, sought.offset, Timestamp(target), LIMITS.decompressed_bytes_max);
+            let found = find_timestamp(
+                &stored,
+                &(sought.offset..Offset(i64::MAX)),
+                Timestamp(target),
+                LIMITS.decompressed_bytes_max,
+            );
             assert_eq!(found, Ok(expected.map(|record| (record.offset, record.timestamp))));
         }
         // A batch of thousands of empty records would be searched thousands of times.
@@ -148,8 +158,8 @@ fn stored(bytes: &[u8]) {
         count += 1;
     }
     assert!(count <= records.head().count.max(0));
-    let _ = find_timestamp(bytes, Offset(3), Timestamp(7), LIMITS.decompressed_bytes_max);
-    let _ = find_max_timestamp(bytes, LIMITS.decompressed_bytes_max);
+    let _ = find_timestamp(bytes, &(Offset(3)..Offset(9)), Timestamp(7), LIMITS.decompressed_bytes_max);
+    let _ = find_max_timestamp(bytes, &EVERYWHERE, LIMITS.decompressed_bytes_max);
 }
 
 /// A run of batches is walked to its end or to an error, and what is cut out of it are whole batches.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use chronik_core::ids::{Lsn, Offset};
 use chronik_core::journal::RecordKind;
-use chronik_core::log::{Log, Read};
+use chronik_core::log::{Log, Read, Wanted};
 
 use crate::files::MemoryFiles;
 use crate::grown::{Grown, PARTITION};
@@ -81,7 +81,7 @@ fn usable(log: &Log) {
             assert_eq!(slices.iter().map(Bytes::len).sum::<usize>(), bytes);
         }
     }
-    let _ = (log.bytes(), log.unwritten_bytes(), log.oldest_unsynced(), log.plans_for_max_timestamp());
+    let _ = (log.bytes(), log.unwritten_bytes(), log.oldest_unsynced(), log.search(Wanted::Largest, end));
 }
 
 fn encoded(log: &Log) -> Bytes {

@@ -1,10 +1,12 @@
 //! Reads of segments: whatever the disk did to them, the answer is right or an error.
 
+use std::cmp::Reverse;
+
 use bytes::Bytes;
 use chronik_core::batch::{HEAD_BYTES, Scan};
 use chronik_core::boundary::{DiskError, FileName, SegmentName};
 use chronik_core::ids::Offset;
-use chronik_core::log::{Place, Read, ReadOutcome, ReadPlan, Sought};
+use chronik_core::log::{Place, Read, ReadOutcome, ReadPlan, Sought, Wanted};
 use chronik_core::time::Timestamp;
 
 use crate::batch::sealed;
@@ -33,7 +35,11 @@ fn damaged(entropy: &mut Entropy<'_>) {
     let mut attempts = Vec::new();
     for _ in 0..4 {
         attempts.push(fetch(&grown, entropy));
-        attempts.push(timestamp(&grown, Timestamp(entropy.below(52) as i64 - 1)));
+        let wanted = match entropy.below(52) {
+            51 => Wanted::Largest,
+            time => Wanted::AtOrAfter(Timestamp(time as i64 - 1)),
+        };
+        attempts.push(search(&grown, wanted));
     }
     grown.files.damage(entropy);
     for Attempt { plans, right } in attempts {
@@ -85,20 +91,29 @@ fn fetch(grown: &Grown, entropy: &mut Entropy<'_>) -> Attempt {
     Attempt { plans: vec![plan], right: vec![found] }
 }
 
-/// Looks for the first record whose timestamp is not below `target`.
-fn timestamp(grown: &Grown, target: Timestamp) -> Attempt {
-    let plans: Vec<_> = grown.log.plans_for_timestamp(target).into();
-    let right: Vec<_> = plans.iter().map(|plan| plan.run(&grown.files).expect("a sound disk is read")).collect();
+/// Searches for a record by its timestamp.
+fn search(grown: &Grown, wanted: Wanted) -> Attempt {
+    let mut search = grown.log.search(wanted, grown.log.durable_end());
+    let (mut plans, mut right) = (Vec::new(), Vec::new());
+    while let Some(plan) = search.next_plan() {
+        let found = plan.run(&grown.files).expect("a sound disk is read");
+        search.take(&found);
+        plans.push(plan);
+        right.push(found);
+    }
     let records = grown.batches.iter().flat_map(|batch| {
         let offsets = (batch.base.0..).map(Offset);
         offsets.zip(batch.timestamps.iter().map(|timestamp| Timestamp(*timestamp)))
     });
-    let expected = records
-        .filter(|(offset, timestamp)| *offset >= grown.log.start() && *timestamp >= target)
-        .map(|(offset, timestamp)| ReadOutcome::Record(offset, timestamp))
-        .next();
-    let first = right.iter().find(|outcome| **outcome != ReadOutcome::Nothing);
-    assert_eq!(first, expected.as_ref(), "the first record from {target:?} on");
+    let mut records = records.filter(|(offset, _)| *offset >= grown.log.start());
+    let expected = match wanted {
+        Wanted::AtOrAfter(target) => records.find(|(_, timestamp)| *timestamp >= target),
+        Wanted::Largest => {
+            let told = records.filter(|(_, timestamp)| *timestamp >= Timestamp(0));
+            told.max_by_key(|(offset, timestamp)| (*timestamp, Reverse(*offset)))
+        }
+    };
+    assert_eq!(search.found(), expected, "{wanted:?}");
     Attempt { plans, right }
 }
 
@@ -128,10 +143,12 @@ fn made(data: &[u8]) {
             assert!(head.last_offset() >= from && head.base_offset < below);
         }
     }
-    if let Ok(ReadOutcome::Record(offset, found)) =
-        (ReadPlan { place, sought: Sought::Timestamp(target, from) }).run(&files)
-    {
-        assert!(offset >= from && found >= target);
+    for wanted in [Wanted::AtOrAfter(target), Wanted::Largest] {
+        let plan = ReadPlan { place: place.clone(), sought: Sought::Record { wanted, from, below } };
+        if let Ok(ReadOutcome::Record(offset, found)) = plan.run(&files) {
+            assert!((from..below).contains(&offset));
+            assert!(found >= target || wanted == Wanted::Largest);
+        }
     }
 }
 

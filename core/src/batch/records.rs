@@ -13,9 +13,11 @@
 //! headers      varint count; each a key (length and bytes) and a value (length, -1 for none, and bytes)
 //! ```
 
+use std::ops::Range;
+
 use super::compress::{Codec, Decompressor};
 use super::error::{BatchError, RecordPart};
-use super::head::{BatchHead, HEAD_BYTES};
+use super::head::{BatchHead, HEAD_BYTES, NO_TIMESTAMP};
 use super::varint;
 use crate::ids::Offset;
 use crate::time::Timestamp;
@@ -234,31 +236,48 @@ impl<'a> Unpacking<'a> {
     }
 }
 
-/// The first record of `batch` at or above `from` whose timestamp is at least `target`, as ListOffsets asks for it.
+/// The first record of `batch` within some offsets whose timestamp is at least `target`, as ListOffsets asks for it.
 /// The head answers alone where no record can be late enough.
 pub fn find_timestamp(
     batch: &[u8],
-    from: Offset,
+    within: &Range<Offset>,
     target: Timestamp,
     decompressed_bytes_max: usize,
 ) -> Result<Option<(Offset, Timestamp)>, BatchError> {
     let mut records = Records::open(batch, decompressed_bytes_max)?;
-    if records.head.max_timestamp < target || records.head.last_offset() < from {
+    if records.head.max_timestamp < target || records.head.last_offset() < within.start {
         return Ok(None);
     }
     while let Some(record) = records.next_record()? {
-        if record.timestamp >= target && record.offset >= from {
+        if record.timestamp >= target && within.contains(&record.offset) {
             return Ok(Some((record.offset, record.timestamp)));
         }
     }
     Ok(None)
 }
 
-/// The first record of `batch` that has the batch's largest timestamp (KIP-734); `None` where no record has.
+/// The first record of `batch` with the largest timestamp of all within some offsets (KIP-734); `None` where none of
+/// them has a timestamp. The head answers alone where all lie outside.
 pub fn find_max_timestamp(
     batch: &[u8],
+    within: &Range<Offset>,
     decompressed_bytes_max: usize,
 ) -> Result<Option<(Offset, Timestamp)>, BatchError> {
-    let max_timestamp = BatchHead::parse(batch)?.max_timestamp;
-    find_timestamp(batch, Offset(0), max_timestamp, decompressed_bytes_max)
+    let mut records = Records::open(batch, decompressed_bytes_max)?;
+    let largest = records.head.max_timestamp;
+    let mut found: Option<(Offset, Timestamp)> = None;
+    if largest < Timestamp(0) || records.head.last_offset() < within.start || records.head.base_offset >= within.end {
+        return Ok(None);
+    }
+    while let Some(record) = records.next_record()? {
+        let least = found.map_or(NO_TIMESTAMP, |(_, timestamp)| timestamp);
+        if record.timestamp > least && within.contains(&record.offset) {
+            found = Some((record.offset, record.timestamp));
+            // No other can be larger.
+            if record.timestamp >= largest {
+                break;
+            }
+        }
+    }
+    Ok(found)
 }

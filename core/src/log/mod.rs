@@ -11,6 +11,7 @@ mod index;
 mod payload;
 mod producers;
 mod read;
+mod search;
 mod segment;
 mod state;
 mod tail;
@@ -33,6 +34,7 @@ pub use epochs::Epochs;
 pub use payload::PayloadError;
 pub use producers::{Producer, Producers, Remembered, Sequence};
 pub use read::{Edge, Place, ReadOutcome, ReadPlan, Sought};
+pub use search::{Search, Wanted};
 pub use segment::{Mark, Segment};
 pub use state::Bodies;
 pub use tail::TailBatch;
@@ -404,30 +406,6 @@ impl Log {
     /// How to look for damage in one of its segments from a place on.
     pub fn plan_for_damage(&self, segment: &Segment, from: Edge) -> ReadPlan {
         ReadPlan { place: self.place(segment), sought: Sought::Damage(from) }
-    }
-
-    /// Where to look, one place after another, for the first record whose timestamp is not below `target`.
-    pub fn plans_for_timestamp(&self, target: Timestamp) -> VecDeque<ReadPlan> {
-        let sought = Sought::Timestamp(target, self.start);
-        let in_memory = self.tail.start().unwrap_or(self.end);
-        let on_disk = self.segments.iter().filter(|segment| segment.base < in_memory);
-        let mut plans: VecDeque<ReadPlan> = on_disk
-            .filter(|segment| segment.max_timestamp >= target.0)
-            .map(|segment| ReadPlan { place: self.place(segment), sought })
-            .collect();
-        let durable = self.tail.iter().take_while(|batch| batch.last < self.durable);
-        if let Some(batch) = durable.into_iter().find(|batch| batch.max_timestamp >= target.0) {
-            plans.push_back(ReadPlan { place: Place::Memory(batch.whole()), sought });
-        }
-        plans
-    }
-
-    /// Where to look for the first record with the largest timestamp (KIP-734).
-    pub fn plans_for_max_timestamp(&self) -> VecDeque<ReadPlan> {
-        match self.segments.iter().map(|segment| segment.max_timestamp).max() {
-            Some(largest) if largest >= 0 => self.plans_for_timestamp(Timestamp(largest)),
-            _ => VecDeque::new(),
-        }
     }
 
     /// The offset up to which the segments on disk are synced.

@@ -3,9 +3,13 @@
 //! A plan names one segment and how much of it may be trusted. Whoever carries it out looks the place up in the
 //! segment's index, reads whole chunks, checks them, and cuts out the batches that were asked for.
 
+use std::cmp::Reverse;
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::index::{ENTRY_BYTES, Entry};
+use super::search::{Rank, Wanted};
 use crate::batch::{self, HEAD_BYTES, Scan};
 use crate::boundary::{DiskError, FileName, Files, SegmentName};
 use crate::ids::Offset;
@@ -48,8 +52,15 @@ pub enum Sought {
         /// Whether the first batch is given even if it is longer than that (KIP-74).
         at_least_one: bool,
     },
-    /// The first record, at or after an offset, whose timestamp is not below this one.
-    Timestamp(Timestamp, Offset),
+    /// One record by its timestamp.
+    Record {
+        /// Which.
+        wanted: Wanted,
+        /// Records before this offset do not count.
+        from: Offset,
+        /// Records from this offset on do not count.
+        below: Offset,
+    },
     /// Damage, in the chunks from this place on: about a mebibyte of them, at least one.
     Damage(Edge),
 }
@@ -91,7 +102,7 @@ impl ReadPlan {
         match &self.place {
             Place::Memory(batch) => Ok(match self.sought {
                 Sought::Batches { .. } => ReadOutcome::Batches(batch.clone()),
-                Sought::Timestamp(target, from) => record(first_at_or_after(batch, target, from)),
+                Sought::Record { wanted, from, below } => record(find(batch, wanted, &(from..below))),
                 Sought::Damage(_) => ReadOutcome::Nothing,
             }),
             Place::Segment { segment, entries } => {
@@ -102,7 +113,12 @@ impl ReadPlan {
                         let is_too_long = matches!(&found, ReadOutcome::Batches(bytes) if bytes.len() > max_bytes);
                         Ok(if is_too_long && !at_least_one { ReadOutcome::Nothing } else { found })
                     }
-                    Sought::Timestamp(target, from) => segment.timestamp(target, from),
+                    Sought::Record { wanted: Wanted::AtOrAfter(target), from, below } => {
+                        segment.at_or_after(target, &(from..below)).map(record)
+                    }
+                    Sought::Record { wanted: Wanted::Largest, from, below } => {
+                        segment.largest(&(from..below)).map(record)
+                    }
                     Sought::Damage(from) => segment.check(from).map(ReadOutcome::Sound),
                 }
             }
@@ -113,10 +129,14 @@ impl ReadPlan {
 /// What a compressed batch may come to when it is searched, in bytes. Batches were within such a bound when they came.
 const DECOMPRESSED_BYTES_MAX: usize = 1 << 30;
 
-/// The first record of a batch at or after both a timestamp and an offset. Its bytes have been verified when they came
-/// and again when they were read, so one that cannot be opened holds no such record.
-fn first_at_or_after(batch: &[u8], target: Timestamp, from: Offset) -> Option<(Offset, Timestamp)> {
-    batch::find_timestamp(batch, from, target, DECOMPRESSED_BYTES_MAX).ok().flatten()
+/// The record that is wanted of a batch. Its bytes have been verified when they came and again when they were read, so
+/// one that cannot be opened holds no such record.
+fn find(batch: &[u8], wanted: Wanted, within: &Range<Offset>) -> Option<(Offset, Timestamp)> {
+    let found = match wanted {
+        Wanted::AtOrAfter(target) => batch::find_timestamp(batch, within, target, DECOMPRESSED_BYTES_MAX),
+        Wanted::Largest => batch::find_max_timestamp(batch, within, DECOMPRESSED_BYTES_MAX),
+    };
+    found.ok().flatten()
 }
 
 fn record(found: Option<(Offset, Timestamp)>) -> ReadOutcome {
@@ -261,14 +281,18 @@ impl Segment<'_> {
         }
     }
 
-    /// Calls `visit` for each entry until it answers something.
-    fn first_entry<T>(
+    /// Calls `visit` for each entry whose chunk may hold a record within some offsets, until it answers something.
+    fn find_entry<T>(
         &self,
+        within: &Range<Offset>,
         mut visit: impl FnMut(&Entry) -> Result<Option<T>, DiskError>,
     ) -> Result<Option<T>, DiskError> {
-        let mut next = 0;
+        let mut next = if self.entries == 0 { 0 } else { self.find(within.start)? };
         while next < self.entries {
             for entry in self.entries_from(next)? {
+                if entry.offset >= within.end.0 {
+                    return Ok(None);
+                }
                 if let Some(found) = visit(&entry)? {
                     return Ok(Some(found));
                 }
@@ -278,8 +302,8 @@ impl Segment<'_> {
         Ok(None)
     }
 
-    fn timestamp(&self, target: Timestamp, from: Offset) -> Result<ReadOutcome, DiskError> {
-        let found = self.first_entry(|entry| {
+    fn at_or_after(&self, target: Timestamp, within: &Range<Offset>) -> Result<Option<(Offset, Timestamp)>, DiskError> {
+        self.find_entry(within, |entry| {
             if entry.max_timestamp < target.0 {
                 return Ok(None);
             }
@@ -287,10 +311,50 @@ impl Segment<'_> {
             Ok(Scan::heads(&bytes)
                 .filter_map(Result::ok)
                 .filter(|found| found.head.max_timestamp >= target)
-                .find_map(|found| first_at_or_after(&bytes[found.range], target, from)))
-        })?;
-        Ok(record(found))
+                .find_map(|found| find(&bytes[found.range], Wanted::AtOrAfter(target), within)))
+        })
     }
+
+    /// The first record with the largest timestamp. Looks into the chunks that may have it, the most promising first:
+    /// that is one, and one more for each edge of `within` in the middle of a chunk. Finding the next takes another walk
+    /// through the index instead of memory that would grow with it.
+    fn largest(&self, within: &Range<Offset>) -> Result<Option<(Offset, Timestamp)>, DiskError> {
+        let mut best: Option<Rank> = None;
+        let mut last: Option<Rank> = None;
+        loop {
+            let mut next: Option<(Rank, Entry)> = None;
+            self.find_entry(within, |entry| {
+                let bound = (Timestamp(entry.max_timestamp), Reverse(Offset(entry.offset)));
+                let is_new = last.is_none_or(|last| bound < last);
+                if is_new && Some(bound) > best && next.is_none_or(|(known, _)| bound > known) {
+                    next = Some((bound, *entry));
+                }
+                Ok(None::<()>)
+            })?;
+            let Some((bound, entry)) = next else { break };
+            last = Some(bound);
+            let bytes = self.chunks(std::slice::from_ref(&entry))?;
+            best = best.max(largest_in(&bytes, within, best));
+        }
+        Ok(best.map(|(timestamp, Reverse(offset))| (offset, timestamp)))
+    }
+}
+
+/// The first record of a chunk with the largest timestamp, where it comes before `best`.
+fn largest_in(chunk: &[u8], within: &Range<Offset>, mut best: Option<Rank>) -> Option<Rank> {
+    let heads = Scan::heads(chunk).filter_map(Result::ok);
+    let mut batches: Vec<_> =
+        heads.map(|found| ((found.head.max_timestamp, Reverse(found.head.base_offset)), found.range)).collect();
+    // The most promising first, so that few are opened.
+    batches.sort_unstable_by_key(|(bound, _)| Reverse(*bound));
+    for (bound, range) in batches {
+        if Some(bound) <= best {
+            break;
+        }
+        let found = find(&chunk[range], Wanted::Largest, within);
+        best = best.max(found.map(|(offset, timestamp)| (timestamp, Reverse(offset))));
+    }
+    best
 }
 
 #[cfg(test)]
@@ -313,7 +377,9 @@ mod tests {
             files.write_at(FileName::Index(segment), 0, &[index.freeze()]).expect("memory has room");
             files.write_at(FileName::Segment(segment), 0, &[Bytes::from_static(&[0; 1000])]).expect("memory has room");
             let batches = Sought::Batches { from: Offset(0), below: Offset(9), max_bytes: 1, at_least_one: true };
-            for sought in [batches, Sought::Timestamp(Timestamp(0), Offset(0)), Sought::Damage(Edge::default())] {
+            let record = |wanted| Sought::Record { wanted, from: Offset(0), below: Offset(9) };
+            let [first, largest] = [Wanted::AtOrAfter(Timestamp(0)), Wanted::Largest].map(record);
+            for sought in [batches, first, largest, Sought::Damage(Edge::default())] {
                 let plan = ReadPlan { place: Place::Segment { segment, entries: 1 }, sought };
                 let found = plan.run(&files);
                 assert!(matches!(found, Err(DiskError::Corrupt(FileName::Segment(_), ..))), "{found:?}");

@@ -1,11 +1,9 @@
 //! Questions about offsets: ListOffsets, OffsetForLeaderEpoch.
 
-use std::collections::VecDeque;
-
 use super::{Node, Reader};
 use crate::boundary::{DiskOp, Effect, Outbox, Refused, ReplyTo};
 use crate::ids::{LeaderEpoch, Offset, TopicId, TopicPartition};
-use crate::log::{ReadOutcome, ReadPlan};
+use crate::log::{Search, Wanted};
 use crate::time::Timestamp;
 use crate::wire::list_offsets::{
     ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopicResponse,
@@ -36,23 +34,24 @@ mod special {
 pub(super) struct OffsetQuery {
     to: ReplyTo,
     response: ListOffsetsResponse,
-    searches: Vec<Search>,
+    lookups: Vec<Lookup>,
     left: usize,
 }
 
-/// One partition's lookup: the places that are left to look at, one after another.
+/// One partition of a request in which a record is searched for.
 #[derive(Debug)]
-struct Search {
+struct Lookup {
     topic: usize,
     partition: usize,
     slot: u32,
     id: TopicPartition,
-    plans: VecDeque<ReadPlan>,
+    wanted: Wanted,
+    search: Search,
 }
 
 impl Node {
     pub(super) fn list_offsets(&mut self, to: ReplyTo, request: ListOffsetsRequest, out: &mut Outbox) {
-        let mut searches = Vec::new();
+        let mut lookups = Vec::new();
         let mut topics = Vec::with_capacity(request.topics.len());
         for topic in request.topics {
             let resolved = self.resolve(&topic.name, TopicId::ZERO);
@@ -70,12 +69,21 @@ impl Node {
                     let id = TopicPartition { topic: id, partition: index };
                     let slot = self.hosted(id)?;
                     self.host(slot).partition.check_epoch(asked.current_leader_epoch)?;
-                    self.answer_offset(slot, asked.timestamp, to.version, &mut answer).map(|plans| (slot, id, plans))
+                    let wanted = self.answer_offset(slot, asked.timestamp, to.version, &mut answer)?;
+                    Ok(wanted.map(|wanted| (slot, id, wanted)))
                 });
                 match found {
-                    Ok((_, _, plans)) if plans.is_empty() => {}
-                    Ok((slot, id, plans)) => {
-                        searches.push(Search { topic: topics.len(), partition: partitions.len(), slot, id, plans });
+                    Ok(None) => {}
+                    Ok(Some((slot, id, wanted))) => {
+                        let search = self.begin_search(slot, wanted);
+                        lookups.push(Lookup {
+                            topic: topics.len(),
+                            partition: partitions.len(),
+                            slot,
+                            id,
+                            wanted,
+                            search,
+                        });
                     }
                     Err(refused) => answer.error_code = refused.code.into(),
                 }
@@ -84,24 +92,24 @@ impl Node {
             topics.push(ListOffsetsTopicResponse { name: topic.name, partitions });
         }
         let response = ListOffsetsResponse { topics, ..ListOffsetsResponse::default() };
-        if searches.is_empty() {
+        if lookups.is_empty() {
             return out.push(Effect::Reply { to, response: Some(Response::ListOffsets(response)) });
         }
-        let left = searches.len();
-        let id = self.offset_queries.insert(OffsetQuery { to, response, searches, left });
+        let left = lookups.len();
+        let id = self.offset_queries.insert(OffsetQuery { to, response, lookups, left });
         for index in 0..left {
             self.search_on(id, index, out);
         }
     }
 
-    /// Answers from what is known at once, or says where to look.
+    /// Answers from what is known at once, or says which record must be searched for.
     fn answer_offset(
         &mut self,
         slot: u32,
         timestamp: i64,
         version: i16,
         answer: &mut ListOffsetsPartitionResponse,
-    ) -> Result<VecDeque<ReadPlan>, Refused> {
+    ) -> Result<Option<Wanted>, Refused> {
         let partition = &self.host(slot).partition;
         let log = partition.log();
         let advanced = partition.advanced();
@@ -119,59 +127,72 @@ impl Node {
                 answer.offset = log.start().0;
                 answer.leader_epoch = epoch_at(log.start());
             }
-            special::MAX_TIMESTAMP if version >= 7 => return Ok(log.plans_for_max_timestamp()),
+            special::MAX_TIMESTAMP if version >= 7 => return Ok(Some(Wanted::Largest)),
             special::LATEST_TIERED if version >= 9 => {}
             special::EARLIEST_PENDING_UPLOAD if version >= 11 => {}
             negative if negative < 0 => return Err(ErrorCode::UnsupportedVersion.into()),
-            time => return Ok(log.plans_for_timestamp(Timestamp(time))),
+            time => return Ok(Some(Wanted::AtOrAfter(Timestamp(time)))),
         }
-        Ok(VecDeque::new())
+        Ok(None)
     }
 
-    /// Looks at the next place, or ends this partition's lookup.
+    /// Begins to search what consumers may read of a partition.
+    fn begin_search(&mut self, slot: u32, wanted: Wanted) -> Search {
+        let partition = &self.host(slot).partition;
+        partition.log().search(wanted, partition.advanced().high_watermark)
+    }
+
+    /// Looks at the next place, or ends this partition's lookup with what was found.
     fn search_on(&mut self, query: usize, index: usize, out: &mut Outbox) {
-        let parked = &mut self.offset_queries[query];
-        if let Some(plan) = parked.searches[index].plans.pop_front() {
+        let OffsetQuery { response, lookups, .. } = &mut self.offset_queries[query];
+        let lookup = &mut lookups[index];
+        if let Some(plan) = lookup.search.next_plan() {
             let read = self.next_read();
             self.reads.insert(read, (Reader::Offsets(query, index), super::segment_of(&plan)));
             return out.push(Effect::Disk(DiskOp::Read(read, plan)));
         }
-        parked.left -= 1;
-        if parked.left == 0 {
+        if let Some((offset, timestamp)) = lookup.search.found() {
+            let answer = &mut response.topics[lookup.topic].partitions[lookup.partition];
+            let hosted = self.hosts[lookup.slot as usize].as_ref().expect("it was just looked at");
+            answer.offset = offset.0;
+            answer.timestamp = timestamp.0;
+            answer.leader_epoch = hosted.partition.log().epochs().at(offset).map_or(-1, |epoch| epoch.0);
+        }
+        self.end_lookup(query, out);
+    }
+
+    fn end_lookup(&mut self, query: usize, out: &mut Outbox) {
+        self.offset_queries[query].left -= 1;
+        if self.offset_queries[query].left == 0 {
             let OffsetQuery { to, response, .. } = self.offset_queries.remove(query);
             out.push(Effect::Reply { to, response: Some(Response::ListOffsets(response)) });
         }
     }
 
     pub(super) fn offset_read(&mut self, query: usize, index: usize, result: super::ReadResult, out: &mut Outbox) {
-        let parked = &mut self.offset_queries[query];
-        let search = &mut parked.searches[index];
-        let (slot, id) = (search.slot, search.id);
-        let answer = &mut parked.response.topics[search.topic].partitions[search.partition];
-        // The topic may have gone while its segments were read.
-        let hosted = self.hosts[slot as usize].as_ref().filter(|hosted| hosted.partition.id() == id);
-        match (result, hosted) {
-            (Ok(ReadOutcome::Record(offset, timestamp)), Some(hosted)) => {
-                search.plans.clear();
-                if offset < hosted.partition.advanced().high_watermark {
-                    answer.offset = offset.0;
-                    answer.timestamp = timestamp.0;
-                    answer.leader_epoch = hosted.partition.log().epochs().at(offset).map_or(-1, |epoch| epoch.0);
-                }
+        let &Lookup { slot, id, wanted, .. } = &self.offset_queries[query].lookups[index];
+        let failed = match result {
+            // The topic has gone while its segments were read.
+            _ if !self.is_hosted(slot, id) => ErrorCode::UnknownTopicOrPartition,
+            Ok(outcome) => {
+                self.offset_queries[query].lookups[index].search.take(&outcome);
+                return self.search_on(query, index, out);
             }
-            // What is gone holds no record any more; the search goes on behind it.
-            (Ok(_) | Err(None), Some(_)) => {}
-            (_, None) => {
-                search.plans.clear();
-                answer.error_code = ErrorCode::UnknownTopicOrPartition.into();
+            // The segment is gone, and what was found so far may be gone too: only a log start that moves sends a search
+            // back, and no search moves it.
+            Err(None) => {
+                self.offset_queries[query].lookups[index].search = self.begin_search(slot, wanted);
+                return self.search_on(query, index, out);
             }
-            (Err(Some(error)), Some(_)) => {
-                search.plans.clear();
-                answer.error_code = ErrorCode::KafkaStorageError.into();
+            Err(Some(error)) => {
                 self.read_failed(slot, &error, out);
+                ErrorCode::KafkaStorageError
             }
-        }
-        self.search_on(query, index, out);
+        };
+        let OffsetQuery { response, lookups, .. } = &mut self.offset_queries[query];
+        let lookup = &lookups[index];
+        response.topics[lookup.topic].partitions[lookup.partition].error_code = failed.into();
+        self.end_lookup(query, out);
     }
 
     pub(super) fn offset_for_leader_epoch(

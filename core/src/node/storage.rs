@@ -258,7 +258,8 @@ impl Node {
         }
     }
 
-    fn is_hosted(&self, slot: u32, id: TopicPartition) -> bool {
+    /// Whether a slot still is this partition's.
+    pub(super) fn is_hosted(&self, slot: u32, id: TopicPartition) -> bool {
         self.hosts[slot as usize].as_ref().is_some_and(|hosted| hosted.partition.id() == id)
     }
 

@@ -24,6 +24,7 @@ use crate::wire::produce::PartitionProduceResponse;
 mod checkpoints;
 mod damage;
 mod naming;
+mod offsets;
 mod room;
 mod scrub;
 mod settings;

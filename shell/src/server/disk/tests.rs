@@ -5,7 +5,7 @@ use bytes::Bytes;
 use chronik_core::boundary::{DiskError, FileName, Files, ReadId, SegmentName, Task, TaskId};
 use chronik_core::ids::{Lsn, Offset, TopicPartition, Uuid};
 use chronik_core::journal::Commit;
-use chronik_core::log::{Place, ReadPlan, Sought};
+use chronik_core::log::{Place, ReadPlan, Sought, Wanted};
 use chronik_core::time::Timestamp;
 
 use super::*;
@@ -94,7 +94,7 @@ fn work_is_done_in_order_on_threads_and_commits_where_they_were_asked_for() {
         assert!(lines.iter().filter(|line| line.ends_with(".log")).is_sorted(), "{lines:?}");
 
         for id in 0..20 {
-            let sought = Sought::Timestamp(Timestamp(0), Offset(0));
+            let sought = Sought::Record { wanted: Wanted::Largest, from: Offset(0), below: Offset(9) };
             let plan = ReadPlan { place: Place::Memory(Bytes::new()), sought };
             assert!(threads.begin(DiskOp::Read(ReadId(id), plan)).is_none());
         }

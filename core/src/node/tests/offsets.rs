@@ -1,0 +1,91 @@
+//! ListOffsets by time, where the log's start or what is not durable yet is in the way.
+
+use super::*;
+
+/// The timestamp that asks for the record with the largest one (KIP-734).
+const LARGEST: i64 = -3;
+
+/// A topic with batches whose records have these timestamps.
+fn rig(batches: &[&[i64]]) -> Rig {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    for times in batches {
+        let sequence = send(&mut rig, times);
+        assert_eq!(rig.produced(sequence).expect("an acknowledgement").error_code, 0);
+    }
+    rig
+}
+
+fn send(rig: &mut Rig, times: &[i64]) -> u64 {
+    let batch = times.iter().fold(BatchBuilder::new(), |batch, &time| batch.record(Timestamp(time), None, Some(b"v")));
+    rig.send("t", 0, -1, batch)
+}
+
+#[test]
+fn the_largest_timestamp_is_sought_among_what_is_durable() {
+    let mut rig = rig(&[&[10, 30, 20], &[30, 5]]);
+    rig.hold = true;
+    send(&mut rig, &[99]);
+    assert_eq!(rig.list_offset("t", LARGEST), (1, 30));
+    assert_eq!(rig.list_offset("t", 31), (-1, -1));
+    rig.release();
+    assert_eq!(rig.list_offset("t", LARGEST), (5, 99));
+}
+
+#[test]
+fn the_largest_timestamp_is_sought_among_what_is_not_deleted() {
+    let mut rig = rig(&[&[99], &[98, 10, 30], &[30, 20]]);
+    assert_eq!(rig.list_offset("t", LARGEST), (0, 99));
+    rig.delete_records("t", 1);
+    assert_eq!(rig.list_offset("t", LARGEST), (1, 98));
+    rig.delete_records("t", 2);
+    assert_eq!(rig.list_offset("t", LARGEST), (3, 30));
+    rig.delete_records("t", 4);
+    assert_eq!(rig.list_offset("t", LARGEST), (4, 30));
+    rig.delete_records("t", 6);
+    assert_eq!(rig.list_offset("t", LARGEST), (-1, -1));
+}
+
+#[test]
+fn records_without_a_timestamp_have_no_largest() {
+    let mut rig = rig(&[&[-1, -1]]);
+    assert_eq!(rig.list_offset("t", LARGEST), (-1, -1));
+}
+
+#[test]
+fn a_time_is_sought_behind_the_log_start_though_a_deleted_record_has_a_later_one() {
+    let mut rig = rig(&[&[99], &[98, 10], &[50]]);
+    rig.delete_records("t", 1);
+    assert_eq!(rig.list_offset("t", 40), (1, 98));
+    rig.delete_records("t", 2);
+    assert_eq!(rig.list_offset("t", 40), (3, 50));
+}
+
+#[test]
+fn a_search_whose_segment_goes_meanwhile_finds_what_is_left() {
+    let mut rig = Rig::new();
+    rig.create_with("t", 1, &[("internal.segment.bytes", "10000"), ("file.delete.delay.ms", "0")]);
+    let value = "v".repeat(3_000);
+    // The oldest record is the latest.
+    for index in 0..100 {
+        let sequence = rig.send("t", 0, -1, records(Timestamp(1_000 - index), &[&value]));
+        rig.produced(sequence).expect("an acknowledgement");
+    }
+    for (sequence, asked, found) in [(1_000, LARGEST, (50, 950)), (1_001, 900, (61, 939))] {
+        let partition =
+            ListOffsetsPartition { timestamp: asked, current_leader_epoch: -1, ..ListOffsetsPartition::default() };
+        let topic = ListOffsetsTopic { name: "t".into(), partitions: vec![partition] };
+        let request = ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..ListOffsetsRequest::default() };
+        let to = ReplyTo { conn: ConnId(1), sequence, version: 7, listener: ListenerId(0) };
+        rig.step(Input::Request { to, request: Request::Other(request.into()) });
+        let reads: Vec<Effect> = std::mem::take(&mut rig.out.0);
+        let [Effect::Disk(DiskOp::Read(id, _))] = reads[..] else { panic!("it is on disk") };
+        rig.delete_records("t", found.0);
+        let gone = FileName::Journal(99);
+        rig.step(Input::Disk(Done::Read(id, Err(DiskError::Io(gone, "no such file".into())))));
+        rig.run();
+        let Some(Some(Response::ListOffsets(response))) = rig.reply(sequence) else { panic!("another answer") };
+        let answer = &response.topics[0].partitions[0];
+        assert_eq!((answer.error_code, (answer.offset, answer.timestamp)), (0, found));
+    }
+}

@@ -107,6 +107,8 @@ fn damages(kind: &FaultKind) -> bool {
             | FaultKind::MisdirectedWrite { .. }
             | FaultKind::LyingSync { .. }
             | FaultKind::ReadFails { .. }
+            // Its entries are what tells damage in a segment: without them the segment is not served.
+            | FaultKind::TruncatedIndex
     )
 }
 

@@ -73,6 +73,8 @@ impl Runs {
 pub struct Log {
     partition: TopicPartition,
     start: Offset,
+    /// Where it is to start once the journal is durable up to the LSN of each, in order.
+    cuts: VecDeque<(Lsn, Cut)>,
     end: Offset,
     durable: Offset,
     /// Ends that are durable once the journal is durable up to their LSN, in order.
@@ -91,6 +93,16 @@ pub struct Log {
     awaited: Option<Offset>,
     /// The newest batch that a start found without its body, and why.
     lost: Option<(Offset, String)>,
+}
+
+/// What becomes of the beginning of a log.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    /// The first offset that is kept.
+    start: Offset,
+    /// The base of the first segment that is kept. It is settled with the start: a segment that begins before the cut is
+    /// made must not change what replay finds.
+    base: Offset,
 }
 
 /// A flush that the disk has not finished.
@@ -141,6 +153,7 @@ impl Log {
         Log {
             partition,
             start: Offset(0),
+            cuts: VecDeque::new(),
             end: Offset(0),
             durable: Offset(0),
             ends: VecDeque::new(),
@@ -155,9 +168,14 @@ impl Log {
         }
     }
 
-    /// The first offset still kept.
+    /// The first offset still kept, as far as the disk has confirmed it: it never goes back, whatever happens.
     pub fn start(&self) -> Offset {
         self.start
+    }
+
+    /// The first offset kept once the journal is durable.
+    pub fn coming_start(&self) -> Offset {
+        self.coming_cut().start
     }
 
     /// The offset that the next record will get.
@@ -315,28 +333,39 @@ impl Log {
         Some(Task::Trim { segment: name, bytes: segment.bytes })
     }
 
-    /// Moves the log start up to `to`, at most to the end. Returns what is gone: the segments that lie wholly below.
-    /// Their files may be removed once the journal is durable and no checkpoint names them.
-    pub fn advance_start(&mut self, to: Offset, journal: &mut journal::Writer) -> Vec<SegmentName> {
+    /// Moves the log start up to `to`, at most to the end. It moves when the journal is durable up to the LSN returned,
+    /// and until then everything is read as before; `None` where it is as far already, or will be.
+    pub fn advance_start(&mut self, to: Offset, journal: &mut journal::Writer) -> Option<Lsn> {
         let to = to.min(self.end);
-        if to <= self.start {
-            return Vec::new();
+        if to <= self.coming_start() {
+            return None;
         }
         let payload = payload::offset(to);
         self.record(journal, RecordKind::LogStart, &[&payload]);
-        self.drop_below(to)
+        let lsn = journal.end();
+        self.cuts.push_back((lsn, self.cut_at(to)));
+        Some(lsn)
     }
 
-    fn drop_below(&mut self, to: Offset) -> Vec<SegmentName> {
-        self.start = to;
-        self.epochs.cut_start(to);
-        let mut gone = Vec::new();
-        while self.segments.len() > 1 && self.segments[1].base <= to {
-            let segment = self.segments.pop_front().expect("more than one");
-            gone.push(SegmentName { partition: self.partition, base: segment.base });
-        }
-        let kept = self.segments[0].base;
-        while self.tail.front().is_some_and(|batch| batch.base < kept) {
+    fn cut_at(&self, start: Offset) -> Cut {
+        let first = self.segments.partition_point(|segment| segment.base <= start).max(1) - 1;
+        Cut { start, base: self.segments[first].base }
+    }
+
+    /// The cut that stands once the journal is durable.
+    fn coming_cut(&self) -> Cut {
+        let made = Cut { start: self.start, base: self.segments[0].base };
+        self.cuts.back().map_or(made, |&(_, cut)| cut)
+    }
+
+    /// Makes a cut. Returns the segments that are gone.
+    fn cut(&mut self, cut: Cut) -> Vec<SegmentName> {
+        self.start = cut.start;
+        self.epochs.cut_start(cut.start);
+        let kept = self.segments.partition_point(|segment| segment.base < cut.base);
+        let gone = self.segments.drain(..kept);
+        let gone = gone.map(|segment| SegmentName { partition: self.partition, base: segment.base }).collect();
+        while self.tail.front().is_some_and(|batch| batch.base < cut.base) {
             self.tail.pop_front();
         }
         gone
@@ -347,8 +376,9 @@ impl Log {
         self.newest.is_none_or(|newest| newest < lsn) && previous > self.newest
     }
 
-    /// Takes note that the journal is durable up to `lsn`. Returns the durable end.
-    pub fn confirm(&mut self, lsn: Lsn) -> Offset {
+    /// Takes note that the journal is durable up to `lsn`. Returns the segments that lie wholly below the log start by
+    /// that; their files may be removed once no checkpoint names them.
+    pub fn confirm(&mut self, lsn: Lsn) -> Vec<SegmentName> {
         while let Some(&(needed, end)) = self.ends.front() {
             if needed > lsn {
                 break;
@@ -356,7 +386,15 @@ impl Log {
             self.durable = end;
             self.ends.pop_front();
         }
-        self.durable
+        let mut gone = Vec::new();
+        while let Some(&(needed, cut)) = self.cuts.front() {
+            if needed > lsn {
+                break;
+            }
+            self.cuts.pop_front();
+            gone.extend(self.cut(cut));
+        }
+        gone
     }
 
     /// Bytes of the batches in memory between two offsets.
@@ -570,6 +608,10 @@ impl Log {
         let claims = [
             (Offset(0) <= self.start && self.start <= self.end, "the log starts before it ends"),
             (self.durable <= self.end, "what is durable is in the log"),
+            (
+                self.start <= self.coming_start() && self.coming_start() <= self.end,
+                "the log start moves on, within the log",
+            ),
             (Offset(0) <= self.segments[0].base && self.segments[0].base <= self.start, "a segment holds the start"),
             (segments().zip(segments().skip(1)).all(|(one, next)| one.base < next.base), "segments follow one another"),
             (segments().all(|segment| segment.base <= self.end), "segments begin within the log"),

@@ -29,15 +29,20 @@ const VERSION: u8 = 1;
 
 impl Log {
     /// The log's state with every batch from before `journalled` that no segment holds durably, as slices one after
-    /// another. The journal from there on holds the others.
+    /// another. The journal from there on holds the others. It contains what the journal's newest record says, and so
+    /// counts only once the journal is durable.
     pub fn encode(&self, journalled: Lsn) -> Vec<Bytes> {
+        let cut = self.coming_cut();
+        let segments = || self.segments.iter().filter(|segment| segment.base >= cut.base);
+        let mut epochs = self.epochs.clone();
+        epochs.cut_start(cut.start);
         let mut out = BytesMut::with_capacity(256);
         out.put_u8(VERSION);
-        out.put_i64_le(self.start.0);
+        out.put_i64_le(cut.start.0);
         out.put_i64_le(self.end.0);
         out.put_u64_le(self.newest.map_or(u64::MAX, |lsn| lsn.0));
-        out.put_u32_le(u32::try_from(self.segments.len()).expect("fewer segments than that"));
-        for segment in &self.segments {
+        out.put_u32_le(u32::try_from(segments().count()).expect("fewer segments than that"));
+        for segment in segments() {
             out.put_i64_le(segment.base.0);
             out.put_i64_le(segment.max_timestamp);
             out.put_i64_le(segment.since.0);
@@ -46,8 +51,8 @@ impl Log {
             out.put_u64_le(segment.synced.entries);
             out.put_i64_le(segment.synced.to.0);
         }
-        out.put_u32_le(u32::try_from(self.epochs.entries().len()).expect("fewer epochs than that"));
-        for (epoch, start) in self.epochs.entries() {
+        out.put_u32_le(u32::try_from(epochs.entries().len()).expect("fewer epochs than that"));
+        for (epoch, start) in epochs.entries() {
             out.put_i32_le(epoch.0);
             out.put_i64_le(start.0);
         }
@@ -65,8 +70,9 @@ impl Log {
                 out.put_i64_le(batch.timestamp.0);
             }
         }
-        let kept: Vec<&TailBatch> = self.tail.from(self.synced()).take_while(|batch| batch.lsn < journalled).collect();
-        let awaited = self.tail.from(self.synced()).find(|batch| batch.lsn >= journalled).map(|batch| batch.base);
+        let unsynced = || self.tail.from(self.synced().max(cut.base));
+        let kept: Vec<&TailBatch> = unsynced().take_while(|batch| batch.lsn < journalled).collect();
+        let awaited = unsynced().find(|batch| batch.lsn >= journalled).map(|batch| batch.base);
         // A damaged log may still wait for what the journal never brought.
         out.put_i64_le(awaited.or(self.awaited).map_or(-1, |offset| offset.0));
         out.put_u32_le(u32::try_from(kept.len()).expect("fewer batches than that"));
@@ -347,7 +353,7 @@ impl Log {
             }
             RecordKind::LogStart => {
                 let to = payload::read_offset(payload)?;
-                gone = self.drop_below(to.min(self.end));
+                gone = self.cut(self.cut_at(to.min(self.end)));
             }
             other => return Err(PayloadError::Contradiction(format!("a record of kind {other:?} for a partition"))),
         }

@@ -128,6 +128,7 @@ impl Rig {
         }
         assert!(self.journal.has_room(0, Class::Ordinary) || self.journal.slots() > 0);
         self.log.confirm(self.journal.durable());
+        self.forget_deleted();
     }
 
     fn flush(&mut self, at_least: u64) {
@@ -145,6 +146,10 @@ impl Rig {
 
     fn advance_start(&mut self, to: i64) {
         self.log.advance_start(Offset(to), &mut self.journal);
+        self.forget_deleted();
+    }
+
+    fn forget_deleted(&mut self) {
         while self.model.front().is_some_and(|batch| batch.last < self.log.start().0) {
             self.model.pop_front();
         }
@@ -152,13 +157,14 @@ impl Rig {
 
     /// As a checkpoint and a start from it do, where the journal from some record on is replayed.
     fn restart(&mut self, part: u8) {
-        self.commit();
         if self.log.is_flushing() {
             self.log.flushed(false);
         }
         let first = self.records.len() * usize::from(part) / 255;
         let journalled = self.records.get(first).map_or(Lsn(u64::MAX), |(lsn, _, _)| *lsn);
         let state: Vec<u8> = self.log.encode(journalled).concat();
+        // It counts once the journal is durable.
+        self.commit();
         let mut again = Log::decode(ID, state.into(), &InFiles(&self.files)).expect("a state that was just written");
         for (lsn, kind, payload) in &self.records[first..] {
             again.replay(*lsn, *kind, payload.clone(), &InFiles(&self.files)).expect("records that were written");

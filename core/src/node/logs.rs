@@ -1,7 +1,7 @@
 //! What is asked about logs as such: DeleteRecords, DescribeProducers, DescribeLogDirs.
 
-use super::Node;
 use super::fetch::Topic;
+use super::{Node, Woken};
 use crate::boundary::{Effect, Outbox, Refused, ReplyTo};
 use crate::ids::{Offset, TopicId, TopicPartition};
 use crate::journal::Class;
@@ -51,7 +51,7 @@ impl Node {
             topics.push(DeleteRecordsTopicResult { name: topic.name.clone(), partitions });
         }
         let response = DeleteRecordsResponse { topics, ..DeleteRecordsResponse::default() };
-        // The log start is durable before anybody is told of it, or it could come back after a crash.
+        // The log start moves when it is durable: who is told of it would else see it go back after a crash.
         self.reply_at(self.journal.end(), to, Response::DeleteRecords(response), out);
     }
 
@@ -69,7 +69,7 @@ impl Node {
             return Err(Refused { code: ErrorCode::KafkaStorageError, message: Some(message.to_owned().into()) });
         }
         self.advance_start(slot, to);
-        Ok(self.host(slot).partition.log().start())
+        Ok(self.host(slot).partition.log().coming_start())
     }
 
     /// Whether the journal has room for what moving a log start takes: the closing of a segment, and the new start.
@@ -77,12 +77,12 @@ impl Node {
         self.journal.has_room_for([OFFSET_BYTES; 2].into_iter(), Class::Critical)
     }
 
-    /// Moves a partition's log start, and has the files removed that it lets go of.
+    /// Has a partition's log start move when that is durable.
     pub(super) fn advance_start(&mut self, slot: u32, to: Offset) {
         let hosted = self.hosts[slot as usize].as_mut().expect("a slot that was looked up");
-        let gone = hosted.partition.log_mut().advance_start(to, &mut self.journal);
-        self.storage.removals.drop_segments(gone, hosted.config.file_delete_delay_ms);
-        self.account_tail(slot);
+        if let Some(lsn) = hosted.partition.log_mut().advance_start(to, &mut self.journal) {
+            self.woken.push_back((lsn, Woken::Partition(slot)));
+        }
     }
 
     pub(super) fn describe_producers(&mut self, to: ReplyTo, request: &DescribeProducersRequest, out: &mut Outbox) {

@@ -77,7 +77,7 @@ pub enum Reason {
 /// What waits for the journal.
 #[derive(Debug)]
 enum Woken {
-    /// A partition's durable end moves.
+    /// A partition's durable end or its log start moves.
     Partition(u32),
     /// A reply to something that is on its way into the journal.
     Reply(ReplyTo, Box<Response>),
@@ -349,12 +349,18 @@ impl Node {
         }
     }
 
-    /// A partition's durable end may have moved: acknowledges, and credits those who wait for its bytes.
+    /// A partition's durable end or log start may have moved: acknowledges, credits those who wait for its bytes, and has
+    /// the files removed that it lets go of.
     fn advance(&mut self, slot: u32, out: &mut Outbox) {
         let durable = self.durable;
         let Some(hosted) = &mut self.hosts[slot as usize] else { return };
         let before = hosted.partition.advanced().high_watermark;
-        let advanced = hosted.partition.confirm(durable);
+        let gone = hosted.partition.confirm(durable);
+        let advanced = hosted.partition.advanced();
+        if !gone.is_empty() {
+            self.storage.removals.drop_segments(gone, hosted.config.file_delete_delay_ms);
+            self.account_tail(slot);
+        }
         if advanced.high_watermark == before {
             return;
         }

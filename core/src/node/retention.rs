@@ -47,7 +47,7 @@ impl Node {
             log.roll(&mut self.journal);
         }
         let mut bytes = log.bytes();
-        let mut to = log.start();
+        let mut to = log.coming_start();
         let segments: Vec<_> = log.segments().cloned().collect();
         for pair in segments.windows(2) {
             let over = config.retention_bytes.is_some_and(|limit| bytes - pair[0].bytes >= limit);
@@ -55,9 +55,9 @@ impl Node {
                 break;
             }
             bytes -= pair[0].bytes;
-            to = pair[1].base;
+            to = to.max(pair[1].base);
         }
-        if to > log.start() {
+        if to > log.coming_start() {
             out.log(Level::Info, format!("retention moves the log start of {name} to {to}"));
             self.advance_start(slot, to);
         }

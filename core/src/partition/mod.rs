@@ -6,7 +6,7 @@
 //! high watermark is the durable end.
 
 use crate::batch::VerifiedBatch;
-use crate::boundary::{DirectWrite, Refused};
+use crate::boundary::{DirectWrite, Refused, SegmentName};
 use crate::config::{TimestampType, TopicConfig};
 use crate::ids::{LeaderEpoch, Lsn, Offset, TopicPartition};
 use crate::journal;
@@ -97,10 +97,9 @@ impl Partition {
         Advanced { durable, high_watermark: durable, last_stable: durable }
     }
 
-    /// Takes note that the journal is durable up to `lsn`.
-    pub fn confirm(&mut self, lsn: Lsn) -> Advanced {
-        self.log.confirm(lsn);
-        self.advanced()
+    /// Takes note that the journal is durable up to `lsn`. Returns the segments that the log lets go of by that.
+    pub fn confirm(&mut self, lsn: Lsn) -> Vec<SegmentName> {
+        self.log.confirm(lsn)
     }
 
     fn serve(&self) -> Result<(), Refused> {

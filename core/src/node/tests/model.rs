@@ -356,7 +356,7 @@ impl World {
             let Some(id) = self.partition() else { return };
             let known = self.known.entry(id).or_default();
             let from = known.start.0;
-            let end = known.values.last_key_value().map_or(from, |(&last, _)| last + 1);
+            let end = known.values.last_key_value().map_or(from, |(&last, _)| from.max(last + 1));
             let offset =
                 from + i64::try_from(self.draw.below(u64::try_from(end - from + 1).unwrap_or(1))).expect("small");
             let partition = FetchPartition {
@@ -489,6 +489,7 @@ impl World {
 
     fn fetched(&mut self, id: TopicPartition, from: i64, data: PartitionData) {
         let Some(known) = self.known.get_mut(&id) else { return };
+        known.start.0 = known.start.0.max(data.log_start_offset);
         if data.error_code != 0 {
             let is_below = from < known.start.1 || self.name_of(id.topic) == Some("shrinking");
             // Its segment may have been removed while the read was on its way.
@@ -690,6 +691,7 @@ impl World {
             let slot = self.node.by_id[&id];
             let end = self.node.hosts[slot as usize].as_ref().expect("it is hosted").partition.log().end();
             known.values.retain(|&offset, _| offset < end.0);
+            known.start.0 = 0;
             known.producer = Producer::default();
         }
     }
@@ -733,6 +735,8 @@ impl World {
             (partition.log().start().0, partition.advanced().high_watermark.0)
         };
         let (mut next, end) = log(self);
+        let told = self.known[&id].start.0;
+        assert!(next >= told, "seed {}: {id} starts at {next} again after it did at {told}", self.seed);
         let mut all = BTreeMap::new();
         while next < end {
             let partition = FetchPartition {

@@ -1,9 +1,12 @@
-//! ListOffsets by time, where the log's start or what is not durable yet is in the way.
+//! ListOffsets, and the log start that others tell too: where records are deleted and others not durable yet.
 
 use super::*;
 
 /// The timestamp that asks for the record with the largest one (KIP-734).
 const LARGEST: i64 = -3;
+
+/// The timestamp that asks for the log start.
+const EARLIEST: i64 = -2;
 
 /// A topic with batches whose records have these timestamps.
 fn rig(batches: &[&[i64]]) -> Rig {
@@ -19,6 +22,61 @@ fn rig(batches: &[&[i64]]) -> Rig {
 fn send(rig: &mut Rig, times: &[i64]) -> u64 {
     let batch = times.iter().fold(BatchBuilder::new(), |batch, &time| batch.record(Timestamp(time), None, Some(b"v")));
     rig.send("t", 0, -1, batch)
+}
+
+#[test]
+fn nobody_is_told_of_a_log_start_before_the_disk_has_it() {
+    let mut rig = rig(&[&[1, 2], &[3]]);
+    rig.hold = true;
+    let partition = DeleteRecordsPartition { partition_index: 0, offset: 2 };
+    let topic = DeleteRecordsTopic { name: "t".into(), partitions: vec![partition] };
+    let request = DeleteRecordsRequest { topics: vec![topic], timeout_ms: 1000 };
+    let deleting = rig.ask(2, Request::Other(request.clone().into()));
+    let fetched = |rig: &mut Rig, offset: i64| {
+        let sequence = rig.ask(12, Request::Other(Rig::fetch_request("t", offset, 0, 0).into()));
+        let response = rig.fetched(sequence).expect("an answer");
+        let data = &response.responses[0].partitions[0];
+        (data.error_code, data.log_start_offset)
+    };
+    assert_eq!(rig.list_offset("t", EARLIEST), (0, -1));
+    assert_eq!(fetched(&mut rig, 2), (0, 0));
+    assert_eq!(fetched(&mut rig, 0), (0, 0), "what may come back after a crash is served until then");
+    assert_eq!(rig.list_offset("t", LARGEST), (2, 3));
+    // Deleting less is answered with what is deleted already, once it is.
+    let mut less = request;
+    less.topics[0].partitions[0].offset = 1;
+    let deleting_less = rig.ask(2, Request::Other(less.into()));
+    assert!(rig.reply(deleting).is_none() && rig.reply(deleting_less).is_none());
+    rig.release();
+    for sequence in [deleting, deleting_less] {
+        let Some(Some(Response::DeleteRecords(response))) = rig.reply(sequence) else { panic!("another answer") };
+        assert_eq!(response.topics[0].partitions[0].low_watermark, 2);
+    }
+    assert_eq!(rig.list_offset("t", EARLIEST), (2, -1));
+    assert_eq!(fetched(&mut rig, 0), (ErrorCode::OffsetOutOfRange.code(), 2));
+}
+
+#[test]
+fn a_log_start_that_was_told_never_goes_back() {
+    for is_retention in [false, true] {
+        let settings = [("log.retention.ms", "60000"), ("log.retention.check.interval.ms", "1000")];
+        let mut rig = Rig::with(if is_retention { &settings } else { &[] });
+        rig.create("t", 1);
+        rig.produce("t", &["a", "b"]);
+        rig.hold = true;
+        if is_retention {
+            rig.pass(61_001);
+        } else {
+            let partition = DeleteRecordsPartition { partition_index: 0, offset: 2 };
+            let topic = DeleteRecordsTopic { name: "t".into(), partitions: vec![partition] };
+            rig.ask(2, Request::Other(DeleteRecordsRequest { topics: vec![topic], timeout_ms: 1000 }.into()));
+        }
+        let told = rig.list_offset("t", EARLIEST);
+        // The power fails before the commit is on disk.
+        let mut rig = rig.crash();
+        assert_eq!(rig.list_offset("t", EARLIEST), told);
+        assert_eq!(rig.consume("t", told.0), ["a", "b"]);
+    }
 }
 
 #[test]

@@ -17,9 +17,18 @@ pub(crate) struct MemoryFiles {
     /// Set while the disk is to be full.
     pub(crate) full: Mutex<RefCell<bool>>,
     largest_read: AtomicUsize,
+    /// For each file, how far from its start it was written in one go, a sync ending that.
+    rewritten: Mutex<BTreeMap<FileName, u64>>,
+    /// How far each file had been written from its start when it was synced last.
+    synced_anew: Mutex<BTreeMap<FileName, u64>>,
 }
 
 impl MemoryFiles {
+    /// How many bytes from its start on were written, in order, right before the last sync of a file.
+    pub(crate) fn written_before_sync(&self, file: FileName) -> u64 {
+        self.synced_anew.lock().expect("no test panics while it holds this").get(&file).copied().unwrap_or(0)
+    }
+
     fn with<T>(&self, change: impl FnOnce(&mut BTreeMap<FileName, Vec<u8>>) -> T) -> T {
         let files = self.files.lock().expect("no test panics while it holds this");
         let mut files = files.borrow_mut();
@@ -71,6 +80,11 @@ impl Files for MemoryFiles {
 
     fn write_at(&self, file: FileName, position: u64, pieces: &[Bytes]) -> Result<(), DiskError> {
         let end = position + pieces.iter().map(Bytes::len).sum::<usize>() as u64;
+        let mut rewritten = self.rewritten.lock().expect("no test panics while it holds this");
+        if rewritten.get(&file).copied().unwrap_or(0) == position {
+            rewritten.insert(file, end);
+        }
+        drop(rewritten);
         if *self.full.lock().expect("no test panics while it holds this").borrow()
             && matches!(file, FileName::Journal(_))
             && self.len(file)?.is_none_or(|bytes| bytes < end)
@@ -105,7 +119,10 @@ impl Files for MemoryFiles {
         Ok(())
     }
 
-    fn sync(&self, _file: FileName) -> Result<(), DiskError> {
+    fn sync(&self, file: FileName) -> Result<(), DiskError> {
+        let rewritten = self.rewritten.lock().expect("no test panics while it holds this").remove(&file);
+        let mut synced = self.synced_anew.lock().expect("no test panics while it holds this");
+        synced.insert(file, rewritten.unwrap_or(0));
         Ok(())
     }
 

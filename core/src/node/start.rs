@@ -148,6 +148,29 @@ impl journal::Slots for Numbered<'_> {
     }
 }
 
+/// How much of a file is written again at once, in bytes.
+const WRITE_AGAIN_BYTES: u64 = 1 << 20;
+
+/// Writes the first `bytes` of a file again as they are read, and makes them durable.
+///
+/// What a sync failed to write stays readable from the page cache, marked as written, and a further sync that reports
+/// success has nothing to do (Rebello et al., "Can Applications Recover from fsync Failures?", 2020). The process that
+/// saw the failure has ended because of it; the next one must not rely on what may be in the cache only. A tear in
+/// what is written here leaves the file as a tear in the first attempt did: incomplete, and passed over.
+fn write_again(files: &dyn Files, file: FileName, bytes: u64) -> Result<(), DiskError> {
+    let mut at = 0;
+    while at < bytes {
+        let step = (bytes - at).min(WRITE_AGAIN_BYTES);
+        let mut buffer = vec![0; usize::try_from(step).expect("at most WRITE_AGAIN_BYTES")];
+        if files.read_at(file, at, &mut buffer)? != buffer.len() {
+            return Err(DiskError::Io(file, "it is shorter than it was".into()));
+        }
+        files.write_at(file, at, &[Bytes::from(buffer)])?;
+        at += step;
+    }
+    files.sync(file)
+}
+
 /// Segment files as replay reads them.
 struct Segments<'a>(&'a dyn Files);
 
@@ -355,6 +378,7 @@ impl Node {
             while let Some(entry) = entries.read().map_err(StartError::Checkpoint)? {
                 rebuilt.entry(entry.kind, entry.partition, entry.payload).map_err(StartError::Content)?;
             }
+            write_again(files, FileName::Checkpoint(newest.header.slot()), newest.file_bytes())?;
             sequence = newest.header.sequence;
             kept.extend(survey.older.map(|older| older.replay.lsn));
             kept.push_back(newest.header.replay.lsn);

@@ -147,6 +147,13 @@ pub struct Checkpoint {
     pub bytes: u64,
 }
 
+impl Checkpoint {
+    /// What it takes of its file, the end marker included, in bytes.
+    pub fn file_bytes(&self) -> u64 {
+        self.bytes + ENTRY_HEADER as u64
+    }
+}
+
 /// What the two files hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Survey {

@@ -81,3 +81,16 @@ fn a_file_that_is_far_too_long_gives_its_space_back() {
     checkpoint(&mut rig);
     assert_eq!(lengths(&rig), [MIB; 2]);
 }
+
+#[test]
+fn a_start_makes_the_checkpoint_that_it_relies_on_durable_by_writing_it_again() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    rig.produce("t", &["a"]);
+    checkpoint(&mut rig);
+    checkpoint(&mut rig);
+    let rig = rig.crash();
+    // A sync that failed leaves it in the page cache, where a sync without a write would leave it for good.
+    let newest = [0, 1].map(|slot| rig.files.written_before_sync(FileName::Checkpoint(slot)));
+    assert_eq!(newest.iter().filter(|&&bytes| bytes > 0).count(), 1, "the newest one, and no other: {newest:?}");
+}

@@ -46,6 +46,10 @@ impl Topic {
         if version < Topic::IDS_FROM { Topic::Name(name.clone()) } else { Topic::Id(id) }
     }
 
+    pub(super) fn is_by_id(&self) -> bool {
+        matches!(self, Topic::Id(_))
+    }
+
     /// The name and the id as an answer repeats them, empty or zero where the request has none.
     fn into_answer(self) -> (Str, TopicId) {
         match self {
@@ -174,7 +178,8 @@ struct Look {
 impl Node {
     pub(super) fn fetch(&mut self, now: Now, to: ReplyTo, request: &FetchRequest, out: &mut Outbox) {
         let (parts, forgotten) = parts(request, to.version);
-        let resolved = match self.sessions.resolve(now.instant, to.conn, request, parts, &forgotten) {
+        let is_by_id = to.version >= Topic::IDS_FROM;
+        let resolved = match self.sessions.resolve(now.instant, to.conn, request, is_by_id, parts, &forgotten) {
             Ok(resolved) => resolved,
             Err(code) => {
                 let response = FetchResponse { error_code: code.into(), ..FetchResponse::default() };

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::fetch::{FetchPart, Topic};
 use crate::controller::PARTITIONS_MAX;
 use crate::ids::ConnId;
+use crate::rng::Rng;
 use crate::time::Instant;
 use crate::wire::ErrorCode;
 use crate::wire::fetch::{FetchRequest, PartitionData};
@@ -60,7 +61,9 @@ impl Session {
 pub(super) struct Sessions {
     slots: usize,
     by_id: BTreeMap<i32, Session>,
-    next_id: i32,
+    /// Draws ids. Counted up from 1 they would come again after a restart, and a consumer that goes on with the id that
+    /// it knows would be served the partitions of whoever got it since.
+    ids: Rng,
 }
 
 /// How long a session must be unused before a newcomer may take its place: Kafka's two minutes.
@@ -78,8 +81,8 @@ pub(super) struct Resolved {
 }
 
 impl Sessions {
-    pub(super) fn new(slots: usize) -> Sessions {
-        Sessions { slots, by_id: BTreeMap::new(), next_id: 1 }
+    pub(super) fn new(slots: usize, ids: Rng) -> Sessions {
+        Sessions { slots, by_id: BTreeMap::new(), ids }
     }
 
     /// Allows for another number of sessions; those there are stay.
@@ -95,12 +98,14 @@ impl Sessions {
     /// Finds out what a request asks for.
     ///
     /// # Errors
-    /// FETCH_SESSION_ID_NOT_FOUND and INVALID_FETCH_SESSION_EPOCH, upon which the client begins anew.
+    /// FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH and FETCH_SESSION_TOPIC_ID_ERROR, upon which the client
+    /// begins anew.
     pub(super) fn resolve(
         &mut self,
         now: Instant,
         conn: ConnId,
         request: &FetchRequest,
+        is_by_id: bool,
         parts: Vec<FetchPart>,
         forgotten: &[(Topic, Vec<i32>)],
     ) -> Result<Resolved, ErrorCode> {
@@ -113,6 +118,10 @@ impl Sessions {
         let session = self.by_id.get_mut(&id).ok_or(ErrorCode::FetchSessionIdNotFound)?;
         if session.next_epoch != epoch {
             return Err(ErrorCode::InvalidFetchSessionEpoch);
+        }
+        // Names and ids do not mix in one session (KIP-516): an answer could not say whose its partitions are.
+        if session.parts.first().is_some_and(|(part, _)| part.topic.is_by_id() != is_by_id) {
+            return Err(ErrorCode::FetchSessionTopicIdError);
         }
         // Epochs wrap to 1: 0 would ask for a new session.
         session.next_epoch = epoch.checked_add(1).unwrap_or(1);
@@ -139,11 +148,12 @@ impl Sessions {
             }
             self.by_id.remove(&oldest);
         }
-        while self.by_id.contains_key(&self.next_id) {
-            self.next_id = self.next_id.checked_add(1).unwrap_or(1);
-        }
-        let id = self.next_id;
-        self.next_id = self.next_id.checked_add(1).unwrap_or(1);
+        let id = loop {
+            let drawn = self.ids.below(i32::MAX as u64) as i32 + 1;
+            if !self.by_id.contains_key(&drawn) {
+                break drawn;
+            }
+        };
         let parts = parts.iter().map(|part| (part.detached(), None)).collect();
         self.by_id.insert(id, Session { next_epoch: 1, parts, used: now, conn });
         id

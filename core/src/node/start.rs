@@ -32,6 +32,9 @@ use crate::wire::Str;
 /// Nobody reads yet what a start finds to be removed.
 const NO_DELAY: u64 = 0;
 
+/// The stream of chance that ids of fetch sessions are drawn from.
+const SESSIONS: u64 = 1;
+
 /// What a node is told at its birth.
 #[derive(Clone, Debug)]
 pub struct NodeOptions {
@@ -434,6 +437,7 @@ impl Node {
             })
             .collect();
         let controller = Controller::new(options.node_id, options.cluster_id, options.broker, image);
+        let sessions = session::Sessions::new(0, rng.keyed(SESSIONS, 0));
         let mut node = Node {
             directory_id: options.directory_id,
             limits: options.limits,
@@ -460,7 +464,7 @@ impl Node {
             fetch_bytes_max: 0,
             retention_interval: Duration::ZERO,
             producer_expiration_ms: 0,
-            sessions: session::Sessions::new(0),
+            sessions,
             offset_queries: Slab::new(),
             reads: BTreeMap::new(),
             next_read: 0,

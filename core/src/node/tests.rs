@@ -693,6 +693,38 @@ fn a_session_is_told_only_what_is_new() {
 }
 
 #[test]
+fn a_session_of_before_a_restart_is_nobodys() {
+    let mut rig = Rig::new();
+    rig.create("mine", 1);
+    rig.create("yours", 1);
+    let begin = |rig: &mut Rig, topic| {
+        let request = FetchRequest { session_epoch: 0, ..Rig::fetch_request(topic, 0, 0, 0) };
+        let sequence = rig.ask(12, Request::Other(request.into()));
+        rig.fetched(sequence).expect("an answer").session_id
+    };
+    let mine = begin(&mut rig, "mine");
+    let mut rig = rig.crash();
+    begin(&mut rig, "yours");
+    let request = FetchRequest { session_id: mine, session_epoch: 1, ..FetchRequest::default() };
+    let sequence = rig.ask(12, Request::Other(request.into()));
+    let answer = rig.fetched(sequence).expect("an answer");
+    assert_eq!(answer.error_code, ErrorCode::FetchSessionIdNotFound.code());
+}
+
+#[test]
+fn names_and_ids_do_not_mix_in_one_session() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    let request = FetchRequest { session_epoch: 0, ..Rig::fetch_request("t", 0, 0, 0) };
+    let sequence = rig.ask(12, Request::Other(request.into()));
+    let session_id = rig.fetched(sequence).expect("an answer").session_id;
+    let request = FetchRequest { session_id, session_epoch: 1, ..FetchRequest::default() };
+    let sequence = rig.ask(13, Request::Other(request.into()));
+    let answer = rig.fetched(sequence).expect("an answer");
+    assert_eq!(answer.error_code, ErrorCode::FetchSessionTopicIdError.code());
+}
+
+#[test]
 fn a_quiet_journal_is_sealed_once_and_then_rests() {
     let mut rig = Rig::new();
     rig.create("t", 1);

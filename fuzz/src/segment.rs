@@ -64,7 +64,7 @@ fn fetch(grown: &Grown, entropy: &mut Entropy<'_>) -> Attempt {
         at => Offset(grown.batches[at - 1].last.0 + 1),
     };
     let plan = match grown.log.read(from, limit, max_bytes) {
-        Read::Disk(plan) => plan,
+        Read::Disk(plan, _) => plan,
         Read::Nothing => {
             assert!(from >= limit);
             return Attempt { plans: Vec::new(), right: Vec::new() };

@@ -6,7 +6,6 @@ use chronik_core::boundary::{DiskError, FileName, Files, ReadId, SegmentName, Ta
 use chronik_core::ids::{Lsn, Offset, TopicPartition, Uuid};
 use chronik_core::journal::Commit;
 use chronik_core::log::{Place, ReadPlan, Sought, Wanted};
-use chronik_core::time::Timestamp;
 
 use super::*;
 use crate::cli::options::{CommitThread, Durability};

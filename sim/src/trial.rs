@@ -66,6 +66,9 @@ impl Parts {
 /// The claim that no assertion of the broker fails.
 pub const NO_PANIC: &str = "no-panic";
 
+/// The claim that a run is a function of its plan, which only a second run can show.
+pub const SAME_TWICE: &str = "same-twice";
+
 /// What came of a trial.
 #[derive(Clone, Debug, Default)]
 pub struct Trial {

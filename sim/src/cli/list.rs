@@ -2,7 +2,7 @@
 
 use super::Ended;
 use crate::scenario;
-use crate::trial::{EngineName, NO_PANIC, Parts};
+use crate::trial::{EngineName, NO_PANIC, Parts, SAME_TWICE};
 
 /// What an engine is good for.
 fn abilities(engine: EngineName) -> &'static [&'static str] {
@@ -37,6 +37,7 @@ pub(crate) fn print(parts: &Parts) -> Result<Ended, String> {
 
     println!("\nclaims");
     println!("  {NO_PANIC}\n      No assertion of the broker fails.");
+    println!("  {SAME_TWICE}\n      A second run of a plan is the first one again, which --twice looks at.");
     for claim in (parts.claims)() {
         println!("  {}\n      {}", claim.name, claim.meaning);
     }

@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::clock::thread_cpu;
 use super::options::Options;
 use super::source::Source;
-use super::{Ended, child, engines, jobs, one};
+use super::{Ended, child, engines, jobs, one, twice};
 use crate::engine::Watch;
 use crate::hunt::{self, Hunt, Outcome, Seeds};
-use crate::trial::{EngineName, Parts, examine};
+use crate::trial::{EngineName, Parts, SAME_TWICE, examine};
 
 /// How long a hunt takes where nothing is said.
 const HUNT_TIME: Duration = Duration::from_secs(60);
@@ -30,9 +30,13 @@ pub(crate) fn run(parts: &Parts, options: &Options) -> Result<Ended, String> {
     let hunt =
         Hunt { seeds, engines, jobs: jobs(options), stops_at_first: options.first, tells_progress: !options.json };
     let source = |seed| Source::Seed { seed, is_beyond: options.beyond };
-    let carry_out = |seed, engine| match engine {
-        EngineName::Core => in_this_thread(parts, &source(seed), seed),
-        EngineName::Madsim => child::outcome(&source(seed), seed, engine),
+    let carry_out = |seed, engine| {
+        let apart = || child::outcome(&source(seed), seed, engine);
+        let outcome = match engine {
+            EngineName::Core => in_this_thread(parts, &source(seed), seed),
+            EngineName::Madsim => apart(),
+        };
+        if options.twice { twice::compared(outcome, &apart()) } else { outcome }
     };
     let mut replay = None;
     let (tally, elapsed) = hunt::hunt(&hunt, parts.counters, carry_out, |outcome, is_first| {
@@ -42,11 +46,14 @@ pub(crate) fn run(parts: &Parts, options: &Options) -> Result<Ended, String> {
             print!("{}\n\n", told(parts, &source(outcome.seed), outcome, planted));
         }
         if !outcome.failed.is_empty() {
-            replay.get_or_insert_with(|| source(outcome.seed).replay(outcome.engine, planted));
+            replay.get_or_insert_with(|| replay_of(&source(outcome.seed), outcome, planted));
         }
     });
     if !options.json {
         print!("{}", tally.summary(elapsed));
+        if options.twice {
+            println!("every run was carried out twice: where `{SAME_TWICE}` did not fail, with one digest");
+        }
         if let Some(replay) = &replay {
             println!("\n{replay}");
         }
@@ -81,7 +88,14 @@ fn in_this_thread(parts: &Parts, source: &Source, seed: u64) -> Outcome {
 
 /// The report of a failure, by a run of its own that keeps the timeline.
 fn told(parts: &Parts, source: &Source, outcome: &Outcome, planted: Option<&str>) -> String {
+    let is_different = outcome.failed.first().is_some_and(|failed| failed.claim == SAME_TWICE);
     let report = match outcome.engine {
+        _ if is_different => {
+            source.plan(parts).and_then(|plan| twice::difference(parts, source, &plan, outcome.engine)).map(|differs| {
+                let replay = replay_of(source, outcome, planted);
+                format!("{}\n\n{differs}\n\n{replay}", failed(outcome))
+            })
+        }
         EngineName::Core => source.plan(parts).and_then(|plan| {
             let trial = examine(parts, parts.core, &plan, &Watch::default());
             one::failure(parts, source, &plan, EngineName::Core, &trial)
@@ -89,13 +103,19 @@ fn told(parts: &Parts, source: &Source, outcome: &Outcome, planted: Option<&str>
         EngineName::Madsim => child::report(source, outcome.engine),
     };
     report.map(|report| report.trim_end().to_string()).unwrap_or_else(|why| {
-        let failed: Vec<String> = outcome.failed.iter().map(|one| format!("{}: {}", one.claim, one.text)).collect();
-        format!(
-            "FAILED   {}\nseed     {}, engine {}\nwithout a report: {why}\n\n{}",
-            failed.join("\nalso     "),
-            outcome.seed,
-            outcome.engine,
-            source.replay(outcome.engine, planted)
-        )
+        format!("{}\nwithout a report: {why}\n\n{}", failed(outcome), replay_of(source, outcome, planted))
     })
+}
+
+/// What failed, and where.
+fn failed(outcome: &Outcome) -> String {
+    let failed: Vec<String> = outcome.failed.iter().map(|one| format!("{}: {}", one.claim, one.text)).collect();
+    format!("FAILED   {}\nseed     {}, engine {}", failed.join("\nalso     "), outcome.seed, outcome.engine)
+}
+
+/// The command that shows a failure again.
+fn replay_of(source: &Source, outcome: &Outcome, planted: Option<&str>) -> String {
+    let is_different = outcome.failed.first().is_some_and(|failed| failed.claim == SAME_TWICE);
+    let twice = if is_different { " --twice" } else { "" };
+    format!("{}{twice}", source.replay(outcome.engine, planted))
 }

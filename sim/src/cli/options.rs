@@ -87,8 +87,8 @@ pub(crate) struct Options {
     #[arg(conflicts_with_all = ["trace", "html", "twice"])]
     pub(crate) shrink: Option<String>,
 
-    /// Runs it twice and compares: the first event that differs is named.
-    #[arg(long, requires = "one", conflicts_with_all = ["trace", "html"])]
+    /// Runs every plan twice and compares: the first event that differs is named.
+    #[arg(long, conflicts_with_all = ["trace", "html", "list", "bench", "canaries"])]
     pub(crate) twice: bool,
 
     /// The run as one self-contained page.
@@ -183,6 +183,8 @@ mod tests {
             "--seed 42 --shrink",
             "--seed 42 --shrink=lost-ack",
             "--seed 42 --twice --engine both",
+            "--seeds 1..9 --twice --first",
+            "--for 10m --twice",
             "--bench",
             "--canary ack-before-sync",
             "--canary ack-before-sync --seed 42 --shrink",
@@ -204,7 +206,7 @@ mod tests {
             "--seed 1 --at 5",
             "--seed 1 --print",
             "--shrink",
-            "--twice",
+            "--bench --twice",
             "--seeds 1..2 --html f",
             "--scenario a --beyond",
             "--list --bench",

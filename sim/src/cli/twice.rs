@@ -5,9 +5,10 @@ use std::fs;
 use super::source::Source;
 use super::{Ended, child, output_folder};
 use crate::engine::Watch;
+use crate::hunt::{Failed, Outcome};
 use crate::plan::Plan;
 use crate::report;
-use crate::trial::{EngineName, Parts, examine};
+use crate::trial::{EngineName, Parts, SAME_TWICE, examine};
 
 /// How often two traced runs are compared before a difference is given up on: a race shows now and then only.
 const TRIES: usize = 5;
@@ -37,8 +38,22 @@ pub(crate) fn run(parts: &Parts, source: &Source, plan: &Plan, engines: &[Engine
     Ok(ended)
 }
 
+/// What came of a run, judged by a second one of the same plan too. Where they differ, that is the first thing to say:
+/// nothing else that was found can be counted on to show again.
+pub(crate) fn compared(mut one: Outcome, other: &Outcome) -> Outcome {
+    if one.digest != other.digest {
+        let told = |outcome: &Outcome| match outcome.failed.first() {
+            Some(failed) if outcome.digest.is_empty() => failed.text.clone(),
+            _ => format!("digest {} after {} events", outcome.digest, outcome.events),
+        };
+        let text = format!("two runs of a plan are the same, but one has {} and one {}", told(&one), told(other));
+        one.failed.insert(0, Failed { claim: SAME_TWICE.to_string(), text });
+    }
+    one
+}
+
 /// The first event that differs between two runs.
-fn difference(parts: &Parts, source: &Source, plan: &Plan, engine: EngineName) -> Result<String, String> {
+pub(crate) fn difference(parts: &Parts, source: &Source, plan: &Plan, engine: EngineName) -> Result<String, String> {
     for _ in 0..TRIES {
         let here =
             || report::draw_timeline(&(parts.core)(plan, &Watch { trace: true, ..Watch::default() }).trace, usize::MAX);
@@ -90,5 +105,22 @@ mod tests {
         assert!(told.ends_with("    a\n  1 b\n  2 x"), "{told}");
         let told = first_difference("a", "a\nb").expect("they differ");
         assert!(told.ends_with("  1 (the run is over)\n  2 b"), "{told}");
+    }
+
+    #[test]
+    fn a_run_that_differs_from_its_second_one_fails_by_that_before_all_else() {
+        let silent = Outcome::without_a_word(7, EngineName::Core, "it fell silent".to_string());
+        let run = |digest: &str| Outcome { digest: digest.to_string(), ..silent.clone() };
+        let check = |one: &Outcome, other: &Outcome, expect: &[&str]| {
+            let compared = compared(one.clone(), other);
+            let claims: Vec<&str> = compared.failed.iter().map(|failed| failed.claim.as_str()).collect();
+            assert_eq!(claims, expect);
+            compared.failed[0].text.clone()
+        };
+        check(&run("a"), &run("a"), &["no-panic"]);
+        let told = check(&run("a"), &run("b"), &["same-twice", "no-panic"]);
+        assert!(told.contains("digest a after 0 events") && told.contains("digest b"), "{told}");
+        let told = check(&run("a"), &silent, &["same-twice", "no-panic"]);
+        assert!(told.ends_with("and one it fell silent"), "{told}");
     }
 }

@@ -1,7 +1,7 @@
 //! The event loop around the broker's state machine: fast, and in charge of every event.
 //!
 //! One queue of events in order of time, ties in the order in which they were planned. Clients, network, disk and
-//! process are values in one [`World`]; nothing happens but by an event, and each event is counted, goes into the
+//! process are values in one `World`; nothing happens but by an event, and each event is counted, goes into the
 //! digest, and is told to the timeline if somebody watches.
 //!
 //! ```text

@@ -693,6 +693,8 @@ impl<'a> World<'a> {
             self.end_process(Some(why), RESTART_MS, Ending::Killed);
         } else if process.is_stopped {
             self.trace(Lane::Node(1), None, |_| "has stopped in order".into());
+            // A seal may be under way still. It ends with its process, as in a crash.
+            self.interrupt_works();
             let down_ms = self.restart_ms.take().unwrap_or(RESTART_MS);
             self.end_process(Some("stopped".into()), down_ms, Ending::Stopped);
         }

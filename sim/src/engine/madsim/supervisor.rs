@@ -253,6 +253,8 @@ impl Supervisor {
     fn ended(&mut self, how: How) {
         match how {
             How::Stopped => {
+                // A seal or a read may be under way still. It ends with its process, as in a crash.
+                self.world.interrupt_works();
                 let down_ms = self.restart_ms.take().unwrap_or(RESTART_MS);
                 self.end_process(What::Ended { why: Some("stopped".into()) }, down_ms * MS, Ending::Stopped);
             }

@@ -88,6 +88,8 @@ pub(crate) fn plan() -> Plan {
         request_timeout_ms: 1_000,
         delivery_timeout_ms: 10_000,
         version: 9,
+        first_sequence: 0,
+        late_ms_max: 0,
     };
     let client = ClientPlan { kind: producer, operations: (0..40).map(produce).collect() };
     let fault = |index: u64| Fault {

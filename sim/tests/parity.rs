@@ -73,6 +73,8 @@ fn plan(seed: u64) -> Plan {
                 request_timeout_ms: 2_000,
                 delivery_timeout_ms: 30_000,
                 version: 13,
+                first_sequence: 0,
+                late_ms_max: 0,
             },
             operations,
         }],

@@ -59,6 +59,8 @@ fn plan() -> Plan {
         request_timeout_ms: 1_000,
         delivery_timeout_ms: 10_000,
         version: 13,
+        first_sequence: 0,
+        late_ms_max: 0,
     };
     let consumer = |version| ClientKind::Consumer {
         request_timeout_ms: 1_000,

@@ -12,7 +12,7 @@
 //! of an identity, since a broker that does not know a producer takes whatever sequence comes first (KIP-360).
 //! Where a batch is given up or refused for good, the sequences behind it have a gap; where the topic was another for
 //! a while, the two sides may differ. Then the lane *renews*: it waits until nothing is in flight, gives up what may
-//! have been appended, and sends the rest under a new id from sequence 0, as further attempts.
+//! have been appended, and sends the rest under a new id from its first sequence, as further attempts.
 //!
 //! **What errors leave open.** The broker checks before it appends, and says KAFKA_STORAGE_ERROR, MESSAGE_TOO_LARGE and
 //! their like only then: such a batch was not appended. UNKNOWN_TOPIC_OR_PARTITION is also the answer to a batch that
@@ -68,6 +68,8 @@ pub(super) struct Common {
     pub(super) is_by_id: bool,
     /// The broker may have lost what it acknowledged, as a plan beyond its promises lets it.
     pub(super) may_forget: bool,
+    /// The sequence that every identity begins with.
+    pub(super) first_sequence: i32,
 }
 
 /// Under what an idempotent producer writes.
@@ -85,6 +87,8 @@ pub(super) struct Batch {
     pub(super) records: u32,
     pub(super) value_bytes: u32,
     pub(super) codec: u8,
+    /// How long before it is made what it tells of happened, in milliseconds.
+    late_ms: i64,
     number: u32,
     made: Option<Made>,
     is_in_flight: bool,
@@ -162,12 +166,19 @@ impl Batch {
             records: records.max(1),
             value_bytes: value_bytes.max(VALUE_BYTES_MIN),
             codec,
+            late_ms: 0,
             number: 0,
             made: None,
             is_in_flight: false,
             is_open: false,
             last: None,
         }
+    }
+
+    /// What it tells of happened so long before it is made, in milliseconds.
+    pub(super) fn late_by(mut self, ms: u64) -> Batch {
+        self.late_ms = i64::try_from(ms).expect("a run of hours");
+        self
     }
 
     fn make(&mut self, client: u32, now: ClientNow, to: TopicPartition, identity: Option<(Identity, i32)>) -> Made {
@@ -177,13 +188,14 @@ impl Batch {
         if let Some((Identity { id, epoch }, sequence)) = identity {
             batch = batch.producer(ProducerId(id), ProducerEpoch(epoch), sequence);
         }
-        // Timestamps rise to the present, a millisecond apart.
+        // Timestamps rise to the present, or to a while before it, a millisecond apart.
+        let newest = now.wall.0 - self.late_ms;
         for index in 0..self.records {
-            let timestamp = Timestamp(now.wall.0 - i64::from(self.records - 1 - index));
+            let timestamp = Timestamp(newest - i64::from(self.records - 1 - index));
             batch = batch.record(timestamp, None, Some(&value::write(attempt, index, self.value_bytes)));
         }
         let sequence = identity.map(|(Identity { id, epoch }, sequence)| (id, epoch, sequence));
-        Made { bytes: batch.build(), sequence, timestamp: now.wall.0, to }
+        Made { bytes: batch.build(), sequence, timestamp: newest, to }
     }
 
     fn attempt(&self, client: u32) -> Attempt {
@@ -226,7 +238,7 @@ impl Lane {
             queue: VecDeque::new(),
             in_flight: 0,
             identity: None,
-            next_sequence: 0,
+            next_sequence: common.first_sequence,
             is_known: false,
             must_renew: false,
             rewinds: false,
@@ -258,7 +270,7 @@ impl Lane {
     }
 
     pub(super) fn identify(&mut self, identity: Identity) {
-        (self.identity, self.next_sequence, self.is_known) = (Some(identity), 0, false);
+        (self.identity, self.next_sequence, self.is_known) = (Some(identity), self.common.first_sequence, false);
     }
 
     /// The topic is another now, or gone.

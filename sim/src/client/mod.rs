@@ -106,6 +106,8 @@ pub fn machine(plan: &Plan, client: ClientId) -> Box<dyn Client> {
             request_timeout_ms,
             delivery_timeout_ms,
             version,
+            first_sequence,
+            late_ms_max,
         } => {
             let settings = producer::Settings {
                 is_idempotent,
@@ -114,6 +116,8 @@ pub fn machine(plan: &Plan, client: ClientId) -> Box<dyn Client> {
                 request_timeout: milliseconds(request_timeout_ms),
                 delivery_timeout: milliseconds(delivery_timeout_ms),
                 version,
+                first_sequence: first_sequence.max(0),
+                late_ms_max,
             };
             Box::new(producer::Producer::new(plan, client.0, settings, operations))
         }

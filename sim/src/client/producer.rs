@@ -27,6 +27,8 @@ const IDS_FROM: i16 = 13;
 const REQUEST_BYTES: usize = 1 << 20;
 /// Metadata, or a producer id, is asked for again after this.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
+/// How late batches are is drawn apart from all that clients draw otherwise.
+const LATE: u64 = 1 << 41;
 /// The version of InitProducerId that clients ask in: it can name the identity that was (KIP-360).
 const INIT_VERSION: i16 = 4;
 
@@ -39,6 +41,8 @@ pub(super) struct Settings {
     pub(super) request_timeout: Duration,
     pub(super) delivery_timeout: Duration,
     pub(super) version: i16,
+    pub(super) first_sequence: i32,
+    pub(super) late_ms_max: u64,
 }
 
 /// A producer.
@@ -92,6 +96,7 @@ impl Producer {
             acks: settings.acks,
             is_by_id: settings.version >= IDS_FROM,
             may_forget: plan.is_beyond_promises,
+            first_sequence: settings.first_sequence,
         };
         let mut places: Vec<(usize, i32)> = operations.iter().filter_map(place_of).collect();
         places.sort_unstable();
@@ -280,7 +285,11 @@ impl Producer {
                 (&Action::Produce { records, value_bytes, codec, .. }, Some(lane)) => {
                     let deadline = at_ms(operation.at_ms) + self.settings.delivery_timeout;
                     let codec = if codec == ZSTD && self.settings.version < ZSTD_FROM { LZ4 } else { codec };
-                    self.lanes[lane].push(Batch::new(number, deadline, records, value_bytes, codec));
+                    let late_ms = match self.settings.late_ms_max {
+                        0 => 0,
+                        most => self.jitter.keyed(super::stream(self.index) + LATE, u64::from(number)).below(most + 1),
+                    };
+                    self.lanes[lane].push(Batch::new(number, deadline, records, value_bytes, codec).late_by(late_ms));
                 }
                 _ => wanted.push(Wanted::Record(Some(number), What::Finished { is_ok: false, code: None })),
             }

@@ -23,6 +23,8 @@ pub(super) fn plan(faults: Vec<Fault>) -> Plan {
         request_timeout_ms: 2_000,
         delivery_timeout_ms: 60_000,
         version: 13,
+        first_sequence: 0,
+        late_ms_max: 0,
     };
     let consumer = ClientKind::Consumer {
         request_timeout_ms: 2_000,

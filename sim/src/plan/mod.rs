@@ -124,6 +124,12 @@ pub enum ClientKind {
         delivery_timeout_ms: u64,
         /// The version of Produce, within what the broker serves; those from 13 on name topics by id.
         version: i16,
+        /// The sequence that an idempotent producer begins with: a broker takes any from one whom it does not know.
+        #[serde(default)]
+        first_sequence: i32,
+        /// Its batches tell of what happened up to so long before, each differently so, in milliseconds.
+        #[serde(default)]
+        late_ms_max: u64,
     },
     /// Reads assigned partitions from their start on, and goes back there only where it was told that its offset is
     /// out of range.

@@ -17,7 +17,8 @@ fn at(ms: u64) -> ClientNow {
 
 /// A lane with five batches whose identity the broker knows.
 fn known() -> Lane {
-    let common = Common { client: 0, is_idempotent: true, acks: -1, is_by_id: true, may_forget: false };
+    let common =
+        Common { client: 0, is_idempotent: true, acks: -1, is_by_id: true, may_forget: false, first_sequence: 0 };
     let mut lane = Lane::new(0, 0, common);
     lane.identify(Identity { id: 7, epoch: 0 });
     for operation in 0..5 {

@@ -54,6 +54,8 @@ fn producer(version: i16, is_idempotent: bool, acks: i16) -> ClientPlan {
         request_timeout_ms: 300,
         delivery_timeout_ms: 3_000,
         version,
+        first_sequence: 0,
+        late_ms_max: 0,
     };
     let produce = |n: u64| Action::Produce {
         topic: usize::from(n.is_multiple_of(3)),

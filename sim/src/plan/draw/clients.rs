@@ -99,6 +99,8 @@ impl Habits<'_> {
             request_timeout_ms,
             delivery_timeout_ms: request_timeout_ms + dice.scale(1_000, 15_000),
             version: dice.pick(&[3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 12, 13, 13, 13]),
+            first_sequence: if dice.one_in(4) { i32::MAX - dice.signed_number(0, 300) } else { 0 },
+            late_ms_max: if dice.one_in(3) { dice.scale(10, 20_000) } else { 0 },
         };
         let compresses = dice.one_in(2);
         let codecs: &[u8] = if dice.one_in(2) { &[3] } else { &[1, 2, 3, 4] };

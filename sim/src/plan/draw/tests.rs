@@ -131,3 +131,19 @@ fn a_fault_more_changes_nothing_about_the_others() {
     assert_eq!(third, draw(3));
     assert_ne!(draw(3), root.numbered(Key::Topics, 3).below(1 << 40));
 }
+
+#[test]
+fn stories_are_promised_and_most_plans_have_one() {
+    let mut told = 0;
+    for plan in plans() {
+        let root = Root(Rng::from_number(plan.seed));
+        for loses_power in [false, true] {
+            let stories = stories::stories(&root, loses_power, &plan.clients);
+            assert!(stories.iter().all(|fault| !is_beyond(&fault.what)), "seed {}", plan.seed);
+            let is_power = |fault: &Fault| matches!(fault.what, FaultKind::PowerLoss { .. });
+            assert!(loses_power || !stories.iter().any(is_power), "seed {}", plan.seed);
+            told += usize::from(!stories.is_empty());
+        }
+    }
+    assert!(told > plans().len(), "{told}");
+}

@@ -77,6 +77,13 @@ pub enum What {
         /// 1 or -1.
         acks: i16,
     },
+    /// A sending was answered with an error; what becomes of the attempt is told by the event that ends it.
+    ProduceFailed {
+        /// Where to.
+        to: TopicPartition,
+        /// Why.
+        code: ErrorCode,
+    },
     /// The broker declined it, by an error after which it has not been appended and will not be.
     ProduceRefused {
         /// Where to.
@@ -126,6 +133,26 @@ pub enum What {
         offset: Offset,
         /// Its timestamp, -1 for none.
         timestamp: i64,
+    },
+    /// An answer to OffsetForLeaderEpoch.
+    EpochEnds {
+        /// Of which partition.
+        partition: TopicPartition,
+        /// Which epoch was asked for.
+        asked: i32,
+        /// The largest epoch known that is not beyond it, -1 for none.
+        leader_epoch: i32,
+        /// The offset after the last of that epoch, -1 for none.
+        end: Offset,
+    },
+    /// An answer to DescribeConfigs: one config of a topic.
+    Described {
+        /// The topic's name.
+        topic: String,
+        /// Kafka's name of the config.
+        name: String,
+        /// The value in force.
+        value: Option<String>,
     },
     /// A topic is about to be created.
     CreateTopic {
@@ -195,6 +222,11 @@ pub enum What {
     },
     /// A connection was made.
     Connected,
+    /// A client has waited for an answer as long as it does: it gives the connection up.
+    GaveUp {
+        /// When the oldest request without an answer was sent.
+        since: Instant,
+    },
     /// A connection ended, and whether requests were without an answer.
     Disconnected {
         /// How many.
@@ -246,6 +278,8 @@ pub struct Read {
     pub attempt: Attempt,
     /// Its place in its batch.
     pub index: u32,
+    /// The leader epoch of its batch.
+    pub leader_epoch: i32,
 }
 
 /// All events in the order in which they happened.
@@ -267,6 +301,7 @@ impl fmt::Display for What {
             What::Produced { to, attempt, base, .. } => {
                 write!(f, "{attempt} is acknowledged at {to} offset {}", base.0)
             }
+            What::ProduceFailed { to, code } => write!(f, "a batch for {to} is answered with {code:?}"),
             What::ProduceRefused { to, attempt, code } => write!(f, "{attempt} to {to} is refused: {code:?}"),
             What::ProduceUnknown { to, attempt } => write!(f, "what became of {attempt} to {to} is not known"),
             What::Fetched { partition, from, code, high_watermark, log_start, records, .. } => {
@@ -280,6 +315,10 @@ impl fmt::Display for What {
             What::Listed { partition, asked, code, offset, timestamp, .. } => {
                 write!(f, "offset of {partition} for {asked}: {} at {timestamp}, {code:?}", offset.0)
             }
+            What::EpochEnds { partition, asked, leader_epoch, end } => {
+                write!(f, "leader epoch {asked} of {partition}: {leader_epoch} ends at {}", end.0)
+            }
+            What::Described { topic, name, value } => write!(f, "{name} of {topic} is {value:?}"),
             What::CreateTopic { name } => write!(f, "create topic {name}"),
             What::TopicCreated { name, id, partitions } => write!(f, "topic {name} is {id}, {partitions} partitions"),
             What::DeleteTopic { name, id } => write!(f, "delete topic {name} ({id})"),
@@ -294,6 +333,7 @@ impl fmt::Display for What {
             What::Done => f.write_str("nothing more to do"),
             What::Broken { what } => write!(f, "PROTOCOL BROKEN: {what}"),
             What::Connected => f.write_str("connected"),
+            What::GaveUp { since } => write!(f, "gives up waiting since {:.6} s", since.0 as f64 / 1e9),
             What::Disconnected { unanswered } => write!(f, "disconnected, {unanswered} requests unanswered"),
             What::Fault(fault) => write!(f, "fault {fault:?}"),
             What::Started { notes } if notes.is_empty() => f.write_str("the broker serves"),

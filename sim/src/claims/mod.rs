@@ -8,6 +8,8 @@
 //! What a claim excuses, and why, is written where it does so; what a fault excuses is all in `facts::Faults`.
 
 mod acked;
+mod answers;
+mod epochs;
 mod facts;
 mod idempotence;
 mod listed;
@@ -17,6 +19,8 @@ mod order;
 mod progress;
 mod protocol;
 mod reads;
+mod serving;
+mod settings;
 #[cfg(test)]
 mod told;
 mod topics;
@@ -58,21 +62,30 @@ pub fn claims() -> &'static [Claim] {
         reads::ONE_RECORD_PER_OFFSET,
         reads::READS_WITHOUT_GAP,
         reads::NEVER_ABOVE_HIGH_WATERMARK,
+        reads::APPEND_TIME_IS_ONE,
+        offsets::WATERMARK_COVERS_THE_PAST,
         offsets::ACKED_IS_VISIBLE,
         offsets::WATERMARKS_NEVER_GO_BACK,
         offsets::LOG_START_HAS_A_CAUSE,
         offsets::IN_RANGE_IS_SERVED,
         offsets::DELETED_RECORDS_STAY_DELETED,
         listed::LISTED_IS_TRUE,
+        epochs::LEADER_EPOCHS_RISE,
+        epochs::EPOCHS_END_AT_THE_NEXT,
         order::APPENDS_IN_ORDER,
         idempotence::SEQUENCES_WITHOUT_GAP,
         topics::TOPICS_NEVER_MIX,
         topics::DELETED_TOPICS_STAY_DELETED,
         topics::TOPICS_STAY,
+        settings::SETTINGS_STAY,
         operator::QUIET_OPERATOR_LOG,
         operator::ENDS_ONLY_WHEN_TOLD,
         operator::MEMORY_WITHIN_BOUNDS,
         protocol::PROTOCOL_KEPT,
+        answers::ANSWERED_IN_TIME,
+        answers::STORAGE_ERRORS_HAVE_A_CAUSE,
+        serving::DATA_IS_SERVED,
+        serving::SESSIONS_FORGET_NOBODY,
         progress::PROGRESS_AFTER_HEALING,
     ]
 }
@@ -90,6 +103,10 @@ pub fn judge(plan: &Plan, history: &History) -> Vec<Violation> {
         order::judge,
         idempotence::judge,
         topics::judge,
+        settings::judge,
+        epochs::judge,
+        answers::judge,
+        serving::judge,
         operator::judge,
         protocol::judge,
         progress::judge,

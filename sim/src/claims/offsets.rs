@@ -7,7 +7,7 @@ use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::time::Instant;
 use chronik_core::wire::ErrorCode;
 
-use super::facts::{EARLIEST, Facts, LATEST};
+use super::facts::{EARLIEST, Facts, LATEST, Partition, attempt};
 use super::{Claim, Found};
 use crate::history::{ClientId, What};
 
@@ -34,6 +34,12 @@ pub(super) const DELETED_RECORDS_STAY_DELETED: Claim = Claim {
 pub(super) const IN_RANGE_IS_SERVED: Claim = Claim {
     name: "in-range-is-served",
     meaning: "OFFSET_OUT_OF_RANGE is not told between what was asked to be deleted and a high watermark known before.",
+};
+
+pub(super) const WATERMARK_COVERS_THE_PAST: Claim = Claim {
+    name: "watermark-covers-the-past",
+    meaning: "Below a high watermark that was told lies only what had been sent by then: it is not taken back and given \
+              out again.",
 };
 
 /// What was told of one partition.
@@ -122,6 +128,38 @@ pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
             continue;
         }
         answered(facts, &Answer { event, id, asked_at }, told, found);
+    }
+    for (partition, told) in facts.partitions.iter().zip(&told) {
+        covers_the_past(facts, partition, told, found);
+    }
+}
+
+fn covers_the_past(facts: &Facts<'_>, partition: &Partition, told: &Told, found: &mut Found) {
+    if told.is_excused || told.era != facts.faults.last_era() {
+        return;
+    }
+    let mut from = 0;
+    for step in &told.high_watermark.steps {
+        let until = usize::try_from(step.value.0).unwrap_or(0).min(partition.log.len());
+        for (seen, offset) in partition.log[from.min(until)..until].iter().zip(from..) {
+            let sent = facts.index_of(seen.origin).filter(|_| seen.is_here()).map(|index| facts.sends.at(index));
+            if let Some(sent) = sent.filter(|sent| sent.first > step.event) {
+                found.add(WATERMARK_COVERS_THE_PAST, step.event, || {
+                    format!(
+                        "{}: {} is told high watermark {} at {}, and what lies at offset {offset}, {}, was sent first \
+                         at {}",
+                        facts.name(partition.id),
+                        facts.who(step.event),
+                        step.value,
+                        facts.when(step.event),
+                        attempt(sent.attempt),
+                        facts.when(sent.first),
+                    )
+                });
+                break;
+            }
+        }
+        from = from.max(until);
     }
 }
 
@@ -291,6 +329,13 @@ mod tests {
         let asked_at = early.now;
         let late = early.sends(0, 0, 3).fetches(OTHER, 0, records(0, &[(0, 0, 3)]), (0, 3));
         late.fetches_as_of(asked_at, CONSUMER, 0, Vec::new(), (0, 0)).holds();
+    }
+
+    #[test]
+    fn what_lies_below_a_told_watermark_was_there() {
+        let lost = told().sends(0, 0, 1).lists(-1, 1, -1).loses_power();
+        lost.sends(1, 0, 1).audits(&[(1, 0, 1)]).breaks(WATERMARK_COVERS_THE_PAST, "was sent first");
+        told().sends(0, 0, 1).lists(-1, 1, -1).loses_power().sends(1, 0, 1).audits(&[(0, 0, 1), (1, 0, 1)]).holds();
     }
 
     #[test]

@@ -41,11 +41,19 @@ pub(super) const NEVER_ABOVE_HIGH_WATERMARK: Claim = Claim {
     meaning: "Log start offset <= records and last stable offset <= high watermark, in every answer to a fetch.",
 };
 
+pub(super) const APPEND_TIME_IS_ONE: Claim = Claim {
+    name: "append-time-is-one",
+    meaning: "Where the broker sets timestamps, the records of a batch have one: that of its append.",
+};
+
 pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
     for partition in &facts.partitions {
         contradictions(facts, partition, found);
         sent(facts, partition, found);
         whole(facts, partition, found);
+        if facts.has_append_time(partition.id) {
+            append_time(facts, partition, found);
+        }
     }
     for (event, happened) in facts.events.iter().enumerate() {
         if matches!(happened.what, What::Fetched { code: ErrorCode::None, .. }) {
@@ -59,16 +67,19 @@ fn contradictions(facts: &Facts<'_>, partition: &Partition, found: &mut Found) {
     for (event, read, was) in contradictions {
         found.add(ONE_RECORD_PER_OFFSET, *event, || {
             format!(
-                "{} offset {}: {} read {} (timestamp {}) at {}, and {} read {} (timestamp {}) there at {}",
+                "{} offset {}: {} read {} (timestamp {}, leader epoch {}) at {}, and {} read {} (timestamp {}, leader \
+                 epoch {}) there at {}",
                 facts.name(partition.id),
                 read.offset,
                 facts.who(was.event as usize),
                 record(&was.read(read.offset)),
                 was.timestamp,
+                was.leader_epoch,
                 facts.when(was.event as usize),
                 facts.who(*event),
                 record(read),
                 read.timestamp,
+                read.leader_epoch,
                 facts.when(*event),
             )
         });
@@ -178,6 +189,22 @@ fn whole(facts: &Facts<'_>, partition: &Partition, found: &mut Found) {
                 )
             });
         }
+    }
+}
+
+/// Clients give each record of a batch a timestamp of its own.
+fn append_time(facts: &Facts<'_>, partition: &Partition, found: &mut Found) {
+    for run in partition.runs(facts.faults.last_era()).filter(|run| run.timestamp > run.first.timestamp) {
+        found.add(APPEND_TIME_IS_ONE, run.event, || {
+            format!(
+                "{} offset {}: {} has timestamps from {} to {}, though its topic has the time of the append",
+                facts.name(partition.id),
+                run.base,
+                attempt(run.first.attempt),
+                run.first.timestamp,
+                run.timestamp,
+            )
+        });
     }
 }
 
@@ -304,6 +331,20 @@ mod tests {
         let mut back = records(0, &[(0, 0, 3)]);
         back.swap(1, 2);
         sent().fetches(CONSUMER, 0, back, (0, 3)).breaks(READS_WITHOUT_GAP, "got offset 2 where 1 comes next");
+    }
+
+    #[test]
+    fn a_batch_has_one_append_time() {
+        let stamped = || {
+            told().sends(0, 0, 2).under(|plan| {
+                let configs = [("message.timestamp.type".to_owned(), "LogAppendTime".to_owned())].into();
+                plan.topics = vec![crate::plan::TopicPlan { name: "orders".into(), partitions: 1, configs }];
+            })
+        };
+        stamped().reads(READER, 0, &[(0, 0, 2)]).breaks(APPEND_TIME_IS_ONE, "has timestamps from 1000 to 1001");
+        let mut one = records(0, &[(0, 0, 2)]);
+        one[0].timestamp = one[1].timestamp;
+        stamped().fetches(CONSUMER, 0, one, (0, 2)).holds();
     }
 
     #[test]

@@ -338,6 +338,12 @@ pub(super) fn records(from: i64, batches: &[Batch]) -> Vec<Read> {
     };
     (from..)
         .zip(batches.iter().flat_map(record))
-        .map(|(offset, (attempt, index, timestamp))| Read { offset: Offset(offset), timestamp, attempt, index })
+        .map(|(offset, (attempt, index, timestamp))| Read {
+            offset: Offset(offset),
+            timestamp,
+            attempt,
+            index,
+            leader_epoch: 0,
+        })
         .collect()
 }

@@ -2,26 +2,37 @@
 //!
 //! It begins with [`Happened::Healed`]. All topics are asked for by Metadata, their starts and ends by ListOffsets, and
 //! what lies between is fetched by topic id until it has all. A partition that answers errors is asked several times
-//! and then left; the history shows them.
+//! and then left; the history shows them. Then it asks a few questions whose answers follow from what it read: where
+//! leader epochs end, which offsets timestamps have, and whether topics have the settings that the plan gave them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::rng::Rng;
+use chronik_core::time::Instant;
+use chronik_core::wire::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
 use chronik_core::wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use chronik_core::wire::metadata::{MetadataRequest, MetadataResponse};
-use chronik_core::wire::{ErrorCode, Response, Str};
+use chronik_core::wire::offset_for_leader_epoch::{
+    OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
+use chronik_core::wire::{ErrorCode, Request, Response, Str};
 
 use super::caller::{Caller, Outcome};
 use super::reading::{EARLIEST, Fetching, LATEST, Sought, known_code, list_offsets, listed};
 use super::topics::METADATA_VERSION;
 use super::{Client, ClientNow, Happened, Wanted};
 use crate::history::{ClientId, What};
-use crate::plan::Plan;
+use crate::plan::{Plan, TopicPlan};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const FETCH_VERSION: i16 = 17;
 const OFFSETS_VERSION: i16 = 9;
+const CONFIGS_VERSION: i16 = 4;
+const EPOCHS_VERSION: i16 = 4;
+/// The number that Kafka's config requests give to topics.
+const TOPIC_RESOURCE: i8 = 2;
 /// As much as one answer should hold, in bytes.
 const MAX_BYTES: i32 = 16 << 20;
 /// As much as one partition's part of it should hold, in bytes.
@@ -36,6 +47,22 @@ pub(super) struct Auditor {
     state: State,
     asked: Option<Asked>,
     failures: u32,
+    jitter: Rng,
+    /// The names of the configs that the plan sets, by topic.
+    configs: Vec<(Str, Vec<Str>)>,
+    /// What is still to be asked.
+    questions: Vec<Question>,
+}
+
+/// What is asked when all is read.
+#[derive(Clone, Debug)]
+enum Question {
+    /// Where the leader epochs end that were read.
+    Epochs,
+    /// The offset of a timestamp, of the partition at this place.
+    Time(usize, i64),
+    /// The topics' settings.
+    Settings,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +72,7 @@ enum State {
     /// For the topics.
     Learns,
     Reads,
+    Questions,
     Done,
 }
 
@@ -55,6 +83,11 @@ struct Part {
     position: Option<Offset>,
     end: Option<Offset>,
     failures: u32,
+    /// The leader epochs that were read.
+    epochs: Vec<i32>,
+    /// The greatest timestamp so far, at some of the records.
+    timestamps: Vec<i64>,
+    records: u64,
 }
 
 #[derive(Debug)]
@@ -63,9 +96,30 @@ enum Asked {
     /// Which end, of the partitions at these places.
     Offsets(i64, Vec<usize>),
     Fetch(Vec<usize>),
+    Question(Question),
 }
 
+/// How many offsets of timestamps are asked for.
+const TIMES: u64 = 8;
+/// Of so many records one is remembered to be asked for by its timestamp.
+const TIME_EVERY: u64 = 61;
+
 impl Part {
+    fn read(&mut self, what: &What) {
+        let What::Fetched { records, .. } = what else { return };
+        for read in records {
+            if self.epochs.last() != Some(&read.leader_epoch) {
+                self.epochs.push(read.leader_epoch);
+            }
+            let greatest = self.timestamps.last().map_or(read.timestamp, |&known| known.max(read.timestamp));
+            match self.timestamps.last_mut() {
+                Some(last) if !self.records.is_multiple_of(TIME_EVERY) => *last = greatest,
+                _ => self.timestamps.push(greatest),
+            }
+            self.records += 1;
+        }
+    }
+
     fn is_over(&self) -> bool {
         let is_read = matches!((self.position, self.end), (Some(position), Some(end)) if position >= end);
         is_read || self.failures >= FAILURES_MAX
@@ -85,11 +139,118 @@ impl Auditor {
     pub(super) fn new(plan: &Plan) -> Auditor {
         let jitter = Rng::from_number(plan.seed);
         Auditor {
-            caller: Caller::new("auditor", REQUEST_TIMEOUT, jitter, super::stream(ClientId::AUDITOR.0)),
+            caller: Caller::new("auditor", REQUEST_TIMEOUT, jitter.clone(), super::stream(ClientId::AUDITOR.0)),
             parts: Vec::new(),
             state: State::Waits,
             asked: None,
             failures: 0,
+            jitter,
+            configs: plan.topics.iter().map(configs).collect(),
+            questions: Vec::new(),
+        }
+    }
+
+    /// What to ask about what was read.
+    fn questions(&self) -> Vec<Question> {
+        let mut questions = vec![Question::Settings, Question::Epochs];
+        let known: Vec<usize> = self.places_read().filter(|&place| !self.parts[place].timestamps.is_empty()).collect();
+        for number in 0..TIMES.min(known.len() as u64 * 2) {
+            let mut dice = self.jitter.keyed(super::stream(ClientId::AUDITOR.0) + 1, number);
+            let mut pick = |count: usize| usize::try_from(dice.below(count as u64)).expect("it is an index");
+            let place = known[pick(known.len())];
+            let timestamps = &self.parts[place].timestamps;
+            questions.push(Question::Time(place, timestamps[pick(timestamps.len())]));
+        }
+        questions
+    }
+
+    /// The partitions that were read to their end.
+    fn places_read(&self) -> impl Iterator<Item = usize> {
+        (0..self.parts.len()).filter(|&place| self.parts[place].failures < FAILURES_MAX)
+    }
+
+    fn request(&self, question: &Question) -> (Request, i16) {
+        match *question {
+            Question::Time(place, timestamp) => (list_offsets([&self.parts[place].sought], timestamp), OFFSETS_VERSION),
+            Question::Settings => {
+                let is_there = |name: &Str| self.parts.iter().any(|part| part.sought.name == *name);
+                let there = self.configs.iter().filter(|(name, keys)| !keys.is_empty() && is_there(name));
+                let resource = |(name, keys): &(Str, Vec<Str>)| DescribeConfigsResource {
+                    resource_type: TOPIC_RESOURCE,
+                    resource_name: name.clone(),
+                    configuration_keys: Some(keys.clone()),
+                };
+                let resources = there.map(resource).collect();
+                (DescribeConfigsRequest { resources, ..Default::default() }.into(), CONFIGS_VERSION)
+            }
+            Question::Epochs => {
+                let mut topics: Vec<OffsetForLeaderTopic> = Vec::new();
+                for part in self.places_read().map(|place| &self.parts[place]) {
+                    let Sought { name, partition } = &part.sought;
+                    if topics.last().is_none_or(|topic| topic.topic != *name) {
+                        topics.push(OffsetForLeaderTopic { topic: name.clone(), partitions: Vec::new() });
+                    }
+                    // Of the newest the end is that of the log, which was told.
+                    let (_, ended) = part.epochs.split_last().unwrap_or((&0, &[]));
+                    let asked = ended.iter().map(|&leader_epoch| OffsetForLeaderPartition {
+                        partition: partition.partition,
+                        leader_epoch,
+                        ..Default::default()
+                    });
+                    topics.last_mut().expect("one was pushed").partitions.extend(asked);
+                }
+                (OffsetForLeaderEpochRequest { topics, ..Default::default() }.into(), EPOCHS_VERSION)
+            }
+        }
+    }
+
+    fn answered(
+        &self,
+        question: &Question,
+        at: Instant,
+        response: &Response,
+        wanted: &mut Vec<Wanted>,
+    ) -> Result<(), String> {
+        match (question, response) {
+            (&Question::Time(place, timestamp), Response::ListOffsets(response)) => {
+                let sought = std::slice::from_ref(&self.parts[place].sought);
+                listed(sought, timestamp, at, response, None, wanted).map(drop)
+            }
+            (Question::Settings, Response::DescribeConfigs(response)) => {
+                for result in &response.results {
+                    for config in &result.configs {
+                        let (topic, name) = (result.resource_name.to_string(), config.name.to_string());
+                        let value = config.value.as_ref().map(ToString::to_string);
+                        wanted.push(Wanted::Record(None, What::Described { topic, name, value }));
+                    }
+                }
+                Ok(())
+            }
+            (Question::Epochs, Response::OffsetForLeaderEpoch(response)) => {
+                for topic in &response.topics {
+                    let of_it = |part: &&Part| part.sought.name == topic.topic;
+                    let Some(id) = self.parts.iter().find(of_it).map(|part| part.sought.partition.topic) else {
+                        return Err(format!("epochs of {} are told, but nobody asked for them", topic.topic));
+                    };
+                    let mut asked = BTreeMap::new();
+                    for answer in &topic.partitions {
+                        let partition = TopicPartition { topic: id, partition: answer.partition };
+                        let part = self.parts.iter().find(|part| part.sought.partition == partition);
+                        // Answers about one partition come in the order of the questions.
+                        let turn: &mut usize = asked.entry(partition).or_default();
+                        let Some(&asked) = part.and_then(|part| part.epochs.get(*turn)) else {
+                            return Err(format!("an epoch of {partition} is told, but nobody asked for it"));
+                        };
+                        *turn += 1;
+                        if known_code(answer.error_code)? == ErrorCode::None {
+                            let (leader_epoch, end) = (answer.leader_epoch, Offset(answer.end_offset));
+                            wanted.push(Wanted::Record(None, What::EpochEnds { partition, asked, leader_epoch, end }));
+                        }
+                    }
+                }
+                Ok(())
+            }
+            (_, response) => unreachable!("{} is decoded as what was asked", response.api_key()),
         }
     }
 
@@ -98,22 +259,35 @@ impl Auditor {
         (0..self.parts.len()).filter(is_wanted).collect()
     }
 
+    fn is_at_work(&self) -> bool {
+        matches!(self.state, State::Learns | State::Reads | State::Questions)
+    }
+
     /// Does whatever can be done now.
     fn advance(&mut self, now: ClientNow, wanted: &mut Vec<Wanted>) {
-        let is_over = self.state == State::Reads && self.parts.iter().all(Part::is_over);
+        if self.state == State::Reads && self.parts.iter().all(Part::is_over) {
+            self.state = State::Questions;
+            self.questions = self.questions();
+        }
+        let is_over = self.state == State::Questions && self.questions.is_empty() && self.asked.is_none();
         if (is_over || self.failures >= FAILURES_MAX) && self.state != State::Done {
             self.state = State::Done;
             self.caller.close(wanted);
             wanted.push(Wanted::Record(None, What::Done));
         }
-        let is_at_work = matches!(self.state, State::Learns | State::Reads);
-        if !is_at_work || self.asked.is_some() || !self.caller.is_free(now, wanted) {
+        if !self.is_at_work() || self.asked.is_some() || !self.caller.is_free(now, wanted) {
             return;
         }
         if self.state == State::Learns {
             let request = MetadataRequest { topics: None, allow_auto_topic_creation: false, ..Default::default() };
             self.caller.ask(now, &request.into(), METADATA_VERSION, wanted);
             self.asked = Some(Asked::Metadata);
+            return;
+        }
+        if let Some(question) = self.questions.pop() {
+            let (request, version) = self.request(&question);
+            self.caller.ask(now, &request, version, wanted);
+            self.asked = Some(Asked::Question(question));
             return;
         }
         for (asked, places) in
@@ -152,8 +326,14 @@ impl Auditor {
 
     fn take(&mut self, now: ClientNow, outcome: Outcome, wanted: &mut Vec<Wanted>) -> Result<(), String> {
         let Some(asked) = self.asked.take() else { return Ok(()) };
-        let Outcome::Answered(at, response) = outcome else { return Ok(()) };
+        let Outcome::Answered(at, response) = outcome else {
+            if let Asked::Question(question) = asked {
+                self.questions.push(question);
+            }
+            return Ok(());
+        };
         match (asked, response) {
+            (Asked::Question(question), response) => self.answered(&question, at, &response, wanted),
             (Asked::Metadata, Response::Metadata(response)) => self.learn(&response, wanted),
             (Asked::Offsets(asked, places), Response::ListOffsets(response)) => {
                 let sought: Vec<Sought> = places.iter().map(|&place| self.parts[place].sought.clone()).collect();
@@ -184,6 +364,9 @@ impl Auditor {
                         let from = part.position.expect("it was fetched from there");
                         let fetching = Fetching { partition: id, from, asked_at: at, operation: None };
                         let told = fetching.told(data, wanted);
+                        if let Some(Wanted::Record(_, what)) = wanted.last() {
+                            part.read(what);
+                        }
                         if told.is_err() {
                             part.failures += 1;
                         }
@@ -216,12 +399,26 @@ impl Auditor {
             for partition in &topic.partitions {
                 let id = TopicPartition { topic: topic.topic_id, partition: partition.partition_index };
                 let sought = Sought { name: name.clone(), partition: id };
-                self.parts.push(Part { sought, position: None, end: None, failures: 0 });
+                let (epochs, timestamps) = (Vec::new(), Vec::new());
+                self.parts.push(Part {
+                    sought,
+                    position: None,
+                    end: None,
+                    failures: 0,
+                    epochs,
+                    timestamps,
+                    records: 0,
+                });
             }
         }
         self.state = State::Reads;
         Ok(())
     }
+}
+
+/// The names of a topic and of the configs that the plan gives it.
+fn configs(topic: &TopicPlan) -> (Str, Vec<Str>) {
+    (topic.name.as_str().into(), topic.configs.keys().map(|name| name.as_str().into()).collect())
 }
 
 impl Client for Auditor {
@@ -236,7 +433,7 @@ impl Client for Auditor {
             self.caller.broken(now, None, what, wanted);
         }
         self.advance(now, wanted);
-        let is_at_work = matches!(self.state, State::Learns | State::Reads);
+        let is_at_work = self.is_at_work();
         self.caller.rest(now, is_at_work, None, wanted);
     }
 

@@ -397,7 +397,11 @@ impl Lane {
                 let has_gap = self.common.is_idempotent && !self.must_renew && before.any(|batch| !batch.is_open);
                 return has_gap.then(|| "a batch is taken although the one before it in sequence was not".to_owned());
             }
-            Fate::Failed(code) => Some(code),
+            Fate::Failed(code) => {
+                let to = batch.made.as_ref().expect("it was sent").to;
+                wanted.push(Wanted::Record(Some(operation), What::ProduceFailed { to, code }));
+                Some(code)
+            }
             Fate::Lost => None,
         };
         batch.last = code.or(batch.last);

@@ -133,7 +133,8 @@ fn read_run(run: &Bytes, from: Offset, next: &mut Offset, records: &mut Vec<Read
             let value = record.value.ok_or_else(|| format!("the record at {} has no value", record.offset))?;
             let (attempt, index) =
                 value::read(value).map_err(|what| format!("the record at {}: {what}", record.offset))?;
-            records.push(Read { offset: record.offset, timestamp: record.timestamp.0, attempt, index });
+            let (offset, timestamp, leader_epoch) = (record.offset, record.timestamp.0, found.head.leader_epoch.0);
+            records.push(Read { offset, timestamp, attempt, index, leader_epoch });
         }
         *next = (*next).max(found.head.next_offset());
     }

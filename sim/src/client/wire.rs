@@ -208,6 +208,9 @@ impl<T> Wire<T> {
             _ => {}
         }
         if self.state != State::Closed && self.wake(false).is_some_and(|at| at <= now.instant) {
+            if let Some(oldest) = self.pending.front() {
+                wanted.push(Wanted::Record(None, What::GaveUp { since: oldest.at }));
+            }
             self.end(now, true, wanted, got);
         }
     }

@@ -3,6 +3,7 @@
 //! Built in a few passes over the events and then only read. Offsets are dense and begin near 0, so a partition's
 //! records lie in a row indexed by offset; a record that was read before costs one comparison.
 
+mod calm;
 mod faults;
 mod partition;
 mod sent;
@@ -14,6 +15,7 @@ use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::time::Instant;
 use chronik_core::wire::ErrorCode;
 
+pub(super) use calm::Calm;
 pub(super) use faults::{Faults, is_of_the_disk};
 pub(super) use partition::{Ack, BatchRun, Partition, Seen};
 pub(super) use sent::{Origin, Sends, Sent};
@@ -30,6 +32,7 @@ pub(super) struct Facts<'a> {
     pub events: &'a [Event],
     pub topics: Topics<'a>,
     pub faults: Faults<'a>,
+    pub calm: Calm,
     pub sends: Sends,
     /// By rising id.
     pub partitions: Vec<Partition>,
@@ -61,6 +64,7 @@ impl<'a> Facts<'a> {
             events,
             topics: Topics::of(events),
             faults: Faults::of(plan, events),
+            calm: Calm::of(events),
             sends: Sends::of(events),
             partitions: Vec::new(),
             places: Vec::new(),
@@ -76,7 +80,8 @@ impl<'a> Facts<'a> {
                     let audit = &mut facts.partitions[facts.places[index] as usize].audit;
                     match *asked {
                         EARLIEST => audit.begins(index, *code, *offset),
-                        _ => audit.ends(index, *code, *offset),
+                        LATEST => audit.ends(index, *code, *offset),
+                        _ => {}
                     }
                 }
                 What::Produced { to, attempt, base, records, acks, .. } if *acks != 0 => {

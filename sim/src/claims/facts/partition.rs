@@ -42,6 +42,7 @@ pub(in crate::claims) struct Seen {
     pub attempt: Attempt,
     pub index: u32,
     pub timestamp: i64,
+    pub leader_epoch: i32,
     pub origin: Origin,
     /// The event that showed it first, [`NEVER`] for nothing.
     pub event: u32,
@@ -175,6 +176,7 @@ impl Seen {
         attempt: Attempt { client: 0, operation: 0, number: 0 },
         index: 0,
         timestamp: 0,
+        leader_epoch: 0,
         origin: Origin::Nobody,
         event: NEVER,
         era: 0,
@@ -183,7 +185,8 @@ impl Seen {
 
     pub(super) fn of(read: &Read, origin: Origin, event: usize, era: u32, is_audited: bool) -> Seen {
         let event = u32::try_from(event).expect("a history of fewer events than that");
-        Seen { attempt: read.attempt, index: read.index, timestamp: read.timestamp, origin, event, era, is_audited }
+        let Read { attempt, index, timestamp, leader_epoch, .. } = *read;
+        Seen { attempt, index, timestamp, leader_epoch, origin, event, era, is_audited }
     }
 
     /// Whether anything was read there.
@@ -192,12 +195,14 @@ impl Seen {
     }
 
     pub(super) fn is_of(&self, read: &Read) -> bool {
-        (self.attempt, self.index, self.timestamp) == (read.attempt, read.index, read.timestamp)
+        (self.attempt, self.index, self.timestamp, self.leader_epoch)
+            == (read.attempt, read.index, read.timestamp, read.leader_epoch)
     }
 
     /// It, as it was read.
     pub(in crate::claims) fn read(&self, offset: Offset) -> Read {
-        Read { offset, timestamp: self.timestamp, attempt: self.attempt, index: self.index }
+        let Seen { attempt, index, timestamp, leader_epoch, .. } = *self;
+        Read { offset, timestamp, attempt, index, leader_epoch }
     }
 }
 

@@ -1,0 +1,125 @@
+//! When nothing was wrong, for claims that hold only then: that answers come soon, and without errors of the disk.
+
+use std::time::Duration;
+
+use chronik_core::time::Instant;
+
+use crate::history::{ClientId, Event, What};
+use crate::plan::FaultKind;
+
+/// What a fault has held up is made up for within this.
+const AFTER: Duration = Duration::from_secs(2);
+
+/// A disk that was full is tried again, and the journal extended, within this.
+const AFTER_DISK: Duration = Duration::from_secs(12);
+
+/// From when to when something was wrong.
+#[derive(Clone, Copy, Debug)]
+struct Trouble {
+    begin: Instant,
+    end: Instant,
+    /// Whom it concerns; `None` for everybody.
+    client: Option<usize>,
+    /// Whether it may be told as an error of the disk.
+    is_of_disk: bool,
+}
+
+/// All troubles of a run.
+#[derive(Debug, Default)]
+pub(in crate::claims) struct Calm {
+    troubles: Vec<Trouble>,
+}
+
+impl Calm {
+    pub(super) fn of(events: &[Event]) -> Calm {
+        let mut calm = Calm::default();
+        // Those that last until the broker serves again.
+        let mut open: Vec<usize> = Vec::new();
+        for event in events {
+            match &event.what {
+                What::Fault(kind) => {
+                    let (lasts, client) = extent(kind);
+                    let is_of_disk = !matches!(lasts, Lasts::For(_)) || matches!(kind, FaultKind::DiskFull { .. });
+                    let end = match lasts {
+                        Lasts::For(ms) => event.at + Duration::from_millis(ms),
+                        Lasts::UntilStarted | Lasts::Ever => Instant(u64::MAX),
+                    };
+                    if matches!(lasts, Lasts::UntilStarted) {
+                        open.push(calm.troubles.len());
+                    }
+                    calm.troubles.push(Trouble { begin: event.at, end, client, is_of_disk });
+                }
+                What::Ended { .. } => {
+                    open.push(calm.troubles.len());
+                    let end = Instant(u64::MAX);
+                    calm.troubles.push(Trouble { begin: event.at, end, client: None, is_of_disk: true });
+                }
+                What::Started { .. } | What::Healed => {
+                    for index in open.drain(..) {
+                        calm.troubles[index].end = event.at;
+                    }
+                    calm.troubles.push(Trouble { begin: event.at, end: event.at, client: None, is_of_disk: true });
+                }
+                _ => {}
+            }
+        }
+        calm
+    }
+
+    /// Whether nothing was wrong for a client all that time, nor shortly before.
+    pub(in crate::claims) fn is_calm(&self, client: ClientId, from: Instant, to: Instant) -> bool {
+        let concerns = |trouble: &&Trouble| trouble.client.is_none_or(|concerned| concerned == client.0 as usize);
+        let is_far = |trouble: &Trouble| trouble.begin > to || after(trouble.end, AFTER) < from;
+        self.troubles.iter().filter(concerns).all(is_far)
+    }
+
+    /// Whether the disk had no reason to fail at that time, nor for a while before.
+    pub(in crate::claims) fn has_sound_disk(&self, at: Instant) -> bool {
+        let is_far = |trouble: &Trouble| trouble.begin > at || after(trouble.end, AFTER_DISK) < at;
+        self.troubles.iter().filter(|trouble| trouble.is_of_disk).all(is_far)
+    }
+}
+
+fn after(at: Instant, wait: Duration) -> Instant {
+    Instant(at.0.saturating_add(u64::try_from(wait.as_nanos()).expect("seconds")))
+}
+
+/// How long a fault lasts.
+enum Lasts {
+    /// So many milliseconds.
+    For(u64),
+    /// Until the broker serves next.
+    UntilStarted,
+    /// What it left behind may show at any time.
+    Ever,
+}
+
+/// How long a fault lasts, and whom it concerns; `None` for everybody.
+fn extent(kind: &FaultKind) -> (Lasts, Option<usize>) {
+    match *kind {
+        FaultKind::Kill { .. }
+        | FaultKind::PowerLoss { .. }
+        | FaultKind::Restart { .. }
+        | FaultKind::KillInRecovery { .. }
+        | FaultKind::SyncFails { .. }
+        | FaultKind::WriteFails { .. } => (Lasts::UntilStarted, None),
+        FaultKind::Pause { for_ms }
+        | FaultKind::DiskFull { for_ms }
+        | FaultKind::DiskSlow { for_ms, .. }
+        | FaultKind::DiskStall { for_ms }
+        | FaultKind::Refuse { for_ms }
+        | FaultKind::Blackhole { for_ms } => (Lasts::For(for_ms), None),
+        FaultKind::ClockStep { .. } => (Lasts::For(0), None),
+        FaultKind::ReadFails { .. }
+        | FaultKind::BitFlip { .. }
+        | FaultKind::MisdirectedWrite { .. }
+        | FaultKind::LyingSync { .. }
+        | FaultKind::TruncatedIndex => (Lasts::Ever, None),
+        FaultKind::Reset { client } | FaultKind::HalfOpen { client } => (Lasts::For(0), Some(client)),
+        FaultKind::MuteToServer { client, for_ms }
+        | FaultKind::MuteToClient { client, for_ms }
+        | FaultKind::Delay { client, for_ms, .. }
+        | FaultKind::Fragment { client, for_ms }
+        | FaultKind::SlowReader { client, for_ms } => (Lasts::For(for_ms), Some(client)),
+    }
+}

@@ -46,8 +46,14 @@ pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
 fn gave_up(facts: &Facts<'_>, event: usize, since: Instant, found: &mut Found) {
     let happened = &facts.events[event];
     let Some(transfer) = transfer(facts, happened.client) else { return };
-    let is_long = happened.at - since >= ENOUGH + 2 * transfer;
-    if is_long && facts.calm.is_calm(happened.client, since, happened.at) && !facts.faults.is_down_by_damage() {
+    let enough = ENOUGH + 2 * transfer;
+    let is_long = happened.at - since >= enough;
+    // What held it up before was over for so long.
+    let asked_by = Instant(happened.at.0.saturating_sub(u64::try_from(enough.as_nanos()).expect("seconds")));
+    let is_calm = facts.calm.is_calm(happened.client, asked_by, happened.at)
+        && facts.calm.is_one_process(since, happened.at)
+        && !facts.faults.is_down_by_damage();
+    if is_long && is_calm {
         found.add(ANSWERED_IN_TIME, event, || {
             format!(
                 "{} waits for an answer since {} and gives up at {}, though nothing was wrong",
@@ -94,7 +100,14 @@ mod tests {
         gives_up(told().wait(5_000), 2_000).breaks(ANSWERED_IN_TIME, "client 2 waits for an answer since");
         // Not for long, or with a reason.
         gives_up(told().wait(5_000), 300).holds();
-        gives_up(told().wait(5_000).fault(FaultKind::DiskStall { for_ms: 1_000 }), 2_000).holds();
+        let stall = FaultKind::DiskStall { for_ms: 1_000 };
+        gives_up(told().wait(5_000).fault(stall.clone()), 2_000).holds();
+        gives_up(told().wait(5_000).fault(stall), 5_000).breaks(ANSWERED_IN_TIME, "client 2");
+        // Where the machine dies nobody says so.
+        gives_up(told().wait(5_000).loses_power(), 5_000).breaks(ANSWERED_IN_TIME, "client 2");
+        let asked = told().wait(5_000);
+        let since = asked.now;
+        asked.loses_power().wait(5_000).says(ClientId(READER), None, What::GaveUp { since }).holds();
         let other = FaultKind::MuteToClient { client: 0, for_ms: 1_000 };
         gives_up(told().wait(5_000).fault(other), 2_000).breaks(ANSWERED_IN_TIME, "client 2");
     }

@@ -8,7 +8,7 @@ use crate::history::{ClientId, Event, What};
 use crate::plan::FaultKind;
 
 /// What a fault has held up is made up for within this.
-const AFTER: Duration = Duration::from_secs(2);
+const AFTER: Duration = Duration::from_millis(1_200);
 
 /// A disk that was full is tried again, and the journal extended, within this.
 const AFTER_DISK: Duration = Duration::from_secs(12);
@@ -22,6 +22,8 @@ struct Trouble {
     client: Option<usize>,
     /// Whether it may be told as an error of the disk.
     is_of_disk: bool,
+    /// Whether the broker's process ends, or may.
+    is_an_end: bool,
 }
 
 /// All troubles of a run.
@@ -47,18 +49,31 @@ impl Calm {
                     if matches!(lasts, Lasts::UntilStarted) {
                         open.push(calm.troubles.len());
                     }
-                    calm.troubles.push(Trouble { begin: event.at, end, client, is_of_disk });
+                    let is_an_end = matches!(lasts, Lasts::UntilStarted);
+                    calm.troubles.push(Trouble { begin: event.at, end, client, is_of_disk, is_an_end });
                 }
                 What::Ended { .. } => {
                     open.push(calm.troubles.len());
                     let end = Instant(u64::MAX);
-                    calm.troubles.push(Trouble { begin: event.at, end, client: None, is_of_disk: true });
+                    calm.troubles.push(Trouble {
+                        begin: event.at,
+                        end,
+                        client: None,
+                        is_of_disk: true,
+                        is_an_end: true,
+                    });
                 }
                 What::Started { .. } | What::Healed => {
                     for index in open.drain(..) {
                         calm.troubles[index].end = event.at;
                     }
-                    calm.troubles.push(Trouble { begin: event.at, end: event.at, client: None, is_of_disk: true });
+                    calm.troubles.push(Trouble {
+                        begin: event.at,
+                        end: event.at,
+                        client: None,
+                        is_of_disk: true,
+                        is_an_end: false,
+                    });
                 }
                 _ => {}
             }
@@ -71,6 +86,12 @@ impl Calm {
         let concerns = |trouble: &&Trouble| trouble.client.is_none_or(|concerned| concerned == client.0 as usize);
         let is_far = |trouble: &Trouble| trouble.begin > to || after(trouble.end, AFTER) < from;
         self.troubles.iter().filter(concerns).all(is_far)
+    }
+
+    /// Whether one process served all that time: what the one before it was asked nobody answers, and where its machine
+    /// died nobody says so.
+    pub(in crate::claims) fn is_one_process(&self, from: Instant, to: Instant) -> bool {
+        self.troubles.iter().all(|trouble| !trouble.is_an_end || trouble.begin > to || trouble.end < from)
     }
 
     /// Whether the disk had no reason to fail at that time, nor for a while before.

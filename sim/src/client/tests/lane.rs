@@ -15,15 +15,20 @@ fn at(ms: u64) -> ClientNow {
     ClientNow { instant: Instant(ms * 1_000_000), wall: Timestamp(1_700_000_000_000) }
 }
 
-/// A lane with five batches whose identity the broker knows.
-fn known() -> Lane {
-    let common =
-        Common { client: 0, is_idempotent: true, acks: -1, is_by_id: true, may_forget: false, first_sequence: 0 };
+/// A lane with five batches that begins with this sequence.
+fn lane(first_sequence: i32) -> Lane {
+    let common = Common { client: 0, is_idempotent: true, acks: -1, is_by_id: true, may_forget: false, first_sequence };
     let mut lane = Lane::new(0, 0, common);
     lane.identify(Identity { id: 7, epoch: 0 });
     for operation in 0..5 {
         lane.push(Batch::new(operation, at(10_000).instant, 1, 20, 0));
     }
+    lane
+}
+
+/// The same, and the broker knows its identity.
+fn known() -> Lane {
+    let mut lane = lane(0);
     assert_eq!(sent(&mut lane, 0), [(0, 0)], "one alone, until it is acknowledged");
     assert_eq!(settle(&mut lane, 0, TAKEN).0, None);
     lane
@@ -77,6 +82,14 @@ fn after_a_lost_connection_all_is_sent_again_in_order_under_the_same_sequences()
 }
 
 #[test]
+fn sequences_begin_where_they_are_told_to_and_go_round() {
+    let mut lane = lane(i32::MAX - 1);
+    assert_eq!(sent(&mut lane, 0), [(0, i32::MAX - 1)]);
+    assert_eq!(settle(&mut lane, 0, TAKEN).0, None);
+    assert_eq!(sent(&mut lane, 0), [(1, i32::MAX), (2, 0), (3, 1), (4, 2)]);
+}
+
+#[test]
 fn behind_a_batch_that_was_refused_for_now_the_broker_must_refuse_the_others() {
     let mut lane = known();
     sent(&mut lane, 0);
@@ -98,7 +111,8 @@ fn behind_a_batch_refused_for_good_the_rest_goes_on_under_another_identity_as_fu
     sent(&mut lane, 0);
     let (broken, told) = settle(&mut lane, 1, Fate::Failed(ErrorCode::MessageTooLarge));
     assert_eq!(broken, None);
-    assert!(matches!(told[0], What::ProduceRefused { code: ErrorCode::MessageTooLarge, .. }));
+    assert!(matches!(told[0], What::ProduceFailed { code: ErrorCode::MessageTooLarge, .. }));
+    assert!(matches!(told[1], What::ProduceRefused { code: ErrorCode::MessageTooLarge, .. }));
     for operation in 2..5 {
         assert_eq!(settle(&mut lane, operation, Fate::Failed(ErrorCode::OutOfOrderSequenceNumber)).0, None);
     }

@@ -89,7 +89,7 @@ impl Habits<'_> {
 
     fn producer(&self, dice: &mut Dice) -> ClientPlan {
         let is_idempotent = dice.one_in(2);
-        let request_timeout_ms = dice.scale(300, 3_000);
+        let request_timeout_ms = dice.scale(300, 6_000);
         // Of what nobody acknowledges little can be claimed: the first producer wants to hear of its batches.
         let acks: &[i16] = if self.client == 0 { &[-1, 1] } else { &[-1, -1, 1, 1, 0] };
         let kind = ClientKind::Producer {

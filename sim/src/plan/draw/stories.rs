@@ -42,7 +42,7 @@ pub(super) fn stories(root: &Root, loses_power: bool, clients: &[ClientPlan]) ->
         return Vec::new();
     }
     let kinds = [dice.pick(&ALL), dice.pick(&ALL)];
-    let count = dice.between(1, 6);
+    let count = dice.between(1, 4);
     let mut faults = Vec::new();
     for number in 0..count {
         let mut dice = root.numbered(Key::Stories, number);

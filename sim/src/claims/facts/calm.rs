@@ -91,7 +91,7 @@ impl Calm {
     /// Whether one process served all that time: what the one before it was asked nobody answers, and where its machine
     /// died nobody says so.
     pub(in crate::claims) fn is_one_process(&self, from: Instant, to: Instant) -> bool {
-        self.troubles.iter().all(|trouble| !trouble.is_an_end || trouble.begin > to || trouble.end < from)
+        self.troubles.iter().all(|trouble| !trouble.is_an_end || trouble.begin > to || trouble.end <= from)
     }
 
     /// Whether the disk had no reason to fail at that time, nor for a while before.

@@ -91,9 +91,14 @@ impl Account {
         Poll::Ready(())
     }
 
-    /// Gives back, or takes if there is room, so that `bytes` are held in all.
-    pub(super) fn settle(&mut self, budget: &Budget, bytes: usize) {
-        let units = bytes.div_ceil(UNIT);
+    /// Whether more is held than there was room for, so that nothing is read.
+    pub(super) fn is_overdrawn(&self) -> bool {
+        self.is_overdrawn
+    }
+
+    /// Gives back, or takes if there is room, so that so many bytes of requests and of responses are held.
+    pub(super) fn settle(&mut self, budget: &Budget, requests: usize, responses: usize) {
+        let units = (requests + responses).div_ceil(UNIT);
         let large = shrink(&mut self.large, units);
         let small = shrink(&mut self.small, units - large);
         let missing = units - large - small;
@@ -101,7 +106,8 @@ impl Account {
         if missing > 0 {
             match budget.small.clone().try_acquire_many_owned(missing.try_into().unwrap_or(u32::MAX)) {
                 Ok(permit) => join(&mut self.small, permit),
-                Err(_) => self.is_overdrawn = true,
+                // Without responses nothing of this account may ever move again but what it waits to read.
+                Err(_) => self.is_overdrawn = responses > 0,
             }
         }
     }
@@ -168,10 +174,10 @@ mod tests {
         let mut account = Account::default();
         assert!(account.poll_read(&budget, &mut cx()).is_ready());
         assert_eq!(budget.used(), READ_BYTES);
-        account.settle(&budget, 300);
+        account.settle(&budget, 300, 0);
         assert_eq!(budget.used(), UNIT);
         assert!(account.poll_large(&budget, MIB, &mut cx()).is_ready());
-        account.settle(&budget, MIB + 300);
+        account.settle(&budget, MIB, 300);
         assert_eq!(budget.used(), MIB + UNIT);
         drop(account);
         assert_eq!(budget.used(), 0);
@@ -185,7 +191,7 @@ mod tests {
         assert!(accounts[1].poll_large(&budget, 3 * MIB, &mut cx()).is_pending());
         assert!(accounts[2].poll_large(&budget, MIB / 2, &mut cx()).is_pending(), "it would fit, but came later");
         assert!(accounts[3].poll_read(&budget, &mut cx()).is_ready());
-        accounts[0].settle(&budget, 0);
+        accounts[0].settle(&budget, 0, 0);
         assert!(accounts[1].poll_large(&budget, 3 * MIB, &mut cx()).is_ready());
         assert!(accounts[2].poll_large(&budget, MIB / 2, &mut cx()).is_ready());
     }
@@ -194,11 +200,11 @@ mod tests {
     fn who_holds_more_than_there_is_reads_nothing_and_holds_up_nobody() {
         let budget = Budget::new(8 * MIB, MIB);
         let mut slow = Account::default();
-        slow.settle(&budget, 50 * MIB);
+        slow.settle(&budget, 0, 50 * MIB);
         assert!(slow.poll_read(&budget, &mut cx()).is_pending());
         let mut other = Account::default();
         assert!(other.poll_read(&budget, &mut cx()).is_ready());
-        slow.settle(&budget, 0);
+        slow.settle(&budget, 0, 0);
         assert!(slow.poll_read(&budget, &mut cx()).is_ready());
     }
 }

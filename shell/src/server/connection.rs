@@ -199,6 +199,11 @@ impl<S: ByteStream> Client<S> {
         loop {
             // Answers first: they make room for further requests.
             self.write(cx, scratch, now)?;
+            if self.output.bytes > 0 || self.account.is_overdrawn() {
+                // Answers that were added may leave no room for further requests; those that were written may have been
+                // all that stood in their way, and then nothing else comes that would have them taken.
+                self.settle();
+            }
             let read = self.read(cx, scratch, now);
             // What came before a failure was asked in good faith.
             self.shared.mailbox.put_requests(&mut scratch.accepted);
@@ -307,7 +312,7 @@ impl<S: ByteStream> Client<S> {
             Some((_, arrived)) => arrived,
             None => 0,
         };
-        self.account.settle(&self.shared.budget, self.connection.bytes_in_flight() + partly + self.output.bytes);
+        self.account.settle(&self.shared.budget, self.connection.bytes_in_flight() + partly, self.output.bytes);
     }
 
     /// When the connection must end if nothing moves, and how it would.

@@ -24,8 +24,9 @@ pub struct Limits {
     /// Bytes of one request before the connection has shown, by ApiVersions, that it speaks this protocol. Keeps a
     /// stray HTTP request, whose first four bytes read as a gigantic length, from reserving anything.
     pub request_bytes_max_before_handshake: usize,
-    /// Bytes of requests and responses that one connection may have in flight. Above it the connection is not read
-    /// until answers have left; one request alone may exceed it, or large ones could never be served.
+    /// Bytes of requests and responses that one connection may have in flight. Above it the connection is not read, and
+    /// of what was read nothing is served whose response may be large, until responses have left; one request alone may
+    /// exceed it, and one response, or large ones could never be served.
     pub connection_bytes_in_flight_max: usize,
     /// Bytes of requests and responses in flight over all connections. Above it no connection is read.
     pub bytes_in_flight_max: usize,

@@ -70,19 +70,26 @@ struct Delivered {
 
 fn delivered<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Delivered {
     let mut connection = Connection::new(ConnId(1), ListenerId(0), &LIMITS());
-    let mut accepted = Vec::new();
-    let closed = pieces.into_iter().find_map(|piece| receive(&mut connection, piece, &mut accepted).err());
-    let mut bytes_asked = 0;
-    for (to, request) in &accepted {
-        bytes_asked += batch_bytes(request);
-        connection.respond(*to, None);
-    }
-    assert!(bytes_asked <= connection.bytes_in_flight(), "batches are parts of their requests");
+    let mut requests = Vec::new();
     let mut writer = Writer::new();
-    connection.encode(&mut writer);
+    let mut accepted = Vec::new();
+    let mut closed = pieces.into_iter().find_map(|piece| receive(&mut connection, piece, &mut accepted).err());
+    loop {
+        let bytes_asked: usize = accepted.iter().map(|(_, request)| batch_bytes(request)).sum();
+        assert!(bytes_asked <= connection.bytes_in_flight(), "batches are parts of their requests");
+        for accepted in accepted.drain(..) {
+            connection.respond(accepted.0, None);
+            requests.push(format!("{accepted:?}"));
+        }
+        connection.encode(&mut writer);
+        if closed.is_some() || !connection.may_go_on(0) {
+            break;
+        }
+        closed = receive(&mut connection, &[], &mut accepted).err();
+    }
     assert_eq!((connection.bytes_in_flight(), connection.requests_in_flight()), (0, 0), "all is answered");
     Delivered {
-        requests: accepted.iter().map(|accepted| format!("{accepted:?}")).collect(),
+        requests,
         under_way: connection.under_way().filter(|_| closed.is_none() && connection.is_over().is_none()),
         closed,
         is_over: connection.is_over().cloned(),
@@ -102,9 +109,9 @@ fn receive(
         assert!(!now.is_empty(), "there is always room for the rest of a frame");
         room.put_slice(now);
         piece = later;
-        connection.receive(&[], &TopicCodecs::default(), accepted)?;
+        connection.receive(&[], 0, &TopicCodecs::default(), accepted)?;
     }
-    connection.receive(piece, &TopicCodecs::default(), accepted)
+    connection.receive(piece, 0, &TopicCodecs::default(), accepted)
 }
 
 fn batch_bytes(request: &Request) -> usize {

@@ -18,6 +18,15 @@
 //! | refusing: a version that we do not speak was asked for | drops all bytes | answers up to the refusal |
 //! | over: the refusal is encoded, or `receive` failed | the driver closes the stream | |
 //!
+//! # Answers that outgrow their requests
+//! Sixty bytes may ask for 55 MiB of records, and a thousand such requests come with one read. So of the requests whose
+//! answers may be many times as large as they, one at a time is handed over: when the answer to the one before has been
+//! encoded, and less than `connection_bytes_in_flight_max` is unsent. What one connection holds in answers is so that
+//! much, one answer, and small ones in proportion to their requests, however its client sends. Whatever comes behind a
+//! request that is held back waits with it, in at most two reads of the driver, and goes on when the driver finds that it
+//! may ([`Connection::may_go_on`]). Clients have one fetch in flight, and Kafka's brokers answer one request of a
+//! connection after another: nobody relies on more.
+//!
 //! # Memory
 //! A request is copied out of the driver's read buffer into memory of its own size; small produce requests that arrive
 //! together share theirs, up to 16 KiB. A large one is read straight into its own memory
@@ -25,13 +34,14 @@
 //! no batch keeps more than its own size again alive when it waits in a cache.
 
 mod frame;
+mod held_back;
 mod request;
 
 use std::collections::VecDeque;
 use std::fmt;
 
-use bytes::BytesMut;
 use bytes::buf::Limit;
+use bytes::{Bytes, BytesMut};
 
 use crate::batch::BatchLimits;
 use crate::boundary::{ReplyTo, Request};
@@ -41,6 +51,7 @@ use crate::topic_codecs::TopicCodecs;
 use crate::wire::{self, Response, Undecodable, Writer};
 
 use frame::Frames;
+use held_back::HeldBack;
 use request::Outcome;
 
 /// How many requests may wait for their answers. Clients have at most a handful in flight, load generators some
@@ -60,6 +71,10 @@ pub struct Connection {
     /// Requests without an encoded answer, oldest first; the first has the sequence number `oldest`.
     pending: VecDeque<Pending>,
     oldest: u64,
+    /// Whether one of `pending` has an answer that may outgrow it.
+    awaits_outgrowing: bool,
+    held_back: Option<HeldBack>,
+    /// The bytes of `pending`.
     bytes_in_flight: usize,
     bytes_in_flight_max: usize,
     batch_limits: BatchLimits,
@@ -72,6 +87,7 @@ struct Pending {
     correlation_id: i32,
     version: i16,
     bytes: usize,
+    is_outgrowing: bool,
     answer: Answer,
 }
 
@@ -136,6 +152,8 @@ impl Connection {
             frames: Frames::new(limits.request_bytes_max, limits.request_bytes_max_before_handshake),
             pending: VecDeque::new(),
             oldest: 0,
+            awaits_outgrowing: false,
+            held_back: None,
             bytes_in_flight: 0,
             bytes_in_flight_max: limits.connection_bytes_in_flight_max,
             batch_limits: BatchLimits {
@@ -147,37 +165,82 @@ impl Connection {
         }
     }
 
-    /// Takes bytes as the stream delivered them, and pushes the requests that they complete. `bytes` are empty where
-    /// they went to [`Connection::large_frame`]. Batches are compressed as `codecs` say, which are to be those in force
-    /// when the bytes were read.
+    /// Takes bytes as the stream delivered them, and pushes the requests that they complete and that are not held back.
+    /// `bytes` are empty where they went to [`Connection::large_frame`], or where there are none and it
+    /// [may go on](Connection::may_go_on). `unsent` are the bytes of encoded answers that the stream has not taken.
+    /// Batches are compressed as `codecs` say, which are to be those in force when the bytes were read.
     ///
     /// # Errors
     /// Where the connection must be closed at once. What was pushed before counts.
     pub fn receive(
         &mut self,
         bytes: &[u8],
+        unsent: usize,
         codecs: &TopicCodecs,
         accepted: &mut Vec<(ReplyTo, Request)>,
     ) -> Result<(), CloseReason> {
-        let mut rest = bytes;
-        while self.refused.is_none() {
-            let Some(frame) = self.frames.next(&mut rest)? else { break };
-            let bytes = frame.len();
-            let (correlation_id, version, answer) = match request::read(frame, codecs, &self.batch_limits)? {
-                Outcome::Asked { correlation_id, version, request } => {
-                    let sequence = self.requests_taken();
-                    accepted.push((ReplyTo { conn: self.conn, sequence, version, listener: self.listener }, request));
-                    (correlation_id, version, Answer::Awaited)
-                }
-                Outcome::Answered { correlation_id, version, response, close } => {
-                    self.refused = close;
-                    (correlation_id, version, Answer::Ready(response))
-                }
-            };
-            self.frames.greeted();
-            self.bytes_in_flight += bytes;
-            self.pending.push_back(Pending { correlation_id, version, bytes, answer });
+        let Some(mut held_back) = self.held_back.take() else {
+            let mut rest = bytes;
+            let next = self.take_frames(&mut rest, unsent, codecs, accepted)?;
+            self.held_back = next.map(|frame| HeldBack::new(frame, rest));
+            return Ok(());
+        };
+        held_back.add(bytes);
+        if !self.has_room_to_outgrow(unsent) {
+            self.held_back = Some(held_back);
+            return Ok(());
         }
+        self.take(std::mem::take(&mut held_back.frame), codecs, accepted)?;
+        let mut rest = held_back.behind();
+        if let Some(frame) = self.take_frames(&mut rest, unsent, codecs, accepted)? {
+            let left = rest.len();
+            held_back.advance(frame, left);
+            self.held_back = Some(held_back);
+        }
+        Ok(())
+    }
+
+    /// Takes whole frames off `bytes` up to one that must wait, which is returned.
+    fn take_frames(
+        &mut self,
+        bytes: &mut &[u8],
+        unsent: usize,
+        codecs: &TopicCodecs,
+        accepted: &mut Vec<(ReplyTo, Request)>,
+    ) -> Result<Option<Bytes>, CloseReason> {
+        while self.refused.is_none() {
+            let Some(frame) = self.frames.next(bytes)? else { break };
+            if request::may_be_outgrown(&frame) && !self.has_room_to_outgrow(unsent) {
+                return Ok(Some(frame));
+            }
+            self.take(frame, codecs, accepted)?;
+        }
+        Ok(None)
+    }
+
+    fn take(
+        &mut self,
+        frame: Bytes,
+        codecs: &TopicCodecs,
+        accepted: &mut Vec<(ReplyTo, Request)>,
+    ) -> Result<(), CloseReason> {
+        let bytes = frame.len();
+        let is_outgrowing = request::may_be_outgrown(&frame);
+        let (correlation_id, version, answer) = match request::read(frame, codecs, &self.batch_limits)? {
+            Outcome::Asked { correlation_id, version, request } => {
+                let sequence = self.requests_taken();
+                accepted.push((ReplyTo { conn: self.conn, sequence, version, listener: self.listener }, request));
+                (correlation_id, version, Answer::Awaited)
+            }
+            Outcome::Answered { correlation_id, version, response, close } => {
+                self.refused = close;
+                (correlation_id, version, Answer::Ready(response))
+            }
+        };
+        self.frames.greeted();
+        self.bytes_in_flight += bytes;
+        self.awaits_outgrowing |= is_outgrowing;
+        self.pending.push_back(Pending { correlation_id, version, bytes, is_outgrowing, answer });
         Ok(())
     }
 
@@ -219,6 +282,8 @@ impl Connection {
                 Answer::Omitted => {}
             }
             self.bytes_in_flight -= pending.bytes;
+            // There is at most one.
+            self.awaits_outgrowing &= !pending.is_outgrowing;
             self.oldest += 1;
             self.pending.pop_front();
         }
@@ -237,22 +302,37 @@ impl Connection {
     pub fn wants_read(&self, unsent: usize) -> bool {
         self.refused.is_none()
             && self.pending.len() < REQUESTS_IN_FLIGHT_MAX
+            && self.bytes_in_flight() + unsent < self.bytes_in_flight_max
+            && self.held_back.as_ref().is_none_or(HeldBack::wants_read)
+    }
+
+    /// Whether a request that was held back need not be any more, with `unsent` bytes of encoded answers:
+    /// [`Connection::receive`] without bytes hands it over. Worth asking after answers have been encoded or sent.
+    pub fn may_go_on(&self, unsent: usize) -> bool {
+        self.held_back.is_some() && self.has_room_to_outgrow(unsent)
+    }
+
+    /// Whether a request may be handed over whose answer may outgrow it.
+    fn has_room_to_outgrow(&self, unsent: usize) -> bool {
+        !self.awaits_outgrowing
+            && self.pending.len() < REQUESTS_IN_FLIGHT_MAX
+            // Not what is held back: it would wait for itself.
             && self.bytes_in_flight + unsent < self.bytes_in_flight_max
     }
 
-    /// The bytes of all requests that have no encoded answer.
+    /// The bytes of all requests that have no encoded answer, and of what is held back with them.
     pub fn bytes_in_flight(&self) -> usize {
-        self.bytes_in_flight
+        self.bytes_in_flight + self.held_back.as_ref().map_or(0, HeldBack::bytes)
     }
 
-    /// How many requests have been taken, answered or not.
+    /// How many requests have been taken, answered or not. What is held back is not among them.
     pub fn requests_taken(&self) -> u64 {
         self.oldest + self.pending.len() as u64
     }
 
-    /// How many requests have no encoded answer.
+    /// How many requests have no encoded answer. What is held back counts as one.
     pub fn requests_in_flight(&self) -> usize {
-        self.pending.len()
+        self.pending.len() + usize::from(self.held_back.is_some())
     }
 
     /// Why to close once everything encoded has been sent, if that is so.

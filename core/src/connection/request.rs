@@ -50,6 +50,38 @@ pub(super) fn read(frame: Bytes, codecs: &TopicCodecs, limits: &BatchLimits) -> 
     }
 }
 
+/// Whether a frame's answer may be many times as large as the frame: with records, or with something about everything
+/// there is, or for each name a list.
+pub(super) fn may_be_outgrown(frame: &[u8]) -> bool {
+    let Some(&code) = frame.first_chunk() else { return false };
+    match ApiKey::from_code(i16::from_be_bytes(code)) {
+        Some(
+            ApiKey::Fetch
+            | ApiKey::Metadata
+            | ApiKey::CreateTopics
+            | ApiKey::DescribeConfigs
+            | ApiKey::DescribeLogDirs
+            | ApiKey::DescribeProducers
+            | ApiKey::DescribeTopicPartitions,
+        ) => true,
+        // For each thing that is named they answer a few numbers, or at most why not.
+        Some(
+            ApiKey::Produce
+            | ApiKey::ListOffsets
+            | ApiKey::ApiVersions
+            | ApiKey::DeleteTopics
+            | ApiKey::DeleteRecords
+            | ApiKey::InitProducerId
+            | ApiKey::OffsetForLeaderEpoch
+            | ApiKey::AlterConfigs
+            | ApiKey::CreatePartitions
+            | ApiKey::IncrementalAlterConfigs
+            | ApiKey::DescribeCluster,
+        )
+        | None => false,
+    }
+}
+
 fn verify(request: produce::ProduceRequest, frame_bytes: usize, codecs: &TopicCodecs, limits: &BatchLimits) -> Produce {
     let partition = |name: &Str, id: TopicId, data: produce::PartitionProduceData| {
         let batch = verify_batch(data.records.unwrap_or_default(), frame_bytes, limits);

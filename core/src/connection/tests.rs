@@ -3,7 +3,7 @@ use bytes::{BufMut, Bytes};
 use super::*;
 use crate::batch::BatchBuilder;
 use crate::time::Timestamp;
-use crate::wire::{ApiKey, ErrorCode, Frame, RequestHeader, Str, api_versions, metadata, produce};
+use crate::wire::{ApiKey, ErrorCode, Frame, RequestHeader, Str, api_versions, fetch, metadata, produce};
 
 const KIB: usize = 1024;
 
@@ -53,12 +53,12 @@ fn produce_of(batches: &[Bytes]) -> Vec<u8> {
 
 fn receive(connection: &mut Connection, bytes: &[u8]) -> Vec<(ReplyTo, Request)> {
     let mut accepted = Vec::new();
-    connection.receive(bytes, &TopicCodecs::default(), &mut accepted).expect("the bytes are in order");
+    connection.receive(bytes, 0, &TopicCodecs::default(), &mut accepted).expect("the bytes are in order");
     accepted
 }
 
 fn refusal(connection: &mut Connection, bytes: &[u8]) -> CloseReason {
-    connection.receive(bytes, &TopicCodecs::default(), &mut Vec::new()).expect_err("these bytes end the connection")
+    connection.receive(bytes, 0, &TopicCodecs::default(), &mut Vec::new()).expect_err("these bytes end the connection")
 }
 
 fn encoded(connection: &mut Connection) -> Frame {
@@ -197,7 +197,7 @@ fn what_cannot_be_read_ends_the_connection_and_says_why() {
 fn what_came_before_an_unreadable_request_counts() {
     let mut accepted = Vec::new();
     let stream = [ask_versions(1), bare(999, 0, 2)].concat();
-    assert!(connection().receive(&stream, &TopicCodecs::default(), &mut accepted).is_err());
+    assert!(connection().receive(&stream, 0, &TopicCodecs::default(), &mut accepted).is_err());
     assert_eq!(accepted.len(), 1);
 }
 
@@ -209,7 +209,7 @@ fn a_first_request_may_be_large_if_it_begins_as_a_request_does() {
         for cut in 0..=bytes.len() {
             let mut connection = connection();
             receive(&mut connection, &bytes[..cut.min(7)]);
-            let taken = connection.receive(&bytes[cut.min(7)..], &TopicCodecs::default(), &mut Vec::new());
+            let taken = connection.receive(&bytes[cut.min(7)..], 0, &TopicCodecs::default(), &mut Vec::new());
             assert_eq!(taken.ok().and_then(|()| connection.under_way()), expect, "{begins:?} cut at {cut}");
         }
     }
@@ -247,7 +247,7 @@ fn a_large_request_is_read_into_memory_that_grows_with_what_has_arrived() {
         room.put_slice(&large[arrived..arrived + bytes]);
         arrived += bytes;
         reads += 1;
-        connection.receive(&[], &TopicCodecs::default(), &mut accepted).expect("the bytes are in order");
+        connection.receive(&[], 0, &TopicCodecs::default(), &mut accepted).expect("the bytes are in order");
         assert_eq!(connection.under_way().map(|(_, there)| there), (arrived < large.len()).then_some(arrived));
     }
     assert_eq!((accepted.len(), arrived, reads), (1, large.len(), 2));
@@ -321,6 +321,131 @@ fn too_many_bytes_in_flight_or_unsent_stop_the_reading() {
     connection.respond(accepted[0].0, Some(produce::ProduceResponse::default().into()));
     encoded(&mut connection);
     assert!(connection.wants_read(0));
+}
+
+fn ask_records(correlation_id: i32) -> Vec<u8> {
+    frame(11, correlation_id, fetch::FetchRequest::default())
+}
+
+fn no_records() -> Option<Response> {
+    Some(fetch::FetchResponse::default().into())
+}
+
+/// Has `connection` go on until it waits for an answer, with all of them sent at once.
+fn go_on(connection: &mut Connection) -> Vec<(ReplyTo, Request)> {
+    let mut accepted = Vec::new();
+    while connection.may_go_on(0) {
+        accepted.extend(receive(connection, &[]));
+    }
+    accepted
+}
+
+#[test]
+fn answers_that_may_outgrow_their_requests_are_asked_for_one_after_another() {
+    let stream = [ask_versions(0), ask_records(1), ask_versions(2), ask_records(3), ask_versions(4), ask_records(5)];
+    let stream = stream.concat();
+    for cut in 0..=stream.len() {
+        let mut connection = connection();
+        let mut accepted = receive(&mut connection, &stream[..cut]);
+        accepted.extend(receive(&mut connection, &stream[cut..]));
+        let mut handed_over = vec![accepted.len()];
+        let mut seen = Vec::new();
+        while !accepted.is_empty() {
+            for (to, request) in accepted.drain(..) {
+                let is_fetch = matches!(request, Request::Other(wire::Request::Fetch(_)));
+                connection.respond(to, if is_fetch { no_records() } else { versions() });
+                assert!(!connection.may_go_on(0), "the answer is not encoded yet");
+            }
+            seen.extend(correlation_ids(&encoded(&mut connection)));
+            accepted = go_on(&mut connection);
+            handed_over.push(accepted.len());
+        }
+        assert_eq!(handed_over, [3, 2, 1, 0], "cut at {cut}");
+        assert_eq!(seen, [0, 1, 2, 3, 4, 5], "cut at {cut}");
+        assert_eq!((connection.bytes_in_flight(), connection.requests_in_flight()), (0, 0));
+    }
+}
+
+#[test]
+fn nothing_that_may_outgrow_is_asked_for_while_too_much_is_unsent() {
+    let max = Limits::default().connection_bytes_in_flight_max;
+    let mut connection = connection();
+    let accepted = receive(&mut connection, &ask_records(1).repeat(2));
+    connection.respond(accepted[0].0, no_records());
+    encoded(&mut connection);
+    assert!(!connection.may_go_on(max) && connection.may_go_on(max - 1));
+
+    let mut taken = Vec::new();
+    connection.receive(&ask_records(3), max, &TopicCodecs::default(), &mut taken).expect("the bytes are in order");
+    assert!(taken.is_empty() && !connection.wants_read(max));
+    assert_eq!(go_on(&mut connection).len(), 1);
+
+    let mut connection = self::connection();
+    connection.receive(&ask_records(1), max, &TopicCodecs::default(), &mut taken).expect("the bytes are in order");
+    assert!(taken.is_empty(), "nor is a first one");
+}
+
+#[test]
+fn a_client_whose_requests_are_held_back_is_read_on_for_a_little() {
+    let mut connection = connection();
+    let mut accepted = receive(&mut connection, &ask_records(1).repeat(2));
+    let further = ask_records(1);
+    let mut sent = 2;
+    while connection.wants_read(0) {
+        assert!(receive(&mut connection, &further).is_empty());
+        sent += 1;
+    }
+    let behind = (sent - 2) * further.len();
+    assert!((64 * KIB..65 * KIB).contains(&behind), "{behind} bytes");
+    assert_eq!(connection.bytes_in_flight(), behind + 2 * (further.len() - 4));
+
+    let mut answered = 0;
+    while let Some((to, _)) = accepted.pop() {
+        connection.respond(to, no_records());
+        answered += correlation_ids(&encoded(&mut connection)).len();
+        accepted = go_on(&mut connection);
+    }
+    assert_eq!(answered, sent);
+    assert!(connection.wants_read(0));
+}
+
+#[test]
+fn small_requests_behind_one_that_is_held_back_come_out_sound() {
+    let stream = [ask_records(1).repeat(2), produce_of(&[batch(300)]).repeat(100), ask_versions(3)].concat();
+    let mut connection = connection();
+    let accepted = receive(&mut connection, &stream);
+    assert_eq!(accepted.len(), 1);
+    connection.respond(accepted[0].0, no_records());
+    encoded(&mut connection);
+    let accepted = go_on(&mut connection);
+    let sound = accepted.iter().filter(
+        |(_, request)| matches!(request, Request::Produce(produce) if produce.topics[0].partitions[0].batch.is_ok()),
+    );
+    assert_eq!((accepted.len(), sound.count()), (102, 100));
+}
+
+#[test]
+fn what_cannot_be_served_ends_the_connection_only_when_its_turn_has_come() {
+    fn check(last: Vec<u8>, expect: &str) {
+        let mut connection = connection();
+        let accepted = receive(&mut connection, &[ask_records(1), ask_records(2), last].concat());
+        connection.respond(accepted[0].0, no_records());
+        encoded(&mut connection);
+        let mut accepted = Vec::new();
+        let failed = connection.receive(&[], 0, &TopicCodecs::default(), &mut accepted).err();
+        assert_eq!(accepted.len(), 1, "what came before counts");
+        connection.respond(accepted[0].0, no_records());
+        encoded(&mut connection);
+        // A version that is not spoken is answered; asked of an API whose answers may outgrow, it waits as they do.
+        assert!(go_on(&mut connection).is_empty());
+        encoded(&mut connection);
+        let reason = failed.as_ref().or(connection.is_over()).expect("it is over");
+        assert_eq!(reason.to_string(), expect);
+        assert_eq!((connection.bytes_in_flight(), connection.may_go_on(0)), (0, false));
+    }
+    check(bare(999, 0, 3), "unknown API key 999 (version 0)");
+    check(bare(2, 99, 3), "version 99 of ListOffsets is not supported");
+    check([bare(3, 99, 3), ask_records(4)].concat(), "version 99 of Metadata is not supported");
 }
 
 #[test]

@@ -8,7 +8,8 @@
 //!
 //! What protects the others from this client:
 //! - it is not read while too much of it is in flight, or too much of all ([`budget`](super::budget));
-//! - it is not read while it does not read its answers, and is closed when it has not for [`WRITE_TIME_MAX`];
+//! - it is not read while it does not read its answers, nor is more prepared for it then, whatever it has asked for
+//!   already, and it is closed when it has not for [`WRITE_TIME_MAX`];
 //! - it is closed when it stops in the middle of a request for [`FRAME_TIME_MAX`], or is idle for
 //!   `connections.max.idle.ms`.
 
@@ -249,12 +250,20 @@ impl<S: ByteStream> Client<S> {
         Ok(())
     }
 
-    /// Reads until the socket has nothing more, or the connection may not be read.
+    /// Takes what was held back, and reads until the socket has nothing more, or the connection may not be read.
     fn read(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch, now: Instant) -> Result<(), End> {
         let mut has_room = false;
-        while self.closing.is_none() && self.connection.wants_read(self.output.bytes) {
+        while self.closing.is_none() {
+            let may_go_on = self.connection.may_go_on(self.output.bytes);
+            if !may_go_on && !self.connection.wants_read(self.output.bytes) {
+                return Ok(());
+            }
             if self.poll_room(cx, &mut has_room).is_pending() {
                 return Ok(());
+            }
+            if may_go_on {
+                self.receive(&[], &mut scratch.accepted)?;
+                continue;
             }
             let Poll::Ready(bytes) = self.poll_read(cx, scratch)? else { return Ok(()) };
             if bytes == 0 {
@@ -292,17 +301,20 @@ impl<S: ByteStream> Client<S> {
         if let Some(mut frame) = self.connection.large_frame() {
             let read = pin!(self.stream.read_buf(&mut frame)).poll(cx).map_err(End::Failed)?;
             let Poll::Ready(bytes) = read else { return Ok(Poll::Pending) };
-            let codecs = self.shared.codecs();
-            self.connection.receive(&[], &codecs, &mut scratch.accepted).map_err(End::Refused)?;
+            self.receive(&[], &mut scratch.accepted)?;
             return Ok(Poll::Ready(bytes));
         }
         let mut buffer = ReadBuf::new(&mut scratch.read);
         if Pin::new(&mut self.stream).poll_read(cx, &mut buffer).map_err(End::Failed)?.is_pending() {
             return Ok(Poll::Pending);
         }
-        let codecs = self.shared.codecs();
-        self.connection.receive(buffer.filled(), &codecs, &mut scratch.accepted).map_err(End::Refused)?;
+        self.receive(buffer.filled(), &mut scratch.accepted)?;
         Ok(Poll::Ready(buffer.filled().len()))
+    }
+
+    fn receive(&mut self, bytes: &[u8], accepted: &mut Vec<(ReplyTo, Request)>) -> Result<(), End> {
+        let codecs = self.shared.codecs();
+        self.connection.receive(bytes, self.output.bytes, &codecs, accepted).map_err(End::Refused)
     }
 
     /// Charges the budget with what is held now.

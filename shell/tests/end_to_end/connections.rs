@@ -1,14 +1,17 @@
 //! One connection's faults stay its own: order, broken frames, half frames, silence.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use kafka_protocol::messages::{ApiVersionsRequest, FetchRequest, MetadataRequest, ProduceRequest};
 
-use crate::support::batch::Batch;
-use crate::support::broker::Broker;
+use crate::support::batch::{Batch, records, values};
+use crate::support::broker::{Broker, free_port};
 use crate::support::client::{encode, framed};
 use crate::support::code;
-use crate::support::topic::Topic;
+use crate::support::topic::{Topic, eventually};
 
 #[test]
 fn responses_leave_in_the_order_of_their_requests() {
@@ -111,6 +114,50 @@ fn a_client_that_never_reads_harms_nobody() {
         topic.produce(&mut client, 0, &Batch::numbered(1));
     }
     assert_eq!(topic.list_offset(&mut client, 5, -1).offset, 28);
+}
+
+#[test]
+fn answers_that_nobody_reads_pile_up_to_a_limit_and_all_arrive_when_they_are_read() {
+    const FETCHES: i64 = 50;
+    const MIB: u64 = 1 << 20;
+    let metrics = format!("127.0.0.1:{}", free_port());
+    let Some(broker) = Broker::start_own(&["--metrics-addr", &metrics]) else { return };
+    let mut client = broker.client();
+    let topic = Topic::create(&mut client, "piled", 2, &[]);
+    let value = |number: i64| format!("{number:02}").repeat(500_000);
+    for number in 0..FETCHES {
+        assert_eq!(topic.produce(&mut client, 0, &Batch::of([value(number)])), number);
+    }
+
+    // Each answer has one batch of nearly a megabyte. The sockets' buffers take some, the broker holds 16 MiB and one.
+    let mut slow = broker.client();
+    let requests = (0..FETCHES).map(|offset| encode(11, offset as i32, &topic.fetch_request(11, &[(0, offset)])));
+    slow.send_bytes(&requests.collect::<Vec<Bytes>>().concat()).expect("the connection is open");
+    eventually("the broker holds what one connection may have", || bytes_in_flight(&metrics) >= 16 * MIB);
+    for _ in 0..20 {
+        topic.produce(&mut client, 1, &Batch::numbered(1));
+        let held = bytes_in_flight(&metrics);
+        assert!(held < 18 * MIB, "{held} bytes are held");
+    }
+
+    for offset in 0..FETCHES {
+        let answer = slow.receive::<FetchRequest>(11, offset as i32).expect("an answer");
+        let data = &answer.responses[0].partitions[0];
+        let found = records(data.records.clone().unwrap_or_default());
+        assert_eq!((data.error_code, found[0].offset, found.len()), (code::NONE, offset, 1));
+        assert!(values(&found)[0] == value(offset), "the record of offset {offset}");
+    }
+    eventually("nothing is held any more", || bytes_in_flight(&metrics) < MIB);
+}
+
+/// What the broker says that it holds for its clients.
+fn bytes_in_flight(metrics: &str) -> u64 {
+    let mut stream = TcpStream::connect(metrics).expect("the metrics' port is open");
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").expect("it is taken");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("text");
+    let value = text.lines().find_map(|line| line.strip_prefix("chronik_bytes_in_flight "));
+    value.expect("the metric is there").trim().parse().expect("a number")
 }
 
 #[test]

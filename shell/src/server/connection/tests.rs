@@ -2,7 +2,7 @@ use std::future::poll_fn;
 use std::task::Waker;
 
 use bytes::BytesMut;
-use chronik_core::wire::{self, RequestHeader, Response, api_versions, metadata};
+use chronik_core::wire::{self, Records, RequestHeader, Response, api_versions, fetch, metadata};
 use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
@@ -68,6 +68,32 @@ impl Stage {
         self.letterbox.put(&mut vec![(to, Some(response.into()))], None);
     }
 
+    /// Answers a fetch with so many bytes of records.
+    fn answer_records(&self, to: ReplyTo, bytes: usize) {
+        let records = Some(Records::from(Bytes::from(vec![7; bytes])));
+        let partition = fetch::PartitionData { records, ..Default::default() };
+        let topic = fetch::FetchableTopicResponse { partitions: vec![partition], ..Default::default() };
+        let response = fetch::FetchResponse { responses: vec![topic], ..Default::default() };
+        self.letterbox.put(&mut vec![(to, Some(response.into()))], None);
+    }
+
+    /// Answers fetches with so many bytes each until none comes any more, and returns how many came.
+    async fn answer_fetches(&mut self, bytes: usize) -> usize {
+        let mut answered = 0;
+        loop {
+            settle().await;
+            let mut taken = Vec::new();
+            if poll_fn(|cx| Poll::Ready(self.shared.mailbox.poll_take(cx, &mut taken))).await.is_pending() {
+                return answered;
+            }
+            for arrival in taken {
+                let Arrival::Request(to, _) = arrival else { panic!("{arrival:?} instead of a request") };
+                self.answer_records(to, bytes);
+                answered += 1;
+            }
+        }
+    }
+
     /// The correlation id of the next answer.
     async fn answered(&mut self) -> i32 {
         let size = self.client.read_i32().await.expect("an answer");
@@ -96,6 +122,10 @@ fn ask(version: i16, correlation_id: i32, request: impl Into<wire::Request>) -> 
 
 fn ask_versions(correlation_id: i32) -> BytesMut {
     ask(0, correlation_id, api_versions::ApiVersionsRequest::default())
+}
+
+fn ask_records(correlation_id: i32) -> BytesMut {
+    ask(11, correlation_id, fetch::FetchRequest::default())
 }
 
 /// A request of about `bytes`.
@@ -165,6 +195,56 @@ async fn a_client_that_does_not_read_its_answers_is_not_read_either() {
     }
     let (_, _) = stage.request().await;
     flood.abort();
+}
+
+#[tokio::test]
+async fn fetches_that_nobody_reads_the_answers_of_pile_up_to_the_limit_and_one() {
+    let limits = Limits { connection_bytes_in_flight_max: 4 * MIB, ..Limits::default() };
+    let mut stage = Stage::new(64 * 1024, limits).await;
+    let all: Vec<u8> = (0..50).flat_map(ask_records).collect();
+    stage.client.write_all(&all).await.expect("written");
+    let answered = stage.answer_fetches(MIB).await;
+    assert!((4..=5).contains(&answered), "{answered} answers");
+    let used = stage.shared.budget.used();
+    assert!((3 * MIB..=5 * MIB).contains(&used), "{used} bytes");
+
+    // It reads at last: the others follow, each when there is room for it.
+    let mut left = 50 - answered;
+    for correlation_id in 0..50 {
+        assert_eq!(stage.answered().await, correlation_id);
+        left -= stage.answer_fetches(MIB).await;
+        let used = stage.shared.budget.used();
+        assert!(used <= 5 * MIB, "{used} bytes after {correlation_id}");
+    }
+    assert_eq!((left, stage.shared.budget.used()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_fetch_behind_an_answer_that_had_no_room_goes_on_when_that_is_read() {
+    let limits = Limits { bytes_in_flight_max: 8 * MIB, request_bytes_max: MIB, ..Limits::default() };
+    let mut stage = Stage::new(64 * 1024, limits).await;
+    stage.client.write_all(&ask_records(1)).await.expect("written");
+    assert_eq!(stage.answer_fetches(5 * MIB).await, 1);
+    // Not held back but unread: two megabytes are for what is small.
+    stage.client.write_all(&[ask_records(2), ask_records(3)].concat()).await.expect("written");
+    assert_eq!(stage.answer_fetches(MIB).await, 0);
+    assert_eq!(stage.answered().await, 1);
+    assert_eq!(stage.answer_fetches(5 * MIB).await, 1);
+    assert_eq!(stage.answered().await, 2);
+    assert_eq!(stage.answer_fetches(MIB).await, 1);
+    assert_eq!(stage.answered().await, 3);
+    settle().await;
+    assert_eq!(stage.shared.budget.used(), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_its_fetches_are_held_back_is_told_to_the_node() {
+    let mut stage = Stage::new(MIB, Limits::default()).await;
+    stage.client.write_all(&[ask_records(1), ask_records(2)].concat()).await.expect("written");
+    let (_, more) = stage.request().await;
+    assert_eq!(more, 0, "the second is held back");
+    stage.client.shutdown().await.expect("closed");
+    assert!(matches!(stage.arrival().await.0, Arrival::Closed(ConnId(3))));
 }
 
 #[tokio::test]

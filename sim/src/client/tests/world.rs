@@ -307,7 +307,7 @@ impl World {
     fn receive(&mut self, conn: ConnId, bytes: &Bytes) {
         let Some(served) = self.served.get_mut(&conn) else { return };
         let mut accepted = Vec::new();
-        let result = served.connection.receive(bytes, &self.codecs, &mut accepted);
+        let result = served.connection.receive(bytes, 0, &self.codecs, &mut accepted);
         for (to, request) in accepted {
             self.step_node(Input::Request { to, request });
         }
@@ -328,6 +328,9 @@ impl World {
             let middle = bytes.len() / 3;
             self.enqueue(client, Happened::Received(link, bytes.slice(..middle)));
             self.enqueue(client, Happened::Received(link, bytes.slice(middle..)));
+        }
+        if self.served.get(&conn).is_some_and(|served| served.connection.may_go_on(0)) {
+            self.receive(conn, &Bytes::new());
         }
     }
 

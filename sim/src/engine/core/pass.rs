@@ -1,5 +1,6 @@
 //! A pass of the node's thread, and the disk work that it begins.
 
+use bytes::Bytes;
 use chronik_core::boundary::{DiskOp, Done, Effect, Input, LogLine, ReplyTo, Request, Volume};
 use chronik_core::time::Instant;
 use chronik_core::wire::Writer;
@@ -110,13 +111,19 @@ impl World<'_> {
             server.is_ready = false;
             let mut failed = None;
             let mut read = 0;
-            while server.closing.is_none()
-                && server.connection.wants_read(entry.to_client.unsent())
-                && failed.is_none()
-                && let Some(bytes) = server.inbox.pop_front()
-            {
+            let unsent = entry.to_client.unsent();
+            while server.closing.is_none() && failed.is_none() {
+                let bytes = if server.connection.may_go_on(unsent) {
+                    Bytes::new()
+                } else if server.connection.wants_read(unsent)
+                    && let Some(bytes) = server.inbox.pop_front()
+                {
+                    bytes
+                } else {
+                    break;
+                };
                 read += bytes.len();
-                failed = server.connection.receive(&bytes, &codecs, &mut accepted).err();
+                failed = server.connection.receive(&bytes, unsent, &codecs, &mut accepted).err();
             }
             entry.to_server.read(read);
             let process = self.process.as_mut().expect("it was just there");
@@ -164,7 +171,9 @@ impl World<'_> {
         }
         let is_sent = entry.to_client.unsent() == 0;
         let is_over = server.connection.is_over().is_some() || server.closing.is_some();
-        let may_read = !server.inbox.is_empty() && server.connection.wants_read(entry.to_client.unsent());
+        let unsent = entry.to_client.unsent();
+        let may_read =
+            server.connection.may_go_on(unsent) || !server.inbox.is_empty() && server.connection.wants_read(unsent);
         self.pump_to_client(conn);
         if is_over && (is_sent || self.conns[conn].to_client.unsent() == 0) {
             self.close(conn);

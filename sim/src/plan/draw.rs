@@ -22,7 +22,7 @@
 //! | lying sync | no | what was acknowledged was never durable |
 //!
 //! **Stories.** Some faults tell only together: power that fails while a commit is under way and a client waits. Left to
-//! chance they seldom meet, so plans draw such pairs as well ([`stories`]), of the kinds that are promised.
+//! chance they seldom meet, so plans draw such pairs as well (`stories`), of the kinds that are promised.
 //!
 //! A plan beyond the promises has the kinds of a promised one and at least one of the others. The second checkpoint
 //! would carry a start over one that is damaged, but not where a crash has torn that second one: no fault of a file is

@@ -126,10 +126,11 @@ fn extent(kind: &FaultKind) -> (Lasts, Option<usize>) {
         | FaultKind::WriteFails { .. } => (Lasts::UntilStarted, None),
         FaultKind::Pause { for_ms }
         | FaultKind::DiskFull { for_ms }
-        | FaultKind::DiskSlow { for_ms, .. }
         | FaultKind::DiskStall { for_ms }
         | FaultKind::Refuse { for_ms }
         | FaultKind::Blackhole { for_ms } => (Lasts::For(for_ms), None),
+        // Work that began meanwhile takes as long as it was to take then: a sync of dozens of segments, seconds.
+        FaultKind::DiskSlow { for_ms, .. } => (Lasts::For(for_ms + AFTER_DISK.as_millis() as u64), None),
         FaultKind::ClockStep { .. } => (Lasts::For(0), None),
         FaultKind::ReadFails { .. }
         | FaultKind::BitFlip { .. }

@@ -79,8 +79,7 @@ impl Work {
                     }
                     Task::RemoveSegments(segments) => format!("remove {} segments", segments.len()),
                     Task::RemovePartition(partition) => format!("remove {partition}"),
-                    #[allow(unreachable_patterns, reason = "work that comes later is told by its name")]
-                    other => format!("{other:?}").chars().take(60).collect(),
+                    Task::Trim { segment, bytes } => format!("trim segment {} to {bytes} bytes", segment.base.0),
                 };
                 format!("task {}: {what}", id.0)
             }

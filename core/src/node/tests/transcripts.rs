@@ -82,8 +82,6 @@ pub(super) fn effect(effect: &Effect) -> String {
         }
         Effect::Disk(DiskOp::Read(id, _)) => format!("read {} from a segment", id.0),
         Effect::Disk(DiskOp::Task(id, task)) => format!("task {}: {}", id.0, self::task(task)),
-        #[allow(unreachable_patterns, reason = "work that other modules add is told by its own tests")]
-        Effect::Disk(_) => "other disk work".into(),
         Effect::TopicCodecs(_) => "new codecs for connections".into(),
         Effect::AllowConnections { max, .. } => format!("allow {max} connections"),
         Effect::Log(LogLine { level, text }) => format!("{level:?}: {text}"),

@@ -1,15 +1,15 @@
-//! A broker's connections and node on files in memory, with an instant disk and a network of a fixed latency: the least
+//! A broker's connections and node on a disk that takes no time and never fails, with a network of a fixed latency: the least
 //! engine that clients can be driven by. Whatever is asked of it goes wrong at fixed times.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chronik_core::boundary::{DiskError, DiskOp, Done, Effect, FileName, Files, Input, Outbox, write_direct};
+use chronik_core::boundary::{DiskOp, Done, Effect, FileName, Files, Input, Outbox, write_direct};
 use chronik_core::config::BrokerConfig;
 use chronik_core::connection::Connection;
-use chronik_core::ids::{ConnId, ListenerId, NodeId, Offset, TopicPartition, Uuid};
+use chronik_core::ids::{ConnId, ListenerId, NodeId, Uuid};
 use chronik_core::journal::Geometry;
 use chronik_core::limits::Limits;
 use chronik_core::node::{Node, NodeOptions};
@@ -18,100 +18,13 @@ use chronik_core::topic_codecs::TopicCodecs;
 use chronik_core::wire::Writer;
 
 use crate::client::{Client, ClientNow, Happened, Link, Wanted, auditor, machine, setup};
+use crate::disk::SimDisk;
 use crate::history::{ClientId, Event, History, What};
 use crate::plan::Plan;
 
 const WALL: i64 = 1_700_000_000_000;
 const LATENCY: Duration = Duration::from_micros(100);
 const LISTENER: ListenerId = ListenerId(0);
-
-#[derive(Default)]
-struct MemoryFiles(Mutex<BTreeMap<FileName, Vec<u8>>>);
-
-impl MemoryFiles {
-    fn with<T>(&self, change: impl FnOnce(&mut BTreeMap<FileName, Vec<u8>>) -> T) -> T {
-        change(&mut self.0.lock().expect("no test panics while it holds this"))
-    }
-
-    fn bases(&self) -> Vec<(TopicPartition, Offset)> {
-        let base = |file: &FileName| match file {
-            FileName::Segment(name) => Some((name.partition, name.base)),
-            _ => None,
-        };
-        self.with(|files| files.keys().filter_map(base).collect())
-    }
-}
-
-fn at(position: u64) -> usize {
-    usize::try_from(position).expect("files are small")
-}
-
-impl Files for MemoryFiles {
-    fn len(&self, file: FileName) -> Result<Option<u64>, DiskError> {
-        Ok(self.with(|files| files.get(&file).map(|bytes| bytes.len() as u64)))
-    }
-
-    fn read_at(&self, file: FileName, position: u64, buf: &mut [u8]) -> Result<usize, DiskError> {
-        self.with(|files| {
-            let bytes = files.get(&file).ok_or_else(|| DiskError::Io(file, "no such file".into()))?;
-            let from = at(position).min(bytes.len());
-            let count = buf.len().min(bytes.len() - from);
-            buf[..count].copy_from_slice(&bytes[from..from + count]);
-            Ok(count)
-        })
-    }
-
-    fn write_at(&self, file: FileName, position: u64, pieces: &[Bytes]) -> Result<(), DiskError> {
-        self.with(|files| {
-            let bytes = files.entry(file).or_default();
-            let mut at = at(position);
-            for piece in pieces {
-                bytes.resize(bytes.len().max(at + piece.len()), 0);
-                bytes[at..at + piece.len()].copy_from_slice(piece);
-                at += piece.len();
-            }
-        });
-        Ok(())
-    }
-
-    fn allocate(&self, _: FileName, _: u64, _: u64) -> Result<(), DiskError> {
-        Ok(())
-    }
-
-    fn truncate(&self, file: FileName, bytes: u64) -> Result<(), DiskError> {
-        self.with(|files| files.entry(file).or_default().resize(at(bytes), 0));
-        Ok(())
-    }
-
-    fn sync(&self, _: FileName) -> Result<(), DiskError> {
-        Ok(())
-    }
-
-    fn remove(&self, file: FileName) -> Result<(), DiskError> {
-        self.with(|files| files.remove(&file));
-        Ok(())
-    }
-
-    fn remove_partition(&self, partition: TopicPartition) -> Result<(), DiskError> {
-        let is_of = |file: &FileName| match file {
-            FileName::Segment(name) | FileName::Index(name) => name.partition == partition,
-            _ => false,
-        };
-        self.with(|files| files.retain(|file, _| !is_of(file)));
-        Ok(())
-    }
-
-    fn partitions(&self) -> Result<Vec<TopicPartition>, DiskError> {
-        let mut partitions: Vec<_> = self.bases().into_iter().map(|(partition, _)| partition).collect();
-        partitions.dedup();
-        Ok(partitions)
-    }
-
-    fn segments(&self, partition: TopicPartition) -> Result<Vec<Offset>, DiskError> {
-        let bases = self.bases().into_iter().filter(|(of, _)| *of == partition);
-        Ok(bases.map(|(_, base)| base).collect())
-    }
-}
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug)]
@@ -131,7 +44,7 @@ struct Served {
 }
 
 pub(super) struct World {
-    files: MemoryFiles,
+    files: SimDisk,
     node: Node,
     starts: u8,
     codecs: Arc<TopicCodecs>,
@@ -145,7 +58,7 @@ pub(super) struct World {
     pub(super) history: History,
 }
 
-fn recover(plan: &Plan, files: &MemoryFiles, starts: u8, now: Instant) -> Node {
+fn recover(plan: &Plan, files: &SimDisk, starts: u8, now: Instant) -> Node {
     let settings = plan.node.broker.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let options = NodeOptions {
         node_id: NodeId(1),
@@ -154,7 +67,10 @@ fn recover(plan: &Plan, files: &MemoryFiles, starts: u8, now: Instant) -> Node {
         data_dir: "/data".into(),
         listeners: vec![("PLAINTEXT".into(), "localhost".into(), 9092)],
         broker: BrokerConfig::parse(settings).expect("settings that a plan may use"),
-        limits: Limits { tail_cache_bytes: at(plan.node.tail_cache_bytes), ..Limits::default() },
+        limits: Limits {
+            tail_cache_bytes: usize::try_from(plan.node.tail_cache_bytes).expect("a sane plan"),
+            ..Limits::default()
+        },
         journal: Geometry {
             file_bytes: plan.node.journal_file_bytes,
             max_files: plan.node.journal_files,
@@ -176,7 +92,7 @@ fn broker_now(now: Instant) -> Now {
 impl World {
     /// Carries a plan out, with these troubles at these milliseconds, and returns what happened.
     pub(super) fn run(plan: &Plan, troubles: &[(u64, Trouble)]) -> History {
-        let files = MemoryFiles::default();
+        let files = SimDisk::default();
         let node = recover(plan, &files, 1, Instant(0));
         let mut world = World {
             codecs: Arc::new(node.topic_codecs().clone()),

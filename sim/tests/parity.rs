@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
-use std::net::TcpListener;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -99,12 +99,13 @@ fn binary() -> PathBuf {
     binary
 }
 
-/// Below the ports for outgoing connections, where one of those could take it while the broker is down.
+/// Below the ports for outgoing connections, where one of those could take it while the broker is down. Tried by
+/// connecting: a listener lives on in a process that is started at that moment, until it executes its own program.
 fn free_port(seed: u64) -> u16 {
     let first = 12_000 + (u64::from(std::process::id()) * 17 + seed * 7) % 3_000;
     let ports =
         (0..1_000).map(|number| u16::try_from(12_000 + (first - 12_000 + number) % 3_000).expect("below 15,000"));
-    let mut free = ports.filter(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok());
+    let mut free = ports.filter(|&port| TcpStream::connect(("127.0.0.1", port)).is_err());
     free.next().expect("there is a free port")
 }
 

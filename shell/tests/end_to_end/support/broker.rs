@@ -1,7 +1,7 @@
 //! The process under test: `chronik-server` on a free port with a data folder that disappears with it.
 
 use std::fs::{self, File};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
@@ -200,6 +200,10 @@ pub(crate) fn run_to_end(arguments: &[&str]) -> Ended {
 /// Not one that the system proposes: from those it also takes the near ends of outgoing connections, so that between
 /// the end of a broker and its next start another test's client, or a connection that waits for the broker and meets
 /// itself, would sit on it.
+///
+/// Tried by connecting, not by listening: a process that another test starts in that moment holds a copy of every open
+/// socket until it executes its own program, so a listener that was closed here would go on accepting connections in
+/// the broker's name, and reset them.
 pub(crate) fn free_port() -> u16 {
     /// Below the ports for outgoing connections (32,768 and above on Linux), above those that services have.
     const PORTS: std::ops::Range<u16> = 15_000..32_000;
@@ -208,7 +212,7 @@ pub(crate) fn free_port() -> u16 {
         // Each process of tests begins elsewhere, and each test in it goes on from there.
         let number = std::process::id().wrapping_mul(131).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
         let port = PORTS.start + (number % PORTS.len() as u32) as u16;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if TcpStream::connect(("127.0.0.1", port)).is_err() {
             return port;
         }
     }

@@ -69,6 +69,15 @@ pub struct ReplyTo {
     pub listener: ListenerId,
 }
 
+/// Who a client says it is, and where it connects from; what is told about a member of a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Client {
+    /// The `client.id` of the request, empty where it has none.
+    pub id: Str,
+    /// The address, as Kafka tells it: with a slash before it.
+    pub host: Str,
+}
+
 /// What a client asks for, with the work per byte already done.
 #[derive(Debug)]
 pub enum Request {

@@ -9,6 +9,7 @@ pub mod boundary;
 pub mod config;
 pub mod connection;
 pub mod controller;
+pub mod group;
 pub mod ids;
 pub mod journal;
 pub mod limits;

@@ -1,0 +1,67 @@
+//! What a coordinator may look at when it decides, and where its decisions go.
+
+use std::time::Duration;
+
+use super::record::Record;
+use super::timers::{TimerKind, Timers};
+use super::{Settings, Timer};
+use crate::boundary::ReplyTo;
+use crate::ids::TopicId;
+use crate::rng::Rng;
+use crate::time::Now;
+use crate::wire::{Response, Str};
+
+/// The topics that there are.
+pub trait Topics {
+    /// The id and the number of partitions of a topic.
+    fn by_name(&self, name: &str) -> Option<(TopicId, u32)>;
+    /// The name and the number of partitions of a topic.
+    fn by_id(&self, id: TopicId) -> Option<(&Str, u32)>;
+    /// The topics from a name on, in the order of their names, each with its id and number of partitions, until `visit`
+    /// answers false.
+    fn each_from(&self, name: &str, visit: &mut dyn FnMut(&Str, TopicId, u32) -> bool);
+    /// Another number whenever a topic has come, gone or grown.
+    fn version(&self) -> u64;
+}
+
+/// What a coordinator may look at when it decides, and where its decisions go.
+pub struct Context<'a> {
+    /// What time it is.
+    pub now: Now,
+    /// The settings in force.
+    pub settings: &'a Settings,
+    /// The topics that there are.
+    pub topics: &'a dyn Topics,
+    /// For the ids of members.
+    pub rng: &'a mut Rng,
+    /// What is decided.
+    pub out: &'a mut Outcome,
+    /// When the coordinator wants to be called.
+    pub timers: &'a mut Timers,
+}
+
+impl Context<'_> {
+    /// Decides that a record is written.
+    pub fn write(&mut self, record: Record) {
+        self.out.records.push(record);
+    }
+
+    /// Answers a request once everything that has been decided so far is committed.
+    pub fn reply(&mut self, to: ReplyTo, response: impl Into<Response>) {
+        self.out.replies.push((to, response.into()));
+    }
+
+    /// Calls the group after a while; instead of when it asked for the same before.
+    pub fn call_after(&mut self, group: &Str, kind: TimerKind, after: Duration) {
+        self.timers.set(Timer { group: group.clone(), kind }, self.now.instant + after);
+    }
+}
+
+/// What was decided.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// To be appended in this order.
+    pub records: Vec<Record>,
+    /// To be answered when these records, and all that were appended before, are committed.
+    pub replies: Vec<(ReplyTo, Response)>,
+}

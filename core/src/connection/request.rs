@@ -51,23 +51,34 @@ pub(super) fn read(frame: Bytes, codecs: &TopicCodecs, limits: &BatchLimits) -> 
 }
 
 /// Whether a frame's answer may be many times as large as the frame: with records, or with something about everything
-/// there is, or for each name a list.
+/// there is, or for each name a list, or with what others have said.
 pub(super) fn may_be_outgrown(frame: &[u8]) -> bool {
     let Some(&code) = frame.first_chunk() else { return false };
     match ApiKey::from_code(i16::from_be_bytes(code)) {
         Some(
             ApiKey::Fetch
             | ApiKey::Metadata
+            | ApiKey::OffsetFetch
+            | ApiKey::JoinGroup
+            | ApiKey::SyncGroup
+            | ApiKey::DescribeGroups
+            | ApiKey::ListGroups
             | ApiKey::CreateTopics
             | ApiKey::DescribeConfigs
             | ApiKey::DescribeLogDirs
             | ApiKey::DescribeProducers
+            | ApiKey::ConsumerGroupHeartbeat
+            | ApiKey::ConsumerGroupDescribe
             | ApiKey::DescribeTopicPartitions,
         ) => true,
         // For each thing that is named they answer a few numbers, or at most why not.
         Some(
             ApiKey::Produce
             | ApiKey::ListOffsets
+            | ApiKey::OffsetCommit
+            | ApiKey::FindCoordinator
+            | ApiKey::Heartbeat
+            | ApiKey::LeaveGroup
             | ApiKey::ApiVersions
             | ApiKey::DeleteTopics
             | ApiKey::DeleteRecords
@@ -75,7 +86,9 @@ pub(super) fn may_be_outgrown(frame: &[u8]) -> bool {
             | ApiKey::OffsetForLeaderEpoch
             | ApiKey::AlterConfigs
             | ApiKey::CreatePartitions
+            | ApiKey::DeleteGroups
             | ApiKey::IncrementalAlterConfigs
+            | ApiKey::OffsetDelete
             | ApiKey::DescribeCluster,
         )
         | None => false,

@@ -1,18 +1,44 @@
-//! Which versions are served: ApiVersions 0-4 (KIP-35, KIP-511).
+//! Which versions are served: ApiVersions 0-4 (KIP-35, KIP-511), and which features are in force (KIP-584).
 //!
-//! No feature is finalized: transactions, the new groups and the rest are announced only once they are served, and
-//! clients choose their protocols by that.
+//! Transactions and the rest are announced only once they are served: clients choose their protocols by that.
 
-use crate::wire::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
+use crate::wire::api_versions::{ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey};
 use crate::wire::{ApiKey, ErrorCode, Str};
 
-/// The APIs and versions that are served. `version` is the request's; from 3 it names the client's software.
+/// The feature whose level 1 stands for the consumer groups of KIP-848.
+const GROUP_VERSION: Str = Str::from_static("group.version");
+
+/// The level of [`GROUP_VERSION`] that is in force everywhere, always.
+const GROUP_VERSION_LEVEL: i16 = 1;
+
+/// What clients order finalized features by. Ours never change.
+const FINALIZED_FEATURES_EPOCH: i64 = 0;
+
+/// The APIs and versions that are served. `version` is the request's; from 3 it names the client's software, and is
+/// told of features.
 pub fn api_versions(version: i16, request: &ApiVersionsRequest) -> ApiVersionsResponse {
     let is_named = |name: &Str| is_software_name(name.as_bytes());
     if version >= 3 && !(is_named(&request.client_software_name) && is_named(&request.client_software_version)) {
         return ApiVersionsResponse { error_code: ErrorCode::InvalidRequest.code(), ..Default::default() };
     }
-    ApiVersionsResponse { api_keys: ApiKey::advertised_apis(), ..ApiVersionsResponse::default() }
+    ApiVersionsResponse {
+        api_keys: ApiKey::advertised_apis(),
+        supported_features: supported_features(version),
+        finalized_features_epoch: FINALIZED_FEATURES_EPOCH,
+        finalized_features: vec![FinalizedFeatureKey {
+            name: GROUP_VERSION,
+            max_version_level: GROUP_VERSION_LEVEL,
+            min_version_level: GROUP_VERSION_LEVEL,
+        }],
+        ..ApiVersionsResponse::default()
+    }
+}
+
+/// The levels that we could work at, from version 4 on: before it a client may choke on a range that begins with 0
+/// (KAFKA-17492).
+fn supported_features(version: i16) -> Vec<SupportedFeatureKey> {
+    let group_version = SupportedFeatureKey { name: GROUP_VERSION, min_version: 0, max_version: GROUP_VERSION_LEVEL };
+    if version >= 4 { vec![group_version] } else { Vec::new() }
 }
 
 /// Whether this can be the name or version of a client's software, which ends up in metrics: letters, digits, `.` and

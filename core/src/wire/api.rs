@@ -164,6 +164,15 @@ apis! {
     Fetch = 1, 4..=18, flexible 12.., fetch: FetchRequest => FetchResponse;
     ListOffsets = 2, 1..=11, flexible 6.., list_offsets: ListOffsetsRequest => ListOffsetsResponse;
     Metadata = 3, 0..=13, flexible 9.., metadata: MetadataRequest => MetadataResponse;
+    OffsetCommit = 8, 2..=10, flexible 8.., offset_commit: OffsetCommitRequest => OffsetCommitResponse;
+    OffsetFetch = 9, 1..=10, flexible 6.., offset_fetch: OffsetFetchRequest => OffsetFetchResponse;
+    FindCoordinator = 10, 0..=6, flexible 3.., find_coordinator: FindCoordinatorRequest => FindCoordinatorResponse;
+    JoinGroup = 11, 0..=9, flexible 6.., join_group: JoinGroupRequest => JoinGroupResponse;
+    Heartbeat = 12, 0..=4, flexible 4.., heartbeat: HeartbeatRequest => HeartbeatResponse;
+    LeaveGroup = 13, 0..=5, flexible 4.., leave_group: LeaveGroupRequest => LeaveGroupResponse;
+    SyncGroup = 14, 0..=5, flexible 4.., sync_group: SyncGroupRequest => SyncGroupResponse;
+    DescribeGroups = 15, 0..=6, flexible 5.., describe_groups: DescribeGroupsRequest => DescribeGroupsResponse;
+    ListGroups = 16, 0..=5, flexible 3.., list_groups: ListGroupsRequest => ListGroupsResponse;
     ApiVersions = 18, 0..=4, flexible 3.., api_versions: ApiVersionsRequest => ApiVersionsResponse;
     CreateTopics = 19, 2..=7, flexible 5.., create_topics: CreateTopicsRequest => CreateTopicsResponse;
     DeleteTopics = 20, 1..=6, flexible 4.., delete_topics: DeleteTopicsRequest => DeleteTopicsResponse;
@@ -175,11 +184,17 @@ apis! {
     AlterConfigs = 33, 0..=2, flexible 2.., alter_configs: AlterConfigsRequest => AlterConfigsResponse;
     DescribeLogDirs = 35, 1..=5, flexible 2.., describe_log_dirs: DescribeLogDirsRequest => DescribeLogDirsResponse;
     CreatePartitions = 37, 0..=3, flexible 2.., create_partitions: CreatePartitionsRequest => CreatePartitionsResponse;
+    DeleteGroups = 42, 0..=2, flexible 2.., delete_groups: DeleteGroupsRequest => DeleteGroupsResponse;
     IncrementalAlterConfigs = 44, 0..=1, flexible 1..,
         incremental_alter_configs: IncrementalAlterConfigsRequest => IncrementalAlterConfigsResponse;
+    OffsetDelete = 47, 0..=0, flexible 1.., offset_delete: OffsetDeleteRequest => OffsetDeleteResponse;
     DescribeCluster = 60, 0..=2, flexible 0.., describe_cluster: DescribeClusterRequest => DescribeClusterResponse;
     DescribeProducers = 61, 0..=0, flexible 0..,
         describe_producers: DescribeProducersRequest => DescribeProducersResponse;
+    ConsumerGroupHeartbeat = 68, 0..=1, flexible 0..,
+        consumer_group_heartbeat: ConsumerGroupHeartbeatRequest => ConsumerGroupHeartbeatResponse;
+    ConsumerGroupDescribe = 69, 0..=1, flexible 0..,
+        consumer_group_describe: ConsumerGroupDescribeRequest => ConsumerGroupDescribeResponse;
     DescribeTopicPartitions = 75, 0..=0, flexible 0..,
         describe_topic_partitions: DescribeTopicPartitionsRequest => DescribeTopicPartitionsResponse;
 }

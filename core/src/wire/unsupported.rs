@@ -26,6 +26,28 @@ pub fn unsupported_version(api_key: ApiKey) -> Response {
             list_offsets::ListOffsetsResponse { topics: vec![topic], ..Default::default() }.into()
         }
         ApiKey::Metadata => metadata::MetadataResponse { error_code, ..Default::default() }.into(),
+        ApiKey::OffsetCommit => {
+            let partition = offset_commit::OffsetCommitResponsePartition { partition_index: -1, error_code };
+            let topic = offset_commit::OffsetCommitResponseTopic { partitions: vec![partition], ..Default::default() };
+            offset_commit::OffsetCommitResponse { topics: vec![topic], ..Default::default() }.into()
+        }
+        ApiKey::OffsetFetch => {
+            let group = offset_fetch::OffsetFetchResponseGroup { error_code, ..Default::default() };
+            offset_fetch::OffsetFetchResponse { groups: vec![group], ..Default::default() }.into()
+        }
+        ApiKey::FindCoordinator => {
+            let coordinator = find_coordinator::Coordinator { node_id: -1, port: -1, error_code, ..Default::default() };
+            find_coordinator::FindCoordinatorResponse { coordinators: vec![coordinator], ..Default::default() }.into()
+        }
+        ApiKey::JoinGroup => join_group::JoinGroupResponse { error_code, ..Default::default() }.into(),
+        ApiKey::Heartbeat => heartbeat::HeartbeatResponse { error_code, ..Default::default() }.into(),
+        ApiKey::LeaveGroup => leave_group::LeaveGroupResponse { error_code, ..Default::default() }.into(),
+        ApiKey::SyncGroup => sync_group::SyncGroupResponse { error_code, ..Default::default() }.into(),
+        ApiKey::DescribeGroups => {
+            let group = describe_groups::DescribedGroup { error_code, ..Default::default() };
+            describe_groups::DescribeGroupsResponse { groups: vec![group], ..Default::default() }.into()
+        }
+        ApiKey::ListGroups => list_groups::ListGroupsResponse { error_code, ..Default::default() }.into(),
         ApiKey::ApiVersions => {
             let api_keys = ApiKey::advertised_apis();
             api_versions::ApiVersionsResponse { error_code, api_keys, ..Default::default() }.into()
@@ -70,6 +92,10 @@ pub fn unsupported_version(api_key: ApiKey) -> Response {
             let result = create_partitions::CreatePartitionsTopicResult { error_code, ..Default::default() };
             create_partitions::CreatePartitionsResponse { results: vec![result], ..Default::default() }.into()
         }
+        ApiKey::DeleteGroups => {
+            let result = delete_groups::DeletableGroupResult { error_code, ..Default::default() };
+            delete_groups::DeleteGroupsResponse { results: vec![result], ..Default::default() }.into()
+        }
         ApiKey::IncrementalAlterConfigs => {
             let response = incremental_alter_configs::AlterConfigsResourceResponse { error_code, ..Default::default() };
             incremental_alter_configs::IncrementalAlterConfigsResponse {
@@ -78,6 +104,7 @@ pub fn unsupported_version(api_key: ApiKey) -> Response {
             }
             .into()
         }
+        ApiKey::OffsetDelete => offset_delete::OffsetDeleteResponse { error_code, ..Default::default() }.into(),
         ApiKey::DescribeCluster => {
             describe_cluster::DescribeClusterResponse { error_code, ..Default::default() }.into()
         }
@@ -86,6 +113,13 @@ pub fn unsupported_version(api_key: ApiKey) -> Response {
                 describe_producers::PartitionResponse { partition_index: -1, error_code, ..Default::default() };
             let topic = describe_producers::TopicResponse { partitions: vec![partition], ..Default::default() };
             describe_producers::DescribeProducersResponse { topics: vec![topic], ..Default::default() }.into()
+        }
+        ApiKey::ConsumerGroupHeartbeat => {
+            consumer_group_heartbeat::ConsumerGroupHeartbeatResponse { error_code, ..Default::default() }.into()
+        }
+        ApiKey::ConsumerGroupDescribe => {
+            let group = consumer_group_describe::DescribedGroup { error_code, ..Default::default() };
+            consumer_group_describe::ConsumerGroupDescribeResponse { groups: vec![group], ..Default::default() }.into()
         }
         ApiKey::DescribeTopicPartitions => {
             let topic =

@@ -75,8 +75,27 @@ fn versions_are_those_that_the_codec_speaks_but_for_produce() {
         let from = if api_key == ApiKey::Produce { 0 } else { *versions.start() };
         assert_eq!((announced.min_version, announced.max_version), (from, *versions.end()), "{}", api_key.name());
     }
-    assert_eq!(response.finalized_features_epoch, -1);
-    assert_eq!((response.supported_features.len(), response.finalized_features.len()), (0, 0));
+}
+
+#[test]
+fn consumer_groups_are_a_feature_in_force() {
+    let features = |version: i16| {
+        let request = ApiVersionsRequest { client_software_name: "java".into(), client_software_version: "1.0".into() };
+        let response = api_versions(version, &request);
+        assert_eq!(response.finalized_features_epoch, 0);
+        let finalized = response.finalized_features.into_iter();
+        let finalized: Vec<_> = finalized
+            .map(|feature| (feature.name.to_string(), feature.min_version_level, feature.max_version_level))
+            .collect();
+        assert_eq!(finalized, [("group.version".to_owned(), 1, 1)]);
+        let supported = response.supported_features.into_iter();
+        supported
+            .map(|feature| (feature.name.to_string(), feature.min_version, feature.max_version))
+            .collect::<Vec<_>>()
+    };
+    // Clients of version 3 may choke on a range that begins with 0.
+    assert_eq!(features(3), []);
+    assert_eq!(features(4), [("group.version".to_owned(), 0, 1)]);
 }
 
 #[test]

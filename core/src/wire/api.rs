@@ -245,7 +245,7 @@ impl ApiKey {
     }
 
     const fn shape(self, version: i16) -> Shape {
-        Shape { version, flexible: version >= self.flexible_from(), nullable: false }
+        Shape::message(version, version >= self.flexible_from())
     }
 }
 

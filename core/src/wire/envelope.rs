@@ -111,7 +111,7 @@ fn decode_client_id(api_key: ApiKey, version: i16, reader: &mut Reader) -> Resul
     Ok(client_id)
 }
 
-const CLIENT_ID: Shape = Shape { version: 1, flexible: false, nullable: true };
+const CLIENT_ID: Shape = Shape { nullable: true, ..Shape::message(1, false) };
 
 /// Appends a request with its size prefix to `writer`, in the version that `header` names.
 ///

@@ -38,13 +38,27 @@ pub struct Shape {
     pub flexible: bool,
     /// Whether this field may be null in this version.
     pub nullable: bool,
+    /// Whether this is a tagged field: Kafka writes a struct that is not there in another way in one.
+    pub tagged: bool,
 }
 
 impl Shape {
+    /// The form of a message, in its version.
+    #[inline]
+    pub const fn message(version: i16, flexible: bool) -> Shape {
+        Shape { version, flexible, nullable: false, tagged: false }
+    }
+
     /// The form of a field in a struct of this form.
     #[inline]
     pub fn with_nullable(self, nullable: bool) -> Shape {
-        Shape { nullable, ..self }
+        Shape { nullable, tagged: false, ..self }
+    }
+
+    /// The form of a tagged field in a struct of this form.
+    #[inline]
+    pub fn with_tagged(self, nullable: bool) -> Shape {
+        Shape { nullable, tagged: true, ..self }
     }
 }
 

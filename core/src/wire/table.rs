@@ -149,7 +149,7 @@ macro_rules! messages {
                                 && const { $name::$field.versions }.holds(shape.version)
                             {
                                 let nullable = const { $name::$field.nullable }.holds(shape.version);
-                                $field = <$type as Field>::decode(reader, shape.with_nullable(nullable))?;
+                                $field = <$type as Field>::decode(reader, shape.with_tagged(nullable))?;
                                 return Ok(true);
                             }
                         )*
@@ -185,7 +185,7 @@ macro_rules! messages {
                             writer.unsigned_varint(tag);
                             let length = writer.begin_tagged();
                             let nullable = const { $name::$field.nullable }.holds(shape.version);
-                            self.$field.encode(writer, shape.with_nullable(nullable));
+                            self.$field.encode(writer, shape.with_tagged(nullable));
                             writer.end_tagged(length);
                         }
                     )*
@@ -195,15 +195,20 @@ macro_rules! messages {
 
         impl Nullable for $name {
             fn decode_nullable(reader: &mut Reader, shape: Shape) -> Result<Option<$name>, Malformed> {
-                match reader.i8()? {
-                    0.. => <$name as Field>::decode(reader, shape).map(Some),
-                    -1 => Ok(None),
-                    _ => Err(Malformed::NegativeLength),
-                }
+                let is_present = if shape.tagged {
+                    reader.unsigned_varint()? != 0
+                } else {
+                    match reader.i8()? {
+                        0.. => true,
+                        -1 => false,
+                        _ => return Err(Malformed::NegativeLength),
+                    }
+                };
+                if is_present { <$name as Field>::decode(reader, shape).map(Some) } else { Ok(None) }
             }
 
-            fn encode_null(writer: &mut Writer, _: Shape) {
-                writer.i8(-1);
+            fn encode_null(writer: &mut Writer, shape: Shape) {
+                writer.i8(if shape.tagged { 0 } else { -1 });
             }
 
             fn encode_present(&self, writer: &mut Writer, shape: Shape) {
@@ -215,16 +220,14 @@ macro_rules! messages {
 }
 
 /// All that a table of messages needs in scope.
-pub(super) mod prelude {
-    pub(in crate::wire) use super::{FieldSchema, Message, Schema, messages, or};
-    pub(in crate::wire) use crate::ids::Uuid;
-    pub(in crate::wire) use crate::wire::{
-        Field, Kind, Malformed, Nullable, Reader, Records, Shape, Str, Versions, Writer,
-    };
-    pub(in crate::wire) use bytes::Bytes;
+pub(crate) mod prelude {
+    pub(crate) use super::{FieldSchema, Message, Schema, messages, or};
+    pub(crate) use crate::ids::Uuid;
+    pub(crate) use crate::wire::{Field, Kind, Malformed, Nullable, Reader, Records, Shape, Str, Versions, Writer};
+    pub(crate) use bytes::Bytes;
 }
 
-pub(super) use {messages, or};
+pub(crate) use {messages, or};
 
 #[cfg(test)]
 mod tests {

@@ -55,7 +55,7 @@ impl Which {
 
     /// The form of its fields.
     pub fn shape(self) -> Shape {
-        Shape { version: self.version, flexible: self.version >= self.api_key.flexible_from(), nullable: false }
+        Shape::message(self.version, self.version >= self.api_key.flexible_from())
     }
 
     /// Reads it, and says how many bytes are left.

@@ -11,6 +11,7 @@ use chronik_core::batch::{BatchBuilder, Codec};
 use chronik_core::controller::records::{
     Listener, MetadataRecord, PartitionState, Registration, Resource, encode_entry,
 };
+use chronik_core::group::record::{Record as GroupRecord, Value};
 use chronik_core::ids::{LeaderEpoch, Lsn, NodeId, Offset, ProducerEpoch, ProducerId, TopicPartition, Uuid};
 use chronik_core::journal::{
     BLOCK_BYTES, Damage, Geometry, MemorySlots, Record, RecordKind, Start, Visitor, Writer, recover,
@@ -19,7 +20,7 @@ use chronik_core::log::{Log, Way};
 use chronik_core::rng::Rng;
 use chronik_core::time::Timestamp;
 use chronik_core::wire::ApiKey;
-use chronik_fuzz::{frame, log_state, message, segment};
+use chronik_fuzz::{frame, group_record, log_state, message, segment};
 
 fn main() {
     messages();
@@ -32,6 +33,7 @@ fn main() {
     metadata();
     choices("log_state", &[0], 300);
     log_states();
+    group_records();
 }
 
 fn write(target: &str, name: &str, input: &[u8]) {
@@ -251,4 +253,28 @@ fn log_states() {
         log.roll(&mut journal);
     }
     write("log_state", "three-segments", &log_state::input(&log.encode(Lsn(u64::MAX)).concat()));
+}
+
+/// Apache Kafka's records of one group of each kind, and what the members of the classic one say in them.
+fn group_records() {
+    let lines = include_str!("../../core/tests/group_records/apache-kafka-4.3.txt").lines().enumerate();
+    let hex = |text: &str| -> Bytes {
+        let byte = |at| u8::from_str_radix(&text[at..at + 2], 16).expect("two digits");
+        (0..text.len()).step_by(2).map(byte).collect()
+    };
+    for (number, line) in lines {
+        let (key, value) = line.split_once(' ').expect("a key and a value");
+        if value == "-" {
+            continue;
+        }
+        let (key, value) = (hex(key), hex(value));
+        write("group_record", &format!("kafka-{:02}-{number:02}", key[1]), &group_record::input(&key, &value));
+        let record = GroupRecord::decode(&key, Some(&value)).expect("Kafka's records are read");
+        let Some(Value::Group(group)) = record.value else { continue };
+        for (member, said) in group.members.iter().enumerate() {
+            for (kind, bytes) in [("subscription", &said.subscription), ("assignment", &said.assignment)] {
+                write("group_record", &format!("{kind}-{number:02}-{member}"), &group_record::input(&[], bytes));
+            }
+        }
+    }
 }

@@ -13,6 +13,7 @@
 //! | `segment` | a log, and damage to its files; or files | a read is right or an error |
 //! | `metadata` | an entry of the metadata log | read and written again it is the same bytes |
 //! | `log_state` | a log, or its state in a checkpoint | read and written again it is the same state |
+//! | `group_record` | a record of `__consumer_offsets`, or what consumers embed | read and written again it is the same |
 //!
 //! What a disk does to bytes under a checksum is modelled as what the checksum is sure to notice: at most three bits
 //! turned over, or the end missing. Bytes that someone *made*, checksums and all, need only be survived.
@@ -22,6 +23,7 @@
 
 pub mod batch;
 pub mod frame;
+pub mod group_record;
 pub mod journal;
 pub mod log_state;
 pub mod message;
@@ -47,7 +49,7 @@ pub struct Target {
 }
 
 /// Everything there is to fuzz.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "message", body: message::body },
     Target { name: "frame", body: frame::body },
     Target { name: "batch", body: batch::body },
@@ -55,4 +57,5 @@ pub const TARGETS: [Target; 7] = [
     Target { name: "segment", body: segment::body },
     Target { name: "metadata", body: metadata::body },
     Target { name: "log_state", body: log_state::body },
+    Target { name: "group_record", body: group_record::body },
 ];

@@ -79,6 +79,11 @@ fn metadata_has_one_encoding() {
 }
 
 #[test]
+fn records_of_groups_come_back() {
+    check("group_record", 50_000);
+}
+
+#[test]
 fn the_state_of_a_log_comes_back() {
     check("log_state", 1500);
 }

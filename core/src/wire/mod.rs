@@ -30,6 +30,7 @@ pub use field::{Field, Kind, Nullable, Records, Shape, Versions};
 pub use malformed::Malformed;
 pub use messages::*;
 pub use reader::{MAX_ELEMENTS, MAX_TAGGED_FIELDS, Reader};
+pub(crate) use table::prelude;
 pub use table::{FieldSchema, Message, Schema};
 pub use unsupported::unsupported_version;
 pub use writer::{Frame, OpenFrame, OpenTag, Writer};

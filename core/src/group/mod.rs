@@ -33,6 +33,8 @@ mod offsets;
 pub mod protocol;
 pub mod record;
 mod settings;
+#[cfg(test)]
+pub(crate) mod testing;
 mod timers;
 
 pub use context::{Context, Outcome, Topics};

@@ -62,6 +62,18 @@ impl Timers {
         }
     }
 
+    /// Forgets a group's timers but those of which `keep` says otherwise.
+    pub fn cancel_all(&mut self, group: &Str, keep: impl Fn(&TimerKind) -> bool) {
+        // The kind without a member that orders first.
+        let first = Timer { group: group.clone(), kind: TimerKind::Join };
+        let of_group = self.at.range(first..).take_while(|(timer, _)| timer.group == *group);
+        let cancelled: Vec<Timer> =
+            of_group.filter(|(timer, _)| !keep(&timer.kind)).map(|(timer, _)| timer.clone()).collect();
+        for timer in &cancelled {
+            self.cancel(timer);
+        }
+    }
+
     /// The first time that one is due.
     pub fn next(&self) -> Option<Instant> {
         self.due.first().map(|(at, _)| *at)
@@ -75,5 +87,49 @@ impl Timers {
         let (_, timer) = self.due.pop_first()?;
         self.at.remove(&timer);
         Some(timer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn timer(group: &str, kind: TimerKind) -> Timer {
+        Timer { group: Str::from(group), kind }
+    }
+
+    #[test]
+    fn a_timer_is_due_once_and_when_it_was_set_last() {
+        let mut timers = Timers::default();
+        let [start, one, two] = [0, 1, 2].map(|seconds| Instant(0) + Duration::from_secs(seconds));
+        timers.set(timer("readers", TimerKind::Join), one);
+        timers.set(timer("readers", TimerKind::Join), two);
+        timers.set(timer("readers", TimerKind::Session(Str::from("m"))), two);
+        assert_eq!(timers.next(), Some(two));
+        assert_eq!(timers.is_set(&timer("readers", TimerKind::Join)), Some(two));
+        timers.cancel(&timer("readers", TimerKind::Session(Str::from("m"))));
+        assert_eq!(timers.take_due(start), None);
+        assert_eq!(timers.take_due(two), Some(timer("readers", TimerKind::Join)));
+        assert_eq!((timers.take_due(two), timers.next()), (None, None));
+    }
+
+    #[test]
+    fn cancelling_a_groups_timers_touches_no_other_group() {
+        let mut timers = Timers::default();
+        for group in ["reader", "readers", "readers2"] {
+            for kind in [TimerKind::Join, TimerKind::Pending(Str::from("m")), TimerKind::Assignment] {
+                timers.set(timer(group, kind), Instant(5));
+            }
+        }
+        timers.cancel_all(&Str::from("readers"), |kind| *kind == TimerKind::Assignment);
+        let mut left = Vec::new();
+        while let Some(timer) = timers.take_due(Instant(5)) {
+            left.push((timer.group.to_string(), timer.kind));
+        }
+        let kinds = [TimerKind::Join, TimerKind::Pending(Str::from("m")), TimerKind::Assignment];
+        let all = |group: &str| kinds.clone().map(|kind| (group.to_owned(), kind)).to_vec();
+        let kept = vec![("readers".to_owned(), TimerKind::Assignment)];
+        assert_eq!(left, [all("reader"), kept, all("readers2")].concat());
     }
 }

@@ -1,31 +1,56 @@
 //! The coordinator of the groups of one partition of `__consumer_offsets`: finds the group that a request is about, and
 //! turns a group of one protocol into one of the other.
+//!
+//! | a group | becomes | when |
+//! |---|---|---|
+//! | that is not there, or classic and empty | of the next protocol | a ConsumerGroupHeartbeat joins it |
+//! | classic, with members | of the next protocol | likewise, if the policy and the members allow it (upgrade) |
+//! | that is not there, or of the next protocol and empty | classic | a JoinGroup without a member id joins it |
+//! | of the next protocol, with members | classic | its last member of that protocol is gone (downgrade) |
+//! | without offsets, members, or records in the log | none | at once |
+//!
+//! Offsets stay through all but the last. A group that was only looked at, or that nobody could join, is not made.
+//!
+//! What is not here: rules of members (`classic`, `consumer`) and of offsets (`offsets`).
+
+mod group;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
-use super::offsets::Offsets;
-use super::record::Record;
+use self::group::{CONSUMER, Group, Members};
+use super::offsets::{Offsets, Place, targets};
+use super::record::{Key, Record, Value};
 use super::{Context, Outcome, Settings, Timers, Topics, classic, consumer};
 use crate::boundary::{Client, ReplyTo};
-use crate::ids::TopicId;
+use crate::ids::{ConnId, ListenerId, TopicId};
 use crate::rng::Rng;
 use crate::time::{Instant, Now, Timestamp};
 use crate::wire::consumer_group_describe as consumer_describe;
-use crate::wire::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
+use crate::wire::consumer_group_heartbeat::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
 use crate::wire::describe_groups::DescribedGroup;
-use crate::wire::heartbeat::HeartbeatRequest;
-use crate::wire::join_group::JoinGroupRequest;
-use crate::wire::leave_group::LeaveGroupRequest;
+use crate::wire::heartbeat::{HeartbeatRequest, HeartbeatResponse};
+use crate::wire::join_group::{JoinGroupRequest, JoinGroupResponse};
+use crate::wire::leave_group::{LeaveGroupRequest, LeaveGroupResponse, MemberResponse};
 use crate::wire::list_groups::{ListGroupsRequest, ListedGroup};
 use crate::wire::offset_commit::OffsetCommitRequest;
-use crate::wire::offset_delete::OffsetDeleteRequest;
+use crate::wire::offset_delete::{OffsetDeleteRequest, OffsetDeleteResponse};
 use crate::wire::offset_fetch::{OffsetFetchRequestGroup, OffsetFetchResponseGroup};
-use crate::wire::sync_group::SyncGroupRequest;
+use crate::wire::sync_group::{SyncGroupRequest, SyncGroupResponse};
 use crate::wire::{ErrorCode, Response, Str};
 
-/// The partition of `__consumer_offsets` that a group's coordinator leads: Kafka's rule, Java's hash of the group's id.
+/// The partition of `__consumer_offsets` whose leader coordinates a group: Kafka's rule, the absolute value of Java's
+/// hash of the group's id, modulo the number of partitions. Old and new brokers and tools rely on it.
+///
+/// # Panics
+/// If `partitions` is 0: there is no such topic.
 pub fn partition_of(group: &str, partitions: u32) -> i32 {
-    todo!()
+    let hash = group.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    // The one number without an absolute value counts as 0.
+    let hash = hash.checked_abs().unwrap_or(0).unsigned_abs();
+    i32::try_from(hash % partitions).expect("it is at most the hash, which is no negative number")
 }
 
 /// What the node lends for one call.
@@ -42,25 +67,30 @@ pub struct Surroundings<'a> {
     pub out: &'a mut Outcome,
 }
 
-/// A group.
-#[derive(Debug)]
-struct Group {
-    offsets: Offsets,
-    members: Members,
+/// What a group is lent for one call: what the node lends, and the coordinator's timers.
+fn lend<'a>(timers: &'a mut Timers, with: &'a mut Surroundings<'_>) -> Context<'a> {
+    Context { now: with.now, settings: with.settings, topics: with.topics, rng: with.rng, out: with.out, timers }
 }
 
-/// Who is in a group, by its protocol. A group that only has offsets is a classic one.
-#[derive(Debug)]
-enum Members {
-    Classic(classic::Group),
-    Consumer(consumer::Group),
-}
+/// How many groups one call of a walk over all groups looks at, at most: a fraction of a microsecond each.
+const GROUPS_PER_CALL: usize = 64;
+
+/// How many offsets one call of such a walk looks at, or removes, at most: a tombstone takes a fraction of a microsecond.
+const OFFSETS_PER_CALL: usize = 256;
 
 /// The groups of one partition of `__consumer_offsets`.
 #[derive(Debug, Default)]
 pub struct Coordinator {
     groups: BTreeMap<Str, Group>,
     timers: Timers,
+    /// The group behind which groups have not been told yet that topics have changed. There is always a call due for
+    /// it.
+    untold: Option<Bound<Str>>,
+    /// How far [`Coordinator::expire`] has come in the group that it returned last, if that has too many offsets for one
+    /// call.
+    expiring: Option<(Str, Place)>,
+    /// The same of [`Coordinator::forget_topic`], for each topic: the group that has more to forget.
+    forgetting: BTreeMap<TopicId, Str>,
 }
 
 /// One call for each thing that a client may ask. Those that push a reply into the outcome do so exactly once for each
@@ -68,53 +98,602 @@ pub struct Coordinator {
 /// node gathers from several coordinators and sends when each has committed what it has appended so far.
 impl Coordinator {
     /// Takes a record of the log, in the order of the log, while the coordinator is being loaded.
+    ///
     /// Tombstones of what is not there, and records of what a later record removes, are nothing special: compaction may
-    /// have taken anything away that is overwritten later.
-    pub fn replay(&mut self, record: Record, appended: Timestamp) { todo!() }
+    /// have taken anything away that is overwritten later. So a value makes the group one of its protocol, and a
+    /// tombstone takes something from a group only if it is of that protocol (KAFKA-17306, KAFKA-19862).
+    pub fn replay(&mut self, record: Record, appended: Timestamp) {
+        let Some(name) = record.key.group() else { return };
+        if record.value.is_some() && !self.groups.contains_key(name) {
+            let name = name.detached();
+            self.groups.insert(name.clone(), Group::new(name));
+        }
+        let Some(group) = self.groups.get_mut(name) else { return };
+        match (&record.key, &mut group.members) {
+            (Key::OffsetCommit { topic, partition, .. }, _) => {
+                let value = record.value.as_ref().and_then(|value| match value {
+                    Value::OffsetCommit(value) => Some(value),
+                    _ => None,
+                });
+                group.offsets.replay(topic, *partition, value);
+            }
+            (Key::Group { .. }, Members::Classic(group)) => group.replay(record.value.as_ref(), appended),
+            (Key::Group { .. }, members @ Members::Consumer(_)) => {
+                if record.value.is_some() {
+                    let mut group = classic::Group::new(name.detached());
+                    group.replay(record.value.as_ref(), appended);
+                    *members = Members::Classic(group);
+                }
+            }
+            (_, Members::Consumer(group)) => group.replay(&record, appended),
+            (_, members @ Members::Classic(_)) => {
+                if record.value.is_some() {
+                    let mut group = consumer::Group::new(name.detached());
+                    group.replay(&record, appended);
+                    *members = Members::Consumer(group);
+                }
+            }
+        }
+        if record.value.is_none() {
+            self.forget_if_gone(name);
+        }
+    }
+
     /// The load is complete: sessions begin, and what stood in the middle goes on.
-    pub fn begin(&mut self, with: &mut Surroundings<'_>) { todo!() }
+    pub fn begin(&mut self, with: &mut Surroundings<'_>) {
+        for group in self.groups.values_mut() {
+            let ctx = &mut lend(&mut self.timers, with);
+            match &mut group.members {
+                Members::Classic(group) => group.begin(ctx),
+                Members::Consumer(group) => group.begin(ctx),
+            }
+        }
+        let names: Vec<Str> = self.groups.keys().cloned().collect();
+        for name in &names {
+            self.settle(with, name);
+        }
+    }
+
     /// Another node leads, or the log cannot be written: every request that waits here, with its refusal.
-    pub fn resign(self, code: ErrorCode) -> Vec<(ReplyTo, Response)> { todo!() }
+    pub fn resign(self, code: ErrorCode) -> Vec<(ReplyTo, Response)> {
+        self.groups
+            .into_values()
+            .flat_map(|group| match group.members {
+                Members::Classic(mut group) => group.resign(code),
+                Members::Consumer(mut group) => group.resign(code),
+            })
+            .collect()
+    }
 
     /// When [`Coordinator::reach`] is to be called.
-    pub fn deadline(&self) -> Option<Instant> { self.timers.next() }
+    pub fn deadline(&self) -> Option<Instant> {
+        if self.untold.is_some() { Some(Instant(0)) } else { self.timers.next() }
+    }
+
     /// Calls at most one timer that is due. Returns whether there was one.
-    pub fn reach(&mut self, with: &mut Surroundings<'_>) -> bool { todo!() }
-    /// Topics have come, gone or grown.
-    pub fn topics_changed(&mut self, with: &mut Surroundings<'_>) { todo!() }
-    /// A topic is deleted, and with it the offsets in it. Looks at some of the groups behind `after`, a bounded number;
-    /// returns the last one looked at, or none at the end.
-    pub fn forget_topic(&mut self, with: &mut Surroundings<'_>, name: &Str, id: TopicId, after: Option<Str>) -> Option<Str> { todo!() }
-    /// Lets offsets and groups expire (KIP-211). Looks at some of the groups behind `after`, a bounded number; returns
-    /// the last one looked at, or none at the end.
-    pub fn expire(&mut self, with: &mut Surroundings<'_>, after: Option<Str>) -> Option<Str> { todo!() }
+    pub fn reach(&mut self, with: &mut Surroundings<'_>) -> bool {
+        if let Some(behind) = self.untold.take() {
+            self.tell(with, behind);
+            return true;
+        }
+        let Some(timer) = self.timers.take_due(with.now.instant) else { return false };
+        if let Some(group) = self.groups.get_mut(&timer.group) {
+            let ctx = &mut lend(&mut self.timers, with);
+            match &mut group.members {
+                Members::Classic(group) => group.timer(ctx, timer.kind),
+                Members::Consumer(group) => group.timer(ctx, timer.kind),
+            }
+            self.settle(with, &timer.group);
+        }
+        true
+    }
+
+    /// Topics have come, gone or grown. Groups are told one bounded part after another, by [`Coordinator::reach`].
+    pub fn topics_changed(&mut self, with: &mut Surroundings<'_>) {
+        self.tell(with, Bound::Unbounded);
+    }
+
+    /// Tells some of the groups behind a place that topics have changed.
+    fn tell(&mut self, with: &mut Surroundings<'_>, behind: Bound<Str>) {
+        let mut told = Vec::new();
+        for (name, group) in self.groups.range_mut((behind, Bound::Unbounded)).take(GROUPS_PER_CALL) {
+            if let Members::Consumer(group) = &mut group.members {
+                group.topics_changed(&mut lend(&mut self.timers, with));
+            }
+            told.push(name.clone());
+        }
+        self.untold = more_to_walk(told).map(Bound::Excluded);
+    }
+
+    /// A topic is deleted, and with it the offsets in it. Looks at some of the groups behind `after`, a bounded number,
+    /// and removes a bounded number of offsets; returns the last one looked at, or none at the end. A group with too
+    /// many for one call is looked at again by the next, which is told its name.
+    pub fn forget_topic(
+        &mut self,
+        with: &mut Surroundings<'_>,
+        name: &Str,
+        id: TopicId,
+        after: Option<Str>,
+    ) -> Option<Str> {
+        let unfinished = self.forgetting.remove(&id).is_some_and(|group| after.as_ref() == Some(&group));
+        let names = self.walk(after.as_ref(), unfinished);
+        let mut budget = OFFSETS_PER_CALL;
+        for group in &names {
+            let found = self.groups.get_mut(group).expect("its name was just taken from there");
+            let ctx = &mut lend(&mut self.timers, with);
+            if !found.offsets.forget_topic(ctx, group, (name, id), &mut budget) {
+                self.forgetting.insert(id, group.clone());
+                return Some(group.clone());
+            }
+            self.forget_if_gone(group);
+            if budget == 0 {
+                return Some(group.clone());
+            }
+        }
+        more_to_walk(names)
+    }
+
+    /// Lets offsets and groups expire (KIP-211). Looks at some of the groups behind `after`, and at some of their
+    /// offsets, a bounded number of each; returns the last group looked at, or none at the end. A group with too many
+    /// offsets for one call goes on in the next, which is told its name.
+    pub fn expire(&mut self, with: &mut Surroundings<'_>, after: Option<Str>) -> Option<Str> {
+        let mut from = self.expiring.take().filter(|(group, _)| after.as_ref() == Some(group)).map(|(_, place)| place);
+        let names = self.walk(after.as_ref(), from.is_some());
+        let mut budget = OFFSETS_PER_CALL;
+        for name in &names {
+            let found = self.groups.get_mut(name).expect("its name was just taken from there");
+            let from = from.take();
+            let Some(expiry) = found.expiry() else { continue };
+            let ctx = &mut lend(&mut self.timers, with);
+            if let Some(place) = found.offsets.expire(ctx, name, &expiry, from, &mut budget) {
+                self.expiring = Some((name.clone(), place));
+                return Some(name.clone());
+            }
+            if found.offsets.is_empty() && found.members.is_deserted() {
+                found.members.delete(ctx);
+                self.remove(name);
+            }
+            if budget == 0 {
+                return Some(name.clone());
+            }
+        }
+        more_to_walk(names)
+    }
+
+    /// The groups that a call of a walk looks at that has come to `after`, from there on where that is `unfinished`.
+    fn walk(&self, after: Option<&Str>, unfinished: bool) -> Vec<Str> {
+        let from = match after {
+            None => Bound::Unbounded,
+            Some(after) if unfinished => Bound::Included(after),
+            Some(after) => Bound::Excluded(after),
+        };
+        let names = self.groups.range::<Str, _>((from, Bound::Unbounded)).map(|(name, _)| name.clone());
+        names.take(GROUPS_PER_CALL).collect()
+    }
 
     /// JoinGroup.
-    pub fn join(&mut self, with: &mut Surroundings<'_>, to: ReplyTo, client: &Client, request: JoinGroupRequest) { todo!() }
+    pub fn join(&mut self, with: &mut Surroundings<'_>, to: ReplyTo, client: &Client, request: JoinGroupRequest) {
+        let name = request.group_id.clone();
+        let ctx = &mut lend(&mut self.timers, with);
+        if let Err(code) = may_join(ctx.settings, &request) {
+            return refuse_join(ctx, to, code, request.member_id);
+        }
+        match self.groups.get_mut(&name) {
+            Some(Group { members: Members::Classic(group), .. }) => group.join(ctx, to, client, request),
+            Some(Group { members: Members::Consumer(group), .. }) if group.size() > 0 => {
+                group.join_classic(ctx, to, client, request);
+            }
+            // Whoever says that it is a member is none: nobody is.
+            _ if !request.member_id.is_empty() => {
+                refuse_join(ctx, to, ErrorCode::UnknownMemberId, request.member_id);
+            }
+            found => {
+                let name = name.detached();
+                let mut group = classic::Group::new(name.clone());
+                let written = ctx.out.records.len();
+                group.join(ctx, to, client, request);
+                let members = Members::Classic(group);
+                match found {
+                    // It was refused, and nothing has happened.
+                    _ if members.is_forgettable() => {}
+                    Some(found) => replace(ctx, found, members, written),
+                    None => {
+                        self.groups.insert(name.clone(), Group { members, ..Group::new(name) });
+                    }
+                }
+            }
+        }
+        self.settle(with, &name);
+    }
+
     /// SyncGroup.
-    pub fn sync(&mut self, with: &mut Surroundings<'_>, to: ReplyTo, request: SyncGroupRequest) { todo!() }
+    pub fn sync(&mut self, with: &mut Surroundings<'_>, to: ReplyTo, request: SyncGroupRequest) {
+        let ctx = &mut lend(&mut self.timers, with);
+        let name = request.group_id.clone();
+        let code = match self.groups.get_mut(&name).map(|group| &mut group.members) {
+            _ if name.is_empty() => ErrorCode::InvalidGroupId,
+            Some(members) if members.is_empty() => ErrorCode::UnknownMemberId,
+            None => ErrorCode::UnknownMemberId,
+            Some(Members::Classic(group)) => return group.sync(ctx, to, request),
+            Some(Members::Consumer(group)) => {
+                group.sync_classic(ctx, to, request);
+                return self.settle(with, &name);
+            }
+        };
+        ctx.reply(to, SyncGroupResponse { error_code: code as i16, ..SyncGroupResponse::default() });
+    }
+
     /// Heartbeat.
-    pub fn heartbeat(&mut self, with: &mut Surroundings<'_>, to: ReplyTo, request: HeartbeatRequest) { todo!() }
+    pub fn heartbeat(&mut self, with: &mut Surroundings<'_>, to: ReplyTo, request: HeartbeatRequest) {
+        let ctx = &mut lend(&mut self.timers, with);
+        let code = match self.groups.get_mut(&request.group_id).map(|group| &mut group.members) {
+            _ if request.group_id.is_empty() => ErrorCode::InvalidGroupId,
+            None => ErrorCode::UnknownMemberId,
+            Some(Members::Classic(group)) => return group.heartbeat(ctx, to, request),
+            Some(Members::Consumer(group)) => return group.heartbeat_classic(ctx, to, request),
+        };
+        ctx.reply(to, HeartbeatResponse { throttle_time_ms: 0, error_code: code as i16 });
+    }
+
     /// LeaveGroup.
-    pub fn leave(&mut self, with: &mut Surroundings<'_>, to: ReplyTo, request: LeaveGroupRequest) { todo!() }
+    pub fn leave(&mut self, with: &mut Surroundings<'_>, to: ReplyTo, request: LeaveGroupRequest) {
+        let ctx = &mut lend(&mut self.timers, with);
+        let name = request.group_id.clone();
+        match self.groups.get_mut(&name).map(|group| &mut group.members) {
+            _ if name.is_empty() => {
+                let error_code = ErrorCode::InvalidGroupId as i16;
+                ctx.reply(to, LeaveGroupResponse { error_code, ..LeaveGroupResponse::default() });
+            }
+            None => ctx.reply(to, nobody_leaves(to.version, request)),
+            Some(Members::Classic(group)) => group.leave(ctx, to, request),
+            Some(Members::Consumer(group)) => group.leave_classic(ctx, to, request),
+        }
+        self.settle(with, &name);
+    }
+
     /// ConsumerGroupHeartbeat.
-    pub fn consumer_heartbeat(&mut self, with: &mut Surroundings<'_>, to: ReplyTo, client: &Client, request: ConsumerGroupHeartbeatRequest) { todo!() }
+    pub fn consumer_heartbeat(
+        &mut self,
+        with: &mut Surroundings<'_>,
+        to: ReplyTo,
+        client: &Client,
+        request: ConsumerGroupHeartbeatRequest,
+    ) {
+        let name = request.group_id.clone();
+        let joins = request.member_epoch == 0;
+        let ctx = &mut lend(&mut self.timers, with);
+        match self.groups.get_mut(&name) {
+            _ if name.is_empty() => ctx.reply(to, refusal(ErrorCode::InvalidRequest, "GroupId can't be empty.")),
+            Some(Group { members: Members::Consumer(group), .. }) => group.heartbeat(ctx, to, client, request),
+            Some(Group { members: members @ Members::Classic(_), .. }) if joins && !members.is_empty() => {
+                match upgrade(ctx, to.version, client, &request, members) {
+                    Ok(group) => group.heartbeat(ctx, to, client, request),
+                    Err(refusal) => ctx.reply(to, refusal),
+                }
+            }
+            found if joins => {
+                let name = name.detached();
+                let mut group = consumer::Group::new(name.clone());
+                let written = ctx.out.records.len();
+                group.heartbeat(ctx, to, client, request);
+                let members = Members::Consumer(group);
+                match found {
+                    // It was refused, and nothing has happened.
+                    _ if members.is_forgettable() => {}
+                    Some(found) => replace(ctx, found, members, written),
+                    None => {
+                        self.groups.insert(name.clone(), Group { members, ..Group::new(name) });
+                    }
+                }
+            }
+            Some(_) => ctx.reply(to, refusal(ErrorCode::GroupIdNotFound, &is_no(CONSUMER, &name))),
+            None => ctx.reply(to, refusal(ErrorCode::GroupIdNotFound, &is_not_there(&name))),
+        }
+        self.settle(with, &name);
+    }
+
     /// OffsetCommit.
-    pub fn commit(&mut self, with: &mut Surroundings<'_>, to: ReplyTo, request: OffsetCommitRequest) { todo!() }
+    pub fn commit(&mut self, with: &mut Surroundings<'_>, to: ReplyTo, request: OffsetCommitRequest) {
+        let ctx = &mut lend(&mut self.timers, with);
+        let name = &request.group_id;
+        let (member, epoch) = (&request.member_id, request.generation_id_or_member_epoch);
+        let instance = request.group_instance_id.as_ref();
+        let mut targets = targets(ctx.topics, to.version, &request).peekable();
+        let admitted = match self.groups.get_mut(name).map(|group| &mut group.members) {
+            // Nothing is committed, and the group is not asked.
+            _ if targets.peek().is_none() => Ok(()),
+            Some(Members::Classic(group)) => group.admit_commit(ctx, member, instance, epoch),
+            Some(Members::Consumer(group)) => match group.admit_commit(ctx, to.version, member, instance, epoch) {
+                Err(ErrorCode::StaleMemberEpoch | ErrorCode::IllegalGeneration) => {
+                    targets.try_for_each(|(topic, at)| group.admit_earlier_commit(member, epoch, topic, at))
+                }
+                admitted => admitted,
+            },
+            // Somebody who uses groups only to keep offsets, or a tool.
+            None if epoch < 0 => Ok(()),
+            None if to.version >= 9 => Err(ErrorCode::GroupIdNotFound),
+            None => Err(ErrorCode::IllegalGeneration),
+        };
+        let response = match self.groups.get_mut(name) {
+            Some(group) => group.offsets.commit(ctx, &request, to.version, admitted),
+            None => {
+                let mut offsets = Offsets::default();
+                let response = offsets.commit(ctx, &request, to.version, admitted);
+                if !offsets.is_empty() {
+                    let name = name.detached();
+                    self.groups.insert(name.clone(), Group { offsets, ..Group::new(name) });
+                }
+                response
+            }
+        };
+        ctx.reply(to, response);
+    }
+
     /// OffsetDelete.
-    pub fn delete_offsets(&mut self, with: &mut Surroundings<'_>, to: ReplyTo, request: OffsetDeleteRequest) { todo!() }
+    pub fn delete_offsets(&mut self, with: &mut Surroundings<'_>, to: ReplyTo, request: OffsetDeleteRequest) {
+        let ctx = &mut lend(&mut self.timers, with);
+        let name = &request.group_id;
+        let found = self.groups.get_mut(name).filter(|_| !name.is_empty());
+        let response = match found.map(|group| group.subscribed().map(|subscribed| (group, subscribed))) {
+            Some(Ok((group, subscribed))) => group.offsets.delete(ctx, &request, |topic| subscribed.may_be_to(topic)),
+            Some(Err(code)) => OffsetDeleteResponse { error_code: code as i16, ..OffsetDeleteResponse::default() },
+            None => {
+                let code = if name.is_empty() { ErrorCode::InvalidGroupId } else { ErrorCode::GroupIdNotFound };
+                OffsetDeleteResponse { error_code: code as i16, ..OffsetDeleteResponse::default() }
+            }
+        };
+        ctx.reply(to, response);
+        self.forget_if_gone(&request.group_id);
+    }
 
     /// One group of OffsetFetch.
-    pub fn fetch_offsets(&self, with: &Surroundings<'_>, version: i16, request: &OffsetFetchRequestGroup) -> OffsetFetchResponseGroup { todo!() }
+    pub fn fetch_offsets(
+        &self,
+        with: &Surroundings<'_>,
+        version: i16,
+        request: &OffsetFetchRequestGroup,
+    ) -> OffsetFetchResponseGroup {
+        let nothing = Offsets::default();
+        let group = self.groups.get(&request.group_id);
+        let admitted = match group.map(|group| &group.members) {
+            Some(Members::Consumer(group)) => group.admit_fetch(request.member_id.as_ref(), request.member_epoch),
+            // Members of a classic group do not say who they are.
+            Some(Members::Classic(_)) | None => Ok(()),
+        };
+        let group_id = request.group_id.clone();
+        match admitted {
+            // A group that is not there is one without offsets.
+            Ok(()) => {
+                let offsets = group.map_or(&nothing, |group| &group.offsets);
+                let topics = offsets.fetch(with.topics, version, request);
+                OffsetFetchResponseGroup { group_id, topics, error_code: 0 }
+            }
+            Err(code) => OffsetFetchResponseGroup { group_id, topics: Vec::new(), error_code: code as i16 },
+        }
+    }
+
     /// One group of DescribeGroups, in `version`.
-    pub fn describe(&self, version: i16, group: &Str) -> DescribedGroup { todo!() }
+    pub fn describe(&self, version: i16, group: &Str) -> DescribedGroup {
+        match self.groups.get(group).map(|group| &group.members) {
+            Some(Members::Classic(group)) => group.describe(version),
+            Some(Members::Consumer(group)) => group.describe_classic(version),
+            // Before KIP-1043, a group that is not there was no error.
+            None => DescribedGroup {
+                error_code: if version >= 6 { ErrorCode::GroupIdNotFound as i16 } else { 0 },
+                error_message: (version >= 6).then(|| Str::from(is_not_there(group))),
+                group_id: group.clone(),
+                group_state: Str::from_static("Dead"),
+                ..DescribedGroup::default()
+            },
+        }
+    }
+
     /// One group of ConsumerGroupDescribe.
-    pub fn describe_consumer(&self, with: &Surroundings<'_>, group: &Str) -> consumer_describe::DescribedGroup { todo!() }
-    /// The groups that ListGroups asks for.
-    pub fn list(&self, request: &ListGroupsRequest) -> Vec<ListedGroup> { todo!() }
+    pub fn describe_consumer(&self, with: &Surroundings<'_>, group: &Str) -> consumer_describe::DescribedGroup {
+        let (code, message) = match self.groups.get(group).map(|group| &group.members) {
+            _ if group.is_empty() => (ErrorCode::InvalidGroupId, None),
+            Some(Members::Consumer(group)) => return group.describe(with.topics),
+            Some(Members::Classic(_)) => (ErrorCode::GroupIdNotFound, Some(is_no(CONSUMER, group))),
+            None => (ErrorCode::GroupIdNotFound, Some(is_not_there(group))),
+        };
+        consumer_describe::DescribedGroup {
+            error_code: code as i16,
+            error_message: message.map(Str::from),
+            group_id: group.clone(),
+            ..consumer_describe::DescribedGroup::default()
+        }
+    }
+
+    /// The groups that ListGroups asks for. Case does not matter in the names of states and types; a name that is none
+    /// asks for nothing.
+    pub fn list(&self, request: &ListGroupsRequest) -> Vec<ListedGroup> {
+        let asks = |filter: &[Str], name: &str| {
+            filter.is_empty() || filter.iter().any(|asked| asked.trim().eq_ignore_ascii_case(name))
+        };
+        self.groups
+            .iter()
+            .map(|(name, group)| group.listed(name))
+            .filter(|group| asks(&request.states_filter, &group.group_state))
+            .filter(|group| asks(&request.types_filter, &group.group_type))
+            .collect()
+    }
+
     /// One group of DeleteGroups.
-    pub fn delete(&mut self, with: &mut Surroundings<'_>, group: &Str) -> ErrorCode { todo!() }
+    pub fn delete(&mut self, with: &mut Surroundings<'_>, group: &Str) -> ErrorCode {
+        let Some(found) = self.groups.get_mut(group) else { return ErrorCode::GroupIdNotFound };
+        if !found.members.is_empty() {
+            return ErrorCode::NonEmptyGroup;
+        }
+        let ctx = &mut lend(&mut self.timers, with);
+        found.offsets.clear(ctx, group);
+        found.members.delete(ctx);
+        self.remove(group);
+        ErrorCode::None
+    }
 
     /// The offsets of all groups, for metrics: group, topic, partition, offset.
-    pub fn committed(&self) -> impl Iterator<Item = (&Str, &Str, i32, i64)> { std::iter::empty() }
+    pub fn committed(&self) -> impl Iterator<Item = (&Str, &Str, i32, i64)> {
+        self.groups.iter().flat_map(|(name, group)| {
+            group.offsets.iter().map(move |(topic, partition, offset)| (name, topic, partition, offset))
+        })
+    }
+
+    /// After members may have come or gone: the group becomes a classic one, or none, where that is due.
+    fn settle(&mut self, with: &mut Surroundings<'_>, name: &Str) {
+        let ctx = &mut lend(&mut self.timers, with);
+        if let Some(Group { members, .. }) = self.groups.get_mut(name)
+            && let Members::Consumer(group) = members
+            && group.may_downgrade(ctx)
+        {
+            let mut classic = group.downgrade(ctx);
+            ctx.out.replies.extend(group.resign(ErrorCode::RebalanceInProgress));
+            ctx.timers.cancel_all(name, |_| false);
+            classic.begin(ctx);
+            // What the members that are gone had is nobody's.
+            if classic.state() == classic::State::Stable {
+                classic.rebalance(ctx);
+            }
+            *members = Members::Classic(classic);
+        }
+        self.forget_if_gone(name);
+    }
+
+    /// Forgets a group of which nothing is left.
+    fn forget_if_gone(&mut self, name: &Str) {
+        let Some(group) = self.groups.get_mut(name) else { return };
+        if !group.members.is_forgettable() {
+            return;
+        }
+        if group.offsets.is_empty() {
+            self.remove(name);
+        } else if let Members::Consumer(_) = group.members {
+            // What only has offsets is a classic group, as a load would make it.
+            self.timers.cancel_all(name, |_| false);
+            group.members = Members::Classic(classic::Group::new(name.detached()));
+        }
+    }
+
+    fn remove(&mut self, name: &Str) {
+        self.groups.remove(name);
+        self.timers.cancel_all(name, |_| false);
+    }
+}
+
+/// Puts `members` of one protocol, who have just come in, in the place of an empty group of the other. The tombstones of
+/// that belong before what has been `written` about the new ones.
+fn replace(ctx: &mut Context<'_>, group: &mut Group, members: Members, written: usize) {
+    let later = ctx.out.records.split_off(written);
+    group.members.delete(ctx);
+    ctx.out.records.extend(later);
+    group.members = members;
+}
+
+/// Turns a classic group with members into one of the next protocol, for whoever sends this heartbeat to join it. Members
+/// that wait for a generation are told to join again: the group has none of that kind any more.
+///
+/// # Errors
+/// Where the group may not be upgraded, or would not take the member: nothing has happened then.
+fn upgrade<'a>(
+    ctx: &mut Context<'_>,
+    version: i16,
+    client: &Client,
+    request: &ConsumerGroupHeartbeatRequest,
+    members: &'a mut Members,
+) -> Result<&'a mut consumer::Group, ConsumerGroupHeartbeatResponse> {
+    let name = &request.group_id;
+    let group = match members {
+        Members::Classic(group) if consumer::Group::may_upgrade(ctx, group) => group,
+        _ => return Err(refusal(ErrorCode::GroupIdNotFound, &is_no(CONSUMER, name))),
+    };
+    if group.size() >= ctx.settings.consumer_max_size {
+        let message = format!("The consumer group has reached its maximum capacity of {} members.", group.size());
+        return Err(refusal(ErrorCode::GroupMaxSizeReached, &message));
+    }
+    if let Some(refusal) = rehearse(ctx, version, client, request) {
+        return Err(refusal);
+    }
+    let name = name.detached();
+    ctx.timers.cancel_all(&name, |_| false);
+    ctx.out.replies.extend(group.resign(ErrorCode::RebalanceInProgress));
+    *members = Members::Consumer(consumer::Group::upgrade(ctx, group, name));
+    match members {
+        Members::Consumer(group) => Ok(group),
+        Members::Classic(_) => unreachable!("it has just been upgraded"),
+    }
+}
+
+/// How a group of its own would refuse a member's first heartbeat, if it would. What a heartbeat is refused for is in the
+/// heartbeat, so that a client that will never be let in does not rebalance a group each time that it tries.
+fn rehearse(
+    ctx: &Context<'_>,
+    version: i16,
+    client: &Client,
+    request: &ConsumerGroupHeartbeatRequest,
+) -> Option<ConsumerGroupHeartbeatResponse> {
+    let mut out = Outcome::default();
+    let mut stage = Context {
+        rng: &mut ctx.rng.clone(),
+        out: &mut out,
+        timers: &mut Timers::default(),
+        now: ctx.now,
+        settings: ctx.settings,
+        topics: ctx.topics,
+    };
+    let to = ReplyTo { conn: ConnId(0), sequence: 0, version, listener: ListenerId(0) };
+    consumer::Group::new(request.group_id.clone()).heartbeat(&mut stage, to, client, request.clone());
+    match out.replies.pop() {
+        Some((_, Response::ConsumerGroupHeartbeat(response))) if response.error_code != 0 => Some(response),
+        _ => None,
+    }
+}
+
+/// How far a call has come in its walk over all groups, if there may be more of them.
+fn more_to_walk(looked_at: Vec<Str>) -> Option<Str> {
+    if looked_at.len() == GROUPS_PER_CALL { looked_at.into_iter().last() } else { None }
+}
+
+/// What is asked of a JoinGroup before anybody looks for the group.
+fn may_join(settings: &Settings, request: &JoinGroupRequest) -> Result<(), ErrorCode> {
+    if request.group_id.is_empty() {
+        return Err(ErrorCode::InvalidGroupId);
+    }
+    let sessions = settings.group_min_session_timeout.as_millis()..=settings.group_max_session_timeout.as_millis();
+    match u128::try_from(request.session_timeout_ms) {
+        Ok(session) if sessions.contains(&session) => Ok(()),
+        _ => Err(ErrorCode::InvalidSessionTimeout),
+    }
+}
+
+fn refuse_join(ctx: &mut Context<'_>, to: ReplyTo, code: ErrorCode, member_id: Str) {
+    ctx.reply(to, JoinGroupResponse { error_code: code as i16, member_id, ..JoinGroupResponse::default() });
+}
+
+fn refusal(code: ErrorCode, message: &str) -> ConsumerGroupHeartbeatResponse {
+    ConsumerGroupHeartbeatResponse {
+        error_code: code as i16,
+        error_message: Some(Str::from(message)),
+        ..ConsumerGroupHeartbeatResponse::default()
+    }
+}
+
+/// LeaveGroup to a group that is not there: it is each member's error, not the group's.
+fn nobody_leaves(version: i16, request: LeaveGroupRequest) -> LeaveGroupResponse {
+    let error_code = ErrorCode::UnknownMemberId as i16;
+    if version < 3 {
+        return LeaveGroupResponse { error_code, ..LeaveGroupResponse::default() };
+    }
+    let nobody = |member: crate::wire::leave_group::MemberIdentity| MemberResponse {
+        member_id: member.member_id,
+        group_instance_id: member.group_instance_id,
+        error_code,
+    };
+    LeaveGroupResponse { members: request.members.into_iter().map(nobody).collect(), ..LeaveGroupResponse::default() }
+}
+
+fn is_not_there(group: &Str) -> String {
+    format!("Group {group} not found.")
+}
+
+fn is_no(kind: &str, group: &Str) -> String {
+    format!("Group {group} is not a {kind} group.")
 }

@@ -1,10 +1,30 @@
-//! How far a group has come: its committed offsets, and when they expire (KIP-211).
+//! How far a group has come: its committed offsets, what may be asked and decided about them, and when they expire
+//! (KIP-211).
+//!
+//! Offsets change by their records alone: a decision is written and replayed at once, by the function that a load uses.
+//! Whether a client may commit or delete is not decided here, but by its group.
+//!
+//! A committed offset takes about 130 bytes in memory (88 for itself, the rest for its place in a map), and its metadata
+//! where it has any; each topic of a group about 150 and its name. Nothing here keeps a request's frame, or a batch of
+//! the log, alive.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::time::Duration;
 
+use super::record::{Key, OffsetCommitValue, Record, Value};
+use super::{Context, Settings, Topics};
 use crate::ids::TopicId;
 use crate::time::Timestamp;
-use crate::wire::Str;
+use crate::wire::offset_commit::{
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitResponse, OffsetCommitResponsePartition,
+    OffsetCommitResponseTopic,
+};
+use crate::wire::offset_delete::{
+    OffsetDeleteRequest, OffsetDeleteResponse, OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
+};
+use crate::wire::offset_fetch::{OffsetFetchRequestGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics};
+use crate::wire::{ErrorCode, Str};
 
 /// A committed offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +44,419 @@ pub(super) struct Committed {
 }
 
 /// The committed offsets of one group.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Offsets {
-    pub(super) by_topic: BTreeMap<Str, BTreeMap<i32, Committed>>,
+    by_topic: BTreeMap<Str, BTreeMap<i32, Committed>>,
+}
+
+/// A committed offset's place in its group: those before it have been looked at.
+pub(super) type Place = (Str, i32);
+
+/// What of a group's offsets may expire.
+#[derive(Debug)]
+pub(super) struct Expiry {
+    /// When the group became empty. The time before that does not count against its offsets.
+    pub(super) empty_since: Option<Timestamp>,
+    /// The topics that its members read. Their offsets do not expire.
+    pub(super) subscribed: BTreeSet<Str>,
+}
+
+impl Offsets {
+    /// Takes a record: of a load, or one that was just decided. `None` is the tombstone.
+    pub(super) fn replay(&mut self, topic: &Str, partition: i32, value: Option<&OffsetCommitValue>) {
+        match (self.by_topic.get_mut(topic), value) {
+            (Some(partitions), Some(value)) => {
+                partitions.insert(partition, Committed::from(value));
+            }
+            (None, Some(value)) => {
+                self.by_topic.insert(topic.detached(), BTreeMap::from([(partition, Committed::from(value))]));
+            }
+            (Some(partitions), None) => {
+                partitions.remove(&partition);
+                if partitions.is_empty() {
+                    self.by_topic.remove(topic);
+                }
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_topic.is_empty()
+    }
+
+    /// Topic, partition and offset of each.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Str, i32, i64)> {
+        self.by_topic.iter().flat_map(|(topic, partitions)| {
+            partitions.iter().map(move |(at, committed)| (topic, *at, committed.offset))
+        })
+    }
+
+    /// Decides an OffsetCommit that the group has `admitted`, or not, and answers for each partition. Partitions that do
+    /// not exist are refused whatever the group says, as Kafka's brokers do before they ask the coordinator.
+    pub(super) fn commit(
+        &mut self,
+        ctx: &mut Context<'_>,
+        request: &OffsetCommitRequest,
+        version: i16,
+        admitted: Result<(), ErrorCode>,
+    ) -> OffsetCommitResponse {
+        // Versions 2 to 4 may ask for a time of their own; later ones have no such field, so it is -1.
+        let expires = match request.retention_time_ms {
+            -1 => -1,
+            // The result stands for "none" where it would be -1, and no clock goes back before 1970.
+            retention => ctx.now.wall.0.saturating_add(retention).max(0),
+        };
+        let mut topics = Vec::with_capacity(request.topics.len());
+        for topic in &request.topics {
+            let target = Target::find(ctx.topics, version, &topic.name, topic.topic_id);
+            let mut partitions = Vec::with_capacity(topic.partitions.len());
+            for partition in &topic.partitions {
+                let code = match target.as_ref().map_err(|code| *code).and_then(|target| {
+                    target.check(partition.partition_index)?;
+                    admitted?;
+                    fits(ctx.settings, &request.group_id, &target.name, partition)?;
+                    Ok(target)
+                }) {
+                    Ok(target) => {
+                        self.put(ctx, &request.group_id, target, partition, expires);
+                        ErrorCode::None
+                    }
+                    Err(code) => code,
+                };
+                partitions.push(OffsetCommitResponsePartition {
+                    partition_index: partition.partition_index,
+                    error_code: code as i16,
+                });
+            }
+            topics.push(OffsetCommitResponseTopic { name: topic.name.clone(), topic_id: topic.topic_id, partitions });
+        }
+        OffsetCommitResponse { throttle_time_ms: 0, topics }
+    }
+
+    fn put(
+        &mut self,
+        ctx: &mut Context<'_>,
+        group: &Str,
+        target: &Target,
+        partition: &OffsetCommitRequestPartition,
+        expires: i64,
+    ) {
+        let value = OffsetCommitValue {
+            offset: partition.committed_offset,
+            leader_epoch: partition.committed_leader_epoch,
+            metadata: partition.committed_metadata.clone().unwrap_or(Str::EMPTY),
+            commit_timestamp: ctx.now.wall.0,
+            expire_timestamp: expires,
+            // A record with an end of its own has no room for the id.
+            topic_id: if expires == -1 { target.id } else { TopicId::ZERO },
+        };
+        self.replay(&target.name, partition.partition_index, Some(&value));
+        let key = Key::OffsetCommit {
+            group: group.clone(),
+            topic: target.name.clone(),
+            partition: partition.partition_index,
+        };
+        ctx.write(Record { key, value: Some(Value::OffsetCommit(value)) });
+    }
+
+    /// Answers an OffsetFetch that the group has admitted.
+    pub(super) fn fetch(
+        &self,
+        topics: &dyn Topics,
+        version: i16,
+        request: &OffsetFetchRequestGroup,
+    ) -> Vec<OffsetFetchResponseTopics> {
+        let Some(asked) = &request.topics else { return self.fetch_all(topics, version) };
+        asked
+            .iter()
+            .map(|topic| {
+                let target = Target::find(topics, version, &topic.name, topic.topic_id);
+                let partitions = topic.partition_indexes.iter();
+                OffsetFetchResponseTopics {
+                    name: topic.name.clone(),
+                    topic_id: topic.topic_id,
+                    partitions: match target {
+                        Ok(target) => partitions.map(|at| answer(*at, self.of(&target, *at))).collect(),
+                        // Only of an id it is an error that nobody knows it: a name is looked up as it stands.
+                        Err(ErrorCode::UnknownTopicId) => partitions
+                            .map(|at| OffsetFetchResponsePartitions {
+                                error_code: ErrorCode::UnknownTopicId as i16,
+                                ..answer(*at, None)
+                            })
+                            .collect(),
+                        Err(_) => partitions.map(|at| answer(*at, self.get(&topic.name, *at))).collect(),
+                    },
+                }
+            })
+            .collect()
+    }
+
+    /// All of them. By id, those of topics that are no more cannot be told.
+    fn fetch_all(&self, topics: &dyn Topics, version: i16) -> Vec<OffsetFetchResponseTopics> {
+        self.by_topic
+            .iter()
+            .filter_map(|(name, partitions)| {
+                let id = topics.by_name(name).map(|(id, _)| id);
+                if version >= BY_ID && id.is_none() {
+                    return None;
+                }
+                let same = |committed: &Committed| id.is_none_or(|id| committed.is_of(id));
+                let partitions: Vec<_> = partitions
+                    .iter()
+                    .filter(|(_, committed)| same(committed))
+                    .map(|(at, committed)| answer(*at, Some(committed)))
+                    .collect();
+                (!partitions.is_empty()).then(|| OffsetFetchResponseTopics {
+                    name: name.clone(),
+                    topic_id: id.unwrap_or_default(),
+                    partitions,
+                })
+            })
+            .collect()
+    }
+
+    fn get(&self, topic: &str, partition: i32) -> Option<&Committed> {
+        self.by_topic.get(topic)?.get(&partition)
+    }
+
+    /// The offset for a partition of this very topic: what was committed for one of the same name that is no more says
+    /// nothing about this one.
+    fn of(&self, target: &Target, partition: i32) -> Option<&Committed> {
+        self.get(&target.name, partition).filter(|committed| committed.is_of(target.id))
+    }
+
+    /// Decides an OffsetDelete, where `is_subscribed` tells which topics the group's members read.
+    pub(super) fn delete(
+        &mut self,
+        ctx: &mut Context<'_>,
+        request: &OffsetDeleteRequest,
+        is_subscribed: impl Fn(&str) -> bool,
+    ) -> OffsetDeleteResponse {
+        let mut topics = Vec::with_capacity(request.topics.len());
+        for topic in &request.topics {
+            let target = Target::find(ctx.topics, 0, &topic.name, TopicId::ZERO);
+            let subscribed = is_subscribed(&topic.name);
+            let mut partitions = Vec::with_capacity(topic.partitions.len());
+            for partition in &topic.partitions {
+                let at = partition.partition_index;
+                let code = match target.as_ref().map_err(|code| *code).and_then(|target| target.check(at)) {
+                    Err(code) => code,
+                    Ok(()) if subscribed => ErrorCode::GroupSubscribedToTopic,
+                    Ok(()) => {
+                        if self.get(&topic.name, at).is_some() {
+                            self.remove(ctx, &request.group_id, &topic.name, at);
+                        }
+                        ErrorCode::None
+                    }
+                };
+                partitions.push(OffsetDeleteResponsePartition { partition_index: at, error_code: code as i16 });
+            }
+            topics.push(OffsetDeleteResponseTopic { name: topic.name.clone(), partitions });
+        }
+        OffsetDeleteResponse { error_code: 0, throttle_time_ms: 0, topics }
+    }
+
+    /// Removes all offsets of the group.
+    pub(super) fn clear(&mut self, ctx: &mut Context<'_>, group: &Str) {
+        for (topic, partitions) in std::mem::take(&mut self.by_topic) {
+            for partition in partitions.into_keys() {
+                ctx.write(tombstone(group, &topic, partition));
+            }
+        }
+    }
+
+    /// Removes the offsets in a topic that is deleted, `budget` of them at most. Returns whether none is left. Those that
+    /// do not know their topic's id go too: nobody can tell them from those of the topic.
+    pub(super) fn forget_topic(
+        &mut self,
+        ctx: &mut Context<'_>,
+        group: &Str,
+        (name, id): (&Str, TopicId),
+        budget: &mut usize,
+    ) -> bool {
+        let Some(partitions) = self.by_topic.get(name) else { return true };
+        let gone: Vec<i32> = partitions
+            .iter()
+            .filter(|(_, committed)| committed.is_of(id))
+            .map(|(at, _)| *at)
+            .take(*budget + 1)
+            .collect();
+        let taken = gone.len().min(*budget);
+        for partition in &gone[..taken] {
+            self.remove(ctx, group, name, *partition);
+        }
+        *budget -= taken;
+        taken == gone.len()
+    }
+
+    /// Removes what has expired behind `from`, or from the first on, and looks at `budget` offsets at most, a topic that
+    /// is read counting as one. Returns the place of the last one that it has looked at where there may be more.
+    pub(super) fn expire(
+        &mut self,
+        ctx: &mut Context<'_>,
+        group: &Str,
+        expiry: &Expiry,
+        from: Option<Place>,
+        budget: &mut usize,
+    ) -> Option<Place> {
+        assert!(*budget > 0, "who may look at nothing finds no end");
+        let mut expired = Vec::new();
+        let mut last = None;
+        let (first, partition) = match &from {
+            Some((topic, partition)) => (Bound::Included(topic), Bound::Excluded(*partition)),
+            None => (Bound::Unbounded, Bound::Unbounded),
+        };
+        'looking: for (topic, partitions) in self.by_topic.range::<Str, _>((first, Bound::Unbounded)) {
+            if expiry.subscribed.contains(topic) {
+                if *budget == 0 {
+                    break 'looking;
+                }
+                *budget -= 1;
+                last = Some((topic, i32::MAX));
+                continue;
+            }
+            let is_first = from.as_ref().is_some_and(|(from, _)| from == topic);
+            let behind = if is_first { partition } else { Bound::Unbounded };
+            for (at, committed) in partitions.range((behind, Bound::Unbounded)) {
+                if *budget == 0 {
+                    break 'looking;
+                }
+                *budget -= 1;
+                last = Some((topic, *at));
+                if committed.has_expired(expiry.empty_since, ctx.now.wall, ctx.settings.offsets_retention) {
+                    expired.push((topic.clone(), *at));
+                }
+            }
+        }
+        let more = last.filter(|_| *budget == 0).map(|(topic, at)| (topic.clone(), at));
+        for (topic, partition) in &expired {
+            self.remove(ctx, group, topic, *partition);
+        }
+        more
+    }
+
+    fn remove(&mut self, ctx: &mut Context<'_>, group: &Str, topic: &Str, partition: i32) {
+        self.replay(topic, partition, None);
+        ctx.write(tombstone(group, topic, partition));
+    }
+}
+
+impl Committed {
+    fn from(value: &OffsetCommitValue) -> Committed {
+        Committed {
+            offset: value.offset,
+            leader_epoch: value.leader_epoch,
+            metadata: if value.metadata.is_empty() { Str::EMPTY } else { value.metadata.detached() },
+            at: Timestamp(value.commit_timestamp),
+            expires: (value.expire_timestamp != -1).then_some(Timestamp(value.expire_timestamp)),
+            topic_id: value.topic_id,
+        }
+    }
+
+    /// Whether it was committed for the topic with this id, as far as it is known.
+    fn is_of(&self, id: TopicId) -> bool {
+        self.topic_id == TopicId::ZERO || self.topic_id == id
+    }
+
+    /// An end of its own decides where there is one. Else its time begins when it was committed, or when its group
+    /// became empty if that was later. (Kafka counts from the group's becoming empty alone, so that an offset that is
+    /// reset by hand in a group that has long been empty may be gone a minute later.)
+    fn has_expired(&self, empty_since: Option<Timestamp>, now: Timestamp, retention: Duration) -> bool {
+        match self.expires {
+            Some(expires) => now >= expires,
+            None => {
+                let since = empty_since.map_or(self.at, |empty| empty.max(self.at));
+                let age = now.0.saturating_sub(since.0);
+                u128::try_from(age).is_ok_and(|age| age >= retention.as_millis())
+            }
+        }
+    }
+}
+
+/// The first version of OffsetCommit and OffsetFetch that names topics by their ids.
+const BY_ID: i16 = 10;
+
+/// A topic that a request is about.
+#[derive(Debug)]
+struct Target {
+    name: Str,
+    id: TopicId,
+    partitions: u32,
+}
+
+impl Target {
+    /// Finds the topic by what this version of the request says of it.
+    fn find(topics: &dyn Topics, version: i16, name: &Str, id: TopicId) -> Result<Target, ErrorCode> {
+        if version >= BY_ID {
+            let (name, partitions) = topics.by_id(id).ok_or(ErrorCode::UnknownTopicId)?;
+            Ok(Target { name: name.clone(), id, partitions })
+        } else {
+            let (id, partitions) = topics.by_name(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+            Ok(Target { name: name.clone(), id, partitions })
+        }
+    }
+
+    fn check(&self, partition: i32) -> Result<(), ErrorCode> {
+        match u32::try_from(partition) {
+            Ok(partition) if partition < self.partitions => Ok(()),
+            _ => Err(ErrorCode::UnknownTopicOrPartition),
+        }
+    }
+}
+
+/// The partitions of an OffsetCommit that exist. If there are none, the group is not asked about it.
+pub(super) fn targets(
+    topics: &dyn Topics,
+    version: i16,
+    request: &OffsetCommitRequest,
+) -> impl Iterator<Item = (TopicId, i32)> {
+    request.topics.iter().flat_map(move |topic| {
+        let target = Target::find(topics, version, &topic.name, topic.topic_id).ok();
+        let partitions = topic.partitions.iter().map(|partition| partition.partition_index);
+        partitions.filter_map(move |at| {
+            let target = target.as_ref()?;
+            target.check(at).is_ok().then_some((target.id, at))
+        })
+    })
+}
+
+/// What a record has beside its group, topic and metadata, in bytes, at most: the key's type, two lengths and the
+/// partition; the value's version, offset, leader epoch, length, timestamp, and the tagged id of the topic.
+const RECORD_BYTES_MAX: usize = (2 + 2 + 2 + 4) + (2 + 8 + 4 + 3 + 8 + 1 + 2 + 16);
+
+/// Whether the metadata may be kept, and the record be written.
+fn fits(
+    settings: &Settings,
+    group: &Str,
+    topic: &Str,
+    partition: &OffsetCommitRequestPartition,
+) -> Result<(), ErrorCode> {
+    let bytes = partition.committed_metadata.as_ref().map_or(0, |metadata| metadata.as_bytes().len());
+    // Kafka's limit counts in UTF-16 units, of which a text has at most as many as bytes.
+    if bytes > settings.offset_metadata_max_bytes
+        && let Some(metadata) = &partition.committed_metadata
+        && metadata.encode_utf16().nth(settings.offset_metadata_max_bytes).is_some()
+    {
+        return Err(ErrorCode::OffsetMetadataTooLarge);
+    }
+    if RECORD_BYTES_MAX + group.as_bytes().len() + topic.as_bytes().len() + bytes > settings.record_bytes_max {
+        return Err(ErrorCode::InvalidCommitOffsetSize);
+    }
+    Ok(())
+}
+
+fn answer(partition_index: i32, committed: Option<&Committed>) -> OffsetFetchResponsePartitions {
+    OffsetFetchResponsePartitions {
+        partition_index,
+        committed_offset: committed.map_or(-1, |committed| committed.offset),
+        committed_leader_epoch: committed.map_or(-1, |committed| committed.leader_epoch),
+        metadata: Some(committed.map_or(Str::EMPTY, |committed| committed.metadata.clone())),
+        error_code: 0,
+    }
+}
+
+fn tombstone(group: &Str, topic: &Str, partition: i32) -> Record {
+    Record { key: Key::OffsetCommit { group: group.clone(), topic: topic.clone(), partition }, value: None }
 }

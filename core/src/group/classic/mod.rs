@@ -27,8 +27,8 @@
 //! `REBALANCE_IN_PROGRESS`, which clients answer by joining again; its connection is nearly always gone.
 //!
 //! # Work
-//! The end of a rebalance, and its beginning, look at every member. All else is a few look-ups, whatever the size of
-//! the group.
+//! The end of a rebalance, its beginning, and the return of a static member, whose record names all, look at every
+//! member. All else is a few look-ups, whatever the size of the group.
 
 mod describe;
 mod join;

@@ -25,6 +25,8 @@
 //! ```
 //! A client is called by its `client.id`; its second member id is `a'`, its third `a''`.
 
+mod faithful;
+mod hostile;
 mod joining;
 mod leaving;
 mod memory;

@@ -1,68 +1,277 @@
 //! A group of the next protocol (KIP-848): the coordinator assigns, and members come to their targets one by one.
+//!
+//! Three epochs tell how far a group is. The group's own rises whenever its members, their subscriptions or their topics
+//! change. The assignment's is the group's that it was made for: the next heartbeat after a change makes it. A member's
+//! is the assignment's that it has come to ([`reconcile`]). In a stable group all are equal.
+//!
+//! ```text
+//!  Empty ──(a member joins)──► Assigning ──(an assignment is made)──► Reconciling ──(members have come to it)──► Stable
+//!    ▲                             ▲                                       │                                       │
+//!    └──(the last one leaves)──────┴───────────(members or topics change)──┴───────────────────────────────────────┘
+//! ```
+//!
+//! All that matters is in records. A decision makes one, replays it as a load does, and writes it. Only sessions and
+//! lookups of regular expressions are in memory alone; they begin anew with a load.
+//!
+//! A steady heartbeat costs what the member sends and owns. Only a change of epoch looks at all members and partitions.
+//!
+//! Who does what: [`heartbeat`] the conversation, [`epoch`] changes of the group and of its assignment, [`assign`] who
+//! is to own what, [`reconcile`] who owns what meanwhile, [`regex`] subscriptions by expression, [`departure`] members
+//! that leave or fall silent, [`classic_members`] those that still use the classic protocol, [`migrate`] the ways
+//! between the protocols.
 
-use std::collections::BTreeSet;
+pub(crate) mod assign;
+mod classic_members;
+mod departure;
+mod describe;
+mod epoch;
+mod heartbeat;
+mod member;
+mod migrate;
+mod reconcile;
+mod refusal;
+mod regex;
+mod replay;
+#[cfg(test)]
+mod tests;
 
-use super::record::Record;
-use super::{Context, TimerKind, classic};
-use crate::boundary::{Client, ReplyTo};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::record::{Key, Record, Value};
+use super::{Context, TimerKind};
+use crate::boundary::ReplyTo;
+use crate::ids::TopicId;
 use crate::time::Timestamp;
-use crate::wire::consumer_group_describe::DescribedGroup;
-use crate::wire::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
-use crate::wire::describe_groups;
-use crate::wire::heartbeat::HeartbeatRequest;
-use crate::wire::join_group::JoinGroupRequest;
-use crate::wire::leave_group::LeaveGroupRequest;
-use crate::wire::sync_group::SyncGroupRequest;
 use crate::wire::{ErrorCode, Response, Str};
+
+use member::{Member, Partitions};
+use regex::{Lookups, Resolved};
 
 /// A group of the next protocol.
 #[derive(Debug)]
-pub struct Group { name: Str }
+pub struct Group {
+    name: Str,
+    epoch: i32,
+    /// What the topics subscribed to were like when the epoch was decided (KIP-1101).
+    metadata_hash: i64,
+    /// The epoch that the targets were made for.
+    assignment_epoch: i32,
+    members: BTreeMap<Str, Member>,
+    /// What each member is to own.
+    targets: BTreeMap<Str, Partitions>,
+    /// What the expressions subscribed to were found to mean.
+    resolved: BTreeMap<Str, Resolved>,
+    /// Which records the log has of the group as a whole.
+    written: Written,
+    /// When it became empty; of no meaning while it has members.
+    empty_since: Option<Timestamp>,
+
+    // What follows from the above.
+    /// How many members subscribe to each topic by name.
+    topics: BTreeMap<Str, usize>,
+    /// How many members subscribe to each expression.
+    expressions: BTreeMap<Str, usize>,
+    /// The member that is behind each static name.
+    instances: BTreeMap<Str, Str>,
+    /// The member that has each partition, until it has given it up.
+    owners: BTreeMap<TopicId, BTreeMap<i32, Str>>,
+    /// How many members use the classic protocol.
+    classic_members: usize,
+
+    // In memory only.
+    lookups: Lookups,
+}
+
+/// Which records the log has of a group as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Written {
+    group: bool,
+    assignment: bool,
+    /// The record of its topics that brokers before Kafka 4.1 wrote.
+    topics: bool,
+}
 
 impl Group {
     /// A group without members.
-    pub fn new(name: Str) -> Group { todo!() }
-    /// Whether a classic group with members may be upgraded (protocol type, decodable subscriptions, policy, room).
-    pub fn may_upgrade(ctx: &Context<'_>, group: &classic::Group) -> bool { todo!() }
-    /// Decides the upgrade of a classic group with members: writes the tombstone of the classic record and the records of
-    /// the new group, which stands as they describe it, with the members as members that use the classic protocol.
-    pub fn upgrade(ctx: &mut Context<'_>, group: &classic::Group) -> Group { todo!() }
-    /// Whether its last member of the next protocol is gone while members that use the classic protocol are left.
-    pub fn may_downgrade(&self, ctx: &Context<'_>) -> bool { todo!() }
-    /// Decides the downgrade: writes the tombstones of this group's records and the classic group's record.
-    pub fn downgrade(&mut self, ctx: &mut Context<'_>) -> classic::Group { todo!() }
-    /// Takes a record of this group: of a load, or one that was just decided.
-    pub fn replay(&mut self, record: &Record, written: Timestamp) { todo!() }
+    pub fn new(name: Str) -> Group {
+        Group {
+            name,
+            epoch: 0,
+            metadata_hash: 0,
+            assignment_epoch: 0,
+            members: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            resolved: BTreeMap::new(),
+            written: Written::default(),
+            empty_since: None,
+            topics: BTreeMap::new(),
+            expressions: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            classic_members: 0,
+            lookups: Lookups::default(),
+        }
+    }
+
     /// The load is complete: sessions of its members begin.
-    pub fn begin(&mut self, ctx: &mut Context<'_>) { todo!() }
+    pub fn begin(&mut self, ctx: &mut Context<'_>) {
+        let members: Vec<Str> = self.members.keys().cloned().collect();
+        for id in &members {
+            self.renew_session(ctx, id);
+            self.time_revocation(ctx, id);
+        }
+        self.topics_changed(ctx);
+    }
+
     /// Refuses every request that waits.
-    pub fn resign(&mut self, code: ErrorCode) -> Vec<(ReplyTo, Response)> { todo!() }
-    pub fn timer(&mut self, ctx: &mut Context<'_>, kind: TimerKind) { todo!() }
+    pub fn resign(&mut self, _code: ErrorCode) -> Vec<(ReplyTo, Response)> {
+        // No request waits here: each is answered by the call that brings it.
+        Vec::new()
+    }
+
+    /// Something that it asked to be called for is due.
+    pub fn timer(&mut self, ctx: &mut Context<'_>, kind: TimerKind) {
+        match kind {
+            TimerKind::Session(member) => self.session_due(ctx, &member),
+            TimerKind::Revocation(member) => self.revocation_due(ctx, &member),
+            TimerKind::Pending(member) => self.sync_due(ctx, &member),
+            TimerKind::Regex => self.lookup_due(ctx),
+            TimerKind::Assignment => self.refresh_metadata(ctx),
+            // A classic group's, which this one was until just now.
+            TimerKind::Join | TimerKind::Sync => {}
+        }
+    }
+
     /// Topics have come, gone or grown: asks to be called where that concerns it.
-    pub fn topics_changed(&mut self, ctx: &mut Context<'_>) { todo!() }
-    pub fn heartbeat(&mut self, ctx: &mut Context<'_>, to: ReplyTo, client: &Client, request: ConsumerGroupHeartbeatRequest) { todo!() }
-    /// JoinGroup of a member that uses the classic protocol. The next three likewise.
-    pub fn join_classic(&mut self, ctx: &mut Context<'_>, to: ReplyTo, client: &Client, request: JoinGroupRequest) { todo!() }
-    pub fn sync_classic(&mut self, ctx: &mut Context<'_>, to: ReplyTo, request: SyncGroupRequest) { todo!() }
-    pub fn heartbeat_classic(&mut self, ctx: &mut Context<'_>, to: ReplyTo, request: HeartbeatRequest) { todo!() }
-    pub fn leave_classic(&mut self, ctx: &mut Context<'_>, to: ReplyTo, request: LeaveGroupRequest) { todo!() }
+    pub fn topics_changed(&mut self, ctx: &mut Context<'_>) {
+        if !self.members.is_empty() {
+            ctx.call_after(&self.name, TimerKind::Assignment, Duration::ZERO);
+            self.ask_for_lookup(ctx);
+        }
+    }
+
     /// Whether an OffsetCommit may be taken, by member id and epoch; KIP-848's rule for stale epochs.
-    pub fn admit_commit(&mut self, ctx: &mut Context<'_>, version: i16, member: &Str, instance: Option<&Str>, epoch: i32) -> Result<(), ErrorCode> { todo!() }
+    ///
+    /// # Errors
+    /// Where the member is unknown, must use a later version, or says another epoch than its own. One that says an
+    /// earlier epoch may still commit for what it had then: see [`Group::admit_earlier_commit`].
+    pub fn admit_commit(
+        &mut self,
+        _ctx: &mut Context<'_>,
+        version: i16,
+        member: &Str,
+        _instance: Option<&Str>,
+        epoch: i32,
+    ) -> Result<(), ErrorCode> {
+        // Tools and consumers that assign themselves commit so, while nobody else does.
+        if epoch < 0 && self.members.is_empty() {
+            return Ok(());
+        }
+        let found = self.members.get(member).ok_or(ErrorCode::UnknownMemberId)?;
+        if !found.is_classic() && version < COMMIT_VERSION_MIN {
+            return Err(ErrorCode::UnsupportedVersion);
+        }
+        found.admit_epoch(epoch)
+    }
+
+    /// Whether a commit for one partition may be taken from a member that says an earlier epoch than its own: if it has
+    /// had the partition since then (KIP-1251). So a commit is not refused for a rebalance that left the partition.
+    ///
+    /// # Errors
+    /// Where it may not.
+    pub fn admit_earlier_commit(
+        &self,
+        member: &Str,
+        epoch: i32,
+        topic: TopicId,
+        partition: i32,
+    ) -> Result<(), ErrorCode> {
+        let member = self.members.get(member).ok_or(ErrorCode::UnknownMemberId)?;
+        let since = member.current.since(topic, partition);
+        if epoch <= member.current.epoch && since.is_some_and(|since| since <= epoch) {
+            return Ok(());
+        }
+        Err(member.stale())
+    }
+
     /// Whether an OffsetFetch that names a member may be answered.
-    pub fn admit_fetch(&self, member: Option<&Str>, epoch: i32) -> Result<(), ErrorCode> { todo!() }
-    pub fn describe(&self, ctx_topics: &dyn super::Topics) -> DescribedGroup { todo!() }
-    /// As DescribeGroups tells of it (Kafka answers GROUP_ID_NOT_FOUND or a Dead group there for this kind).
-    pub fn describe_classic(&self, version: i16) -> describe_groups::DescribedGroup { todo!() }
-    /// Its state's name: Empty, Assigning, Reconciling, Stable, Dead.
-    pub fn state(&self) -> &'static str { todo!() }
-    pub fn epoch(&self) -> i32 { todo!() }
-    pub fn size(&self) -> usize { todo!() }
+    ///
+    /// # Errors
+    /// Where the member is unknown or says another epoch than its own.
+    pub fn admit_fetch(&self, member: Option<&Str>, epoch: i32) -> Result<(), ErrorCode> {
+        match member {
+            None if epoch < 0 => Ok(()),
+            None => Err(ErrorCode::UnknownMemberId),
+            Some(id) => self.members.get(id).ok_or(ErrorCode::UnknownMemberId)?.admit_epoch(epoch),
+        }
+    }
+
+    /// Its state's name: Empty, Assigning, Reconciling, Stable.
+    pub fn state(&self) -> &'static str {
+        if self.members.is_empty() {
+            "Empty"
+        } else if self.epoch > self.assignment_epoch {
+            "Assigning"
+        } else if self.members.values().all(|member| member.is_reconciled_to(self.assignment_epoch)) {
+            "Stable"
+        } else {
+            "Reconciling"
+        }
+    }
+
+    /// The group's epoch, 0 before its first member.
+    pub fn epoch(&self) -> i32 {
+        self.epoch
+    }
+
+    /// How many members it has, static ones that are expected back included.
+    pub fn size(&self) -> usize {
+        self.members.len()
+    }
+
     /// The topics that its members subscribe to, by name or by what their expressions match.
-    pub fn subscribed(&self) -> BTreeSet<Str> { todo!() }
+    pub fn subscribed(&self) -> BTreeSet<Str> {
+        let by_expression = self.expressions.keys().filter_map(|expression| self.resolved.get(expression));
+        self.topics.keys().chain(by_expression.flat_map(|resolved| &resolved.topics)).cloned().collect()
+    }
+
     /// When it became empty.
-    pub fn empty_since(&self) -> Option<Timestamp> { todo!() }
+    pub fn empty_since(&self) -> Option<Timestamp> {
+        self.empty_since.filter(|_| self.members.is_empty())
+    }
+
     /// Whether nothing is lost if it is forgotten: no member, no record of it in the log.
-    pub fn is_forgettable(&self) -> bool { todo!() }
+    pub fn is_forgettable(&self) -> bool {
+        self.members.is_empty()
+            && self.targets.is_empty()
+            && self.resolved.is_empty()
+            && self.written == Written::default()
+    }
+
     /// Removes an empty group: writes the tombstones of all its records.
-    pub fn delete(&mut self, ctx: &mut Context<'_>) { todo!() }
+    pub fn delete(&mut self, ctx: &mut Context<'_>) {
+        assert!(self.members.is_empty(), "only an empty group is removed");
+        self.bury(ctx);
+    }
+
+    /// Decides a record: what it says is so from now on, and it is written.
+    fn decide(&mut self, ctx: &mut Context<'_>, key: Key, value: Option<Value>) {
+        let record = Record { key, value };
+        self.replay(&record, ctx.now.wall);
+        ctx.write(record);
+    }
+}
+
+/// The first version of OffsetCommit that says member epochs.
+const COMMIT_VERSION_MIN: i16 = 9;
+
+impl Member {
+    fn admit_epoch(&self, epoch: i32) -> Result<(), ErrorCode> {
+        if epoch == self.current.epoch { Ok(()) } else { Err(self.stale()) }
+    }
+
+    fn stale(&self) -> ErrorCode {
+        if self.is_classic() { ErrorCode::IllegalGeneration } else { ErrorCode::StaleMemberEpoch }
+    }
 }

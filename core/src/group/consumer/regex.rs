@@ -1,0 +1,308 @@
+//! Subscriptions by regular expression: what is a valid one, and which topics they match.
+//!
+//! Kafka's are RE2's (KIP-848) and must match a topic's whole name. Here they are those of the crate `regex`, which has
+//! RE2's guarantee, time linear in the name, and nearly its syntax. What RE2 reads otherwise is put in other words first
+//! ([`in_other_words`]); beyond RE2 it takes a few flags and escapes more, which is harmless.
+//!
+//! A lookup goes through all topics for one expression after the other, a bounded number of topics in a step. What all
+//! of them match is decided at its end, so that new topics raise the group's epoch once. There are at least
+//! [`LOOKUP_INTERVAL_MIN`] between two lookups: a client that changes its expression again and again costs no more.
+
+use std::ops::Bound;
+use std::time::Duration;
+
+use regex::{Regex, RegexBuilder};
+
+use crate::group::record::{ConsumerGroupRegularExpressionValue, Key, Value};
+use crate::group::{Context, TimerKind};
+use crate::time::{Instant, Timestamp};
+use crate::wire::{ErrorCode, Str};
+
+use super::Group;
+use super::refusal::Refusal;
+
+/// How many bytes an expression may have. It is part of a record's key; longer ones are no names of topics.
+const EXPRESSION_BYTES_MAX: usize = 16 * 1024;
+
+/// How many bytes a compiled expression may take. Bounds the time to compile it too.
+const COMPILED_BYTES_MAX: usize = 256 * 1024;
+
+/// How deep an expression may be nested.
+const NESTING_MAX: u32 = 64;
+
+/// How many topics are looked at in one step: with names of usual length some 50 us.
+const TOPICS_PER_STEP: usize = 128;
+
+/// The time between two lookups of one group, as in Kafka.
+pub(super) const LOOKUP_INTERVAL_MIN: Duration = Duration::from_secs(10);
+
+/// What an expression was found to mean.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Resolved {
+    /// The topics' names, in their order.
+    pub(super) topics: Vec<Str>,
+    version: i64,
+    at: Timestamp,
+}
+
+impl Resolved {
+    /// From its record.
+    pub(super) fn from_value(value: &ConsumerGroupRegularExpressionValue) -> Resolved {
+        Resolved {
+            topics: super::member::topics_of(&value.topics),
+            version: value.version,
+            at: Timestamp(value.timestamp),
+        }
+    }
+
+    fn to_value(&self) -> ConsumerGroupRegularExpressionValue {
+        ConsumerGroupRegularExpressionValue { topics: self.topics.clone(), version: self.version, timestamp: self.at.0 }
+    }
+}
+
+/// The lookups of a group.
+#[derive(Debug, Default)]
+pub(super) struct Lookups {
+    running: Option<Lookup>,
+    /// When the last one ended; `None` before the first.
+    ended: Option<Instant>,
+}
+
+/// A lookup on its way.
+#[derive(Debug)]
+struct Lookup {
+    /// The version of the topics that it began with.
+    version: u64,
+    /// The expression that is being looked up.
+    expression: Str,
+    /// It compiled; `None` where it cannot be, which only one in a log can be: it matches nothing.
+    regex: Option<Regex>,
+    /// The first name that was not looked at.
+    from: String,
+    /// What it matches so far.
+    matched: Vec<Str>,
+    /// What the expressions before it match.
+    found: Vec<(Str, Vec<Str>)>,
+}
+
+impl Lookup {
+    fn of(expression: Str, version: u64, found: Vec<(Str, Vec<Str>)>) -> Lookup {
+        let regex = compile(&expression).ok();
+        Lookup { version, expression, regex, from: String::new(), matched: Vec::new(), found }
+    }
+
+    /// Looks at some more topics. Returns whether it has seen all.
+    fn go_on(&mut self, ctx: &Context<'_>) -> bool {
+        let Some(regex) = &self.regex else { return true };
+        let mut left = TOPICS_PER_STEP;
+        let from = std::mem::take(&mut self.from);
+        ctx.topics.each_from(&from, &mut |name, _, _| {
+            if left == 0 {
+                self.from.push_str(name);
+                return false;
+            }
+            left -= 1;
+            if regex.is_match(name) {
+                self.matched.push(name.detached());
+            }
+            true
+        });
+        self.from.is_empty()
+    }
+}
+
+/// Compiles an expression so that it matches whole names.
+///
+/// # Errors
+/// Where it is none, or would take too much memory: [`ErrorCode::InvalidRegularExpression`].
+pub(super) fn compile(expression: &str) -> Result<Regex, Refusal> {
+    let refused = |why: &dyn std::fmt::Display| {
+        let message = format!("SubscribedTopicRegex `{expression}` is not a valid regular expression: {why}.");
+        Refusal::new(ErrorCode::InvalidRegularExpression, message)
+    };
+    if expression.len() > EXPRESSION_BYTES_MAX {
+        let message = format!("SubscribedTopicRegex is longer than {EXPRESSION_BYTES_MAX} bytes.");
+        return Err(Refusal::new(ErrorCode::InvalidRegularExpression, message));
+    }
+    let words = in_other_words(expression);
+    let build = |text: &str| {
+        RegexBuilder::new(text)
+            .size_limit(COMPILED_BYTES_MAX)
+            .dfa_size_limit(COMPILED_BYTES_MAX)
+            .nest_limit(NESTING_MAX)
+            .build()
+    };
+    // By itself first: one that closes a group that it did not open would get out of the one around it.
+    build(&words).map_err(|why| refused(&why))?;
+    build(&format!(r"\A(?:{words})\z")).map_err(|why| refused(&why))
+}
+
+/// What RE2 reads otherwise than the crate: text between `\Q` and `\E` is plain, and in a class `[`, `&` and `~` are
+/// characters like others.
+fn in_other_words(expression: &str) -> String {
+    let mut words = String::with_capacity(expression.len());
+    let mut rest = expression;
+    let mut in_class = false;
+    while let Some(character) = rest.chars().next() {
+        if let Some(quoted) = rest.strip_prefix(r"\Q") {
+            let (plain, behind) = quoted.split_once(r"\E").unwrap_or((quoted, ""));
+            words.push_str(&regex::escape(plain));
+            rest = behind;
+            continue;
+        }
+        let mut taken = character.len_utf8();
+        match character {
+            '\\' => {
+                taken += rest[1..].chars().next().map_or(0, char::len_utf8);
+                words.push_str(&rest[..taken]);
+            }
+            '[' if in_class && rest.starts_with("[:") && rest.contains(":]") => {
+                taken = rest.find(":]").expect("just seen") + 2;
+                words.push_str(&rest[..taken]);
+            }
+            '[' | '&' | '~' if in_class => {
+                words.push('\\');
+                words.push(character);
+            }
+            '[' => {
+                in_class = true;
+                // A `]` that comes first is a character of the class.
+                let negation = usize::from(rest[1..].starts_with('^'));
+                taken += negation + usize::from(rest[1 + negation..].starts_with(']'));
+                words.push_str(&rest[..taken]);
+            }
+            _ => {
+                in_class &= character != ']';
+                words.push(character);
+            }
+        }
+        rest = &rest[taken..];
+    }
+    words
+}
+
+impl Group {
+    /// Asks for a lookup as soon as there may be one.
+    pub(super) fn ask_for_lookup(&self, ctx: &mut Context<'_>) {
+        if self.expressions.is_empty() || self.lookups.running.is_some() {
+            return;
+        }
+        let after = self.lookups.ended.map_or(Duration::ZERO, |ended| (ended + LOOKUP_INTERVAL_MIN) - ctx.now.instant);
+        ctx.call_after(&self.name, TimerKind::Regex, after);
+    }
+
+    /// A lookup is due to begin or to go on.
+    pub(super) fn lookup_due(&mut self, ctx: &mut Context<'_>) {
+        let running = self.lookups.running.take();
+        let begun = || {
+            let expression = self.expressions.keys().next()?.clone();
+            Some(Lookup::of(expression, ctx.topics.version(), Vec::new()))
+        };
+        // Without an expression there is nothing to look up, until a member comes with one.
+        let Some(mut lookup) = running.or_else(begun) else { return };
+        if lookup.go_on(ctx) {
+            let Lookup { version, expression, matched, mut found, .. } = lookup;
+            found.push((expression.clone(), matched));
+            let behind = (Bound::Excluded(expression), Bound::Unbounded);
+            match self.expressions.range(behind).next() {
+                Some((next, _)) => lookup = Lookup::of(next.clone(), version, found),
+                None => return self.end_lookup(ctx, version, found),
+            }
+        }
+        self.lookups.running = Some(lookup);
+        ctx.call_after(&self.name, TimerKind::Regex, Duration::ZERO);
+    }
+
+    fn end_lookup(&mut self, ctx: &mut Context<'_>, version: u64, found: Vec<(Str, Vec<Str>)>) {
+        self.lookups.ended = Some(ctx.now.instant);
+        let mut changed = false;
+        for (regex, topics) in found {
+            // Who subscribed to it may have left meanwhile.
+            if !self.expressions.contains_key(&regex) {
+                continue;
+            }
+            let before = self.resolved.get(&regex).map(|resolved| &resolved.topics);
+            let size: usize = regex.len() + topics.iter().map(|topic| topic.len() + NAME_OVERHEAD_BYTES).sum::<usize>();
+            // More than a record holds cannot be remembered: what it meant before stays.
+            if before == Some(&topics) || size + RECORD_OVERHEAD_BYTES > ctx.settings.record_bytes_max {
+                continue;
+            }
+            changed |= before.map_or(&[][..], Vec::as_slice) != topics.as_slice();
+            let version = i64::try_from(version).unwrap_or(i64::MAX);
+            let resolved = Resolved { topics, version, at: ctx.now.wall };
+            let key = Key::Regex { group: self.name.clone(), regex };
+            self.decide(ctx, key, Some(Value::Regex(resolved.to_value())));
+        }
+        if changed {
+            self.bump(ctx);
+        } else {
+            self.refresh_metadata(ctx);
+        }
+        let unresolved = self.expressions.keys().any(|regex| !self.resolved.contains_key(regex));
+        if unresolved || version != ctx.topics.version() {
+            self.ask_for_lookup(ctx);
+        } else if !self.expressions.is_empty() {
+            ctx.call_after(&self.name, TimerKind::Regex, ctx.settings.consumer_regex_refresh_interval);
+        }
+    }
+}
+
+/// What a name takes in a record beside its text, at most.
+const NAME_OVERHEAD_BYTES: usize = 3;
+
+/// What a record takes beside what grows with its group, at most: ids of group and member, lengths, numbers.
+pub(super) const RECORD_OVERHEAD_BYTES: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(expression: &str, matches: &[&str], others: &[&str]) {
+        let regex = compile(expression).unwrap();
+        for name in matches {
+            assert!(regex.is_match(name), "{expression} matches {name}");
+        }
+        for name in others {
+            assert!(!regex.is_match(name), "{expression} does not match {name}");
+        }
+    }
+
+    #[test]
+    fn an_expression_matches_whole_names() {
+        check("orders", &["orders"], &["orders2", "my-orders"]);
+        check("orders|bills", &["orders", "bills"], &["orders2", "mybills"]);
+        check("ord.*", &["orders", "ord"], &["my-orders"]);
+        check("", &[""], &["orders"]);
+    }
+
+    #[test]
+    fn what_re2_reads_otherwise_is_read_as_re2_does() {
+        check(r"\Qa.b\E.*", &["a.b", "a.bc"], &["axb"]);
+        check(r"\Qa.b", &["a.b"], &["axb"]);
+        check("[[a]x", &["[x", "ax"], &["x"]);
+        check("[a&&b]+", &["a&b"], &["c"]);
+        check("[]a]", &["]", "a"], &["b"]);
+        check("[^]a]", &["b"], &["]", "a"]);
+        check("[[:digit:]_]+", &["1_2"], &["a"]);
+        check(r"[\]a]", &["]"], &["b"]);
+    }
+
+    #[test]
+    fn what_is_no_expression_is_refused_with_the_reason() {
+        for expression in ["[", "a)(?:b", "(?=a)", r"(a)\1", "*"] {
+            let refusal = compile(expression).unwrap_err();
+            assert_eq!(refusal.code, ErrorCode::InvalidRegularExpression, "{expression}");
+            assert!(refusal.message.starts_with("SubscribedTopicRegex"), "{}", refusal.message);
+        }
+    }
+
+    #[test]
+    fn an_expression_that_would_take_much_memory_is_refused() {
+        let nested = "(".repeat(100) + &")".repeat(100);
+        let long = "a".repeat(EXPRESSION_BYTES_MAX + 1);
+        for expression in ["(a{1000}){1000}", "(((a{100}){100}){100}){100}", nested.as_str(), long.as_str()] {
+            assert_eq!(compile(expression).unwrap_err().code, ErrorCode::InvalidRegularExpression);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What members subscribe to, and what becomes of topics.
+
+use super::*;
+
+fn matching(id: &str, regex: &str) -> ConsumerGroupHeartbeatRequest {
+    ConsumerGroupHeartbeatRequest {
+        subscribed_topic_names: None,
+        subscribed_topic_regex: Some(Str::from(regex)),
+        ..join(id, &[])
+    }
+}
+
+#[test]
+fn a_topic_that_grows_is_assigned_anew_with_the_next_heartbeat() {
+    let mut scene = Scene::new(&[("orders", 1)]);
+    scene.accepted(join("a", &["orders"]));
+    scene.rig.topic("orders", 3);
+    scene.topics_changed();
+    assert_eq!((scene.group.epoch(), scene.group.state()), (2, "Assigning"));
+    let a = scene.accepted(steady("a", 1));
+    assert_eq!((a.member_epoch, a.assignment), (2, told(&[("orders", &[0, 1, 2])])));
+}
+
+#[test]
+fn a_topic_that_appears_is_assigned_to_whoever_waits_for_it() {
+    let mut scene = Scene::new(&[]);
+    let a = scene.accepted(join("a", &["orders"]));
+    assert_eq!((a.member_epoch, a.assignment), (1, told(&[])));
+    scene.rig.topic("orders", 1);
+    scene.topics_changed();
+    assert_eq!(scene.accepted(steady("a", 1)).assignment, told(&[("orders", &[0])]));
+}
+
+#[test]
+fn topics_of_others_change_nothing() {
+    let mut scene = Scene::new(&[("orders", 1)]);
+    scene.accepted(join("a", &["orders"]));
+    let written = scene.records_written();
+    scene.rig.topic("bills", 1);
+    scene.topics_changed();
+    assert_eq!(scene.records_written(), written);
+}
+
+#[test]
+fn a_topic_that_goes_is_taken_from_its_owner() {
+    let mut scene = Scene::new(&[("orders", 1), ("bills", 1)]);
+    scene.accepted(join("a", &["orders", "bills"]));
+    scene.rig.topics.remove("orders");
+    scene.topics_changed();
+    assert_eq!(scene.accepted(steady("a", 1)).assignment, told(&[("bills", &[0])]));
+    assert_eq!(scene.accepted(owning("a", 1, &[("bills", &[0])])).member_epoch, 2);
+}
+
+#[test]
+fn a_topic_made_anew_under_its_name_is_another_topic() {
+    let mut scene = Scene::new(&[("orders", 1)]);
+    scene.accepted(join("a", &["orders"]));
+    scene.rig.topics.set("orders", topic_id("orders-2"), 1);
+    scene.topics_changed();
+    scene.accepted(steady("a", 1));
+    let a = scene.accepted(owning("a", 1, &[]));
+    assert_eq!((a.member_epoch, a.assignment), (2, told(&[("orders-2", &[0])])));
+}
+
+#[test]
+fn what_is_no_longer_subscribed_to_is_given_up() {
+    let mut scene = Scene::new(&[("orders", 1), ("bills", 1)]);
+    scene.accepted(join("a", &["orders", "bills"]));
+    let change = ConsumerGroupHeartbeatRequest {
+        subscribed_topic_names: Some(vec![Str::from("bills")]),
+        ..owning("a", 1, &[("orders", &[0]), ("bills", &[0])])
+    };
+    let a = scene.accepted(change);
+    assert_eq!((a.member_epoch, a.assignment), (1, told(&[("bills", &[0])])));
+    assert_eq!(scene.group.subscribed(), [Str::from("bills")].into());
+    assert_eq!(scene.accepted(owning("a", 1, &[("bills", &[0])])).member_epoch, 2);
+}
+
+#[test]
+fn a_member_may_subscribe_to_nothing() {
+    let mut scene = Scene::new(&[("orders", 1)]);
+    let a = scene.accepted(join("a", &[]));
+    assert_eq!((a.member_epoch, a.assignment), (1, told(&[])));
+    assert_eq!(scene.group.state(), "Stable");
+}
+
+#[test]
+fn an_expression_is_looked_up_and_its_topics_are_assigned() {
+    let mut scene = Scene::new(&[("orders", 1), ("orders-old", 1), ("bills", 1)]);
+    let a = scene.accepted(matching("a", "orders.*"));
+    assert_eq!((a.member_epoch, a.assignment), (1, told(&[])), "it is not known yet what it means");
+    scene.pass(Duration::ZERO);
+    let a = scene.accepted(steady("a", 1));
+    assert_eq!((a.member_epoch, a.assignment), (2, told(&[("orders", &[0]), ("orders-old", &[0])])));
+    assert_eq!(scene.group.subscribed().len(), 2);
+}
+
+#[test]
+fn many_topics_are_looked_at_a_few_at_a_time() {
+    let names: Vec<String> = (0..1000).map(|at| format!("t{at:04}")).collect();
+    let topics: Vec<(&str, u32)> = names.iter().map(|name| (name.as_str(), 1)).collect();
+    let mut rig = Rig::new();
+    for (name, partitions) in topics {
+        rig.topic(name, partitions);
+    }
+    let mut group = Group::new(Str::from("g"));
+    let to = rig.ask(1);
+    group.heartbeat(&mut rig.ctx(), to, &client("c"), matching("a", "t...[05]"));
+    let mut steps = 0;
+    while let Some(timer) = rig.due() {
+        steps += 1;
+        group.timer(&mut rig.ctx(), timer.kind);
+    }
+    assert!(steps >= 8, "1000 topics in steps of 128, {steps} steps");
+    assert_eq!(group.subscribed().len(), 200);
+}
+
+#[test]
+fn an_expression_is_looked_up_again_when_topics_change_but_not_all_the_time() {
+    let mut scene = Scene::new(&[("orders", 1)]);
+    scene.accepted(matching("a", "orders.*"));
+    scene.pass(Duration::ZERO);
+    scene.accepted(steady("a", 1));
+    scene.rig.topic("orders-new", 1);
+    scene.topics_changed();
+    scene.pass(Duration::from_secs(9));
+    assert_eq!(scene.group.epoch(), 2, "the last lookup was nine seconds ago");
+    scene.pass(Duration::from_secs(1));
+    assert_eq!(scene.group.epoch(), 3);
+    assert_eq!(scene.accepted(steady("a", 2)).assignment, told(&[("orders", &[0]), ("orders-new", &[0])]));
+}
+
+#[test]
+fn an_expression_that_somebody_else_has_needs_no_lookup() {
+    let mut scene = Scene::new(&[("orders", 2)]);
+    scene.accepted(matching("a", "orders.*"));
+    scene.pass(Duration::ZERO);
+    scene.accepted(steady("a", 1));
+    let b = scene.accepted(matching("b", "orders.*"));
+    assert_eq!(b.member_epoch, 3);
+    assert_eq!(scene.group.targets[&Str::from("b")].len(), 1);
+}
+
+#[test]
+fn an_expression_that_nobody_has_is_forgotten() {
+    let mut scene = Scene::new(&[("orders", 2)]);
+    scene.accepted(matching("a", "orders.*"));
+    scene.pass(Duration::ZERO);
+    assert_eq!(scene.group.resolved.len(), 1);
+    let change = ConsumerGroupHeartbeatRequest { subscribed_topic_regex: Some(Str::from("")), ..steady("a", 1) };
+    scene.accepted(change);
+    assert_eq!(scene.group.resolved.len(), 0);
+    assert_eq!(scene.group.subscribed().len(), 0);
+}
+
+#[test]
+fn a_member_may_subscribe_by_name_and_by_expression() {
+    let mut scene = Scene::new(&[("orders", 1), ("bills", 1)]);
+    let both = ConsumerGroupHeartbeatRequest {
+        subscribed_topic_regex: Some(Str::from("ord.*")),
+        ..join("a", &["bills", "orders"])
+    };
+    scene.accepted(both);
+    scene.pass(Duration::ZERO);
+    assert_eq!(scene.group.subscribed().len(), 2);
+    let names = ConsumerGroupHeartbeatRequest { subscribed_topic_names: Some(Vec::new()), ..steady("a", 1) };
+    scene.accepted(names);
+    assert_eq!(scene.group.subscribed(), [Str::from("orders")].into());
+}
+
+#[test]
+fn what_is_no_expression_is_refused_before_anything_is_decided() {
+    let mut scene = Scene::new(&[("orders", 1)]);
+    assert_eq!(scene.refused(matching("a", "orders[")), ErrorCode::InvalidRegularExpression);
+    assert_eq!(scene.records_written(), 0);
+}

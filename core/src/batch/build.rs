@@ -3,6 +3,7 @@
 use super::compress::{Codec, compress};
 use super::head::{Attributes, BatchHead, NO_SEQUENCE, NO_TIMESTAMP};
 use super::varint;
+use super::verify::VerifiedBatch;
 use crate::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 use crate::time::Timestamp;
 use bytes::Bytes;
@@ -117,6 +118,23 @@ impl BatchBuilder {
         varint::put_i32(&mut self.records, length(fields.len()));
         self.records.extend_from_slice(&fields);
         self
+    }
+
+    /// The batch as a partition takes it, for what the broker itself writes: nobody needs to check what was just made.
+    /// It is not compressed.
+    ///
+    /// # Panics
+    /// Where it has no records.
+    pub fn verified(self) -> VerifiedBatch {
+        assert!(self.head.count > 0, "a batch holds a record");
+        let body = Bytes::from(self.records);
+        let head = BatchHead { attributes: self.head.attributes.with_codec(Codec::None), ..self.head }.sealing(&body);
+        VerifiedBatch::of_one_time(head, body)
+    }
+
+    /// How many bytes its records come to.
+    pub fn records_bytes(&self) -> usize {
+        self.records.len()
     }
 
     /// The batch.

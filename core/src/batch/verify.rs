@@ -138,6 +138,19 @@ fn walk(head: &BatchHead, body: &[u8], limit: usize) -> Result<Facts, BatchError
 }
 
 impl VerifiedBatch {
+    /// A batch of the broker's own, uncompressed, all of whose records have keys and the one timestamp of its head.
+    pub(super) fn of_one_time(head: BatchHead, body: Bytes) -> VerifiedBatch {
+        assert_eq!(head.base_timestamp, head.max_timestamp, "its records have one timestamp");
+        VerifiedBatch {
+            head,
+            body,
+            codec: Codec::None,
+            min_timestamp: Some(head.max_timestamp),
+            max_timestamp_offset_delta: 0,
+            has_null_key: false,
+        }
+    }
+
     /// The head, with base offset 0 and the leader epoch that the client sent.
     pub fn head(&self) -> &BatchHead {
         &self.head

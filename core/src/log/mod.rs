@@ -33,7 +33,7 @@ pub use damage::{damage_of, damaged_state};
 pub use epochs::Epochs;
 pub use payload::PayloadError;
 pub use producers::{Producer, Producers, Remembered, Sequence};
-pub use read::{Edge, Place, ReadOutcome, ReadPlan, Sought};
+pub use read::{Edge, Opened, Place, ReadOutcome, ReadPlan, Sought};
 pub use search::{Search, Wanted};
 pub use segment::{Mark, Segment};
 pub use state::Bodies;
@@ -427,6 +427,25 @@ impl Log {
             sought: Sought::Batches { from: offset, below, max_bytes, at_least_one: true },
         };
         Read::Disk(plan, max_bytes.min(usize::try_from(segment.bytes).unwrap_or(usize::MAX)))
+    }
+
+    /// How to read the records from `from` on that lie below `below`, `max_bytes` bytes of batches at a time; `None` where
+    /// there are none. Where the outcome is nothing, the log goes on behind a gap: see [`Log::after_gap`].
+    pub fn plan_for_records(&self, from: Offset, below: Offset, max_bytes: usize) -> Option<ReadPlan> {
+        let place = match self.read(from, below, max_bytes) {
+            Read::Nothing => return None,
+            Read::Memory(slices, _) => Place::Memory(slices.concat().into()),
+            Read::Disk(plan, _) => plan.place,
+        };
+        Some(ReadPlan { place, sought: Sought::Records { from, below, max_bytes } })
+    }
+
+    /// Where batches may begin that come after `offset`, where the place that should hold it has none: at the next
+    /// segment, or with what is in memory, or at the end.
+    pub fn after_gap(&self, offset: Offset) -> Offset {
+        let bases = self.segments.iter().map(|segment| segment.base);
+        let places = bases.chain(self.tail.start()).filter(|&base| base > offset);
+        places.min().unwrap_or(self.end)
     }
 
     fn place(&self, segment: &Segment) -> Place {

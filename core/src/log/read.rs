@@ -61,8 +61,30 @@ pub enum Sought {
         /// Records from this offset on do not count.
         below: Offset,
     },
+    /// Records, opened: those that the next batches hold.
+    Records {
+        /// Records before this offset are not wanted.
+        from: Offset,
+        /// Records from this offset on are not wanted.
+        below: Offset,
+        /// Of at most so many bytes of batches, but always of one whole batch.
+        max_bytes: usize,
+    },
     /// Damage, in the chunks from this place on: about a mebibyte of them, at least one.
     Damage(Edge),
+}
+
+/// A record as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// Where it stands.
+    pub offset: Offset,
+    /// When it was made, or appended where its batch says so.
+    pub timestamp: Timestamp,
+    /// What it is about.
+    pub key: Option<Bytes>,
+    /// What it says; `None` is a tombstone.
+    pub value: Option<Bytes>,
 }
 
 /// A place in a segment between two of its chunks.
@@ -81,11 +103,18 @@ pub enum ReadOutcome {
     Batches(Bytes),
     /// A record.
     Record(Offset, Timestamp),
+    /// Records in their order, and the offset to go on from. There may be none of them before that offset.
+    Records(Vec<Opened>, Offset),
     /// There is no such record here.
     Nothing,
     /// What lies before this place, from where the search began, is what was written.
     Sound(Edge),
 }
+
+/// How many records are opened at once, and how many bytes they come to, unless one alone has more: what is compressed
+/// may hold far more than its bytes.
+const OPENED_AT_ONCE: usize = 4096;
+const OPENED_BYTES_MAX: usize = 1 << 20;
 
 /// How many index entries are read at once.
 const ENTRIES_AT_ONCE: u64 = 256;
@@ -103,6 +132,7 @@ impl ReadPlan {
             Place::Memory(batch) => Ok(match self.sought {
                 Sought::Batches { .. } => ReadOutcome::Batches(batch.clone()),
                 Sought::Record { wanted, from, below } => record(find(batch, wanted, &(from..below))),
+                Sought::Records { from, below, .. } => open(batch, &(from..below)),
                 Sought::Damage(_) => ReadOutcome::Nothing,
             }),
             Place::Segment { segment, entries } => {
@@ -118,6 +148,12 @@ impl ReadPlan {
                     }
                     Sought::Record { wanted: Wanted::Largest, from, below } => {
                         segment.largest(&(from..below)).map(record)
+                    }
+                    Sought::Records { from, below, max_bytes } => {
+                        Ok(match segment.batches(from, below, max_bytes)? {
+                            ReadOutcome::Batches(batches) => open(&batches, &(from..below)),
+                            other => other,
+                        })
                     }
                     Sought::Damage(from) => segment.check(from).map(ReadOutcome::Sound),
                 }
@@ -137,6 +173,45 @@ fn find(batch: &[u8], wanted: Wanted, within: &Range<Offset>) -> Option<(Offset,
         Wanted::Largest => batch::find_max_timestamp(batch, within, DECOMPRESSED_BYTES_MAX),
     };
     found.ok().flatten()
+}
+
+/// Opens batches up to a bound. One that cannot be opened holds no records, as in [`find`]; markers are none.
+fn open(batches: &[u8], within: &Range<Offset>) -> ReadOutcome {
+    let mut opened = Vec::new();
+    let mut bytes = 0;
+    let mut next = within.start;
+    for found in Scan::heads(batches).filter_map(Result::ok) {
+        let after = Offset(found.head.last_offset().0 + 1);
+        if after <= next {
+            continue;
+        }
+        if found.head.attributes.is_control() {
+            next = after;
+            continue;
+        }
+        let mut records = batch::Records::open(&batches[found.range], DECOMPRESSED_BYTES_MAX).ok();
+        while let Some(record) = records.as_mut().and_then(|records| records.next_record().ok().flatten()) {
+            if record.offset < next || record.offset >= within.end {
+                continue;
+            }
+            let copy = |part: Option<&[u8]>| part.map(Bytes::copy_from_slice);
+            let one = Opened {
+                offset: record.offset,
+                timestamp: record.timestamp,
+                key: copy(record.key),
+                value: copy(record.value),
+            };
+            let length = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
+            bytes += length(&one.key) + length(&one.value);
+            next = Offset(record.offset.0 + 1);
+            opened.push(one);
+            if opened.len() >= OPENED_AT_ONCE || bytes >= OPENED_BYTES_MAX {
+                return ReadOutcome::Records(opened, next);
+            }
+        }
+        next = after;
+    }
+    if next == within.start { ReadOutcome::Nothing } else { ReadOutcome::Records(opened, next.min(within.end)) }
 }
 
 fn record(found: Option<(Offset, Timestamp)>) -> ReadOutcome {

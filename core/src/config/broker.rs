@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::groups::GroupsConfig;
 use super::known::KNOWN_KEYS;
 use super::obeyed::BROKER_KEYS;
 use super::topic::{TopicConfig, TopicKey, topic_key};
@@ -105,6 +106,8 @@ pub struct BrokerConfig {
     pub delete_topic_enable: bool,
     /// The most bytes in a fetch response, at least 1024.
     pub fetch_max_bytes: u32,
+    /// The settings of consumer groups.
+    pub groups: GroupsConfig,
     /// How often retention looks for segments to delete, in milliseconds, at least 1.
     pub log_retention_check_interval_ms: u64,
     /// How many connections are open at most.
@@ -136,7 +139,8 @@ impl BrokerConfig {
     /// The settings of a configuration file, as pairs of name and text.
     ///
     /// # Errors
-    /// At the first name that is unknown or given twice, and the first value that its setting may not have.
+    /// At the first name that is unknown or given twice, the first value that its setting may not have, and a
+    /// contradiction.
     pub fn parse<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<BrokerConfig, ConfigError> {
         let mut file = Layer::new();
         for (name, text) in pairs {
@@ -145,7 +149,13 @@ impl BrokerConfig {
                 return Err(ConfigError::Twice { name: name.to_owned() });
             }
         }
-        Ok(BrokerConfig::read(file, Layer::new(), Layer::new()))
+        let config = BrokerConfig::read(file, Layer::new(), Layer::new());
+        let (lower, upper) = ("group.consumer.heartbeat.interval.ms", "group.consumer.session.timeout.ms");
+        let groups = &config.groups;
+        if groups.group_consumer_heartbeat_interval_ms >= groups.group_consumer_session_timeout_ms {
+            return Err(ConfigError::Conflict { lower, upper });
+        }
+        Ok(config)
     }
 
     /// These settings under what clients have set: `cluster` for all brokers, `broker` for this one.
@@ -320,6 +330,7 @@ impl BrokerConfig {
             default_replication_factor: i16::try_from(number("default.replication.factor")).expect("a Short's range"),
             delete_topic_enable: truth("delete.topic.enable"),
             fetch_max_bytes: unsigned("fetch.max.bytes"),
+            groups: GroupsConfig::read(&number, &text),
             log_retention_check_interval_ms: positive("log.retention.check.interval.ms"),
             max_connections: unsigned("max.connections"),
             max_connections_per_ip: unsigned("max.connections.per.ip"),

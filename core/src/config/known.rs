@@ -8,19 +8,24 @@ use super::topic_keys::LZ4_LEVELS;
 use super::value::{Allowed, Effect, Key, Kind};
 
 const ACCESS: &str = "access control is not served yet";
+const ASSIGNMENT: &str = "assignments are made at once, and a slice at a time";
 const CLUSTER: &str = "there is one node and no replication yet";
+const COMMITS: &str = "a commit is answered when the disk has it, and only its client gives up on it";
 const COMPACTION: &str = "compaction is not served yet";
 const EXTENTS: &str = "space for segments is allocated in extents, ahead of the data";
 const FLAG: &str = "it is set on the command line";
 const FOLDER: &str = "there is one data folder";
-const GROUPS: &str = "consumer groups are not served yet";
 const INDEX: &str = "an index grows with its segment";
 const JAVA: &str = "classes of Java cannot be loaded";
 const JITTER: &str = "starting a segment is cheap, so many at once do no harm";
 const JOURNAL: &str = "a record is durable when it is acknowledged, so there is nothing to flush later";
+const LINGER: &str = "what comes while the disk is busy shares the next commit";
+const LOADS: &str = "records are loaded in small parts";
 const LZ4: &str = "lz4 compresses at one level only";
 const METRICS: &str = "metrics are served to Prometheus by --metrics-addr";
 const OVERRIDES: &str = "max.connections.per.ip holds for every address";
+const OWN: &str = "groups have no settings of their own yet";
+const PROTOCOLS: &str = "both protocols of consumer groups are served always";
 const PURGATORY: &str = "waiting requests leave no garbage to purge";
 const QUEUES: &str = "memory is limited in bytes, for each connection and in all";
 const QUORUM: &str = "there is one node and no quorum yet";
@@ -33,6 +38,7 @@ const THREADS: &str = "the number of threads follows the machine";
 const TIERED: &str = "tiered storage is not served";
 const TLS: &str = "TLS is not served yet";
 const TRANSACTIONS: &str = "transactions are not served yet";
+const UNCOMPRESSED: &str = "the records of groups are small, and not compressed";
 
 const fn key(
     name: &'static str,
@@ -93,28 +99,19 @@ pub(super) static KNOWN_KEYS: &[BrokerKey] = &[
     key("fetch.purgatory.purge.interval.requests", Kind::Int, Some("1000"), Allowed::Any, Update::ReadOnly, PURGATORY),
     key("follower.fetch.last.tiered.offset.enable", Kind::Boolean, Some("false"), Allowed::Any, Update::ReadOnly, TIERED),
     key("follower.replication.throttled.rate", Kind::Long, Some("9223372036854775807"), Allowed::AtLeast(0), Update::Anywhere, QUOTAS),
-    key("group.consumer.assignment.interval.ms", Kind::Int, Some("1000"), Allowed::AtLeast(0), Update::Anywhere, GROUPS),
-    key("group.consumer.assignor.offload.enable", Kind::Boolean, Some("true"), Allowed::Any, Update::Anywhere, GROUPS),
-    key("group.consumer.assignors", Kind::List, Some("uniform,range"), Allowed::Any, Update::ReadOnly, GROUPS),
-    key("group.consumer.heartbeat.interval.ms", Kind::Int, Some("5000"), Allowed::AtLeast(1), Update::ReadOnly, GROUPS),
-    key("group.consumer.max.assignment.interval.ms", Kind::Int, Some("15000"), Allowed::AtLeast(0), Update::ReadOnly, GROUPS),
-    key("group.consumer.max.heartbeat.interval.ms", Kind::Int, Some("15000"), Allowed::AtLeast(1), Update::ReadOnly, GROUPS),
-    key("group.consumer.max.session.timeout.ms", Kind::Int, Some("60000"), Allowed::AtLeast(1), Update::ReadOnly, GROUPS),
-    key("group.consumer.max.size", Kind::Int, Some("2147483647"), Allowed::AtLeast(1), Update::ReadOnly, GROUPS),
-    key("group.consumer.min.assignment.interval.ms", Kind::Int, Some("0"), Allowed::AtLeast(0), Update::ReadOnly, GROUPS),
-    key("group.consumer.min.heartbeat.interval.ms", Kind::Int, Some("5000"), Allowed::AtLeast(1), Update::ReadOnly, GROUPS),
-    key("group.consumer.min.session.timeout.ms", Kind::Int, Some("45000"), Allowed::AtLeast(1), Update::ReadOnly, GROUPS),
-    key("group.consumer.regex.refresh.interval.ms", Kind::Int, Some("600000"), Allowed::AtLeast(10000), Update::ReadOnly, GROUPS),
-    key("group.consumer.session.timeout.ms", Kind::Int, Some("45000"), Allowed::AtLeast(1), Update::ReadOnly, GROUPS),
-    key("group.coordinator.append.linger.ms", Kind::Int, Some("-1"), Allowed::AtLeast(-1), Update::ReadOnly, GROUPS),
-    key("group.coordinator.background.threads", Kind::Int, Some("2"), Allowed::AtLeast(1), Update::ReadOnly, GROUPS),
-    key("group.coordinator.cached.buffer.max.bytes", Kind::Int, Some("1048588"), Allowed::AtLeast(1), Update::Anywhere, GROUPS),
-    key("group.coordinator.rebalance.protocols", Kind::List, Some("classic,consumer,streams"), Allowed::SomeOf(&["classic", "consumer", "share", "streams"]), Update::ReadOnly, GROUPS),
-    key("group.coordinator.threads", Kind::Int, Some("4"), Allowed::AtLeast(1), Update::ReadOnly, GROUPS),
-    key("group.initial.rebalance.delay.ms", Kind::Int, Some("3000"), Allowed::Any, Update::ReadOnly, GROUPS),
-    key("group.max.session.timeout.ms", Kind::Int, Some("1800000"), Allowed::Any, Update::ReadOnly, GROUPS),
-    key("group.max.size", Kind::Int, Some("2147483647"), Allowed::AtLeast(1), Update::ReadOnly, GROUPS),
-    key("group.min.session.timeout.ms", Kind::Int, Some("6000"), Allowed::Any, Update::ReadOnly, GROUPS),
+    key("group.consumer.assignment.interval.ms", Kind::Int, Some("1000"), Allowed::AtLeast(0), Update::Anywhere, ASSIGNMENT),
+    key("group.consumer.assignor.offload.enable", Kind::Boolean, Some("true"), Allowed::Any, Update::Anywhere, ASSIGNMENT),
+    key("group.consumer.max.assignment.interval.ms", Kind::Int, Some("15000"), Allowed::AtLeast(0), Update::ReadOnly, ASSIGNMENT),
+    key("group.consumer.max.heartbeat.interval.ms", Kind::Int, Some("15000"), Allowed::AtLeast(1), Update::ReadOnly, OWN),
+    key("group.consumer.max.session.timeout.ms", Kind::Int, Some("60000"), Allowed::AtLeast(1), Update::ReadOnly, OWN),
+    key("group.consumer.min.assignment.interval.ms", Kind::Int, Some("0"), Allowed::AtLeast(0), Update::ReadOnly, ASSIGNMENT),
+    key("group.consumer.min.heartbeat.interval.ms", Kind::Int, Some("5000"), Allowed::AtLeast(1), Update::ReadOnly, OWN),
+    key("group.consumer.min.session.timeout.ms", Kind::Int, Some("45000"), Allowed::AtLeast(1), Update::ReadOnly, OWN),
+    key("group.coordinator.append.linger.ms", Kind::Int, Some("-1"), Allowed::AtLeast(-1), Update::ReadOnly, LINGER),
+    key("group.coordinator.background.threads", Kind::Int, Some("2"), Allowed::AtLeast(1), Update::ReadOnly, THREADS),
+    key("group.coordinator.cached.buffer.max.bytes", Kind::Int, Some("1048588"), Allowed::AtLeast(1), Update::Anywhere, LINGER),
+    key("group.coordinator.rebalance.protocols", Kind::List, Some("classic,consumer,streams"), Allowed::SomeOf(&["classic", "consumer", "share", "streams"]), Update::ReadOnly, PROTOCOLS),
+    key("group.coordinator.threads", Kind::Int, Some("4"), Allowed::AtLeast(1), Update::ReadOnly, THREADS),
     key("group.share.assignment.interval.ms", Kind::Int, Some("1000"), Allowed::AtLeast(0), Update::Anywhere, SHARE),
     key("group.share.assignor.offload.enable", Kind::Boolean, Some("true"), Allowed::Any, Update::Anywhere, SHARE),
     key("group.share.assignors", Kind::List, Some("simple"), Allowed::Any, Update::ReadOnly, SHARE),
@@ -210,15 +207,9 @@ pub(super) static KNOWN_KEYS: &[BrokerKey] = &[
     key("num.recovery.threads.per.data.dir", Kind::Int, Some("2"), Allowed::AtLeast(1), Update::Anywhere, THREADS),
     key("num.replica.alter.log.dirs.threads", Kind::Int, None, Allowed::Any, Update::ReadOnly, THREADS),
     key("num.replica.fetchers", Kind::Int, Some("1"), Allowed::Any, Update::Anywhere, CLUSTER),
-    key("offset.metadata.max.bytes", Kind::Int, Some("4096"), Allowed::Any, Update::ReadOnly, GROUPS),
-    key("offsets.commit.timeout.ms", Kind::Int, Some("5000"), Allowed::AtLeast(1), Update::ReadOnly, GROUPS),
-    key("offsets.load.buffer.size", Kind::Int, Some("5242880"), Allowed::AtLeast(1), Update::ReadOnly, GROUPS),
-    key("offsets.retention.check.interval.ms", Kind::Long, Some("600000"), Allowed::AtLeast(1), Update::ReadOnly, GROUPS),
-    key("offsets.retention.minutes", Kind::Int, Some("10080"), Allowed::AtLeast(1), Update::ReadOnly, GROUPS),
-    key("offsets.topic.compression.codec", Kind::Int, Some("0"), Allowed::Any, Update::ReadOnly, GROUPS),
-    key("offsets.topic.num.partitions", Kind::Int, Some("50"), Allowed::AtLeast(1), Update::ReadOnly, GROUPS),
-    key("offsets.topic.replication.factor", Kind::Short, Some("3"), Allowed::AtLeast(1), Update::ReadOnly, GROUPS),
-    key("offsets.topic.segment.bytes", Kind::Int, Some("104857600"), Allowed::AtLeast(1), Update::ReadOnly, GROUPS),
+    key("offsets.commit.timeout.ms", Kind::Int, Some("5000"), Allowed::AtLeast(1), Update::ReadOnly, COMMITS),
+    key("offsets.load.buffer.size", Kind::Int, Some("5242880"), Allowed::AtLeast(1), Update::ReadOnly, LOADS),
+    key("offsets.topic.compression.codec", Kind::Int, Some("0"), Allowed::Any, Update::ReadOnly, UNCOMPRESSED),
     key("principal.builder.class", Kind::Class, Some("org.apache.kafka.common.security.authenticator.DefaultKafkaPrincipalBuilder"), Allowed::Any, Update::PerBroker, TLS),
     key("process.roles", Kind::List, None, Allowed::SomeOf(&["broker", "controller"]), Update::ReadOnly, QUORUM),
     key("producer.purgatory.purge.interval.requests", Kind::Int, Some("1000"), Allowed::Any, Update::ReadOnly, PURGATORY),

@@ -11,6 +11,7 @@
 //! Not here: the command line and the file's syntax (the shell's), and who may change what (the controller's).
 
 mod broker;
+mod groups;
 mod known;
 mod obeyed;
 mod topic;
@@ -18,6 +19,7 @@ mod topic_keys;
 mod value;
 
 pub use broker::{BrokerConfig, BrokerKey, Layer, Setting, Source, Update, broker_key, broker_keys};
+pub use groups::GroupsConfig;
 pub use obeyed::BROKER_KEYS;
 pub use topic::{Cleanup, Compression, Stand, TimestampType, TopicConfig, TopicKey, topic_key};
 pub use topic_keys::TOPIC_KEYS;

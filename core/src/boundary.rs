@@ -83,6 +83,13 @@ pub struct Client {
 pub enum Request {
     /// Append batches.
     Produce(Produce),
+    /// Take part in a group: the requests by which a client becomes a member.
+    Member {
+        /// Who asks.
+        client: Client,
+        /// JoinGroup or ConsumerGroupHeartbeat.
+        request: wire::Request,
+    },
     /// Anything else, as decoded.
     Other(wire::Request),
 }
@@ -96,6 +103,8 @@ pub struct Produce {
     pub timeout_ms: i32,
     /// Set where the producer is transactional.
     pub transactional_id: Option<Str>,
+    /// Whether it may write to the broker's own topics.
+    pub may_write_internal: bool,
     /// What to append where.
     pub topics: SmallVec<[ProduceTopic; 1]>,
 }

@@ -6,9 +6,12 @@ use chronik_core::connection::{CloseReason, Connection};
 use chronik_core::ids::{ConnId, ListenerId};
 use chronik_core::limits::Limits;
 use chronik_core::topic_codecs::TopicCodecs;
-use chronik_core::wire::Writer;
+use chronik_core::wire::{Str, Writer};
 
 use crate::wire_bodies::hostile;
+
+/// Where the client connects from.
+const HOST: Str = Str::from_static("/10.0.0.1");
 
 /// Small enough that an input reaches the limits: 16 KiB is where a frame is read into memory of its own.
 const LIMITS: fn() -> Limits = || Limits {
@@ -69,7 +72,7 @@ struct Delivered {
 }
 
 fn delivered<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Delivered {
-    let mut connection = Connection::new(ConnId(1), ListenerId(0), &LIMITS());
+    let mut connection = Connection::new(ConnId(1), ListenerId(0), HOST, &LIMITS());
     let mut requests = Vec::new();
     let mut writer = Writer::new();
     let mut accepted = Vec::new();

@@ -48,7 +48,7 @@ use crate::boundary::{ReplyTo, Request};
 use crate::ids::{ConnId, ListenerId};
 use crate::limits::Limits;
 use crate::topic_codecs::TopicCodecs;
-use crate::wire::{self, Response, Undecodable, Writer};
+use crate::wire::{self, Response, Str, Undecodable, Writer};
 
 use frame::Frames;
 use held_back::HeldBack;
@@ -67,6 +67,8 @@ const PENDING_KEPT: usize = 256;
 pub struct Connection {
     conn: ConnId,
     listener: ListenerId,
+    /// Where the client connects from.
+    host: Str,
     frames: Frames,
     /// Requests without an encoded answer, oldest first; the first has the sequence number `oldest`.
     pending: VecDeque<Pending>,
@@ -144,11 +146,12 @@ impl fmt::Display for CloseReason {
 impl std::error::Error for CloseReason {}
 
 impl Connection {
-    /// A connection that came in by `listener`.
-    pub fn new(conn: ConnId, listener: ListenerId, limits: &Limits) -> Connection {
+    /// A connection that came in by `listener` from `host`, an address as Kafka tells it: with a slash before it.
+    pub fn new(conn: ConnId, listener: ListenerId, host: Str, limits: &Limits) -> Connection {
         Connection {
             conn,
             listener,
+            host,
             frames: Frames::new(limits.request_bytes_max, limits.request_bytes_max_before_handshake),
             pending: VecDeque::new(),
             oldest: 0,
@@ -226,7 +229,7 @@ impl Connection {
     ) -> Result<(), CloseReason> {
         let bytes = frame.len();
         let is_outgrowing = request::may_be_outgrown(&frame);
-        let (correlation_id, version, answer) = match request::read(frame, codecs, &self.batch_limits)? {
+        let (correlation_id, version, answer) = match request::read(frame, &self.host, codecs, &self.batch_limits)? {
             Outcome::Asked { correlation_id, version, request } => {
                 let sequence = self.requests_taken();
                 accepted.push((ReplyTo { conn: self.conn, sequence, version, listener: self.listener }, request));

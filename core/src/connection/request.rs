@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use super::CloseReason;
 use crate::batch::{self, BatchError, BatchLimits, VerifiedBatch};
-use crate::boundary::{Produce, ProducePartition, ProduceTopic, Refused, Request};
+use crate::boundary::{Client, Produce, ProducePartition, ProduceTopic, Refused, Request};
 use crate::ids::TopicId;
 use crate::topic_codecs::TopicCodecs;
 use crate::wire::{self, ApiKey, ErrorCode, Response, Str, Undecodable, produce};
@@ -18,15 +18,32 @@ pub(super) enum Outcome {
     Answered { correlation_id: i32, version: i16, response: Response, close: Option<CloseReason> },
 }
 
-/// Reads a frame, without its size, and verifies the batches in it; they come out as their topics store them.
-pub(super) fn read(frame: Bytes, codecs: &TopicCodecs, limits: &BatchLimits) -> Result<Outcome, CloseReason> {
+/// What a client calls itself that may write to the broker's own topics, as in Kafka.
+const ADMIN_CLIENT: &str = "__admin_client";
+
+/// Reads a frame, without its size, of a client that connects from `host`, and verifies the batches in it; they come out
+/// as their topics store them.
+pub(super) fn read(
+    frame: Bytes,
+    host: &Str,
+    codecs: &TopicCodecs,
+    limits: &BatchLimits,
+) -> Result<Outcome, CloseReason> {
     let frame_bytes = frame.len();
     match wire::decode_request(frame) {
         Ok((header, request)) => Ok(Outcome::Asked {
             correlation_id: header.correlation_id,
             version: header.api_version,
             request: match request {
-                wire::Request::Produce(request) => Request::Produce(verify(request, frame_bytes, codecs, limits)),
+                wire::Request::Produce(request) => {
+                    let may_write_internal = header.client_id.is_some_and(|id| id == ADMIN_CLIENT);
+                    Request::Produce(Produce { may_write_internal, ..verify(request, frame_bytes, codecs, limits) })
+                }
+                wire::Request::JoinGroup(_) | wire::Request::ConsumerGroupHeartbeat(_) => {
+                    // A member outlives its request, and must not keep the request's memory.
+                    let id = header.client_id.map_or(Str::EMPTY, |id| id.detached());
+                    Request::Member { client: Client { id, host: host.clone() }, request }
+                }
                 other => Request::Other(other),
             },
         }),
@@ -110,6 +127,7 @@ fn verify(request: produce::ProduceRequest, frame_bytes: usize, codecs: &TopicCo
         acks: request.acks,
         timeout_ms: request.timeout_ms,
         transactional_id: request.transactional_id,
+        may_write_internal: false,
         topics: request.topic_data.into_iter().map(topic).collect(),
     }
 }

@@ -3,18 +3,31 @@ use bytes::{BufMut, Bytes};
 use super::*;
 use crate::batch::BatchBuilder;
 use crate::time::Timestamp;
-use crate::wire::{ApiKey, ErrorCode, Frame, RequestHeader, Str, api_versions, fetch, metadata, produce};
+use crate::wire::{
+    ApiKey, ErrorCode, Frame, RequestHeader, Str, api_versions, consumer_group_heartbeat, fetch, join_group, metadata,
+    produce,
+};
 
 const KIB: usize = 1024;
 
 fn connection() -> Connection {
-    Connection::new(ConnId(7), ListenerId(1), &Limits::default())
+    Connection::new(ConnId(7), ListenerId(1), "/10.0.0.1".into(), &Limits::default())
 }
 
 fn frame(version: i16, correlation_id: i32, request: impl Into<wire::Request>) -> Vec<u8> {
+    frame_of(Some("a test"), version, correlation_id, request)
+}
+
+/// A frame of a client that calls itself `client_id`.
+fn frame_of(
+    client_id: Option<&'static str>,
+    version: i16,
+    correlation_id: i32,
+    request: impl Into<wire::Request>,
+) -> Vec<u8> {
     let request = request.into();
     let api_key = request.api_key().code();
-    let client_id = Some(Str::from_static("a test"));
+    let client_id = client_id.map(Str::from_static);
     let header = RequestHeader { api_key, api_version: version, correlation_id, client_id };
     let mut writer = Writer::new();
     wire::encode_request(&header, &request, &mut writer);
@@ -263,7 +276,7 @@ fn a_batch_keeps_at_most_twice_its_size_alive() {
         let range = request.as_ptr_range();
         let limits = BatchLimits { batch_bytes_max: 1 << 20, decompressed_bytes_max: 1 << 20 };
         let Ok(Outcome::Asked { request: Request::Produce(produce), .. }) =
-            request::read(request.clone(), &TopicCodecs::default(), &limits)
+            request::read(request.clone(), &Str::EMPTY, &TopicCodecs::default(), &limits)
         else {
             panic!("a produce request")
         };
@@ -314,7 +327,7 @@ fn too_many_requests_in_flight_stop_the_reading_until_answers_leave() {
 #[test]
 fn too_many_bytes_in_flight_or_unsent_stop_the_reading() {
     let limits = Limits { connection_bytes_in_flight_max: 1000, ..Limits::default() };
-    let mut connection = Connection::new(ConnId(0), ListenerId(0), &limits);
+    let mut connection = Connection::new(ConnId(0), ListenerId(0), "/10.0.0.1".into(), &limits);
     assert!(connection.wants_read(999) && !connection.wants_read(1000));
     let accepted = receive(&mut connection, &produce_of(&[batch(2000)]));
     assert!(!connection.wants_read(0), "one request alone may exceed what is allowed, then nothing is read");
@@ -455,4 +468,36 @@ fn a_second_answer_is_a_mistake_of_ours() {
     let accepted = receive(&mut connection, &ask_versions(1));
     connection.respond(accepted[0].0, versions());
     connection.respond(accepted[0].0, versions());
+}
+
+#[test]
+fn a_member_is_known_by_what_its_client_says_and_where_it_connects_from() {
+    let ask = |client_id, request: wire::Request| {
+        let mut connection = connection();
+        let mut accepted = receive(&mut connection, &frame_of(client_id, 0, 1, request));
+        accepted.pop().expect("one request").1
+    };
+    let join = || join_group::JoinGroupRequest::default().into();
+    let Request::Member { client, request: wire::Request::JoinGroup(_) } = ask(Some("reader"), join()) else {
+        panic!("a member's request")
+    };
+    assert_eq!((&*client.id, &*client.host), ("reader", "/10.0.0.1"));
+    let Request::Member { client, .. } = ask(None, join()) else { panic!("a member's request") };
+    assert_eq!(&*client.id, "");
+    let heartbeat = consumer_group_heartbeat::ConsumerGroupHeartbeatRequest::default().into();
+    assert!(matches!(ask(Some("reader"), heartbeat), Request::Member { .. }));
+}
+
+#[test]
+fn only_kafkas_own_tools_may_write_to_the_brokers_topics() {
+    let may = |client_id| {
+        let mut connection = connection();
+        let request = produce::ProduceRequest { acks: -1, ..produce::ProduceRequest::default() };
+        match receive(&mut connection, &frame_of(client_id, 3, 1, request)).pop() {
+            Some((_, Request::Produce(produce))) => produce.may_write_internal,
+            other => panic!("a produce request, not {other:?}"),
+        }
+    };
+    assert!(may(Some("__admin_client")));
+    assert!(!may(Some("__admin_client2")) && !may(Some("")) && !may(None));
 }

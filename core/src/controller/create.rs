@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::image::Topic;
 use super::records::{MetadataRecord, PartitionState, Resource};
-use super::{Controller, Decision, Draft, Refused, is_internal, name};
+use super::{Controller, Decision, Draft, GROUP_OFFSETS, Refused, is_internal, name};
 use crate::config::{Layer, TOPIC_KEYS, excerpt};
 use crate::ids::{TopicId, TopicPartition, Uuid};
 use crate::rng::Rng;
@@ -22,6 +22,9 @@ use crate::wire::{ErrorCode, Str};
 
 /// The name of the metadata log in Kafka, which is no topic here, and must not look like one.
 const CLUSTER_METADATA: &str = "__cluster_metadata";
+
+/// The smallest segment that a topic may be set to, in bytes (KIP-1030).
+const SEGMENT_BYTES_MIN: u32 = 1 << 20;
 
 impl Controller {
     /// Creates topics.
@@ -60,17 +63,46 @@ impl Controller {
         let mut taken = BTreeSet::new();
         let mut refusals = Vec::new();
         for name in names {
-            let topic = CreatableTopic {
-                name: name.clone(),
-                num_partitions: -1,
-                replication_factor: -1,
-                ..CreatableTopic::default()
+            let created = match **name == *GROUP_OFFSETS {
+                true => self.create_group_offsets(rng, &mut draft, &mut taken),
+                false => {
+                    let topic = CreatableTopic {
+                        name: name.clone(),
+                        num_partitions: -1,
+                        replication_factor: -1,
+                        ..CreatableTopic::default()
+                    };
+                    self.create_topic(rng, &mut draft, &mut taken, &topic).map(drop)
+                }
             };
-            if let Err(refused) = self.create_topic(rng, &mut draft, &mut taken, &topic) {
+            if let Err(refused) = created {
                 refusals.push((name.clone(), refused));
             }
         }
         draft.decide(false, refusals)
+    }
+
+    /// Adds the topic that keeps what groups must not lose, with settings that only the broker knows.
+    fn create_group_offsets(
+        &self,
+        rng: &mut Rng,
+        draft: &mut Draft<'_>,
+        taken: &mut BTreeSet<String>,
+    ) -> Result<(), Refused> {
+        let groups = &self.config.groups;
+        let brokers = i16::try_from(self.image.brokers().len()).unwrap_or(i16::MAX);
+        let topic = CreatableTopic {
+            name: Str::from_static(GROUP_OFFSETS),
+            num_partitions: groups.offsets_topic_num_partitions,
+            replication_factor: groups.offsets_topic_replication_factor.min(brokers.max(1)),
+            ..CreatableTopic::default()
+        };
+        let segment_bytes = groups.offsets_topic_segment_bytes.max(SEGMENT_BYTES_MIN).to_string();
+        let settings =
+            [("cleanup.policy", "compact"), ("compression.type", "producer"), ("segment.bytes", &segment_bytes)];
+        let settings = settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        self.check_name(&topic.name, taken)?;
+        self.add_topic(rng, draft, taken, &topic, &settings).map(drop)
     }
 
     /// Adds one topic to `draft`. `taken` holds the names, in their unified form, that the request has used so far.
@@ -83,6 +115,18 @@ impl Controller {
     ) -> Result<CreatableTopicResult, Refused> {
         self.check_name(&topic.name, taken)?;
         let settings = self.creation_settings(topic)?;
+        self.add_topic(rng, draft, taken, topic, &settings)
+    }
+
+    /// The same for a topic whose name and settings have been checked.
+    fn add_topic(
+        &self,
+        rng: &mut Rng,
+        draft: &mut Draft<'_>,
+        taken: &mut BTreeSet<String>,
+        topic: &CreatableTopic,
+        settings: &Layer,
+    ) -> Result<CreatableTopicResult, Refused> {
         let partitions = match topic.assignments.is_empty() {
             true => self.placed(draft, topic)?,
             false => self.assigned(draft, topic)?,
@@ -93,7 +137,7 @@ impl Controller {
             topic_id: id,
             num_partitions: i32::try_from(partitions.len()).expect("they were admitted"),
             replication_factor: i16::try_from(partitions[0].replicas.len()).expect("brokers are few"),
-            configs: Some(self.created_configs(&settings)),
+            configs: Some(self.created_configs(settings)),
             ..CreatableTopicResult::default()
         };
         // The name outlives the request, and must not keep its buffer in memory.
@@ -234,6 +278,10 @@ impl Controller {
 
     fn grow(&self, draft: &mut Draft<'_>, asked: &CreatePartitionsTopic) -> Result<(), Refused> {
         let topic = self.existing(&asked.name)?;
+        if *topic.name == *GROUP_OFFSETS {
+            let message = "Groups are found by the number of partitions that __consumer_offsets has; it cannot change.";
+            return Err(Refused::new(ErrorCode::InvalidPartitions, message));
+        }
         let exist = topic.partitions.len();
         let count = usize::try_from(asked.count).ok().filter(|count| *count > exist).ok_or_else(|| {
             let message = match i32::try_from(exist) == Ok(asked.count) {
@@ -276,7 +324,7 @@ impl Controller {
             && name::check(name).is_ok()
             && name != CLUSTER_METADATA
             // The broker's own topics need settings that only the broker knows.
-            && !is_internal(name)
+            && (!is_internal(name) || *name == *GROUP_OFFSETS)
     }
 }
 

@@ -31,7 +31,7 @@ mod producer_ids;
 
 pub use api_versions::api_versions;
 pub use describe::Described;
-pub use name::is_internal;
+pub use name::{GROUP_OFFSETS, is_internal};
 pub use producer_ids::{PRODUCER_IDS_PER_BLOCK, ProducerIdBlock};
 
 use std::fmt;

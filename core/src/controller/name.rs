@@ -6,9 +6,12 @@ use crate::wire::ErrorCode;
 /// The longest name, in bytes: with a partition's index and a suffix it still fits a folder's name.
 const LONGEST: usize = 249;
 
+/// The topic that keeps what groups must not lose: their committed offsets, and who is in them.
+pub const GROUP_OFFSETS: &str = "__consumer_offsets";
+
 /// Whether a topic of this name is one of the broker's own.
 pub fn is_internal(name: &str) -> bool {
-    matches!(name, "__consumer_offsets" | "__transaction_state" | "__share_group_state")
+    matches!(name, GROUP_OFFSETS | "__transaction_state" | "__share_group_state")
 }
 
 /// Checks `name` as the name of a topic.

@@ -476,6 +476,7 @@ impl Node {
         let name = format!("{}-{}", hosted.name, hosted.partition.id().partition);
         if let DiskError::Corrupt(..) = error {
             hosted.partition.mark_damaged(error.to_string());
+            self.resign_damaged(slot, out);
         }
         out.log(Level::Error, format!("partition {name} cannot be read: {error}"));
     }

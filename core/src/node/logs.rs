@@ -58,6 +58,9 @@ impl Node {
     fn delete_below(&mut self, slot: u32, offset: i64) -> Result<Offset, Refused> {
         let hosted = self.hosts[slot as usize].as_mut().expect("a slot that was looked up");
         hosted.partition.check_epoch(-1)?;
+        if hosted.is_internal {
+            return Err(ErrorCode::InvalidTopicException.into());
+        }
         let high_watermark = hosted.partition.advanced().high_watermark;
         let to = if offset == UP_TO_HIGH_WATERMARK { high_watermark } else { Offset(offset) };
         if to.0 < 0 || to > high_watermark {

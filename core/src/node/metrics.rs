@@ -31,6 +31,14 @@ pub struct Counters {
     pub scrubbed_bytes: u64,
     /// Reads of the scrub that failed; [`Counters::read_errors`] counts them too.
     pub scrub_errors: u64,
+    /// Offsets of groups committed, one for each partition.
+    pub offsets_committed: u64,
+    /// Assignments of groups made.
+    pub rebalances: u64,
+    /// Coordinators loaded.
+    pub coordinator_loads: u64,
+    /// Records that they were loaded from.
+    pub coordinator_records_loaded: u64,
 }
 
 impl Node {
@@ -84,6 +92,12 @@ impl Node {
             "1 while appends are refused for want of space.",
             u64::from(self.no_space.is_some()),
         );
+        metric("counter", "offsets_committed_total", "Offsets of groups committed.", counters.offsets_committed);
+        metric("counter", "group_rebalances_total", "Assignments of groups made.", counters.rebalances);
+        metric("counter", "coordinator_loads_total", "Coordinators of groups loaded.", counters.coordinator_loads);
+        let help = "Records that coordinators of groups were loaded from.";
+        metric("counter", "coordinator_loaded_records_total", help, counters.coordinator_records_loaded);
+        self.group_metrics(&mut text);
         text
     }
 }

@@ -6,6 +6,7 @@
 
 mod checkpoints;
 mod fetch;
+mod groups;
 mod logs;
 mod metrics;
 mod offsets;
@@ -32,8 +33,8 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use crate::boundary::{
-    DirectWrite, DiskError, DiskOp, Done, Effect, FileName, Input, Level, Outbox, Produce, ReadId, Refused, ReplyTo,
-    Request, SegmentName, TaskId, Volume,
+    Client, DirectWrite, DiskError, DiskOp, Done, Effect, FileName, Input, Level, Outbox, Produce, ReadId, Refused,
+    ReplyTo, Request, SegmentName, TaskId, Volume,
 };
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::{Controller, ProducerIdBlock};
@@ -72,6 +73,18 @@ pub enum Reason {
     Space,
     /// The next chunks of closed segments are checked.
     Scrub,
+    /// A timer of the groups of a partition of `__consumer_offsets`.
+    Group(i32),
+    /// Coordinators are loaded.
+    Load,
+    /// The coordinator of a partition that failed is loaded again.
+    Reload(i32),
+    /// All groups are told of something.
+    Sweep,
+    /// Offsets of groups expire.
+    Expire,
+    /// The next groups of a request about many.
+    Gather,
 }
 
 /// What waits for the journal.
@@ -91,6 +104,8 @@ enum Reader {
     /// A ListOffsets request, and which of its partitions.
     Offsets(usize, usize),
     Scrub,
+    /// The coordinator of a partition of `__consumer_offsets`, and the number of its load.
+    Load(i32, u64),
 }
 
 /// What became of a read; an error is `None` where the segment has been let go of meanwhile.
@@ -113,6 +128,8 @@ struct Hosted {
     acks: Acks,
     fetchers: Fetchers,
     accounted: tails::Accounted,
+    /// Whether its topic is one of the broker's own.
+    is_internal: bool,
     /// The state of a damaged partition that a start could not make a log of: passed on as it is.
     unread: Option<Bytes>,
 }
@@ -168,6 +185,7 @@ pub struct Node {
     /// Partitions up to here have been looked at by the round of retention that is under way.
     retention_after: Option<TopicPartition>,
     scrub: scrub::Scrub,
+    groups: groups::Groups,
     /// Batches of so many bytes go straight to their segments.
     direct_from: u64,
     /// Bodies that the next commit takes along.
@@ -196,6 +214,7 @@ impl Node {
                             return;
                         }
                     }
+                    Request::Member { client, request } => self.group_request(now, to, client, request, out),
                     Request::Other(request) => self.request(now, to, request, out),
                 }
             }
@@ -204,6 +223,7 @@ impl Node {
                 // What was not begun and nobody waits for any more would only hold memory that no budget counts.
                 self.stalled.retain(|(to, _)| to.conn != conn);
                 self.delayed.retain(|(to, _)| to.conn != conn);
+                self.groups.forget(conn);
             }
             Input::Disk(done) => self.disk_done(now, done, out),
             Input::Deadline => self.deadline_reached(now, out),
@@ -211,11 +231,13 @@ impl Node {
             Input::Stop => {
                 out.log(Level::Info, "stopping: the last checkpoint is written");
                 self.stopping = true;
+                self.stop_groups(now, out);
                 self.checkpoint_soon();
             }
         }
         self.resume_stalled(now, out);
         self.resume_delayed(now, out);
+        self.resume_groups(now, out);
         self.advance_storage(now, out);
     }
 
@@ -275,6 +297,12 @@ impl Node {
                 Reason::Removal => {}
                 Reason::Space => self.retry_space(),
                 Reason::Scrub => self.scrub(now, out),
+                Reason::Group(partition) => self.reach_group(now, partition, out),
+                Reason::Load => self.load(now, out),
+                Reason::Reload(partition) => self.reload(now, partition),
+                Reason::Sweep => self.sweep_on(now, out),
+                Reason::Expire => self.expire_groups(now),
+                Reason::Gather => self.gather_on(now, out),
             }
         }
     }
@@ -290,6 +318,19 @@ impl Node {
             R::DeleteRecords(request) => self.delete_records(to, &request, out),
             R::DescribeProducers(request) => self.describe_producers(to, &request, out),
             R::DescribeLogDirs(request) => self.describe_log_dirs(to, &request, out),
+            R::FindCoordinator(request) => self.find_coordinator(now, to, request, out),
+            request @ (R::JoinGroup(_)
+            | R::SyncGroup(_)
+            | R::Heartbeat(_)
+            | R::LeaveGroup(_)
+            | R::ConsumerGroupHeartbeat(_)
+            | R::OffsetCommit(_)
+            | R::OffsetFetch(_)
+            | R::OffsetDelete(_)
+            | R::ListGroups(_)
+            | R::DescribeGroups(_)
+            | R::ConsumerGroupDescribe(_)
+            | R::DeleteGroups(_)) => self.group_request(now, to, Client::default(), request, out),
             other => self.metadata_request(now, to, other, out),
         }
     }
@@ -332,6 +373,7 @@ impl Node {
                     Reader::Fetch(fetch, index) => self.fetch_read(fetch, index, result, out),
                     Reader::Offsets(query, index) => self.offset_read(query, index, result, out),
                     Reader::Scrub => self.scrubbed(now, result, out),
+                    Reader::Load(partition, load) => self.loaded(now, partition, load, result, out),
                 }
             }
             Done::Task(id, result) => self.task_done(now, id, result, out),
@@ -366,6 +408,9 @@ impl Node {
         }
         while let Some(id) = self.host(slot).acks.pop(advanced.high_watermark) {
             self.acknowledge(id, out);
+        }
+        if self.host(slot).is_internal {
+            self.settle_groups(slot, out);
         }
         if !self.host(slot).fetchers.is_empty() {
             let bytes = self.host(slot).partition.log().bytes_between(before, advanced.high_watermark);

@@ -22,7 +22,7 @@ pub(super) struct ParkedProduce {
 }
 
 /// What journal records of a batch need besides its bytes: headers, an epoch start, a roll.
-const RECORD_OVERHEAD: usize = 512;
+pub(super) const RECORD_OVERHEAD: usize = 512;
 
 /// Requests wait while so many bytes of bodies wait for the next commit, so that a commit stays short.
 const DIRECT_PENDING_MAX: usize = 16 << 20;
@@ -67,7 +67,7 @@ impl Node {
     }
 
     fn append(&mut self, now: Now, to: ReplyTo, produce: Produce, out: &mut Outbox) {
-        let acks = produce.acks;
+        let (acks, may_write_internal) = (produce.acks, produce.may_write_internal);
         let refused = self.refuse_produce(&produce);
         let mut responses = Vec::with_capacity(produce.topics.len());
         let mut parked: SmallVec<[(u32, Offset); 2]> = SmallVec::new();
@@ -80,6 +80,7 @@ impl Node {
                     (Some(refused), _) | (None, Err(refused)) => Err(refused.clone()),
                     (None, Ok(id)) => batch.and_then(|batch| {
                         let slot = self.hosted(TopicPartition { topic: *id, partition: index })?;
+                        self.check_writer(slot, may_write_internal)?;
                         self.append_one(now, slot, batch, acks, &mut parked)
                     }),
                 };
@@ -105,6 +106,16 @@ impl Node {
                 self.host(slot).acks.park(end, id);
             }
         }
+    }
+
+    /// Whether a client may write to a partition: to the broker's own topics only tools may.
+    fn check_writer(&mut self, slot: u32, may_write_internal: bool) -> Result<(), Refused> {
+        let hosted = self.host(slot);
+        if hosted.is_internal && !may_write_internal {
+            let message = format!("{} is the broker's own: clients cannot write to it", hosted.name);
+            return Err(Refused { code: ErrorCode::InvalidTopicException, message: Some(message.into()) });
+        }
+        Ok(())
     }
 
     /// What refuses the whole request.
@@ -133,7 +144,7 @@ impl Node {
         None
     }
 
-    fn append_one(
+    pub(super) fn append_one(
         &mut self,
         now: Now,
         slot: u32,

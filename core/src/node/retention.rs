@@ -26,7 +26,9 @@ impl Node {
         let hosted = self.hosts[slot as usize].as_mut().expect("a hosted partition");
         let name = logs::display(&hosted.name, hosted.partition.id());
         hosted.partition.log_mut().expire_producers(Timestamp(now.0.saturating_sub(expiry)));
-        if hosted.config.cleanup_policy != Cleanup::Delete || hosted.partition.damage().is_some() {
+        // What they keep is current however old it is.
+        if hosted.is_internal || hosted.config.cleanup_policy != Cleanup::Delete || hosted.partition.damage().is_some()
+        {
             return;
         }
         if !self.has_room_to_advance() {

@@ -47,6 +47,7 @@ impl Node {
     pub(super) fn waits_for_room(&self) -> bool {
         self.stalled.front().is_some_and(|(_, produce)| !self.has_room(produce))
             || self.delayed.front().is_some_and(|(_, request)| !self.has_room_for_metadata(request))
+            || self.groups.has_waiting()
     }
 
     fn has_room_for_metadata(&self, request: &Request) -> bool {
@@ -63,6 +64,11 @@ impl Node {
     pub(super) fn has_room_to_create(&self, topics: usize) -> bool {
         let each = 2 * RECORD_BYTES + 255 + RECORD_BYTES * partitions(self.broker_config().num_partitions);
         self.has_room_for_entry(each * topics as u64, Class::Ordinary)
+    }
+
+    /// Whether a topic with so many partitions may be created for the broker itself.
+    pub(super) fn has_room_for_topic(&self, count: i32) -> bool {
+        self.has_room_for_entry(RESET_BYTES + RECORD_BYTES * partitions(count), Class::Ordinary)
     }
 
     /// How much the records may come to that a request leads to, in bytes, and whether they may use the reserve; `None`

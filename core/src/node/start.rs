@@ -10,13 +10,13 @@ use bytes::{Bytes, BytesMut};
 use slab::Slab;
 
 use super::tails::{Accounted, Tails};
-use super::{Counters, Hosted, Node, Reason, checkpoints, scrub, session, storage, topics};
+use super::{Counters, Hosted, Node, Reason, checkpoints, groups, scrub, session, storage, topics};
 use crate::boundary::{DiskError, FileName, Files, Outbox, SegmentName, Task, make_checkpoint_slot};
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
-use crate::controller::ProducerIdBlock;
 use crate::controller::image::{Change, MetadataImage};
 use crate::controller::records::Listener;
+use crate::controller::{GROUP_OFFSETS, ProducerIdBlock, is_internal};
 use crate::ids::{LeaderEpoch, Lsn, NodeId, TopicPartition, Uuid};
 use crate::journal::checkpoint::{self, CheckpointError};
 use crate::journal::{self, Damage, Geometry, Record, RecordKind, Recovered, RecoveryError, Visitor};
@@ -343,6 +343,7 @@ impl Node {
         report.partitions = node.by_id.len();
         node.deadlines.insert((now.instant + node.retention_interval, Reason::Retention));
         node.wake_scrub(now);
+        node.expire_groups(now);
         Ok((node, report))
     }
 
@@ -438,6 +439,7 @@ impl Node {
             .collect();
         let controller = Controller::new(options.node_id, options.cluster_id, options.broker, image);
         let sessions = session::Sessions::new(0, rng.keyed(SESSIONS, 0));
+        let groups = groups::Groups::new(&rng);
         let mut node = Node {
             directory_id: options.directory_id,
             limits: options.limits,
@@ -475,6 +477,7 @@ impl Node {
             tails: Tails::default(),
             retention_after: None,
             scrub: scrub::Scrub::default(),
+            groups,
             direct_from: options.direct_from,
             direct_pending: Vec::new(),
             direct_bytes: 0,
@@ -504,7 +507,9 @@ impl Node {
     /// Takes a partition in. Its epoch follows from the image.
     pub(super) fn host_partition(&mut self, id: TopicPartition, name: Str, log: Log) -> u32 {
         let epoch = self.controller.image().partition(id).map_or(LeaderEpoch::default(), |state| state.leader_epoch);
+        let is_group_offsets = *name == *GROUP_OFFSETS;
         let hosted = Hosted {
+            is_internal: is_internal(&name),
             config: Arc::new(self.controller.topic_config(id.topic).expect("a partition's topic is in the image")),
             name,
             partition: Partition::lead(id, epoch, log),
@@ -525,6 +530,9 @@ impl Node {
         };
         self.by_id.insert(id, slot);
         self.account_tail(slot);
+        if is_group_offsets {
+            self.seat(id, slot);
+        }
         slot
     }
 

@@ -23,6 +23,7 @@ use crate::wire::produce::PartitionProduceResponse;
 
 mod checkpoints;
 mod damage;
+mod groups;
 mod naming;
 mod offsets;
 mod room;
@@ -264,7 +265,13 @@ impl Rig {
         });
         let partitions = [ProducePartition { index: partition, batch }].into_iter().collect();
         let topic = ProduceTopic { name: topic.into(), id: TopicId::ZERO, partitions };
-        let produce = Produce { acks, timeout_ms: 1000, transactional_id: None, topics: [topic].into_iter().collect() };
+        let produce = Produce {
+            acks,
+            timeout_ms: 1000,
+            transactional_id: None,
+            may_write_internal: false,
+            topics: [topic].into_iter().collect(),
+        };
         self.ask(9, Request::Produce(produce))
     }
 
@@ -277,7 +284,16 @@ impl Rig {
         });
         let topic = ProduceTopic { name: topic.into(), id: TopicId::ZERO, partitions: partitions.collect() };
         let topics = [topic].into_iter().collect();
-        self.ask(9, Request::Produce(Produce { acks: -1, timeout_ms: 1000, transactional_id: None, topics }))
+        self.ask(
+            9,
+            Request::Produce(Produce {
+                acks: -1,
+                timeout_ms: 1000,
+                transactional_id: None,
+                may_write_internal: false,
+                topics,
+            }),
+        )
     }
 
     fn produced(&mut self, sequence: u64) -> Option<PartitionProduceResponse> {

@@ -6,7 +6,7 @@ use super::{Hosted, Node};
 use crate::boundary::{Effect, Level, Outbox, ReplyTo};
 use crate::controller::image::{Change, MetadataImage};
 use crate::controller::records::{MetadataRecord, decode_entry, encode_entry};
-use crate::controller::{self, Decision};
+use crate::controller::{self, Decision, GROUP_OFFSETS};
 use crate::ids::{Lsn, TopicId, TopicPartition};
 use crate::journal::RecordKind;
 use crate::log::Log;
@@ -109,7 +109,7 @@ impl Node {
         self.reply_at(self.metadata_end, to, response, out);
     }
 
-    fn listener(&self, to: ReplyTo) -> &str {
+    pub(super) fn listener(&self, to: ReplyTo) -> &str {
         &self.listeners[to.listener.0 as usize]
     }
 
@@ -146,6 +146,7 @@ impl Node {
             Change::PartitionCreated(id) => {
                 let topic = self.controller.image().topic(id.topic).expect("the topic of a new partition");
                 self.host_partition(id, topic.name.clone(), Log::new(id));
+                self.topics_changed();
             }
             Change::PartitionChanged(id) => {
                 let epoch = self.controller.image().partition(id).map(|state| state.leader_epoch);
@@ -159,6 +160,8 @@ impl Node {
                 for partition in 0..partitions {
                     self.drop_partition(TopicPartition { topic: id, partition }, out);
                 }
+                self.topics_changed();
+                self.forget_topic(&name, id);
             }
             Change::TopicSettings(id) => self.apply_topic_config(id),
             Change::BrokerSettings => {
@@ -174,6 +177,9 @@ impl Node {
     /// Lets a partition go, and whoever waits for it.
     fn drop_partition(&mut self, id: TopicPartition, out: &mut Outbox) {
         let Some(slot) = self.by_id.remove(&id) else { return };
+        if *self.host(slot).name == *GROUP_OFFSETS {
+            self.unseat(id, out);
+        }
         let waiting: Vec<_> = self.host(slot).fetchers.iter().collect();
         let hosted = self.hosts[slot as usize].take().expect("a hosted partition");
         self.free_hosts.push(slot);
@@ -198,6 +204,7 @@ impl Node {
         for &slot in self.by_id.range(first..=last).map(|(_, slot)| slot) {
             self.hosts[slot as usize].as_mut().expect("a hosted partition").config = config.clone();
         }
+        self.apply_group_settings();
     }
 
     /// Takes over what the broker's settings say; topics inherit from them.
@@ -213,5 +220,6 @@ impl Node {
         for topic in topics {
             self.apply_topic_config(topic);
         }
+        self.apply_group_settings();
     }
 }

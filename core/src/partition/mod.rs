@@ -71,6 +71,11 @@ impl Partition {
         self.epoch
     }
 
+    /// Whether too few replicas are in sync for what is written to be safe, by its topic's settings.
+    pub fn is_below_minimum(&self, config: &TopicConfig) -> bool {
+        config.min_insync_replicas as usize > self.in_sync
+    }
+
     /// Its log.
     pub fn log(&self) -> &Log {
         &self.log
@@ -132,7 +137,7 @@ impl Partition {
             let message = format!("a batch of {bytes} bytes is larger than max.message.bytes = {limit}");
             return Err(Refused { code: ErrorCode::MessageTooLarge, message: Some(message.into()) });
         }
-        if acks == -1 && config.min_insync_replicas as usize > self.in_sync {
+        if acks == -1 && self.is_below_minimum(config) {
             return Err(ErrorCode::NotEnoughReplicas.into());
         }
         if batch.head().attributes.is_transactional() {

@@ -75,7 +75,7 @@ fn topics_are_found_by_id_from_version_12() {
 fn a_missing_topic_is_named_for_creation_if_the_client_and_the_broker_agree() {
     let asks = |allow| MetadataRequest {
         allow_auto_topic_creation: allow,
-        ..asking(&[named("orders"), named("a b"), named("__consumer_offsets"), named("orders")])
+        ..asking(&[named("orders"), named("a b"), named("__transaction_state"), named("orders")])
     };
     let mut cluster = Cluster::new();
     let described = cluster.controller.metadata(LISTENER, 9, &asks(true));
@@ -83,7 +83,7 @@ fn a_missing_topic_is_named_for_creation_if_the_client_and_the_broker_agree() {
     let unknown = [
         ("orders".to_owned(), "UNKNOWN_TOPIC_OR_PARTITION", 0),
         ("a b".to_owned(), "INVALID_TOPIC_EXCEPTION", 0),
-        ("__consumer_offsets".to_owned(), "UNKNOWN_TOPIC_OR_PARTITION", 0),
+        ("__transaction_state".to_owned(), "UNKNOWN_TOPIC_OR_PARTITION", 0),
     ];
     assert_eq!(topics(&described.response), unknown);
     assert_eq!(cluster.controller.metadata(LISTENER, 9, &asks(false)).missing, [] as [Str; 0]);
@@ -189,4 +189,15 @@ fn a_cursor_points_to_a_topic_of_the_list_and_to_a_partition() {
         assert_eq!(error(response.topics[0].error_code), "INVALID_REQUEST");
     }
     assert_eq!(paged(&cluster, &["a"], Some(("a", i32::MAX))).topics[0].partitions, []);
+}
+
+#[test]
+fn the_topic_of_groups_is_created_by_interest_with_settings_of_its_own() {
+    let mut cluster = Cluster::with(&[("num.partitions", "7"), ("offsets.topic.num.partitions", "3")]);
+    let request = MetadataRequest { allow_auto_topic_creation: true, ..asking(&[named("__consumer_offsets")]) };
+    let described = cluster.controller.metadata(LISTENER, 9, &request);
+    let decision = cluster.controller.auto_create(&mut cluster.rng, &described.missing);
+    cluster.commit(decision);
+    let described = cluster.controller.metadata(LISTENER, 9, &request);
+    assert_eq!(topics(&described.response)[0], ("__consumer_offsets".to_owned(), "NONE", 3));
 }

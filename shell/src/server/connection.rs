@@ -17,7 +17,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -29,7 +29,7 @@ use chronik_core::connection::{CloseReason, Connection};
 use chronik_core::ids::{ConnId, ListenerId};
 use chronik_core::limits::Limits;
 use chronik_core::topic_codecs::TopicCodecs;
-use chronik_core::wire::{Frame, Writer};
+use chronik_core::wire::{Frame, Str, Writer};
 use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use tracing::{debug, info};
@@ -165,6 +165,17 @@ struct Output {
     is_unflushed: bool,
 }
 
+/// An address as Kafka tells it of a group's member: with a slash before it, and without the short forms of IPv6.
+fn host(address: IpAddr) -> Str {
+    Str::from(match address.to_canonical() {
+        IpAddr::V4(address) => format!("/{address}"),
+        IpAddr::V6(address) => {
+            let groups: Vec<String> = address.segments().iter().map(|group| format!("{group:x}")).collect();
+            format!("/{}", groups.join(":"))
+        }
+    })
+}
+
 impl<S: ByteStream> Client<S> {
     pub(super) fn new(
         stream: S,
@@ -179,7 +190,7 @@ impl<S: ByteStream> Client<S> {
         Client {
             stream,
             peer,
-            connection: Connection::new(conn, listener, &shared.limits),
+            connection: Connection::new(conn, listener, host(peer.ip()), &shared.limits),
             letterbox,
             shared,
             account: Account::default(),

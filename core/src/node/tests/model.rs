@@ -345,7 +345,13 @@ impl World {
         let batch = verify(batch.build(), &limits).expect("a sound batch");
         let partitions = [ProducePartition { index: id.partition, batch: Ok(batch) }].into_iter().collect();
         let topic = ProduceTopic { name: "".into(), id: id.topic, partitions };
-        let produce = Produce { acks, timeout_ms: 1000, transactional_id: None, topics: [topic].into_iter().collect() };
+        let produce = Produce {
+            acks,
+            timeout_ms: 1000,
+            transactional_id: None,
+            may_write_internal: false,
+            topics: [topic].into_iter().collect(),
+        };
         self.ask(13, Request::Produce(produce), asked)
     }
 

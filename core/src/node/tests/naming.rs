@@ -11,7 +11,7 @@ fn codes(rig: &mut Rig, version: i16, name: &'static str, id: TopicId) -> (i16, 
     let batch = verify(records(rig.now.wall, &["a"]).build(), &limits).expect("a sound batch");
     let partitions = [ProducePartition { index: 0, batch: Ok(batch) }].into_iter().collect();
     let topics = [ProduceTopic { name: name.into(), id, partitions }].into_iter().collect();
-    let produce = Produce { acks: -1, timeout_ms: 1000, transactional_id: None, topics };
+    let produce = Produce { acks: -1, timeout_ms: 1000, transactional_id: None, may_write_internal: false, topics };
     let sequence = rig.ask(version, Request::Produce(produce));
     let produced = rig.produced(sequence).expect("an answer").error_code;
     let mut request = Rig::fetch_request(name, 0, 0, 0);

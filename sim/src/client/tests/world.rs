@@ -15,7 +15,7 @@ use chronik_core::limits::Limits;
 use chronik_core::node::{Node, NodeOptions};
 use chronik_core::time::{Instant, Now, Timestamp};
 use chronik_core::topic_codecs::TopicCodecs;
-use chronik_core::wire::Writer;
+use chronik_core::wire::{Str, Writer};
 
 use crate::client::{Client, ClientNow, Happened, Link, Wanted, auditor, machine, setup};
 use crate::disk::SimDisk;
@@ -25,6 +25,7 @@ use crate::plan::Plan;
 const WALL: i64 = 1_700_000_000_000;
 const LATENCY: Duration = Duration::from_micros(100);
 const LISTENER: ListenerId = ListenerId(0);
+const HOST: Str = Str::from_static("/10.0.0.1");
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug)]
@@ -200,7 +201,7 @@ impl World {
             match wanted {
                 Wanted::Connect(link) => {
                     let conn = conn(client, link);
-                    let connection = Connection::new(conn, LISTENER, &Limits::default());
+                    let connection = Connection::new(conn, LISTENER, HOST, &Limits::default());
                     self.served.insert(conn, Served { connection, is_mute: false });
                     self.enqueue(client, Happened::Connected(link));
                 }

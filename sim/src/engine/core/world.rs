@@ -10,6 +10,7 @@ use chronik_core::connection::Connection;
 use chronik_core::ids::{ConnId, ListenerId};
 use chronik_core::node::Node;
 use chronik_core::time::{Instant, Now, Timestamp};
+use chronik_core::wire::Str;
 
 use super::process::{Arrival, Process, ServerEnd};
 use crate::client::{self, Client, ClientNow, Happened, Link, Wanted};
@@ -22,6 +23,9 @@ use crate::plan::{FaultKind, HEAL_MS, Plan};
 
 /// The true time at which runs begin, in milliseconds since 1970.
 pub(super) const EPOCH_MS: i64 = 1_700_000_000_000;
+
+/// Where all clients connect from: machines have no addresses here.
+const CLIENT_HOST: Str = Str::from_static("/10.0.0.1");
 
 /// A run is over after so many events, whatever its time: something goes in circles.
 const EVENTS_MAX: u64 = 30_000_000;
@@ -464,7 +468,7 @@ impl<'a> World<'a> {
             return;
         }
         let id = ConnId(conn as u64);
-        let connection = Connection::new(id, ListenerId(0), &node::limits(self.plan));
+        let connection = Connection::new(id, ListenerId(0), CLIENT_HOST, &node::limits(self.plan));
         self.conns[conn].server = Some(ServerEnd::new(id, connection));
         self.conn_ids.insert(id, conn);
         self.plan_after(after, Event::Client(seat, Happened::Connected(link)));

@@ -1,0 +1,88 @@
+//! FindCoordinator 0-6 (KIP-98, KIP-699, KIP-932): who coordinates a group. The first question about a group creates
+//! `__consumer_offsets`.
+
+use super::Node;
+use crate::boundary::{Outbox, ReplyTo};
+use crate::controller::GROUP_OFFSETS;
+use crate::time::Now;
+use crate::wire::find_coordinator::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
+use crate::wire::{ErrorCode, Response, Str};
+
+/// What a coordinator may be of.
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
+
+/// From this version on a request names several keys.
+const SEVERAL_FROM: i16 = 4;
+
+impl Node {
+    pub(in crate::node) fn find_coordinator(
+        &mut self,
+        now: Now,
+        to: ReplyTo,
+        request: FindCoordinatorRequest,
+        out: &mut Outbox,
+    ) {
+        if request.key_type == GROUP && self.groups.topic.is_none() {
+            self.create_group_offsets(now, out);
+        }
+        let response = if to.version < SEVERAL_FROM {
+            let Coordinator { node_id, host, port, error_code, error_message, .. } =
+                self.coordinator_of(to, request.key_type, request.key);
+            let error_message = error_message.or(Some(Str::EMPTY));
+            FindCoordinatorResponse {
+                node_id,
+                host,
+                port,
+                error_code,
+                error_message,
+                ..FindCoordinatorResponse::default()
+            }
+        } else {
+            let keys = request.coordinator_keys.into_iter();
+            let coordinators = keys.map(|key| self.coordinator_of(to, request.key_type, key)).collect();
+            FindCoordinatorResponse { coordinators, ..FindCoordinatorResponse::default() }
+        };
+        // The topic may just have been created.
+        self.reply_at(self.metadata_end, to, Response::FindCoordinator(response), out);
+    }
+
+    fn create_group_offsets(&mut self, now: Now, out: &mut Outbox) {
+        let partitions = self.broker_config().groups.offsets_topic_num_partitions;
+        if self.stopping || !self.has_room_for_topic(partitions) {
+            return;
+        }
+        let decision = self.controller.auto_create(&mut self.rng, &[Str::from_static(GROUP_OFFSETS)]);
+        self.apply_metadata(now, decision.records, out);
+    }
+
+    fn coordinator_of(&self, to: ReplyTo, key_type: i8, key: Str) -> Coordinator {
+        let found = match key_type {
+            GROUP => self.group_coordinator_of(to, &key),
+            // Fatal to every client: none goes on asking.
+            TRANSACTION => Err((
+                ErrorCode::TransactionalIdAuthorizationFailed,
+                Some(Str::from_static("transactions are not served by this broker")),
+            )),
+            _ => Err((ErrorCode::InvalidRequest, None)),
+        };
+        match found {
+            Ok((node_id, host, port)) => Coordinator { key, node_id, host, port, ..Coordinator::default() },
+            Err((code, error_message)) => {
+                Coordinator { key, node_id: -1, host: Str::EMPTY, port: -1, error_code: code.into(), error_message }
+            }
+        }
+    }
+
+    fn group_coordinator_of(&self, to: ReplyTo, group: &Str) -> Result<(i32, Str, i32), (ErrorCode, Option<Str>)> {
+        let unavailable = (ErrorCode::CoordinatorNotAvailable, None);
+        let partition = self.partition_of(group).ok_or_else(|| unavailable.clone())?;
+        let seat = self.groups.seats.get(&partition).ok_or_else(|| unavailable.clone())?;
+        let hosted = self.hosts[seat.slot as usize].as_ref().expect("a seat's partition is hosted");
+        let image = self.controller.image();
+        let leader = image.partition(hosted.partition.id()).and_then(|state| image.broker(state.leader?));
+        let broker = leader.filter(|_| hosted.partition.damage().is_none()).ok_or_else(|| unavailable.clone())?;
+        let address = broker.address(self.listener(to)).ok_or(unavailable)?;
+        Ok((broker.node_id.0, address.host.clone(), i32::from(address.port)))
+    }
+}

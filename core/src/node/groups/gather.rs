@@ -1,0 +1,361 @@
+//! Requests about many groups: ListGroups, DescribeGroups, ConsumerGroupDescribe, DeleteGroups, OffsetFetch.
+//!
+//! Their groups belong to several coordinators. Some groups are asked about in each step; when all have been, the answer
+//! waits until each of these coordinators has committed what it had decided by then.
+
+use std::collections::BTreeSet;
+
+use super::append::Waiter;
+use super::{NEXT_STEP, Node, ROOM_RETRY, Reason, refuse};
+use crate::boundary::{Effect, Outbox, ReplyTo};
+use crate::time::Now;
+use crate::wire::consumer_group_describe::{
+    self as consumer, ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse,
+};
+use crate::wire::delete_groups::{DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse};
+use crate::wire::describe_groups::{DescribeGroupsRequest, DescribeGroupsResponse, DescribedGroup};
+use crate::wire::list_groups::{ListGroupsRequest, ListGroupsResponse};
+use crate::wire::offset_fetch::{
+    OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics, OffsetFetchResponse,
+    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponseTopic,
+};
+use crate::wire::{self, ErrorCode, Response};
+
+/// How many groups are asked about in one step.
+const GROUPS_AT_ONCE: usize = 16;
+
+/// After so many groups a list goes on with the next step, and the next coordinator.
+const LISTED_AT_ONCE: usize = 256;
+
+/// What a client may do to a group, as bits by the numbers of Kafka's operations: read (3), delete (6), describe (8),
+/// describe configs (10), alter configs (11).
+const GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
+
+/// From this version on OffsetFetch is about several groups.
+const SEVERAL_FROM: i16 = 8;
+
+/// A request about many groups that is being worked on.
+pub(super) struct Gather {
+    pub(super) to: ReplyTo,
+    asked: Asked,
+    /// How many of its groups, or of all coordinators, have been asked.
+    done: usize,
+    answer: Answer,
+    /// The partitions whose coordinators have been asked.
+    touched: BTreeSet<i32>,
+}
+
+/// What is asked.
+enum Asked {
+    /// Of these partitions.
+    List(ListGroupsRequest, Vec<i32>),
+    Describe(DescribeGroupsRequest),
+    DescribeConsumer(ConsumerGroupDescribeRequest),
+    Delete(DeleteGroupsRequest),
+    Fetch(Vec<OffsetFetchRequestGroup>),
+}
+
+impl Asked {
+    fn len(&self) -> usize {
+        match self {
+            Asked::List(_, partitions) => partitions.len(),
+            Asked::Describe(request) => request.groups.len(),
+            Asked::DescribeConsumer(request) => request.group_ids.len(),
+            Asked::Delete(request) => request.groups_names.len(),
+            Asked::Fetch(groups) => groups.len(),
+        }
+    }
+}
+
+/// What is known so far.
+enum Answer {
+    List(ListGroupsResponse),
+    Describe(DescribeGroupsResponse),
+    DescribeConsumer(ConsumerGroupDescribeResponse),
+    Delete(DeleteGroupsResponse),
+    Fetch(Vec<OffsetFetchResponseGroup>),
+}
+
+impl Answer {
+    /// How many groups a list has so far.
+    fn listed(&self) -> usize {
+        match self {
+            Answer::List(answer) => answer.groups.len(),
+            _ => 0,
+        }
+    }
+}
+
+/// An answer that waits for several partitions.
+pub(super) struct Gathered {
+    to: ReplyTo,
+    answer: Answer,
+    left: usize,
+}
+
+impl Node {
+    /// Begins to work on a request about many groups. Most are done at once.
+    pub(super) fn gather(&mut self, now: Now, to: ReplyTo, request: wire::Request, out: &mut Outbox) {
+        use wire::Request as R;
+        let (asked, answer) = match request {
+            R::ListGroups(request) => {
+                let partitions = self.groups.seats.keys().copied().collect();
+                (Asked::List(request, partitions), Answer::List(ListGroupsResponse::default()))
+            }
+            R::DescribeGroups(request) => {
+                (Asked::Describe(request), Answer::Describe(DescribeGroupsResponse::default()))
+            }
+            R::ConsumerGroupDescribe(request) => {
+                (Asked::DescribeConsumer(request), Answer::DescribeConsumer(ConsumerGroupDescribeResponse::default()))
+            }
+            R::DeleteGroups(request) => (Asked::Delete(request), Answer::Delete(DeleteGroupsResponse::default())),
+            R::OffsetFetch(request) => (Asked::Fetch(groups_of(to.version, request)), Answer::Fetch(Vec::new())),
+            other => unreachable!("{other:?} is about one group, or none"),
+        };
+        self.groups.gathers.push_back(Gather { to, asked, done: 0, answer, touched: BTreeSet::new() });
+        if self.groups.gathers.len() == 1 {
+            self.gather_on(now, out);
+        }
+    }
+
+    /// Works on the next request about many groups, for one step.
+    pub(in crate::node) fn gather_on(&mut self, now: Now, out: &mut Outbox) {
+        let Some(mut gather) = self.groups.gathers.pop_front() else { return };
+        let writes = matches!(gather.asked, Asked::Delete(_)) && self.no_space.is_none();
+        if !self.groups.unwritten.is_empty() || (writes && !self.may_write_groups()) {
+            self.groups.gathers.push_back(gather);
+            self.deadlines.insert((now.instant + ROOM_RETRY, Reason::Gather));
+            return;
+        }
+        let (first, listed) = (gather.done, gather.answer.listed());
+        while gather.done < gather.asked.len() {
+            let is_enough = match &gather.answer {
+                Answer::List(_) => gather.answer.listed() - listed >= LISTED_AT_ONCE,
+                _ => gather.done - first >= GROUPS_AT_ONCE,
+            };
+            if is_enough || !self.groups.unwritten.is_empty() {
+                break;
+            }
+            self.ask_one(now, &mut gather, out);
+            gather.done += 1;
+        }
+        if gather.done < gather.asked.len() {
+            // One about thousands keeps nobody waiting who asks about a few.
+            self.groups.gathers.push_back(gather);
+        } else {
+            self.gathered(gather, out);
+        }
+        if !self.groups.gathers.is_empty() {
+            self.deadlines.insert((now.instant + NEXT_STEP, Reason::Gather));
+        }
+    }
+
+    /// Ends all requests about many groups, at once: there is no coordinator left that would take long.
+    pub(super) fn end_gathers(&mut self, now: Now, out: &mut Outbox) {
+        for mut gather in std::mem::take(&mut self.groups.gathers) {
+            while gather.done < gather.asked.len() {
+                self.ask_one(now, &mut gather, out);
+                gather.done += 1;
+            }
+            self.gathered(gather, out);
+        }
+    }
+
+    /// Asks the coordinator of the next group, or the next coordinator.
+    fn ask_one(&mut self, now: Now, gather: &mut Gather, out: &mut Outbox) {
+        let (index, version) = (gather.done, gather.to.version);
+        match (&gather.asked, &mut gather.answer) {
+            (Asked::List(request, partitions), Answer::List(answer)) => {
+                let partition = partitions[index];
+                match self.check_serving(partition) {
+                    Ok(()) => {
+                        gather.touched.insert(partition);
+                        let groups = self.call(now, partition, out, |coordinator, _| coordinator.list(request));
+                        answer.groups.extend(groups);
+                    }
+                    // It is another's: that one tells of its groups.
+                    Err(ErrorCode::NotCoordinator) => {}
+                    Err(code) => answer.error_code = code.into(),
+                }
+            }
+            (Asked::Describe(request), Answer::Describe(answer)) => {
+                let group = &request.groups[index];
+                let mut described = match self.coordinating(group) {
+                    Ok(partition) => {
+                        gather.touched.insert(partition);
+                        self.call(now, partition, out, |coordinator, _| coordinator.describe(version, group))
+                    }
+                    Err(code) => {
+                        DescribedGroup { error_code: code.into(), group_id: group.clone(), ..DescribedGroup::default() }
+                    }
+                };
+                if request.include_authorized_operations && described.error_code == 0 {
+                    described.authorized_operations = GROUP_OPERATIONS;
+                }
+                answer.groups.push(described);
+            }
+            (Asked::DescribeConsumer(request), Answer::DescribeConsumer(answer)) => {
+                let group = &request.group_ids[index];
+                let mut described = match self.coordinating(group) {
+                    Ok(partition) => {
+                        gather.touched.insert(partition);
+                        self.call(now, partition, out, |coordinator, with| coordinator.describe_consumer(with, group))
+                    }
+                    Err(code) => consumer::DescribedGroup {
+                        error_code: code.into(),
+                        group_id: group.clone(),
+                        ..consumer::DescribedGroup::default()
+                    },
+                };
+                if request.include_authorized_operations && described.error_code == 0 {
+                    described.authorized_operations = GROUP_OPERATIONS;
+                }
+                answer.groups.push(described);
+            }
+            (Asked::Delete(request), Answer::Delete(answer)) => {
+                let group = &request.groups_names[index];
+                let partition = self.coordinating(group).and_then(|partition| self.check_deletable(partition));
+                let code = match partition {
+                    Ok(partition) => {
+                        gather.touched.insert(partition);
+                        self.call(now, partition, out, |coordinator, with| coordinator.delete(with, group))
+                    }
+                    Err(code) => code,
+                };
+                answer.results.push(DeletableGroupResult { group_id: group.clone(), error_code: code.into() });
+            }
+            (Asked::Fetch(groups), Answer::Fetch(answer)) => {
+                let group = &groups[index];
+                answer.push(match self.coordinating(&group.group_id) {
+                    Ok(partition) => {
+                        gather.touched.insert(partition);
+                        self.call(now, partition, out, |coordinator, with| {
+                            coordinator.fetch_offsets(with, version, group)
+                        })
+                    }
+                    Err(code) => refused_fetch(group, version, code),
+                });
+            }
+            _ => unreachable!("an answer is of its question's kind"),
+        }
+    }
+
+    /// All has been asked: the answer leaves when all of it is committed.
+    fn gathered(&mut self, gather: Gather, out: &mut Outbox) {
+        let Gather { to, mut answer, touched, .. } = gather;
+        if let Answer::List(answer) = &mut answer
+            && answer.error_code != 0
+        {
+            answer.groups.clear();
+        }
+        // One more than there are partitions, so that it does not leave before all of them have been looked at.
+        let id = self.groups.gathered.insert(Gathered { to, answer, left: touched.len() + 1 });
+        for partition in touched {
+            self.park(partition, Waiter::Gather(id), out);
+        }
+        self.settle_gathered(id, out);
+    }
+
+    /// One of the partitions that an answer waits for has committed.
+    pub(super) fn settle_gathered(&mut self, id: usize, out: &mut Outbox) {
+        let gathered = &mut self.groups.gathered[id];
+        gathered.left -= 1;
+        if gathered.left == 0 {
+            let Gathered { to, answer, .. } = self.groups.gathered.remove(id);
+            out.push(Effect::Reply { to, response: Some(response(to.version, answer)) });
+        }
+    }
+
+    /// What a partition's coordinator decided for an answer will not be written.
+    pub(super) fn refuse_gathered(&mut self, id: usize, partition: i32, code: ErrorCode) {
+        let topic = self.groups.topic.and_then(|topic| self.controller.image().topic(topic));
+        let count = topic.map(super::count);
+        let is_its = |group: &str| count.is_none_or(|count| crate::group::partition_of(group, count) == partition);
+        match &mut self.groups.gathered[id].answer {
+            Answer::List(answer) => (answer.error_code, answer.groups) = (code.into(), Vec::new()),
+            Answer::Describe(answer) => {
+                for group in answer.groups.iter_mut().filter(|group| is_its(&group.group_id)) {
+                    let group_id = group.group_id.clone();
+                    *group = DescribedGroup { error_code: code.into(), group_id, ..DescribedGroup::default() };
+                }
+            }
+            Answer::DescribeConsumer(answer) => {
+                for group in answer.groups.iter_mut().filter(|group| is_its(&group.group_id)) {
+                    let group_id = group.group_id.clone();
+                    *group = consumer::DescribedGroup {
+                        error_code: code.into(),
+                        group_id,
+                        ..consumer::DescribedGroup::default()
+                    };
+                }
+            }
+            Answer::Delete(answer) => {
+                let results = answer.results.iter_mut().filter(|result| is_its(&result.group_id));
+                results.for_each(|result| result.error_code = code.into());
+            }
+            Answer::Fetch(groups) => {
+                for group in groups.iter_mut().filter(|group| is_its(&group.group_id)) {
+                    (group.error_code, group.topics) = (code.into(), Vec::new());
+                }
+            }
+        }
+    }
+
+    /// Whether a group of this partition may be deleted: whether that can be written.
+    fn check_deletable(&self, partition: i32) -> Result<i32, ErrorCode> {
+        self.check_writable(partition, &DeleteGroupsRequest::default().into())
+    }
+}
+
+/// The groups that a request for offsets is about.
+fn groups_of(version: i16, request: OffsetFetchRequest) -> Vec<OffsetFetchRequestGroup> {
+    if version >= SEVERAL_FROM {
+        return request.groups;
+    }
+    let topics = request.topics.map(|topics| {
+        let topics = topics.into_iter().map(|topic| OffsetFetchRequestTopics {
+            name: topic.name,
+            partition_indexes: topic.partition_indexes,
+            ..OffsetFetchRequestTopics::default()
+        });
+        topics.collect()
+    });
+    vec![OffsetFetchRequestGroup { group_id: request.group_id, topics, ..OffsetFetchRequestGroup::default() }]
+}
+
+/// The answer for a group of which nothing can be told. Version 1 has no place for an error but in each partition.
+fn refused_fetch(group: &OffsetFetchRequestGroup, version: i16, code: ErrorCode) -> OffsetFetchResponseGroup {
+    let topics = if version < 2 { refuse::fetch_topics(group, code) } else { Vec::new() };
+    OffsetFetchResponseGroup { group_id: group.group_id.clone(), topics, error_code: code.into() }
+}
+
+fn response(version: i16, answer: Answer) -> Response {
+    match answer {
+        Answer::List(answer) => answer.into(),
+        Answer::Describe(answer) => answer.into(),
+        Answer::DescribeConsumer(answer) => answer.into(),
+        Answer::Delete(answer) => answer.into(),
+        Answer::Fetch(groups) if version >= SEVERAL_FROM => {
+            OffsetFetchResponse { groups, ..OffsetFetchResponse::default() }.into()
+        }
+        Answer::Fetch(groups) => {
+            let group = groups.into_iter().next().expect("before version 8 a request is about one group");
+            let topics = group.topics.into_iter().map(|topic| OffsetFetchResponseTopic {
+                name: topic.name,
+                partitions: topic
+                    .partitions
+                    .into_iter()
+                    .map(|partition| OffsetFetchResponsePartition {
+                        partition_index: partition.partition_index,
+                        committed_offset: partition.committed_offset,
+                        committed_leader_epoch: partition.committed_leader_epoch,
+                        metadata: partition.metadata,
+                        error_code: partition.error_code,
+                    })
+                    .collect(),
+            });
+            let topics = topics.collect();
+            OffsetFetchResponse { topics, error_code: group.error_code, ..OffsetFetchResponse::default() }.into()
+        }
+    }
+}

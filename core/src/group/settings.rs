@@ -26,7 +26,7 @@ pub struct Settings {
     pub group_max_size: usize,
     /// How long the first rebalance of an empty group waits for more members.
     pub group_initial_rebalance_delay: Duration,
-    /// How many bytes the metadata of a committed offset has at most.
+    /// How long the metadata of a committed offset is at most: in UTF-16 units, as Kafka counts in spite of the name.
     pub offset_metadata_max_bytes: usize,
     /// How long offsets of a group without members, or of a topic that nobody subscribes to, are kept (KIP-211).
     pub offsets_retention: Duration,

@@ -11,21 +11,25 @@
 //!
 //! Offsets stay through all but the last. A group that was only looked at, or that nobody could join, is not made.
 //!
-//! What is not here: rules of members (`classic`, `consumer`) and of offsets (`offsets`).
+//! Who does what: [`group`] what groups of both protocols have in common, [`protocols`] the way from one to the other,
+//! [`upkeep`] the walks over all groups. What is not here: rules of members (`classic`, `consumer`) and of offsets (`offsets`).
 
 mod group;
+mod protocols;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 use self::group::{CONSUMER, Group, Members};
+use self::protocols::{downgrade_if_due, replace, upgrade};
+use self::upkeep::Telling;
 use super::offsets::{Offsets, Place, targets};
 use super::record::{Key, Record, Value};
 use super::{Context, Outcome, Settings, Timers, Topics, classic, consumer};
 use crate::boundary::{Client, ReplyTo};
-use crate::ids::{ConnId, ListenerId, TopicId};
+use crate::ids::TopicId;
 use crate::rng::Rng;
 use crate::time::{Instant, Now, Timestamp};
 use crate::wire::consumer_group_describe as consumer_describe;
@@ -72,20 +76,13 @@ fn lend<'a>(timers: &'a mut Timers, with: &'a mut Surroundings<'_>) -> Context<'
     Context { now: with.now, settings: with.settings, topics: with.topics, rng: with.rng, out: with.out, timers }
 }
 
-/// How many groups one call of a walk over all groups looks at, at most: a fraction of a microsecond each.
-const GROUPS_PER_CALL: usize = 64;
-
-/// How many offsets one call of such a walk looks at, or removes, at most: a tombstone takes a fraction of a microsecond.
-const OFFSETS_PER_CALL: usize = 256;
-
 /// The groups of one partition of `__consumer_offsets`.
 #[derive(Debug, Default)]
 pub struct Coordinator {
     groups: BTreeMap<Str, Group>,
     timers: Timers,
-    /// The group behind which groups have not been told yet that topics have changed. There is always a call due for
-    /// it.
-    untold: Option<Bound<Str>>,
+    /// The walk that tells groups that topics have changed, while it is not at its end.
+    telling: Option<Telling>,
     /// How far [`Coordinator::expire`] has come in the group that it returned last, if that has too many offsets for one
     /// call.
     expiring: Option<(Str, Place)>,
@@ -167,13 +164,13 @@ impl Coordinator {
 
     /// When [`Coordinator::reach`] is to be called.
     pub fn deadline(&self) -> Option<Instant> {
-        if self.untold.is_some() { Some(Instant(0)) } else { self.timers.next() }
+        if self.telling.is_some() { Some(Instant(0)) } else { self.timers.next() }
     }
 
     /// Calls at most one timer that is due. Returns whether there was one.
     pub fn reach(&mut self, with: &mut Surroundings<'_>) -> bool {
-        if let Some(behind) = self.untold.take() {
-            self.tell(with, behind);
+        if let Some(telling) = self.telling.take() {
+            self.tell(with, telling);
             return true;
         }
         let Some(timer) = self.timers.take_due(with.now.instant) else { return false };
@@ -186,89 +183,6 @@ impl Coordinator {
             self.settle(with, &timer.group);
         }
         true
-    }
-
-    /// Topics have come, gone or grown. Groups are told one bounded part after another, by [`Coordinator::reach`].
-    pub fn topics_changed(&mut self, with: &mut Surroundings<'_>) {
-        self.tell(with, Bound::Unbounded);
-    }
-
-    /// Tells some of the groups behind a place that topics have changed.
-    fn tell(&mut self, with: &mut Surroundings<'_>, behind: Bound<Str>) {
-        let mut told = Vec::new();
-        for (name, group) in self.groups.range_mut((behind, Bound::Unbounded)).take(GROUPS_PER_CALL) {
-            if let Members::Consumer(group) = &mut group.members {
-                group.topics_changed(&mut lend(&mut self.timers, with));
-            }
-            told.push(name.clone());
-        }
-        self.untold = more_to_walk(told).map(Bound::Excluded);
-    }
-
-    /// A topic is deleted, and with it the offsets in it. Looks at some of the groups behind `after`, a bounded number,
-    /// and removes a bounded number of offsets; returns the last one looked at, or none at the end. A group with too
-    /// many for one call is looked at again by the next, which is told its name.
-    pub fn forget_topic(
-        &mut self,
-        with: &mut Surroundings<'_>,
-        name: &Str,
-        id: TopicId,
-        after: Option<Str>,
-    ) -> Option<Str> {
-        let unfinished = self.forgetting.remove(&id).is_some_and(|group| after.as_ref() == Some(&group));
-        let names = self.walk(after.as_ref(), unfinished);
-        let mut budget = OFFSETS_PER_CALL;
-        for group in &names {
-            let found = self.groups.get_mut(group).expect("its name was just taken from there");
-            let ctx = &mut lend(&mut self.timers, with);
-            if !found.offsets.forget_topic(ctx, group, (name, id), &mut budget) {
-                self.forgetting.insert(id, group.clone());
-                return Some(group.clone());
-            }
-            self.forget_if_gone(group);
-            if budget == 0 {
-                return Some(group.clone());
-            }
-        }
-        more_to_walk(names)
-    }
-
-    /// Lets offsets and groups expire (KIP-211). Looks at some of the groups behind `after`, and at some of their
-    /// offsets, a bounded number of each; returns the last group looked at, or none at the end. A group with too many
-    /// offsets for one call goes on in the next, which is told its name.
-    pub fn expire(&mut self, with: &mut Surroundings<'_>, after: Option<Str>) -> Option<Str> {
-        let mut from = self.expiring.take().filter(|(group, _)| after.as_ref() == Some(group)).map(|(_, place)| place);
-        let names = self.walk(after.as_ref(), from.is_some());
-        let mut budget = OFFSETS_PER_CALL;
-        for name in &names {
-            let found = self.groups.get_mut(name).expect("its name was just taken from there");
-            let from = from.take();
-            let Some(expiry) = found.expiry() else { continue };
-            let ctx = &mut lend(&mut self.timers, with);
-            if let Some(place) = found.offsets.expire(ctx, name, &expiry, from, &mut budget) {
-                self.expiring = Some((name.clone(), place));
-                return Some(name.clone());
-            }
-            if found.offsets.is_empty() && found.members.is_deserted() {
-                found.members.delete(ctx);
-                self.remove(name);
-            }
-            if budget == 0 {
-                return Some(name.clone());
-            }
-        }
-        more_to_walk(names)
-    }
-
-    /// The groups that a call of a walk looks at that has come to `after`, from there on where that is `unfinished`.
-    fn walk(&self, after: Option<&Str>, unfinished: bool) -> Vec<Str> {
-        let from = match after {
-            None => Bound::Unbounded,
-            Some(after) if unfinished => Bound::Included(after),
-            Some(after) => Bound::Excluded(after),
-        };
-        let names = self.groups.range::<Str, _>((from, Bound::Unbounded)).map(|(name, _)| name.clone());
-        names.take(GROUPS_PER_CALL).collect()
     }
 
     /// JoinGroup.
@@ -541,19 +455,8 @@ impl Coordinator {
     /// After members may have come or gone: the group becomes a classic one, or none, where that is due.
     fn settle(&mut self, with: &mut Surroundings<'_>, name: &Str) {
         let ctx = &mut lend(&mut self.timers, with);
-        if let Some(Group { members, .. }) = self.groups.get_mut(name)
-            && let Members::Consumer(group) = members
-            && group.may_downgrade(ctx)
-        {
-            let mut classic = group.downgrade(ctx);
-            ctx.out.replies.extend(group.resign(ErrorCode::RebalanceInProgress));
-            ctx.timers.cancel_all(name, |_| false);
-            classic.begin(ctx);
-            // What the members that are gone had is nobody's.
-            if classic.state() == classic::State::Stable {
-                classic.rebalance(ctx);
-            }
-            *members = Members::Classic(classic);
+        if let Some(group) = self.groups.get_mut(name) {
+            downgrade_if_due(ctx, name, &mut group.members);
         }
         self.forget_if_gone(name);
     }
@@ -577,79 +480,6 @@ impl Coordinator {
         self.groups.remove(name);
         self.timers.cancel_all(name, |_| false);
     }
-}
-
-/// Puts `members` of one protocol, who have just come in, in the place of an empty group of the other. The tombstones of
-/// that belong before what has been `written` about the new ones.
-fn replace(ctx: &mut Context<'_>, group: &mut Group, members: Members, written: usize) {
-    let later = ctx.out.records.split_off(written);
-    group.members.delete(ctx);
-    ctx.out.records.extend(later);
-    group.members = members;
-}
-
-/// Turns a classic group with members into one of the next protocol, for whoever sends this heartbeat to join it. Members
-/// that wait for a generation are told to join again: the group has none of that kind any more.
-///
-/// # Errors
-/// Where the group may not be upgraded, or would not take the member: nothing has happened then.
-fn upgrade<'a>(
-    ctx: &mut Context<'_>,
-    version: i16,
-    client: &Client,
-    request: &ConsumerGroupHeartbeatRequest,
-    members: &'a mut Members,
-) -> Result<&'a mut consumer::Group, ConsumerGroupHeartbeatResponse> {
-    let name = &request.group_id;
-    let group = match members {
-        Members::Classic(group) if consumer::Group::may_upgrade(ctx, group) => group,
-        _ => return Err(refusal(ErrorCode::GroupIdNotFound, &is_no(CONSUMER, name))),
-    };
-    if group.size() >= ctx.settings.consumer_max_size {
-        let message = format!("The consumer group has reached its maximum capacity of {} members.", group.size());
-        return Err(refusal(ErrorCode::GroupMaxSizeReached, &message));
-    }
-    if let Some(refusal) = rehearse(ctx, version, client, request) {
-        return Err(refusal);
-    }
-    let name = name.detached();
-    ctx.timers.cancel_all(&name, |_| false);
-    ctx.out.replies.extend(group.resign(ErrorCode::RebalanceInProgress));
-    *members = Members::Consumer(consumer::Group::upgrade(ctx, group, name));
-    match members {
-        Members::Consumer(group) => Ok(group),
-        Members::Classic(_) => unreachable!("it has just been upgraded"),
-    }
-}
-
-/// How a group of its own would refuse a member's first heartbeat, if it would. What a heartbeat is refused for is in the
-/// heartbeat, so that a client that will never be let in does not rebalance a group each time that it tries.
-fn rehearse(
-    ctx: &Context<'_>,
-    version: i16,
-    client: &Client,
-    request: &ConsumerGroupHeartbeatRequest,
-) -> Option<ConsumerGroupHeartbeatResponse> {
-    let mut out = Outcome::default();
-    let mut stage = Context {
-        rng: &mut ctx.rng.clone(),
-        out: &mut out,
-        timers: &mut Timers::default(),
-        now: ctx.now,
-        settings: ctx.settings,
-        topics: ctx.topics,
-    };
-    let to = ReplyTo { conn: ConnId(0), sequence: 0, version, listener: ListenerId(0) };
-    consumer::Group::new(request.group_id.clone()).heartbeat(&mut stage, to, client, request.clone());
-    match out.replies.pop() {
-        Some((_, Response::ConsumerGroupHeartbeat(response))) if response.error_code != 0 => Some(response),
-        _ => None,
-    }
-}
-
-/// How far a call has come in its walk over all groups, if there may be more of them.
-fn more_to_walk(looked_at: Vec<Str>) -> Option<Str> {
-    if looked_at.len() == GROUPS_PER_CALL { looked_at.into_iter().last() } else { None }
 }
 
 /// What is asked of a JoinGroup before anybody looks for the group.

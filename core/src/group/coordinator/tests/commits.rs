@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::bench::{Bench, NOBODY, Seat, code, commit, fetch};
+use super::bench::{Bench, NOBODY, Seat, beat, code, commit, fetch};
+use crate::group::coordinator::upkeep::OFFSETS_PER_CALL;
 use crate::group::record::{Key, Record, Value};
 use crate::group::testing::topic_id;
 use crate::ids::{TopicId, Uuid};
@@ -269,7 +270,7 @@ fn a_group_with_many_offsets_in_a_deleted_topic_is_looked_at_again_until_none_is
     let before = bench.log.len();
     let first = bench.call(|coordinator, with| coordinator.forget_topic(with, &Str::from("wide"), id, None));
     assert_eq!(first.as_deref(), Some("readers"));
-    assert_eq!(bench.log.len() - before, super::super::OFFSETS_PER_CALL);
+    assert_eq!(bench.log.len() - before, OFFSETS_PER_CALL);
     bench.delete_topic("wide", id);
     assert_eq!(bench.groups(), [""; 0]);
     assert_eq!(bench.log.len() - before, 1_001);
@@ -303,4 +304,22 @@ fn a_time_of_its_own_that_overflows_never_comes() {
         };
         assert_eq!((value.expire_timestamp, value.topic_id), (expires, TopicId::ZERO));
     }
+}
+
+#[test]
+fn a_commit_of_an_earlier_epoch_is_taken_for_what_the_member_has_had_since_then() {
+    let mut bench = Bench::new();
+    let joined = bench.beat(beat("tailers", 0));
+    let seat = Seat { member: Str::from("m"), generation: joined.member_epoch };
+    let mut wider = beat("tailers", joined.member_epoch);
+    wider.subscribed_topic_names = Some(vec![Str::from("orders"), Str::from("bills")]);
+    let epoch = bench.beat(wider).member_epoch;
+    assert!(epoch > joined.member_epoch);
+    assert_eq!(bench.commit("tailers", &seat, ("orders", 0), 5), NONE);
+    assert_eq!(bench.commit("tailers", &seat, ("bills", 0), 6), ErrorCode::StaleMemberEpoch);
+    // As in Kafka, one partition that may not be committed spoils the whole request.
+    let mut both = commit("tailers", &seat, ("orders", 0), 7);
+    both.topics.extend(commit("tailers", &seat, ("bills", 0), 7).topics);
+    assert_eq!(bench.commit_in(9, both), ErrorCode::StaleMemberEpoch);
+    assert_eq!(bench.all_offsets("tailers"), [("orders".to_owned(), 0, 5)]);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::bench::{Bench, NOBODY, Seat, join, load};
-use crate::group::coordinator::{GROUPS_PER_CALL, OFFSETS_PER_CALL};
+use crate::group::coordinator::upkeep::{GROUPS_PER_CALL, OFFSETS_PER_CALL};
 use crate::group::testing::client;
 use crate::wire::heartbeat::{HeartbeatRequest, HeartbeatResponse};
 use crate::wire::{ErrorCode, Str};

@@ -1,8 +1,11 @@
 //! Which group a request finds, and what a group of one protocol says to requests of the other.
 
+use std::time::Duration;
+
 use super::bench::{Bench, NOBODY, Seat, beat, code, commit, fetch, join};
 use crate::group::settings::Migration;
 use crate::group::testing::client;
+use crate::group::{Timer, TimerKind};
 use crate::wire::heartbeat::{HeartbeatRequest, HeartbeatResponse};
 use crate::wire::join_group::JoinGroupResponse;
 use crate::wire::leave_group::{LeaveGroupRequest, LeaveGroupResponse, MemberIdentity};
@@ -151,6 +154,11 @@ fn a_group_of_consumers_is_upgraded_by_the_first_member_of_the_next_protocol_and
     assert_eq!(bench.fetch("readers", ("orders", 0)), 5);
     let reloaded = bench.reloaded();
     assert_eq!(reloaded.list(&ListGroupsRequest::default())[0].group_type, "classic");
+    // Its member has a session, and the log a record that goes with the group.
+    bench.pass(Duration::from_secs(60));
+    assert_eq!(bench.groups(), ["readers Empty classic"]);
+    assert_eq!(bench.delete("readers"), ErrorCode::None);
+    assert!(bench.reloaded().groups.is_empty());
 }
 
 #[test]
@@ -259,7 +267,7 @@ fn a_member_of_the_next_protocol_fetches_and_commits_in_its_epoch() {
 #[test]
 fn whoever_waits_when_the_coordinator_resigns_is_told_so() {
     let mut bench = Bench::new();
-    bench.rig.settings.group_initial_rebalance_delay = std::time::Duration::from_secs(3);
+    bench.rig.settings.group_initial_rebalance_delay = Duration::from_secs(3);
     let to = bench.rig.ask(3);
     let request = join("readers", "consumer", &["orders"]);
     bench.call(|coordinator, with| coordinator.join(with, to, &client("one"), request));
@@ -280,6 +288,33 @@ fn many_groups_are_told_of_topics_that_have_changed_in_bounded_parts() {
     bench.call_only(|coordinator, with| coordinator.topics_changed(with));
     let mut calls = 1;
     while bench.coordinator.deadline().is_some() {
+        assert!(bench.call_only(|coordinator, with| coordinator.reach(with)));
+        calls += 1;
+    }
+    assert_eq!(calls, 3);
+}
+
+#[test]
+fn groups_are_told_to_the_last_even_if_topics_change_all_the_time() {
+    let mut bench = Bench::new();
+    for group in 0..150 {
+        bench.commit(&format!("group-{group:03}"), &NOBODY, ("orders", 0), 5);
+    }
+    bench.rig.topic("mail", 1);
+    bench.beat(beat("tailers", 0));
+    bench.call_only(|coordinator, with| coordinator.topics_changed(with));
+    for _ in 0..2 {
+        bench.call_only(|coordinator, with| {
+            coordinator.topics_changed(with);
+            assert!(coordinator.reach(with));
+        });
+    }
+    // The last group has been told: it asks for a look at its topics.
+    let timer = Timer { group: Str::from("tailers"), kind: TimerKind::Assignment };
+    assert!(bench.coordinator.timers.is_set(&timer).is_some());
+    // And what changed meanwhile is told once more.
+    let mut calls = 0;
+    while bench.coordinator.telling.is_some() {
         assert!(bench.call_only(|coordinator, with| coordinator.reach(with)));
         calls += 1;
     }

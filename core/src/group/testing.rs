@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::record::Record;
-use super::{Context, Outcome, Settings, Surroundings, Timer, TimerKind, Timers, Topics};
+use super::{Context, Outcome, Settings, Surroundings, Timer, Timers, Topics};
 use crate::boundary::{Client, ReplyTo};
 use crate::ids::{ConnId, ListenerId, TopicId, Uuid};
 use crate::rng::Rng;
@@ -122,12 +122,6 @@ impl Rig {
     /// Takes the first timer that is due.
     pub(crate) fn due(&mut self) -> Option<Timer> {
         self.timers.take_due(self.now.instant)
-    }
-
-    /// After how long from now a group is called for something; `None` if it is not.
-    pub(crate) fn called_after(&self, group: &str, kind: TimerKind) -> Option<Duration> {
-        let at = self.timers.is_set(&Timer { group: Str::from(group), kind })?;
-        Some(at - self.now.instant)
     }
 }
 

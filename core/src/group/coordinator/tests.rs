@@ -4,6 +4,7 @@ mod bench;
 mod commits;
 mod expiry;
 mod groups;
+mod hostile;
 mod model;
 mod replays;
 

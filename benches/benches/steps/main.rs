@@ -1,0 +1,145 @@
+//! How long the node's sequencer is held up by one request: `Node::step` alone, with files in memory.
+//!
+//! `cargo bench --package chronik-bench --bench steps` prints, for each kind of request at its largest, the longest of the
+//! steps that it takes, how many those are, and their sum: medians of several runs. No step is to take more than about
+//! 100 µs on a machine of its own, since everybody else waits for it.
+
+mod files;
+mod requests;
+
+use std::time::{Duration, Instant};
+
+use chronik_core::boundary::{DiskOp, Done, Effect, Files, Input, Outbox, ReplyTo, Request};
+use chronik_core::config::BrokerConfig;
+use chronik_core::ids::{ConnId, ListenerId, NodeId, Uuid};
+use chronik_core::journal::Geometry;
+use chronik_core::limits::Limits;
+use chronik_core::node::{Node, NodeOptions};
+use chronik_core::time::{self, Now, Timestamp};
+use chronik_core::wire;
+
+use files::Memory;
+
+/// How often each request is asked; the median counts.
+const RUNS: usize = 9;
+
+/// A node that is driven by hand.
+pub(crate) struct Driver {
+    node: Node,
+    files: Memory,
+    now: Now,
+    asked: u64,
+    answers: usize,
+    /// The steps since they were taken last.
+    steps: Vec<Duration>,
+}
+
+impl Driver {
+    fn new() -> Driver {
+        let now = Now { instant: time::Instant::default(), wall: Timestamp(1_700_000_000_000) };
+        let options = NodeOptions {
+            node_id: NodeId(1),
+            directory_id: Uuid([3; 16]),
+            cluster_id: "measured".into(),
+            data_dir: "/data".into(),
+            listeners: vec![("PLAINTEXT".into(), "localhost".into(), 9092)],
+            broker: BrokerConfig::default(),
+            limits: Limits::default(),
+            journal: Geometry::default(),
+            direct_from: u64::MAX,
+        };
+        let files = Memory::default();
+        let (node, _) = Node::recover(options, &files, [7; 32], now).expect("an empty folder");
+        let mut driver = Driver { node, files, now, asked: 0, answers: 0, steps: Vec::new() };
+        driver.run(Outbox::default());
+        driver
+    }
+
+    /// Asks from a connection, and drives the node until it has nothing more to do at once.
+    pub(crate) fn ask(&mut self, conn: u64, version: i16, request: impl Into<wire::Request>) {
+        self.input(conn, version, Request::Other(request.into()));
+    }
+
+    pub(crate) fn input(&mut self, conn: u64, version: i16, request: Request) {
+        let to = ReplyTo { conn: ConnId(conn), sequence: self.asked, version, listener: ListenerId(0) };
+        self.asked += 1;
+        let mut out = Outbox::default();
+        self.step(Input::Request { to, request }, &mut out);
+        self.run(out);
+    }
+
+    pub(crate) fn close(&mut self, conn: u64) {
+        let mut out = Outbox::default();
+        self.step(Input::Closed { conn: ConnId(conn) }, &mut out);
+        self.run(out);
+    }
+
+    fn step(&mut self, input: Input, out: &mut Outbox) {
+        let begun = Instant::now();
+        self.node.step(self.now, input, out);
+        self.steps.push(begun.elapsed());
+    }
+
+    fn run(&mut self, mut out: Outbox) {
+        loop {
+            self.node.turn(self.now, &mut out);
+            let effects = std::mem::take(&mut out.0);
+            let is_due = self.node.deadline().is_some_and(|(at, _)| at <= self.now.instant);
+            if effects.is_empty() && !is_due {
+                return;
+            }
+            for effect in effects {
+                match effect {
+                    Effect::Disk(op) => {
+                        let done = self.carry_out(op);
+                        self.step(Input::Disk(done), &mut out);
+                    }
+                    Effect::Reply { .. } => self.answers += 1,
+                    Effect::Fatal(why) => panic!("{why}"),
+                    _ => {}
+                }
+            }
+            if is_due {
+                self.step(Input::Deadline, &mut out);
+            }
+        }
+    }
+
+    fn carry_out(&self, op: DiskOp) -> Done {
+        match op {
+            DiskOp::Commit(commit, direct) => {
+                chronik_core::boundary::write_direct(&self.files, &direct).expect("memory has room");
+                let file = chronik_core::boundary::FileName::Journal(commit.slot);
+                self.files.write_at(file, commit.position, &[commit.data]).expect("memory has room");
+                Done::Commit(commit.number, Ok(()))
+            }
+            DiskOp::Read(id, plan) => Done::Read(id, plan.run(&self.files)),
+            DiskOp::Task(id, task) => Done::Task(id, task.run(&self.files)),
+        }
+    }
+
+    /// Measures what `work` does, each time after what `prepare` does.
+    fn measure(&mut self, what: &str, mut prepare: impl FnMut(&mut Driver, usize), work: impl Fn(&mut Driver, usize)) {
+        let mut runs = Vec::new();
+        for run in 0..RUNS {
+            prepare(self, run);
+            self.steps.clear();
+            work(self, run);
+            let longest = self.steps.iter().max().copied().unwrap_or_default();
+            runs.push((longest, self.steps.len(), self.steps.iter().sum::<Duration>()));
+        }
+        runs.sort_unstable();
+        let (longest, steps, all) = runs[RUNS / 2];
+        let us = |time: Duration| time.as_nanos() / 1000;
+        println!("{what:<64} {:>10} {steps:>8} {:>10}", us(longest), us(all));
+    }
+}
+
+fn main() {
+    // As cargo asks of a test's binary, which this is as well: nothing is to be listed or tested.
+    if std::env::args().any(|arg| arg == "--list" || arg == "--test") {
+        return;
+    }
+    println!("{:<64} {:>10} {:>8} {:>10}", "", "longest µs", "steps", "all µs");
+    requests::measure_all(&mut Driver::new());
+}

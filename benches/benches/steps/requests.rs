@@ -1,0 +1,198 @@
+//! What is asked of the node, at its largest.
+
+use chronik_core::batch::{BatchBuilder, BatchLimits, verify};
+use chronik_core::boundary::{Produce, ProducePartition, ProduceTopic, Request};
+use chronik_core::ids::TopicId;
+use chronik_core::time::Timestamp;
+use chronik_core::wire::Str;
+use chronik_core::wire::create_topics::{CreatableTopic, CreateTopicsRequest};
+use chronik_core::wire::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
+use chronik_core::wire::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
+use chronik_core::wire::describe_log_dirs::DescribeLogDirsRequest;
+use chronik_core::wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use chronik_core::wire::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
+use chronik_core::wire::metadata::{MetadataRequest, MetadataRequestTopic};
+
+use super::Driver;
+
+/// The partitions of the one large topic, and of all small ones together.
+const PARTITIONS: i32 = 10_000;
+const SMALL_TOPICS: usize = 1_000;
+const LARGE: &str = "large";
+
+pub(crate) fn measure_all(driver: &mut Driver) {
+    let nothing = |_: &mut Driver, _: usize| {};
+    driver.ask(1, 7, create(&[(LARGE.to_owned(), PARTITIONS)]));
+    driver.ask(1, 7, create(&small().map(|name| (name, PARTITIONS / SMALL_TOPICS as i32)).collect::<Vec<_>>()));
+
+    driver.measure("Metadata, 1,001 topics with 20,000 partitions", nothing, |driver, _| {
+        driver.ask(1, 12, MetadataRequest { topics: None, ..MetadataRequest::default() });
+    });
+    driver.measure("Metadata, a topic with 10,000 partitions", nothing, |driver, _| {
+        driver.ask(1, 12, MetadataRequest { topics: Some(vec![named(LARGE)]), ..MetadataRequest::default() });
+    });
+    driver.measure("Metadata, a topic with 10 partitions", nothing, |driver, _| {
+        driver.ask(1, 12, MetadataRequest { topics: Some(vec![named("small-7")]), ..MetadataRequest::default() });
+    });
+    driver.measure("Metadata, 1,000 topics by name", nothing, |driver, _| {
+        let topics = small().map(|name| named(&name)).collect();
+        driver.ask(1, 12, MetadataRequest { topics: Some(topics), ..MetadataRequest::default() });
+    });
+    driver.measure("ListOffsets, 10,000 partitions of 1,000 topics", nothing, |driver, _| driver.ask(1, 7, list()));
+    driver.measure("DescribeConfigs, 1,000 topics", nothing, |driver, _| {
+        let resources = small().map(|name| resource(2, &name)).collect();
+        driver.ask(1, 4, DescribeConfigsRequest { resources, ..DescribeConfigsRequest::default() });
+    });
+    driver.measure("DescribeConfigs, a broker", nothing, |driver, _| {
+        let resources = vec![resource(4, "1")];
+        driver.ask(1, 4, DescribeConfigsRequest { resources, ..DescribeConfigsRequest::default() });
+    });
+    driver.measure("DescribeLogDirs, all", nothing, |driver, _| {
+        driver.ask(1, 4, DescribeLogDirsRequest::default());
+    });
+
+    driver.measure("Fetch, 10,000 partitions, no session", nothing, |driver, _| driver.ask(1, 12, fetch(-1, 0, 0)));
+    driver.measure(
+        "Fetch, 10,000 partitions, a new session",
+        |driver, _| driver.close(2),
+        |driver, _| driver.ask(2, 12, fetch(0, 0, 0)),
+    );
+    driver.measure(
+        "Fetch, 10,000 partitions, a new session that waits",
+        |driver, _| driver.close(3),
+        |driver, _| driver.ask(3, 12, fetch(0, 1, 500)),
+    );
+    driver.measure(
+        "Closing that connection",
+        |driver, _| driver.ask(3, 12, fetch(0, 1, 500)),
+        |driver, _| driver.close(3),
+    );
+
+    driver.measure(
+        "Produce, 10,000 fetches wait for other bytes",
+        |driver, run| wait(driver, run, i32::MAX),
+        |driver, _| driver.input(1, 9, produce(LARGE)),
+    );
+    driver.measure(
+        "Produce, 10,000 fetches wait for it",
+        |driver, run| wait(driver, run, 1),
+        |driver, _| driver.input(1, 9, produce(LARGE)),
+    );
+
+    let name = |run: usize| format!("made-{run}");
+    driver.measure("CreateTopics, 1,000 partitions", nothing, |driver, run| {
+        driver.ask(1, 7, create(&[(name(run), 1_000)]));
+    });
+    driver.measure("DeleteTopics, 1,000 partitions", nothing, |driver, run| driver.ask(1, 6, delete(&[name(run)])));
+    driver.measure("CreateTopics, 10,000 partitions", nothing, |driver, run| {
+        driver.ask(1, 7, create(&[(name(run + 100), PARTITIONS)]));
+        driver.ask(1, 6, delete(&[name(run + 100)]));
+    });
+    driver.measure(
+        "DeleteTopics, 10,000 partitions",
+        |driver, run| driver.ask(1, 7, create(&[(name(run), PARTITIONS)])),
+        |driver, run| driver.ask(1, 6, delete(&[name(run)])),
+    );
+    driver.measure(
+        "DeleteTopics, 1,000 topics with 10,000 partitions",
+        |driver, run| {
+            let topics = (0..SMALL_TOPICS).map(|topic| (format!("gone-{run}-{topic}"), 10));
+            driver.ask(1, 7, create(&topics.collect::<Vec<_>>()));
+        },
+        |driver, run| {
+            driver.ask(1, 6, delete(&(0..SMALL_TOPICS).map(|topic| format!("gone-{run}-{topic}")).collect::<Vec<_>>()))
+        },
+    );
+}
+
+fn small() -> impl Iterator<Item = String> {
+    (0..SMALL_TOPICS).map(|topic| format!("small-{topic}"))
+}
+
+fn named(name: &str) -> MetadataRequestTopic {
+    MetadataRequestTopic { name: Some(name.into()), ..MetadataRequestTopic::default() }
+}
+
+fn resource(resource_type: i8, name: &str) -> DescribeConfigsResource {
+    DescribeConfigsResource { resource_type, resource_name: name.into(), configuration_keys: None }
+}
+
+fn create(topics: &[(String, i32)]) -> CreateTopicsRequest {
+    let topic = |(name, partitions): &(String, i32)| CreatableTopic {
+        name: name.as_str().into(),
+        num_partitions: *partitions,
+        replication_factor: 1,
+        ..CreatableTopic::default()
+    };
+    CreateTopicsRequest { topics: topics.iter().map(topic).collect(), ..CreateTopicsRequest::default() }
+}
+
+fn delete(names: &[String]) -> DeleteTopicsRequest {
+    let topic = |name: &String| DeleteTopicState { name: Some(name.as_str().into()), ..DeleteTopicState::default() };
+    DeleteTopicsRequest { topics: names.iter().map(topic).collect(), ..DeleteTopicsRequest::default() }
+}
+
+fn list() -> ListOffsetsRequest {
+    let partition =
+        |partition_index| ListOffsetsPartition { partition_index, timestamp: -1, ..ListOffsetsPartition::default() };
+    let topic =
+        |name: String| ListOffsetsTopic { name: name.as_str().into(), partitions: (0..10).map(partition).collect() };
+    ListOffsetsRequest { topics: small().map(topic).collect(), ..ListOffsetsRequest::default() }
+}
+
+fn wanted(partition: i32) -> FetchPartition {
+    FetchPartition {
+        partition,
+        fetch_offset: 0,
+        partition_max_bytes: 1 << 20,
+        current_leader_epoch: -1,
+        ..FetchPartition::default()
+    }
+}
+
+fn fetch(session_epoch: i32, min_bytes: i32, max_wait_ms: i32) -> FetchRequest {
+    let topic = |name: String| FetchTopic {
+        topic: name.as_str().into(),
+        partitions: (0..10).map(wanted).collect(),
+        ..FetchTopic::default()
+    };
+    let topics = small().map(topic).collect();
+    FetchRequest { max_wait_ms, min_bytes, session_epoch, topics, ..FetchRequest::default() }
+}
+
+/// Ten thousand connections wait for bytes of one partition.
+fn wait(driver: &mut Driver, run: usize, min_bytes: i32) {
+    for conn in 1_000..11_000 {
+        driver.close(conn);
+        let partition = FetchPartition { fetch_offset: -1, ..wanted(0) };
+        let offset = i64::try_from(run).expect("few runs") + if min_bytes == 1 { super::RUNS as i64 } else { 0 };
+        let topic = FetchTopic {
+            topic: LARGE.into(),
+            partitions: vec![FetchPartition { fetch_offset: offset, ..partition }],
+            ..FetchTopic::default()
+        };
+        let request = FetchRequest {
+            max_wait_ms: 500,
+            min_bytes,
+            session_epoch: -1,
+            topics: vec![topic],
+            ..FetchRequest::default()
+        };
+        driver.ask(conn, 12, request);
+    }
+}
+
+/// One record for the first partition of a topic.
+fn produce(topic: &'static str) -> Request {
+    let limits = BatchLimits { batch_bytes_max: 1 << 20, decompressed_bytes_max: 1 << 20 };
+    let batch = BatchBuilder::new().record(Timestamp(1_700_000_000_000), None, Some(b"value")).build();
+    let batch = verify(batch, &limits).expect("a sound batch");
+    let partition = ProducePartition { index: 0, batch: Ok(batch) };
+    let topic = ProduceTopic {
+        name: Str::from_static(topic),
+        id: TopicId::ZERO,
+        partitions: [partition].into_iter().collect(),
+    };
+    let topics = [topic].into_iter().collect();
+    Request::Produce(Produce { acks: -1, timeout_ms: 1000, transactional_id: None, topics })
+}

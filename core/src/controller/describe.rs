@@ -1,6 +1,7 @@
 //! Who serves what: Metadata 0-13 (KIP-516), DescribeTopicPartitions 0 (KIP-966).
 //!
-//! An answer about one topic costs that topic's partitions, whatever else there is.
+//! An answer about one topic costs that topic's partitions, whatever else there is. One to Metadata may be as large as
+//! the cluster is, since the protocol has no pages there: it is put together in slices.
 
 use std::collections::BTreeSet;
 
@@ -33,47 +34,155 @@ pub struct Described {
     pub missing: Vec<Str>,
 }
 
+/// A Metadata request on its way to its answer, which comes a slice at a time: it may be about all partitions that there
+/// are. Each topic is described as it is when its slice comes.
+#[derive(Debug)]
+pub struct Describing {
+    request: MetadataRequest,
+    version: i16,
+    /// How many of the topics asked for are done.
+    asked: usize,
+    answered: BTreeSet<(Option<Str>, TopicId)>,
+    topics: Vec<MetadataResponseTopic>,
+    /// The last of `topics`, while there are partitions to come.
+    unfinished: Option<TopicId>,
+    missing: Vec<Str>,
+}
+
+impl Describing {
+    /// A request in `version`, of which nothing is answered.
+    pub fn new(version: i16, request: MetadataRequest) -> Describing {
+        Describing {
+            request,
+            version,
+            asked: 0,
+            answered: BTreeSet::new(),
+            topics: Vec::new(),
+            unfinished: None,
+            missing: Vec::new(),
+        }
+    }
+
+    /// The topics that do not exist, of those that were looked for, and that the client's interest creates.
+    pub fn missing(&self) -> &[Str] {
+        &self.missing
+    }
+
+    /// The request, of which nothing is answered.
+    #[must_use]
+    pub fn anew(self) -> Describing {
+        Describing::new(self.version, self.request)
+    }
+
+    /// The same, to be answered by what exists: no topic is missing any more.
+    #[must_use]
+    pub fn again(self) -> Describing {
+        let request = MetadataRequest { allow_auto_topic_creation: false, ..self.request };
+        Describing::new(self.version, request)
+    }
+
+    /// The last topic was deleted between two slices: it is left out, or asked for anew.
+    fn forget_last(&mut self) {
+        self.topics.pop();
+        if !self.asks_for_all() {
+            self.asked -= 1;
+            let asked = self.request.topics.as_ref().map(|topics| &topics[self.asked]);
+            self.answered.remove(&asked.map(|asked| (asked.name.clone(), asked.topic_id)).unwrap_or_default());
+        }
+    }
+
+    fn asks_for_all(&self) -> bool {
+        // Version 0 knows no null.
+        self.request.topics.as_ref().is_none_or(|topics| topics.is_empty() && self.version == 0)
+    }
+}
+
 impl Controller {
     /// Describes brokers and topics to a client that came in by `listener`.
     pub fn metadata(&self, listener: &str, version: i16, request: &MetadataRequest) -> Described {
-        let mut missing = Vec::new();
-        let mut topics = match &request.topics {
-            None => self.all_topics(listener, version),
-            // Version 0 knows no null.
-            Some(topics) if topics.is_empty() && version == 0 => self.all_topics(listener, version),
-            Some(topics) => {
-                let mut answered = BTreeSet::new();
-                let once = topics.iter().filter(|topic| answered.insert((&topic.name, topic.topic_id)));
-                once.map(|topic| {
-                    self.asked_topic(listener, version, topic).unwrap_or_else(|name| {
-                        if request.allow_auto_topic_creation && self.may_auto_create(&name) {
-                            missing.push(name.clone());
-                        }
-                        let error = match name::check(&name) {
-                            Err(refused) => refused.error,
-                            Ok(()) => ErrorCode::UnknownTopicOrPartition,
-                        };
-                        failed_topic(error, Some(name), Uuid::ZERO)
-                    })
+        let mut describing = Describing::new(version, request.clone());
+        while !self.describe(listener, &mut describing, usize::MAX) {}
+        self.described(listener, describing)
+    }
+
+    /// Describes the next of what `describing` asks for, about `room` topics and partitions together. Whether that was
+    /// the last, so that [`described`](Self::described) has the answer.
+    pub fn describe(&self, listener: &str, describing: &mut Describing, mut room: usize) -> bool {
+        loop {
+            if let Some(id) = describing.unfinished {
+                let last = describing.topics.last_mut().expect("what is unfinished was begun");
+                let partitions = self.image.topic(id).map_or(&[][..], |topic| &topic.partitions);
+                let first = last.partitions.len().min(partitions.len());
+                let next = (first..).zip(&partitions[first..]).take(room);
+                last.partitions.extend(next.map(|(at, state)| self.partition(listener, describing.version, at, state)));
+                room = room.saturating_sub(last.partitions.len() - first);
+                if last.partitions.len() < partitions.len() {
+                    return false;
+                }
+                if partitions.is_empty() {
+                    describing.forget_last();
+                }
+                describing.unfinished = None;
+            }
+            if room == 0 {
+                return false;
+            }
+            room -= 1;
+            if !self.describe_next(describing) {
+                return true;
+            }
+        }
+    }
+
+    /// Begins with the next topic, if there is one.
+    fn describe_next(&self, describing: &mut Describing) -> bool {
+        let next = match &describing.request.topics {
+            Some(topics) if !describing.asks_for_all() => {
+                let Some(asked) = topics.get(describing.asked) else { return false };
+                describing.asked += 1;
+                if !describing.answered.insert((asked.name.clone(), asked.topic_id)) {
+                    return true;
+                }
+                self.asked_topic(describing.version, asked).unwrap_or_else(|name| {
+                    if describing.request.allow_auto_topic_creation && self.may_auto_create(&name) {
+                        describing.missing.push(name.clone());
+                    }
+                    let error = match name::check(&name) {
+                        Err(refused) => refused.error,
+                        Ok(()) => ErrorCode::UnknownTopicOrPartition,
+                    };
+                    failed_topic(error, Some(name), Uuid::ZERO)
                 })
-                .collect()
+            }
+            _ => {
+                let before = describing.topics.last().and_then(|topic| topic.name.clone()).unwrap_or_default();
+                let mut topics = self.image.topics_from(&before);
+                let Some(topic) = topics.find(|topic| topic.name != before) else { return false };
+                described_topic(topic)
             }
         };
-        if request.include_topic_authorized_operations {
-            topics.iter_mut().for_each(|topic| topic.topic_authorized_operations = TOPIC_OPERATIONS);
+        describing.unfinished = (next.error_code == ErrorCode::None.code()).then_some(next.topic_id);
+        describing.topics.push(next);
+        if describing.request.include_topic_authorized_operations {
+            describing.topics.last_mut().expect("one was pushed").topic_authorized_operations = TOPIC_OPERATIONS;
         }
+        true
+    }
+
+    /// The answer, once all is described.
+    pub fn described(&self, listener: &str, describing: Describing) -> Described {
         let response = MetadataResponse {
             brokers: self.alive(listener),
             cluster_id: Some(self.cluster_id.clone()),
             controller_id: self.node_id.0,
-            topics,
-            cluster_authorized_operations: match request.include_cluster_authorized_operations {
+            topics: describing.topics,
+            cluster_authorized_operations: match describing.request.include_cluster_authorized_operations {
                 true => CLUSTER_OPERATIONS,
                 false => i32::MIN,
             },
             ..MetadataResponse::default()
         };
-        Described { response, missing }
+        Described { response, missing: describing.missing }
     }
 
     fn alive(&self, listener: &str) -> Vec<MetadataResponseBroker> {
@@ -89,17 +198,8 @@ impl Controller {
         brokers.collect()
     }
 
-    fn all_topics(&self, listener: &str, version: i16) -> Vec<MetadataResponseTopic> {
-        self.image.topics_from("").map(|topic| self.described_topic(listener, version, topic)).collect()
-    }
-
-    /// The topic that was asked for; where none has that name, the name.
-    fn asked_topic(
-        &self,
-        listener: &str,
-        version: i16,
-        asked: &MetadataRequestTopic,
-    ) -> Result<MetadataResponseTopic, Str> {
+    /// The topic that was asked for, its partitions still to come; where none has that name, the name.
+    fn asked_topic(&self, version: i16, asked: &MetadataRequestTopic) -> Result<MetadataResponseTopic, Str> {
         // Versions 10 and 11 have the fields, but their clients cannot use them (KAFKA-10774).
         if version < 12 && (asked.name.is_none() || asked.topic_id != Uuid::ZERO) {
             let name = asked.name.clone().unwrap_or_default();
@@ -107,43 +207,31 @@ impl Controller {
         }
         if asked.topic_id != Uuid::ZERO {
             return Ok(match self.image.topic(asked.topic_id) {
-                Some(topic) => self.described_topic(listener, version, topic),
+                Some(topic) => described_topic(topic),
                 None => failed_topic(ErrorCode::UnknownTopicId, None, asked.topic_id),
             });
         }
         let name = asked.name.clone().unwrap_or_default();
-        match self.image.topic_named(&name) {
-            Some(topic) => Ok(self.described_topic(listener, version, topic)),
-            None => Err(name),
-        }
+        self.image.topic_named(&name).map(described_topic).ok_or(name)
     }
 
-    fn described_topic(&self, listener: &str, version: i16, topic: &Topic) -> MetadataResponseTopic {
-        let partitions = (0..).zip(&topic.partitions).map(|(partition_index, state)| {
-            let leader = state.leader.and_then(|leader| self.image.broker(leader));
-            let reachable = leader.filter(|leader| leader.address(listener).is_some());
-            MetadataResponsePartition {
-                error_code: match (leader, reachable) {
-                    (_, Some(_)) => ErrorCode::None,
-                    // Clients before version 6 do not know that a listener can be missing on a broker.
-                    (Some(_), None) if version >= 6 => ErrorCode::ListenerNotFound,
-                    _ => ErrorCode::LeaderNotAvailable,
-                }
-                .code(),
-                partition_index,
-                leader_id: reachable.map_or(-1, |leader| leader.node_id.0),
-                leader_epoch: state.leader_epoch.0,
-                replica_nodes: numbers(&state.replicas),
-                isr_nodes: numbers(&state.isr),
-                offline_replicas: self.offline(listener, state),
+    fn partition(&self, listener: &str, version: i16, at: usize, state: &PartitionState) -> MetadataResponsePartition {
+        let leader = state.leader.and_then(|leader| self.image.broker(leader));
+        let reachable = leader.filter(|leader| leader.address(listener).is_some());
+        MetadataResponsePartition {
+            error_code: match (leader, reachable) {
+                (_, Some(_)) => ErrorCode::None,
+                // Clients before version 6 do not know that a listener can be missing on a broker.
+                (Some(_), None) if version >= 6 => ErrorCode::ListenerNotFound,
+                _ => ErrorCode::LeaderNotAvailable,
             }
-        });
-        MetadataResponseTopic {
-            name: Some(topic.name.clone()),
-            topic_id: topic.id,
-            is_internal: is_internal(&topic.name),
-            partitions: partitions.collect(),
-            ..MetadataResponseTopic::default()
+            .code(),
+            partition_index: i32::try_from(at).expect("partitions are numbered by an i32"),
+            leader_id: reachable.map_or(-1, |leader| leader.node_id.0),
+            leader_epoch: state.leader_epoch.0,
+            replica_nodes: numbers(&state.replicas),
+            isr_nodes: numbers(&state.isr),
+            offline_replicas: self.offline(listener, state),
         }
     }
 
@@ -260,6 +348,16 @@ impl Controller {
             last_known_elr: Some(Vec::new()),
             offline_replicas: offline,
         }
+    }
+}
+
+/// A topic, its partitions still to come.
+fn described_topic(topic: &Topic) -> MetadataResponseTopic {
+    MetadataResponseTopic {
+        name: Some(topic.name.clone()),
+        topic_id: topic.id,
+        is_internal: is_internal(&topic.name),
+        ..MetadataResponseTopic::default()
     }
 }
 

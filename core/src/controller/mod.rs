@@ -30,7 +30,7 @@ mod name;
 mod producer_ids;
 
 pub use api_versions::api_versions;
-pub use describe::Described;
+pub use describe::{Described, Describing};
 pub use name::{GROUP_OFFSETS, is_internal};
 pub use producer_ids::{PRODUCER_IDS_PER_BLOCK, ProducerIdBlock};
 

@@ -28,6 +28,9 @@ use crate::wire::{ErrorCode, Records, Response, Str};
 /// that asks for a byte of each of a million would have a chunk of each read.
 const READS_MAX: usize = 256;
 
+/// So many fetches are answered in the step that brings what they wait for; were it thousands, all others would wait.
+const SERVED_AT_ONCE: usize = 32;
+
 /// A topic as a produce or fetch request names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Topic {
@@ -360,13 +363,27 @@ impl Node {
         let mut ready: SmallVec<[FetchId; 4]> = SmallVec::new();
         for id in self.hosts[slot as usize].as_ref().expect("a hosted partition").fetchers.iter() {
             if let State::Waiting { min_bytes, credited, .. } = &mut self.fetches[id.0].state {
+                let had_enough = *credited >= *min_bytes;
                 *credited += bytes;
-                if *credited >= *min_bytes {
+                if *credited >= *min_bytes && !had_enough {
                     ready.push(id);
                 }
             }
         }
-        for id in ready {
+        for (at, id) in ready.into_iter().enumerate() {
+            match at < SERVED_AT_ONCE {
+                true => self.serve_fetch(id, out),
+                false => self.slices.serve(id),
+            }
+        }
+    }
+
+    /// Answers a fetch that had enough when it was put aside.
+    pub(super) fn serve_ready(&mut self, id: FetchId, out: &mut Outbox) {
+        // It may have been answered since, and another may have its number.
+        if let Some(State::Waiting { min_bytes, credited, .. }) = self.fetches.get(id.0).map(|fetch| &fetch.state)
+            && credited >= min_bytes
+        {
             self.serve_fetch(id, out);
         }
     }

@@ -16,6 +16,7 @@ mod retention;
 mod room;
 mod scrub;
 mod session;
+mod slices;
 mod start;
 mod storage;
 mod tails;
@@ -85,6 +86,8 @@ pub enum Reason {
     Expire,
     /// The next groups of a request about many.
     Gather,
+    /// What is too long for one step goes on.
+    Slice,
 }
 
 /// What waits for the journal.
@@ -173,6 +176,7 @@ pub struct Node {
     producer_expiration_ms: u64,
     sessions: session::Sessions,
     offset_queries: Slab<offsets::OffsetQuery>,
+    slices: slices::Slices,
     /// Who waits for which read, and what it is of.
     reads: BTreeMap<ReadId, (Reader, Option<SegmentName>)>,
     next_read: u64,
@@ -224,6 +228,7 @@ impl Node {
                 self.stalled.retain(|(to, _)| to.conn != conn);
                 self.delayed.retain(|(to, _)| to.conn != conn);
                 self.groups.forget(conn);
+                self.close_long(conn, out);
             }
             Input::Disk(done) => self.disk_done(now, done, out),
             Input::Deadline => self.deadline_reached(now, out),
@@ -239,6 +244,7 @@ impl Node {
         self.resume_delayed(now, out);
         self.resume_groups(now, out);
         self.advance_storage(now, out);
+        self.plan_slice(now);
     }
 
     /// Ends a run of steps: what they appended to the journal goes out as one commit, unless one is in flight already.
@@ -303,6 +309,7 @@ impl Node {
                 Reason::Sweep => self.sweep_on(now, out),
                 Reason::Expire => self.expire_groups(now),
                 Reason::Gather => self.gather_on(now, out),
+                Reason::Slice => self.next_slice(now, out),
             }
         }
     }
@@ -313,11 +320,11 @@ impl Node {
         match request {
             R::Produce(_) => unreachable!("the connection verifies batches and makes a produce input of them"),
             R::Fetch(request) => self.fetch(now, to, &request, out),
-            R::ListOffsets(request) => self.list_offsets(to, request, out),
+            R::ListOffsets(request) => self.list_offsets(now, to, request, out),
             R::OffsetForLeaderEpoch(request) => self.offset_for_leader_epoch(to, &request, out),
             R::DeleteRecords(request) => self.delete_records(to, &request, out),
             R::DescribeProducers(request) => self.describe_producers(to, &request, out),
-            R::DescribeLogDirs(request) => self.describe_log_dirs(to, &request, out),
+            R::DescribeLogDirs(request) => self.describe_log_dirs(now, to, &request, out),
             R::FindCoordinator(request) => self.find_coordinator(now, to, request, out),
             request @ (R::JoinGroup(_)
             | R::SyncGroup(_)

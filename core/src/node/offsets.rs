@@ -1,12 +1,16 @@
 //! Questions about offsets: ListOffsets, OffsetForLeaderEpoch.
 
+use smallvec::SmallVec;
+
+use super::slices::Long;
 use super::{Node, Reader};
 use crate::boundary::{DiskOp, Effect, Outbox, Refused, ReplyTo};
 use crate::ids::{LeaderEpoch, Offset, TopicId, TopicPartition};
 use crate::log::{Search, Wanted};
-use crate::time::Timestamp;
+use crate::time::{Now, Timestamp};
 use crate::wire::list_offsets::{
-    ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopicResponse,
+    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
+    ListOffsetsTopicResponse,
 };
 use crate::wire::offset_for_leader_epoch::{
     EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OffsetForLeaderTopicResult,
@@ -29,10 +33,17 @@ mod special {
     pub(super) const EARLIEST_PENDING_UPLOAD: i64 = -6;
 }
 
+/// Partitions of one request that are looked at in one step, at about 0.1 µs each; some 0.5 µs where a record must be
+/// searched for.
+const LOOKED_UP_AT_ONCE: usize = 200;
+
 /// A ListOffsets request, some of whose partitions are still looked up.
 #[derive(Debug)]
 pub(super) struct OffsetQuery {
     to: ReplyTo,
+    asked: Vec<ListOffsetsTopic>,
+    /// The topic and the partition that is looked at next.
+    next: (usize, usize),
     response: ListOffsetsResponse,
     lookups: Vec<Lookup>,
     left: usize,
@@ -50,55 +61,83 @@ struct Lookup {
 }
 
 impl Node {
-    pub(super) fn list_offsets(&mut self, to: ReplyTo, request: ListOffsetsRequest, out: &mut Outbox) {
-        let mut lookups = Vec::new();
-        let mut topics = Vec::with_capacity(request.topics.len());
-        for topic in request.topics {
-            let resolved = self.resolve(&topic.name, TopicId::ZERO);
-            let mut partitions = Vec::with_capacity(topic.partitions.len());
-            for asked in topic.partitions {
-                let index = asked.partition_index;
-                let mut answer = ListOffsetsPartitionResponse {
-                    partition_index: index,
-                    timestamp: -1,
-                    offset: -1,
-                    leader_epoch: -1,
-                    ..ListOffsetsPartitionResponse::default()
-                };
-                let found = resolved.clone().and_then(|id| {
-                    let id = TopicPartition { topic: id, partition: index };
-                    let slot = self.hosted(id)?;
-                    self.host(slot).partition.check_epoch(asked.current_leader_epoch)?;
-                    let wanted = self.answer_offset(slot, asked.timestamp, to.version, &mut answer)?;
-                    Ok(wanted.map(|wanted| (slot, id, wanted)))
-                });
-                match found {
-                    Ok(None) => {}
-                    Ok(Some((slot, id, wanted))) => {
-                        let search = self.begin_search(slot, wanted);
-                        lookups.push(Lookup {
-                            topic: topics.len(),
-                            partition: partitions.len(),
-                            slot,
-                            id,
-                            wanted,
-                            search,
-                        });
-                    }
-                    Err(refused) => answer.error_code = refused.code.into(),
-                }
-                partitions.push(answer);
+    pub(super) fn list_offsets(&mut self, now: Now, to: ReplyTo, request: ListOffsetsRequest, out: &mut Outbox) {
+        // What is still to be looked at counts as one lookup.
+        let response = ListOffsetsResponse::default();
+        let query = OffsetQuery { to, asked: request.topics, next: (0, 0), response, lookups: Vec::new(), left: 1 };
+        let query = self.offset_queries.insert(query);
+        self.begin_long(now, to, Long::Offsets(query), out);
+    }
+
+    /// Looks at the next partitions of a request; whether there are more.
+    pub(super) fn look_up(&mut self, query: usize, out: &mut Outbox) -> bool {
+        let mut room = LOOKED_UP_AT_ONCE;
+        loop {
+            let OffsetQuery { asked, next: (topic, first), .. } = &self.offset_queries[query];
+            let (topic, first) = (*topic, *first);
+            let Some(asked) = asked.get(topic) else { break };
+            if room == 0 {
+                return true;
             }
-            topics.push(ListOffsetsTopicResponse { name: topic.name, partitions });
+            let name = asked.name.clone();
+            let resolved = self.resolve(&name, TopicId::ZERO);
+            let next: SmallVec<[ListOffsetsPartition; 16]> =
+                asked.partitions.iter().skip(first).take(room).cloned().collect();
+            let end = first + next.len();
+            let is_done = end == asked.partitions.len();
+            // A topic costs as much as a partition even where it has none.
+            room = room.saturating_sub(next.len().max(1));
+            let OffsetQuery { response, next: place, .. } = &mut self.offset_queries[query];
+            *place = if is_done { (topic + 1, 0) } else { (topic, end) };
+            if first == 0 {
+                response.topics.push(ListOffsetsTopicResponse { name, partitions: Vec::new() });
+            }
+            for partition in next {
+                self.look_up_partition(query, topic, &resolved, &partition, out);
+            }
         }
-        let response = ListOffsetsResponse { topics, ..ListOffsetsResponse::default() };
-        if lookups.is_empty() {
-            return out.push(Effect::Reply { to, response: Some(Response::ListOffsets(response)) });
-        }
-        let left = lookups.len();
-        let id = self.offset_queries.insert(OffsetQuery { to, response, lookups, left });
-        for index in 0..left {
-            self.search_on(id, index, out);
+        self.end_lookup(query, out);
+        false
+    }
+
+    fn look_up_partition(
+        &mut self,
+        query: usize,
+        topic: usize,
+        resolved: &Result<TopicId, Refused>,
+        asked: &ListOffsetsPartition,
+        out: &mut Outbox,
+    ) {
+        let index = asked.partition_index;
+        let mut answer = ListOffsetsPartitionResponse {
+            partition_index: index,
+            timestamp: -1,
+            offset: -1,
+            leader_epoch: -1,
+            ..ListOffsetsPartitionResponse::default()
+        };
+        let version = self.offset_queries[query].to.version;
+        let found = resolved.clone().and_then(|id| {
+            let id = TopicPartition { topic: id, partition: index };
+            let slot = self.hosted(id)?;
+            self.host(slot).partition.check_epoch(asked.current_leader_epoch)?;
+            let wanted = self.answer_offset(slot, asked.timestamp, version, &mut answer)?;
+            Ok(wanted.map(|wanted| (slot, id, wanted)))
+        });
+        let found = found.unwrap_or_else(|refused| {
+            answer.error_code = refused.code.into();
+            None
+        });
+        let search = found.map(|(slot, _, wanted)| self.begin_search(slot, wanted));
+        let OffsetQuery { response, lookups, left, .. } = &mut self.offset_queries[query];
+        let partitions = &mut response.topics[topic].partitions;
+        partitions.push(answer);
+        if let (Some((slot, id, wanted)), Some(search)) = (found, search) {
+            let partition = partitions.len() - 1;
+            lookups.push(Lookup { topic, partition, slot, id, wanted, search });
+            *left += 1;
+            let index = lookups.len() - 1;
+            self.search_on(query, index, out);
         }
     }
 
@@ -161,7 +200,7 @@ impl Node {
         self.end_lookup(query, out);
     }
 
-    fn end_lookup(&mut self, query: usize, out: &mut Outbox) {
+    pub(super) fn end_lookup(&mut self, query: usize, out: &mut Outbox) {
         self.offset_queries[query].left -= 1;
         if self.offset_queries[query].left == 0 {
             let OffsetQuery { to, response, .. } = self.offset_queries.remove(query);

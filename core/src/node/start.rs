@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use slab::Slab;
 
 use super::tails::{Accounted, Tails};
-use super::{Counters, Hosted, Node, Reason, checkpoints, groups, scrub, session, storage, topics};
+use super::{Counters, Hosted, Node, Reason, checkpoints, groups, scrub, session, slices, storage, topics};
 use crate::boundary::{DiskError, FileName, Files, Outbox, SegmentName, Task, make_checkpoint_slot};
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
@@ -468,6 +468,7 @@ impl Node {
             producer_expiration_ms: 0,
             sessions,
             offset_queries: Slab::new(),
+            slices: slices::Slices::default(),
             reads: BTreeMap::new(),
             next_read: 0,
             deadlines: std::collections::BTreeSet::new(),

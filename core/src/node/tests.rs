@@ -29,6 +29,7 @@ mod offsets;
 mod room;
 mod scrub;
 mod settings;
+mod slices;
 mod transcripts;
 mod turns;
 mod volume;

@@ -2,11 +2,12 @@
 
 use bytes::{Buf, Bytes};
 
+use super::slices::Long;
 use super::{Hosted, Node};
 use crate::boundary::{Effect, Level, Outbox, ReplyTo};
 use crate::controller::image::{Change, MetadataImage};
 use crate::controller::records::{MetadataRecord, decode_entry, encode_entry};
-use crate::controller::{self, Decision, GROUP_OFFSETS};
+use crate::controller::{self, Decision, Describing, GROUP_OFFSETS};
 use crate::ids::{Lsn, TopicId, TopicPartition};
 use crate::journal::RecordKind;
 use crate::log::Log;
@@ -64,21 +65,15 @@ impl Node {
                 return out.push(Effect::Reply { to, response: Some(response) });
             }
             R::Metadata(request) => {
-                let mut described = self.controller.metadata(self.listener(to), version, &request);
-                if !described.missing.is_empty() && self.has_room_to_create(described.missing.len()) {
-                    let decision = self.controller.auto_create(&mut self.rng, &described.missing);
-                    self.apply_metadata(now, decision.records, out);
-                    described = self.controller.metadata(self.listener(to), version, &request);
-                }
-                Response::Metadata(described.response)
+                return self.begin_long(now, to, Long::Metadata(Describing::new(version, request)), out);
             }
+            R::DescribeConfigs(request) => return self.begin_long(now, to, Long::Configs(request, Vec::new()), out),
             R::DescribeTopicPartitions(request) => Response::DescribeTopicPartitions(
                 self.controller.describe_topic_partitions(self.listener(to), &request),
             ),
             R::DescribeCluster(request) => {
                 Response::DescribeCluster(self.controller.describe_cluster(self.listener(to), &request))
             }
-            R::DescribeConfigs(request) => Response::DescribeConfigs(self.controller.describe_configs(&request)),
             R::CreateTopics(request) => {
                 let decision = self.controller.create_topics(&mut self.rng, &request);
                 Response::CreateTopics(self.decided(now, decision, out))
@@ -105,6 +100,11 @@ impl Node {
             }
             other => unreachable!("{other:?} is answered elsewhere"),
         };
+        self.reply_metadata(to, response, out);
+    }
+
+    /// Answers what speaks of metadata.
+    pub(super) fn reply_metadata(&mut self, to: ReplyTo, response: Response, out: &mut Outbox) {
         // Whatever was decided before, and is perhaps told here, is durable before anybody hears of it.
         self.reply_at(self.metadata_end, to, response, out);
     }

@@ -1,0 +1,162 @@
+//! Long work, a slice at a time: what one request may name thousands of would keep everybody else waiting.
+//!
+//! A step of the node takes about 100 µs at most. What takes longer at its largest is begun at once, and if one slice
+//! does not end it, goes on here: with a slice in each step that [`Reason::Slice`] asks for, which a driver makes between
+//! its other inputs. The oldest is ended before the next goes on, so that one unfinished answer lies in memory and not
+//! one for each client; the answers of others, small ones above all, pass by.
+//!
+//! An answer in slices is not of one moment: each topic or partition is as it was when its slice came, after the request
+//! came and before its answer leaves.
+
+use std::collections::VecDeque;
+
+use super::{Node, Reason};
+use crate::boundary::{Effect, Outbox, ReplyTo};
+use crate::controller::Describing;
+use crate::ids::{ConnId, TopicPartition};
+use crate::time::Now;
+use crate::wait::FetchId;
+use crate::wire::Response;
+use crate::wire::describe_configs::{DescribeConfigsRequest, DescribeConfigsResponse, DescribeConfigsResult};
+use crate::wire::describe_log_dirs::DescribeLogDirsTopic;
+
+/// Topics and partitions that a slice of Metadata describes, at about 50 ns each.
+const DESCRIBED: usize = 1_000;
+/// Settings that a slice of DescribeConfigs describes, at about 0.4 µs each.
+const SETTINGS: usize = 150;
+/// Fetches that have got what they wait for and are served in one slice, at about 1 µs each.
+const SERVED: usize = 64;
+
+/// What is on its way, the oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Slices {
+    queue: VecDeque<(ReplyTo, Long)>,
+    /// Fetches that have got what they wait for. One that has been answered meanwhile is passed over.
+    ready: VecDeque<FetchId>,
+    /// Whether a deadline stands for the next slice.
+    is_planned: bool,
+}
+
+/// Something long.
+#[derive(Debug)]
+pub(super) enum Long {
+    Metadata(Describing),
+    Configs(DescribeConfigsRequest, Vec<DescribeConfigsResult>),
+    /// All partitions: those after one, and what was found so far.
+    LogDirs(Option<TopicPartition>, Vec<DescribeLogDirsTopic>),
+    /// The number of a ListOffsets request among those that search.
+    Offsets(usize),
+}
+
+impl Long {
+    /// The same with nothing of it done, where that is possible.
+    fn anew(self) -> Long {
+        match self {
+            Long::Metadata(describing) => Long::Metadata(describing.anew()),
+            Long::Configs(request, _) => Long::Configs(request, Vec::new()),
+            Long::LogDirs(..) => Long::LogDirs(None, Vec::new()),
+            Long::Offsets(query) => Long::Offsets(query),
+        }
+    }
+}
+
+impl Slices {
+    /// Whether nothing is on its way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.ready.is_empty()
+    }
+
+    /// Has a fetch served in one of the next slices.
+    pub(super) fn serve(&mut self, id: FetchId) {
+        self.ready.push_back(id);
+    }
+}
+
+impl Node {
+    /// Begins with something that may be long, and ends it if one slice does.
+    pub(super) fn begin_long(&mut self, now: Now, to: ReplyTo, long: Long, out: &mut Outbox) {
+        if let Some(long) = self.slice(now, to, long, out) {
+            // What waits for others keeps its request and nothing else.
+            let long = if self.slices.queue.is_empty() { long } else { long.anew() };
+            self.slices.queue.push_back((to, long));
+        }
+    }
+
+    /// Goes on for one slice.
+    pub(super) fn next_slice(&mut self, now: Now, out: &mut Outbox) {
+        self.slices.is_planned = false;
+        for _ in 0..SERVED {
+            let Some(id) = self.slices.ready.pop_front() else { break };
+            self.serve_ready(id, out);
+        }
+        if let Some((to, long)) = self.slices.queue.pop_front()
+            && let Some(long) = self.slice(now, to, long, out)
+        {
+            self.slices.queue.push_front((to, long));
+        }
+    }
+
+    /// Has the next step made at once where there is something left to do.
+    pub(super) fn plan_slice(&mut self, now: Now) {
+        if !self.slices.is_planned && !self.slices.is_empty() {
+            self.slices.is_planned = true;
+            self.deadlines.insert((now.instant, Reason::Slice));
+        }
+    }
+
+    /// Lets go of what a connection asked for that is gone.
+    pub(super) fn close_long(&mut self, conn: ConnId, out: &mut Outbox) {
+        let mut gone = Vec::new();
+        self.slices.queue.retain(|(to, long)| {
+            if let (true, Long::Offsets(query)) = (to.conn == conn, long) {
+                gone.push(*query);
+            }
+            to.conn != conn
+        });
+        for query in gone {
+            self.end_lookup(query, out);
+        }
+    }
+
+    /// One slice; what is left after it.
+    fn slice(&mut self, now: Now, to: ReplyTo, long: Long, out: &mut Outbox) -> Option<Long> {
+        match long {
+            Long::Metadata(mut describing) => {
+                if !self.controller.describe(self.listener(to), &mut describing, DESCRIBED) {
+                    return Some(Long::Metadata(describing));
+                }
+                let missing = describing.missing();
+                if !missing.is_empty() && self.has_room_to_create(missing.len()) {
+                    let decision = self.controller.auto_create(&mut self.rng, missing);
+                    self.apply_metadata(now, decision.records, out);
+                    return self.slice(now, to, Long::Metadata(describing.again()), out);
+                }
+                let response = self.controller.described(self.listener(to), describing).response;
+                self.reply_metadata(to, Response::Metadata(response), out);
+            }
+            Long::Configs(request, mut results) => {
+                let mut settings = 0;
+                while let Some(resource) = request.resources.get(results.len()) {
+                    if settings >= SETTINGS {
+                        return Some(Long::Configs(request, results));
+                    }
+                    let result = self.controller.describe_resource(&request, resource);
+                    settings += result.configs.len().max(1);
+                    results.push(result);
+                }
+                let response = DescribeConfigsResponse { results, ..DescribeConfigsResponse::default() };
+                self.reply_metadata(to, Response::DescribeConfigs(response), out);
+            }
+            Long::LogDirs(after, mut topics) => {
+                let after = self.measure_partitions(after, &mut topics);
+                if after.is_some() {
+                    return Some(Long::LogDirs(after, topics));
+                }
+                let response = Response::DescribeLogDirs(self.log_dirs(topics));
+                out.push(Effect::Reply { to, response: Some(response) });
+            }
+            Long::Offsets(query) => return self.look_up(query, out).then_some(Long::Offsets(query)),
+        }
+        None
+    }
+}

@@ -1,0 +1,210 @@
+//! What one request may name thousands of is answered a slice at a time.
+
+use super::*;
+use crate::wire::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
+use crate::wire::describe_log_dirs::DescribeLogDirsRequest;
+
+const PARTITIONS: i32 = 2_500;
+
+/// A topic that takes three slices, between two small ones.
+fn rig() -> Rig {
+    let mut rig = Rig::new();
+    rig.create("a", 1);
+    rig.create("many", PARTITIONS);
+    rig.create("z", 2);
+    rig
+}
+
+fn metadata(topics: Option<&[&'static str]>) -> MetadataRequest {
+    let named =
+        |&name: &&'static str| MetadataRequestTopic { name: Some(name.into()), ..MetadataRequestTopic::default() };
+    let topics = topics.map(|names| names.iter().map(named).collect());
+    MetadataRequest { topics, allow_auto_topic_creation: false, ..MetadataRequest::default() }
+}
+
+/// One step of what is too long for one; whether there is more.
+fn slice(rig: &mut Rig) -> bool {
+    let is_slice = |rig: &Rig| rig.node.deadline().is_some_and(|(_, reason)| reason == Reason::Slice);
+    assert!(is_slice(rig), "a slice is to come");
+    rig.step(Input::Deadline);
+    rig.run();
+    is_slice(rig)
+}
+
+/// The topics of an answer, with their numbers of partitions and their errors.
+fn topics(rig: &mut Rig, sequence: u64) -> Option<Vec<(String, usize, i16)>> {
+    let Response::Metadata(response) = rig.reply(sequence)?.expect("it is answered") else { panic!("another answer") };
+    let topic = |topic: &crate::wire::metadata::MetadataResponseTopic| {
+        let name = topic.name.as_ref().map(|name| name.as_str().to_owned()).unwrap_or_default();
+        for (at, partition) in topic.partitions.iter().enumerate() {
+            assert_eq!(partition.partition_index, i32::try_from(at).expect("a few thousand"));
+        }
+        (name, topic.partitions.len(), topic.error_code)
+    };
+    Some(response.topics.iter().map(topic).collect())
+}
+
+fn told(expect: &[(&str, i32, ErrorCode)]) -> Option<Vec<(String, usize, i16)>> {
+    let count = |count: i32| usize::try_from(count).expect("not negative");
+    Some(expect.iter().map(|&(name, partitions, error)| (name.to_owned(), count(partitions), error.code())).collect())
+}
+
+#[test]
+fn a_large_answer_takes_several_steps_and_small_ones_pass_it_by() {
+    let mut rig = rig();
+    let large = rig.ask(12, Request::Other(metadata(None).into()));
+    assert_eq!(topics(&mut rig, large), None);
+    let small = rig.ask(12, Request::Other(metadata(Some(&["z"])).into()));
+    assert_eq!(topics(&mut rig, small), told(&[("z", 2, ErrorCode::None)]));
+    assert!(slice(&mut rig));
+    assert_eq!(topics(&mut rig, large), None);
+    assert!(!slice(&mut rig));
+    let all = told(&[("a", 1, ErrorCode::None), ("many", PARTITIONS, ErrorCode::None), ("z", 2, ErrorCode::None)]);
+    assert_eq!(topics(&mut rig, large), all);
+}
+
+#[test]
+fn large_answers_are_ended_one_after_the_other() {
+    let mut rig = rig();
+    let asked = [0; 3].map(|_| rig.ask(12, Request::Other(metadata(Some(&["many"])).into())));
+    let mut order = Vec::new();
+    loop {
+        let more = slice(&mut rig);
+        order.extend(asked.into_iter().filter(|&sequence| topics(&mut rig, sequence).is_some()));
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(order, asked);
+}
+
+#[test]
+fn a_topic_that_goes_between_two_slices_is_told_as_what_it_is_by_then() {
+    for (asked, expect) in [
+        (None, told(&[("a", 1, ErrorCode::None), ("z", 2, ErrorCode::None)])),
+        (Some(&["many", "a"][..]), told(&[("many", 0, ErrorCode::UnknownTopicOrPartition), ("a", 1, ErrorCode::None)])),
+    ] {
+        let mut rig = rig();
+        let sequence = rig.ask(12, Request::Other(metadata(asked).into()));
+        rig.delete("many");
+        while slice(&mut rig) {}
+        assert_eq!(topics(&mut rig, sequence), expect);
+    }
+}
+
+#[test]
+fn a_topic_that_is_made_anew_between_two_slices_is_told_whole() {
+    let mut rig = rig();
+    let sequence = rig.ask(12, Request::Other(metadata(Some(&["many"])).into()));
+    rig.delete("many");
+    rig.create("many", 3);
+    while slice(&mut rig) {}
+    assert_eq!(topics(&mut rig, sequence), told(&[("many", 3, ErrorCode::None)]));
+}
+
+#[test]
+fn who_leaves_is_not_answered_and_holds_up_nobody() {
+    let mut rig = rig();
+    let partitions = (0..PARTITIONS).map(|partition_index| ListOffsetsPartition {
+        partition_index,
+        timestamp: -1,
+        ..ListOffsetsPartition::default()
+    });
+    let topic = ListOffsetsTopic { name: "many".into(), partitions: partitions.collect() };
+    let offsets = ListOffsetsRequest { topics: vec![topic], ..ListOffsetsRequest::default() };
+    rig.ask(12, Request::Other(metadata(None).into()));
+    rig.ask(7, Request::Other(offsets.into()));
+    rig.step(Input::Closed { conn: ConnId(1) });
+    rig.out.0.retain(|effect| !matches!(effect, Effect::Reply { .. }));
+    rig.pass(10);
+    assert_eq!(rig.replies.len(), 0);
+    assert!(rig.node.slices.is_empty() && rig.node.offset_queries.is_empty());
+}
+
+#[test]
+fn offsets_of_thousands_of_partitions_are_those_of_each() {
+    let mut rig = rig();
+    for partition in [0, 700, PARTITIONS - 1] {
+        let batch = records(rig.now.wall, &["x"; 5]);
+        rig.send("many", partition, -1, batch);
+    }
+    let asked = |partitions: std::ops::Range<i32>, timestamp| ListOffsetsTopic {
+        name: "many".into(),
+        partitions: partitions
+            .map(|partition_index| ListOffsetsPartition {
+                partition_index,
+                timestamp,
+                ..ListOffsetsPartition::default()
+            })
+            .collect(),
+    };
+    // A partition too many, a topic that is none, one without partitions, and searches for records.
+    let unknown = ListOffsetsTopic { name: "none".into(), ..asked(0..1, -1) };
+    let topics = vec![asked(0..PARTITIONS + 1, -1), unknown, asked(0..0, -1), asked(0..1_000, 0)];
+    let request = ListOffsetsRequest { topics, ..ListOffsetsRequest::default() };
+    let sequence = rig.ask(7, Request::Other(request.into()));
+    rig.pass(0);
+    let Some(Some(Response::ListOffsets(response))) = rig.reply(sequence) else { panic!("no answer") };
+    let sizes: Vec<usize> = response.topics.iter().map(|topic| topic.partitions.len()).collect();
+    assert_eq!(sizes, [2_501, 1, 0, 1_000]);
+    for (at, partition) in response.topics[0].partitions.iter().enumerate() {
+        let expect = match at {
+            0 | 700 | 2_499 => (5, 0),
+            2_500 => (-1, ErrorCode::UnknownTopicOrPartition.code()),
+            _ => (0, 0),
+        };
+        assert_eq!((partition.offset, partition.error_code), expect, "partition {at}");
+    }
+    assert_eq!(response.topics[1].partitions[0].error_code, ErrorCode::UnknownTopicOrPartition.code());
+    for (at, partition) in response.topics[3].partitions.iter().enumerate() {
+        let expect = if [0, 700].contains(&at) { 0 } else { -1 };
+        assert_eq!((partition.offset, partition.error_code), (expect, 0), "partition {at}");
+    }
+}
+
+#[test]
+fn all_sizes_and_all_settings_are_told() {
+    let mut rig = rig();
+    let sequence = rig.ask(4, Request::Other(DescribeLogDirsRequest::default().into()));
+    rig.pass(0);
+    let Some(Some(Response::DescribeLogDirs(response))) = rig.reply(sequence) else { panic!("no answer") };
+    let mut sizes: Vec<(&str, usize)> =
+        response.results[0].topics.iter().map(|topic| (topic.name.as_str(), topic.partitions.len())).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [("a", 1), ("many", 2_500), ("z", 2)]);
+
+    let names = ["a", "many", "z", "none"].into_iter().cycle().take(50);
+    let resources = names.clone().map(|name| DescribeConfigsResource {
+        resource_type: 2,
+        resource_name: name.into(),
+        configuration_keys: None,
+    });
+    let request = DescribeConfigsRequest { resources: resources.collect(), ..DescribeConfigsRequest::default() };
+    let expect = rig.node.controller.describe_configs(&request);
+    let sequence = rig.ask(4, Request::Other(request.into()));
+    rig.pass(0);
+    assert_eq!(rig.reply(sequence), Some(Some(Response::DescribeConfigs(expect))));
+}
+
+#[test]
+fn all_who_wait_for_one_record_get_it_in_slices() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    let fetch = || Request::Other(Rig::fetch_request("t", 0, 1, 500).into());
+    let waiting: Vec<u64> = (0..200).map(|_| rig.ask(12, fetch())).collect();
+    assert_eq!(rig.produce("t", &["x"]), 0);
+    let at_once = waiting.iter().filter(|&&sequence| rig.replies.contains_key(&sequence)).count();
+    assert!((1..100).contains(&at_once), "{at_once} in one step");
+    // Some are answered because their time is up, and their places taken, before their slice comes.
+    rig.advance_to(Instant(rig.now.instant.0 + 500_000_000));
+    rig.step(Input::Deadline);
+    rig.run();
+    let late = rig.ask(12, Request::Other(Rig::fetch_request("t", 1, 1, 500).into()));
+    rig.pass(0);
+    for sequence in waiting {
+        let response = rig.fetched(sequence).expect("an answer");
+        let records = response.responses[0].partitions[0].records.as_ref();
+        assert!(records.is_some_and(|records| !records.is_empty()));
+    }
+    assert!(rig.fetched(late).is_none(), "it waits for what comes next");
+}

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::storage::{FLUSH_AT, Job, PARTITIONS_AT_ONCE};
 use super::{Node, Reason, topics};
-use crate::boundary::{Effect, FileName, Outbox, Task, TaskId};
+use crate::boundary::{FileName, Outbox, Task, TaskId};
 use crate::ids::{Lsn, TopicPartition};
 use crate::journal::checkpoint::{self, Encoder};
 use crate::journal::{Position, RecordKind};
@@ -301,8 +301,6 @@ impl Node {
             // Another checkpoint would free no more.
             self.out_of_space(now, FileName::Journal(self.journal.slots()), out);
         }
-        if is_last {
-            out.push(Effect::Stopped);
-        }
+        self.is_checkpointed |= is_last;
     }
 }

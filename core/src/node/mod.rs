@@ -200,6 +200,10 @@ pub struct Node {
     /// `None` until the driver has told.
     volume: Option<Volume>,
     stopping: bool,
+    /// The last checkpoint is done.
+    is_checkpointed: bool,
+    /// The end of the journal after that: the process ends when it is durable.
+    stops_at: Option<Lsn>,
     counters: Counters,
 }
 
@@ -245,6 +249,23 @@ impl Node {
         self.resume_groups(now, out);
         self.advance_storage(now, out);
         self.plan_slice(now);
+        self.stop_if_done(out);
+    }
+
+    /// Ends the process after the last checkpoint, once all that was asked until then is answered: what waited for room
+    /// has found it by now.
+    fn stop_if_done(&mut self, out: &mut Outbox) {
+        if self.is_checkpointed {
+            let end = *self.stops_at.get_or_insert(self.journal.end());
+            if self.durable >= end && self.slices.is_empty() {
+                out.push(Effect::Stopped);
+            }
+        }
+    }
+
+    /// Whether nobody waits for answers to what is asked now: the process ends first.
+    fn is_ending(&self) -> bool {
+        self.stops_at.is_some()
     }
 
     /// Ends a run of steps: what they appended to the journal goes out as one commit, unless one is in flight already.

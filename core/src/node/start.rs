@@ -485,6 +485,8 @@ impl Node {
             no_space: None,
             volume: None,
             stopping: false,
+            is_checkpointed: false,
+            stops_at: None,
             counters: Counters::default(),
             controller,
             producer_ids: ProducerIdBlock::default(),

@@ -89,3 +89,38 @@ fn who_has_hung_up_is_not_waited_for() {
     rig.step(Input::Closed { conn: ConnId(1) });
     assert_eq!(rig.node.delayed.len(), 0);
 }
+
+#[test]
+fn an_orderly_stop_answers_what_waited_for_room() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    // The last checkpoint begins, and makes room for what comes while it is written.
+    rig.step(Input::Stop);
+    let mut waiting = Vec::new();
+    while rig.node.delayed.len() < 5 {
+        let retention_ms = 1_000_000_000 + waiting.len() as u64;
+        let value = Some(retention_ms.to_string().into());
+        let config = AlterableConfig { name: "retention.ms".into(), config_operation: 0, value };
+        let resource = AlterConfigsResource { resource_type: 2, resource_name: "t".into(), configs: vec![config] };
+        let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+        let sequence = rig.asked;
+        rig.asked += 1;
+        let to = ReplyTo { conn: ConnId(1), sequence, version: 1, listener: ListenerId(0) };
+        // Nothing is carried out meanwhile: the disk is slow.
+        rig.step(Input::Request { to, request: Request::Other(request.into()) });
+        waiting.push(sequence);
+    }
+    // As a driver does, which hears of nothing after the node has stopped.
+    while !rig.stopped {
+        rig.node.turn(rig.now, &mut rig.out);
+        let effects = std::mem::take(&mut rig.out.0);
+        if effects.is_empty() {
+            rig.step(Input::Deadline);
+        }
+        for effect in effects {
+            rig.carry_out(effect);
+        }
+    }
+    let unanswered = waiting.iter().filter(|&&sequence| !rig.replies.contains_key(&sequence)).count();
+    assert_eq!(unanswered, 0, "of {}", waiting.len());
+}

@@ -56,9 +56,9 @@ fn a_large_answer_takes_several_steps_and_small_ones_pass_it_by() {
     assert_eq!(topics(&mut rig, large), None);
     let small = rig.ask(12, Request::Other(metadata(Some(&["z"])).into()));
     assert_eq!(topics(&mut rig, small), told(&[("z", 2, ErrorCode::None)]));
-    assert!(slice(&mut rig));
-    assert_eq!(topics(&mut rig, large), None);
-    assert!(!slice(&mut rig));
+    while slice(&mut rig) {
+        assert_eq!(topics(&mut rig, large), None);
+    }
     let all = told(&[("a", 1, ErrorCode::None), ("many", PARTITIONS, ErrorCode::None), ("z", 2, ErrorCode::None)]);
     assert_eq!(topics(&mut rig, large), all);
 }

@@ -154,7 +154,16 @@ impl Sessions {
                 break drawn;
             }
         };
-        let parts = parts.iter().map(|part| (part.detached(), None)).collect();
+        let mut kept: Vec<(FetchPart, Option<Told>)> = Vec::with_capacity(parts.len());
+        for part in parts {
+            // Partitions of one topic mostly stand together, and share its name.
+            let part = match kept.last().filter(|(before, _)| before.topic == part.topic) {
+                Some((before, _)) => part.under(before.topic.clone()),
+                None => part.detached(),
+            };
+            kept.push((part, None));
+        }
+        let parts = kept;
         self.by_id.insert(id, Session { next_epoch: 1, parts, used: now, conn });
         id
     }
@@ -163,6 +172,14 @@ impl Sessions {
     pub(super) fn told(&mut self, resolved: i32, answers: &[(FetchPart, PartitionData)]) -> Vec<bool> {
         let Some(session) = self.by_id.get_mut(&resolved) else { return vec![true; answers.len()] };
         let mut with_data = vec![false; session.parts.len()];
+        // Answers come in the session's order unless another request changed it meanwhile.
+        let is_same = |(at, (part, _)): (usize, &(FetchPart, PartitionData))| {
+            session.parts.get(at).is_some_and(|(known, _)| known.is_same(part))
+        };
+        let moved: Option<BTreeMap<(Topic, i32), usize>> = (!answers.iter().enumerate().all(is_same)).then(|| {
+            let places = session.parts.iter().enumerate();
+            places.map(|(at, (part, _))| ((part.topic.clone(), part.index), at)).collect()
+        });
         let news = answers
             .iter()
             .enumerate()
@@ -173,9 +190,8 @@ impl Sessions {
                     failed: data.error_code != 0,
                 };
                 let has_data = data.records.as_ref().is_some_and(|records| !records.is_empty());
-                // Answers come in the session's order unless another request changed it meanwhile.
-                let same = |at: usize| session.parts.get(at).is_some_and(|(known, _)| known.is_same(part));
-                let found = if same(index) { Some(index) } else { (0..session.parts.len()).find(|&at| same(at)) };
+                let found =
+                    moved.as_ref().map_or(Some(index), |places| places.get(&(part.topic.clone(), part.index)).copied());
                 let Some(at) = found else { return true };
                 let told = session.parts[at].1.replace(now);
                 with_data[at] |= has_data;

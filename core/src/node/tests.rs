@@ -28,6 +28,7 @@ mod naming;
 mod offsets;
 mod room;
 mod scrub;
+mod sessions;
 mod settings;
 mod slices;
 mod transcripts;

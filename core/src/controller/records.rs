@@ -9,6 +9,7 @@
 //! elements; what may be missing is preceded by a byte, 1 if it is there. An entry is, for each record, the length of
 //! its bytes (u32) and the bytes. Checksums are the log's business.
 
+use std::borrow::Borrow;
 use std::fmt;
 
 use crate::ids::{LeaderEpoch, NodeId, ProducerId, TopicId, TopicPartition, Uuid};
@@ -272,12 +273,12 @@ fn read(kind: u8, reader: &mut Reader<'_>) -> Result<MetadataRecord, What> {
 }
 
 /// The bytes of an entry: records that take effect together.
-pub fn encode_entry<'a>(records: impl IntoIterator<Item = &'a MetadataRecord>) -> Vec<u8> {
+pub fn encode_entry<R: Borrow<MetadataRecord>>(records: impl IntoIterator<Item = R>) -> Vec<u8> {
     let mut out = Vec::new();
     for record in records {
         let start = out.len();
         out.extend([0; 4]);
-        record.encode(&mut out);
+        record.borrow().encode(&mut out);
         let length = u32::try_from(out.len() - start - 4).expect("a record is far smaller than 4 GiB");
         out[start..start + 4].copy_from_slice(&length.to_be_bytes());
     }

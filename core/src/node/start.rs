@@ -511,9 +511,16 @@ impl Node {
     pub(super) fn host_partition(&mut self, id: TopicPartition, name: Str, log: Log) -> u32 {
         let epoch = self.controller.image().partition(id).map_or(LeaderEpoch::default(), |state| state.leader_epoch);
         let is_group_offsets = *name == *GROUP_OFFSETS;
+        // Partitions of one topic have its settings together: what is said of one of them is said of all.
+        let before = id.partition.checked_sub(1).and_then(|partition| {
+            let slot = self.by_id.get(&TopicPartition { partition, ..id })?;
+            Some(self.host(*slot).config.clone())
+        });
         let hosted = Hosted {
             is_internal: is_internal(&name),
-            config: Arc::new(self.controller.topic_config(id.topic).expect("a partition's topic is in the image")),
+            config: before.unwrap_or_else(|| {
+                Arc::new(self.controller.topic_config(id.topic).expect("a partition's topic is in the image"))
+            }),
             name,
             partition: Partition::lead(id, epoch, log),
             acks: Acks::default(),

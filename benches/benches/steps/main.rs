@@ -75,6 +75,13 @@ impl Driver {
         self.run(out);
     }
 
+    /// Has the node write its last checkpoint.
+    pub(crate) fn stop(&mut self) {
+        let mut out = Outbox::default();
+        self.step(Input::Stop, &mut out);
+        self.run(out);
+    }
+
     fn step(&mut self, input: Input, out: &mut Outbox) {
         let begun = cpu_time();
         self.node.step(self.now, input, out);
@@ -120,9 +127,19 @@ impl Driver {
     }
 
     /// Measures what `work` does, each time after what `prepare` does.
-    fn measure(&mut self, what: &str, mut prepare: impl FnMut(&mut Driver, usize), work: impl Fn(&mut Driver, usize)) {
+    fn measure(&mut self, what: &str, prepare: impl FnMut(&mut Driver, usize), work: impl Fn(&mut Driver, usize)) {
+        self.measure_often(RUNS, what, prepare, work);
+    }
+
+    fn measure_often(
+        &mut self,
+        often: usize,
+        what: &str,
+        mut prepare: impl FnMut(&mut Driver, usize),
+        work: impl Fn(&mut Driver, usize),
+    ) {
         let mut runs = Vec::new();
-        for run in 0..RUNS {
+        for run in 0..often {
             prepare(self, run);
             self.steps.clear();
             work(self, run);
@@ -130,7 +147,7 @@ impl Driver {
             runs.push((longest, self.steps.len(), self.steps.iter().sum::<Duration>()));
         }
         runs.sort_unstable();
-        let (longest, steps, all) = runs[RUNS / 2];
+        let (longest, steps, all) = runs[often / 2];
         let us = |time: Duration| time.as_nanos() / 1000;
         println!("{what:<64} {:>10} {steps:>8} {:>10}", us(longest), us(all));
     }

@@ -103,6 +103,7 @@ pub(crate) fn measure_all(driver: &mut Driver) {
             driver.ask(1, 6, delete(&(0..SMALL_TOPICS).map(|topic| format!("gone-{run}-{topic}")).collect::<Vec<_>>()))
         },
     );
+    driver.measure_often(1, "A checkpoint of 20,000 partitions", nothing, |driver, _| driver.stop());
 }
 
 fn small() -> impl Iterator<Item = String> {

@@ -12,6 +12,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -27,6 +28,8 @@ pub(super) struct Budget {
     small: Arc<Semaphore>,
     large: Arc<Semaphore>,
     units: usize,
+    /// What accounts hold beyond it, in units.
+    overdraft: Arc<AtomicUsize>,
 }
 
 /// What one connection holds of the budget. Dropping it gives everything back.
@@ -34,10 +37,30 @@ pub(super) struct Budget {
 pub(super) struct Account {
     small: Option<OwnedSemaphorePermit>,
     large: Option<OwnedSemaphorePermit>,
+    overdraft: Option<Overdraft>,
     /// Set while more is held than there was room for: responses, which nobody could refuse. Nothing is read until they
     /// have been sent.
     is_overdrawn: bool,
     waiting: Option<Waiting>,
+}
+
+/// What an account holds that there was no room for, counted until it is dropped.
+struct Overdraft {
+    units: usize,
+    total: Arc<AtomicUsize>,
+}
+
+impl Overdraft {
+    fn new(units: usize, total: &Arc<AtomicUsize>) -> Overdraft {
+        total.fetch_add(units, Ordering::Relaxed);
+        Overdraft { units, total: total.clone() }
+    }
+}
+
+impl Drop for Overdraft {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.units, Ordering::Relaxed);
+    }
 }
 
 type Waiting = Pin<Box<dyn Future<Output = OwnedSemaphorePermit> + Send>>;
@@ -45,10 +68,11 @@ type Waiting = Pin<Box<dyn Future<Output = OwnedSemaphorePermit> + Send>>;
 impl fmt::Debug for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = |part: &Option<OwnedSemaphorePermit>| part.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let Account { small, large, is_overdrawn, waiting } = self;
+        let Account { small, large, overdraft, is_overdrawn, waiting } = self;
         f.debug_struct("Account")
             .field("small", &units(small))
             .field("large", &units(large))
+            .field("overdraft", &overdraft.as_ref().map_or(0, |overdraft| overdraft.units))
             .field("is_overdrawn", is_overdrawn)
             .field("is_waiting", &waiting.is_some())
             .finish()
@@ -62,13 +86,18 @@ impl Budget {
         // Semaphores hold at most an eighth of the address space in permits, acquired by at most 2^32 at once.
         let units = units.min(u32::MAX as usize);
         let large = units / 4 * 3;
-        Budget { small: Arc::new(Semaphore::new(units - large)), large: Arc::new(Semaphore::new(large)), units }
+        Budget {
+            small: Arc::new(Semaphore::new(units - large)),
+            large: Arc::new(Semaphore::new(large)),
+            units,
+            overdraft: Arc::default(),
+        }
     }
 
-    /// The bytes held now by all connections.
+    /// The bytes held now by all connections; more than the budget has where answers were larger than what was left.
     pub(super) fn used(&self) -> usize {
         let free = self.small.available_permits() + self.large.available_permits();
-        self.units.saturating_sub(free) * UNIT
+        (self.units.saturating_sub(free) + self.overdraft.load(Ordering::Relaxed)) * UNIT
     }
 }
 
@@ -103,11 +132,15 @@ impl Account {
         let small = shrink(&mut self.small, units - large);
         let missing = units - large - small;
         self.is_overdrawn = false;
+        self.overdraft = None;
         if missing > 0 {
             match budget.small.clone().try_acquire_many_owned(missing.try_into().unwrap_or(u32::MAX)) {
                 Ok(permit) => join(&mut self.small, permit),
-                // Without responses nothing of this account may ever move again but what it waits to read.
-                Err(_) => self.is_overdrawn = responses > 0,
+                Err(_) => {
+                    self.overdraft = Some(Overdraft::new(missing, &budget.overdraft));
+                    // Without responses nothing of this account may ever move again but what it waits to read.
+                    self.is_overdrawn = responses > 0;
+                }
             }
         }
     }
@@ -202,9 +235,15 @@ mod tests {
         let mut slow = Account::default();
         slow.settle(&budget, 0, 50 * MIB);
         assert!(slow.poll_read(&budget, &mut cx()).is_pending());
+        assert_eq!(budget.used(), 50 * MIB);
         let mut other = Account::default();
         assert!(other.poll_read(&budget, &mut cx()).is_ready());
+        slow.settle(&budget, 0, 40 * MIB);
+        assert_eq!(budget.used(), 40 * MIB + READ_BYTES);
         slow.settle(&budget, 0, 0);
         assert!(slow.poll_read(&budget, &mut cx()).is_ready());
+        slow.settle(&budget, 0, 50 * MIB);
+        drop((slow, other));
+        assert_eq!(budget.used(), 0);
     }
 }

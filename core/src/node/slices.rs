@@ -16,14 +16,19 @@ use crate::controller::Describing;
 use crate::ids::{ConnId, TopicPartition};
 use crate::time::Now;
 use crate::wait::FetchId;
-use crate::wire::Response;
-use crate::wire::describe_configs::{DescribeConfigsRequest, DescribeConfigsResponse, DescribeConfigsResult};
+use crate::wire::describe_configs::{
+    DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResponse, DescribeConfigsResult,
+};
 use crate::wire::describe_log_dirs::DescribeLogDirsTopic;
+use crate::wire::{ErrorCode, Response, Str};
 
 /// Topics and partitions that a slice of Metadata describes, at about 0.1 µs each.
 const DESCRIBED: usize = 600;
 /// Settings that a slice of DescribeConfigs describes, at about 0.4 µs each.
 const SETTINGS: usize = 100;
+/// Settings in one answer to DescribeConfigs; what is named behind them is refused. They take about 100 MiB, as much as the
+/// largest request, where four bytes of a request name a broker of hundreds.
+const SETTINGS_MAX: usize = 350_000;
 /// Fetches that have got what they wait for and are served in one slice, at about 2 µs each.
 const SERVED: usize = 32;
 
@@ -41,7 +46,8 @@ pub(super) struct Slices {
 #[derive(Debug)]
 pub(super) enum Long {
     Metadata(Describing),
-    Configs(DescribeConfigsRequest, Vec<DescribeConfigsResult>),
+    /// The results so far, and how many settings are in them.
+    Configs(DescribeConfigsRequest, Vec<DescribeConfigsResult>, usize),
     /// All partitions: those after one, and what was found so far.
     LogDirs(Option<TopicPartition>, Vec<DescribeLogDirsTopic>),
     /// The number of a ListOffsets request among those that search.
@@ -53,7 +59,7 @@ impl Long {
     fn anew(self) -> Long {
         match self {
             Long::Metadata(describing) => Long::Metadata(describing.anew()),
-            Long::Configs(request, _) => Long::Configs(request, Vec::new()),
+            Long::Configs(request, ..) => Long::Configs(request, Vec::new(), 0),
             Long::LogDirs(..) => Long::LogDirs(None, Vec::new()),
             Long::Offsets(query) => Long::Offsets(query),
         }
@@ -136,13 +142,16 @@ impl Node {
                 let response = self.controller.described(self.listener(to), describing).response;
                 self.reply_metadata(to, Response::Metadata(response), out);
             }
-            Long::Configs(request, mut results) => {
+            Long::Configs(request, mut results, before) => {
                 let mut settings = 0;
                 while let Some(resource) = request.resources.get(results.len()) {
                     if settings >= SETTINGS {
-                        return Some(Long::Configs(request, results));
+                        return Some(Long::Configs(request, results, before + settings));
                     }
-                    let result = self.controller.describe_resource(&request, resource);
+                    let result = match before + settings < SETTINGS_MAX {
+                        true => self.controller.describe_resource(&request, resource),
+                        false => too_many(resource),
+                    };
                     settings += result.configs.len().max(1);
                     results.push(result);
                 }
@@ -160,5 +169,16 @@ impl Node {
             Long::Offsets(query) => return self.look_up(query, out).then_some(Long::Offsets(query)),
         }
         None
+    }
+}
+
+/// A resource that there is no room for in the answer.
+fn too_many(resource: &DescribeConfigsResource) -> DescribeConfigsResult {
+    DescribeConfigsResult {
+        error_code: ErrorCode::PolicyViolation.code(),
+        error_message: Some(Str::from_static("The request asks for too many settings at once; ask in several parts.")),
+        resource_type: resource.resource_type,
+        resource_name: resource.resource_name.clone(),
+        ..DescribeConfigsResult::default()
     }
 }

@@ -67,7 +67,7 @@ impl Node {
             R::Metadata(request) => {
                 return self.begin_long(now, to, Long::Metadata(Describing::new(version, request)), out);
             }
-            R::DescribeConfigs(request) => return self.begin_long(now, to, Long::Configs(request, Vec::new()), out),
+            R::DescribeConfigs(request) => return self.begin_long(now, to, Long::Configs(request, Vec::new(), 0), out),
             R::DescribeTopicPartitions(request) => Response::DescribeTopicPartitions(
                 self.controller.describe_topic_partitions(self.listener(to), &request),
             ),

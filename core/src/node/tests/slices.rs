@@ -208,3 +208,17 @@ fn all_who_wait_for_one_record_get_it_in_slices() {
     }
     assert!(rig.fetched(late).is_none(), "it waits for what comes next");
 }
+
+#[test]
+fn a_request_that_names_one_broker_often_gets_no_more_settings_than_memory_has_room_for() {
+    let mut rig = Rig::new();
+    let broker = DescribeConfigsResource { resource_type: 4, resource_name: "1".into(), configuration_keys: None };
+    let request = DescribeConfigsRequest { resources: vec![broker; 1_500], ..DescribeConfigsRequest::default() };
+    let sequence = rig.ask(4, Request::Other(request.into()));
+    rig.pass(0);
+    let Some(Some(Response::DescribeConfigs(response))) = rig.reply(sequence) else { panic!("no answer") };
+    assert_eq!(response.results.len(), 1_500);
+    assert!(response.results.iter().map(|result| result.configs.len()).sum::<usize>() < 351_000);
+    assert_eq!(response.results[0].error_code, 0);
+    assert_eq!(response.results[1_499].error_code, ErrorCode::PolicyViolation.code());
+}

@@ -11,7 +11,8 @@ use crate::wire::Str;
 
 impl Group {
     /// A group with members in a generation, which a downgrade makes of a group of the next protocol. It is Stable, or
-    /// Empty without members. It has no record and no sessions before [`Group::write`] and [`Group::begin`].
+    /// Empty without members. Whoever decides the downgrade writes its record with the tombstones of the other group, and
+    /// lets its sessions [begin](Group::begin).
     pub fn restore(
         name: Str,
         generation: i32,
@@ -20,7 +21,7 @@ impl Group {
         leader: Option<Str>,
         members: Vec<Member>,
     ) -> Group {
-        let mut group = Group { generation, protocol_type: Some(protocol_type), ..Group::new(name) };
+        let mut group = Group { generation, protocol_type: Some(protocol_type), is_recorded: true, ..Group::new(name) };
         for mut member in members {
             let mut names = BTreeSet::new();
             member.protocols.retain(|(name, _)| names.insert(name.clone()));
@@ -65,7 +66,6 @@ impl Group {
         // Brokers before Kafka 2.1 did not say. The group was in its state when the record was written, and an earlier
         // time would let its offsets expire too soon (KAFKA-8069).
         self.since = Some(Timestamp(value.current_state_timestamp)).filter(|at| at.0 >= 0).or(Some(written));
-        self.is_recorded = true;
     }
 
     /// The load is complete: sessions of its members begin. If it has more of them than it may, it rebalances, so that

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::batch::VerifiedBatch;
+use crate::compact::{Pass, Progress};
 use crate::ids::{ConnId, ListenerId, Offset, TopicId, TopicPartition};
 use crate::journal;
 use crate::log::{ReadOutcome, ReadPlan};
@@ -228,6 +229,9 @@ pub enum DiskOp {
     Read(ReadId, ReadPlan),
     /// Background work: tasks are carried out one after another, in the order of their effects.
     Task(TaskId, Task),
+    /// Take one step of a compaction, beside all else. There is one at a time. It may take its time: up to a second,
+    /// where a batch decompresses to very much.
+    Compact(Box<Pass>),
 }
 
 /// The body of a large batch on its way straight into its segment.
@@ -277,6 +281,8 @@ pub enum Done {
     Read(ReadId, Result<ReadOutcome, DiskError>),
     /// A background task.
     Task(TaskId, Result<(), DiskError>),
+    /// A step of a compaction; the value is the same one, advanced.
+    Compacted(Box<Pass>, Result<Progress, DiskError>),
 }
 
 /// A file of the data folder.
@@ -292,13 +298,32 @@ pub enum FileName {
     Index(SegmentName),
 }
 
-/// A segment of a partition, named by its first offset.
+/// A segment of a partition, named by its first offset and by how often it was written anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentName {
     /// Whose.
     pub partition: TopicPartition,
     /// The first offset that it may hold.
     pub base: Offset,
+    /// 0 for a segment as it was appended. Compaction writes segments anew, each under a number that no other file of
+    /// this partition has: old and new lie side by side until the journal has settled which of them counts.
+    pub generation: u32,
+}
+
+impl SegmentName {
+    /// A segment as it was appended.
+    pub fn appended(partition: TopicPartition, base: Offset) -> SegmentName {
+        SegmentName { partition, base, generation: 0 }
+    }
+
+    /// Its path inside the data folder, without the extension. That of generation 0 is Kafka's.
+    fn stem(&self) -> String {
+        let SegmentName { partition, base, generation } = self;
+        match generation {
+            0 => format!("topics/{partition}/{:020}", base.0),
+            generation => format!("topics/{partition}/{:020}.{generation}", base.0),
+        }
+    }
 }
 
 impl fmt::Display for FileName {
@@ -307,8 +332,8 @@ impl fmt::Display for FileName {
         match self {
             FileName::Journal(slot) => write!(f, "journal/{slot:04}.journal"),
             FileName::Checkpoint(slot) => write!(f, "journal/{slot}.checkpoint"),
-            FileName::Segment(name) => write!(f, "topics/{}/{:020}.log", name.partition, name.base.0),
-            FileName::Index(name) => write!(f, "topics/{}/{:020}.index", name.partition, name.base.0),
+            FileName::Segment(name) => write!(f, "{}.log", name.stem()),
+            FileName::Index(name) => write!(f, "{}.index", name.stem()),
         }
     }
 }
@@ -364,8 +389,8 @@ pub trait Files: Send + Sync {
     fn remove_partition(&self, partition: TopicPartition) -> Result<(), DiskError>;
     /// The partitions that have a folder, in order.
     fn partitions(&self) -> Result<Vec<TopicPartition>, DiskError>;
-    /// The base offsets of the segment files in a partition's folder, in order.
-    fn segments(&self, partition: TopicPartition) -> Result<Vec<Offset>, DiskError>;
+    /// The segments of which a partition's folder holds a file, in order.
+    fn segments(&self, partition: TopicPartition) -> Result<Vec<SegmentName>, DiskError>;
 }
 
 /// Background work: see [`DiskOp::Task`].

@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod boundary;
+pub mod compact;
 pub mod config;
 pub mod connection;
 pub mod controller;

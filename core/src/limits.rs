@@ -39,6 +39,8 @@ pub struct Limits {
     pub tail_cache_bytes: usize,
     /// Segment files kept open at once; the ones used least recently are closed.
     pub open_files: usize,
+    /// Bytes that compaction reads and writes each second, at most, whatever its setting allows.
+    pub compaction_bytes_per_second_max: u64,
     /// Bytes of closed segments that are read each second, at most, to find damage before a consumer does.
     pub scrub_bytes_per_second_max: u64,
     /// How long one reading of all closed segments takes, unless the rate above makes it longer.
@@ -64,6 +66,8 @@ impl Default for Limits {
             read_bytes_in_flight_max: (192 * MIB) as usize,
             tail_cache_bytes: (128 * MIB) as usize,
             open_files: 4_096,
+            // A few percent of what one disk of today does, which leaves its latency to the journal.
+            compaction_bytes_per_second_max: 64 * MIB,
             // What HDFS allows its block scanner: a hundredth of what a slow disk reads.
             scrub_bytes_per_second_max: MIB,
             // Damage waits at most so long for a second copy to fail too; a gigabyte then costs a read in ten minutes.
@@ -88,6 +92,7 @@ impl Limits {
         line("bytes that fetches read from segments", bytes(self.read_bytes_in_flight_max));
         line("tail cache", bytes(self.tail_cache_bytes));
         line("open segment files", self.open_files.to_string());
+        line("bytes compacted in the background a second", count(self.compaction_bytes_per_second_max));
         line("bytes checked in the background a second", count(self.scrub_bytes_per_second_max));
         line("  days for all closed segments", (self.scrub_period.as_secs() / DAY_SECONDS).to_string());
         text

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-use crate::boundary::{DiskError, FileName, Files};
-use crate::ids::{Offset, TopicPartition};
+use crate::boundary::{DiskError, FileName, Files, SegmentName};
+use crate::ids::TopicPartition;
 
 /// Files in memory that never fail unless told to.
 #[derive(Debug, Default)]
@@ -154,15 +154,19 @@ impl Files for MemoryFiles {
         Ok(all)
     }
 
-    fn segments(&self, partition: TopicPartition) -> Result<Vec<Offset>, DiskError> {
-        Ok(self.with(|files| {
-            let names = files.keys().filter_map(|name| match name {
-                FileName::Segment(name) if name.partition == partition => Some(name.base),
-                _ => None,
-            });
-            names.collect()
-        }))
+    fn segments(&self, partition: TopicPartition) -> Result<Vec<SegmentName>, DiskError> {
+        Ok(self.with(|files| segments_of(partition, files.keys())))
     }
+}
+
+/// The segments of a partition that one of these files belongs to, in order.
+fn segments_of<'a>(partition: TopicPartition, files: impl Iterator<Item = &'a FileName>) -> Vec<SegmentName> {
+    let names = files.filter_map(|file| match file {
+        FileName::Segment(name) | FileName::Index(name) => Some(*name),
+        FileName::Journal(_) | FileName::Checkpoint(_) => None,
+    });
+    let names: std::collections::BTreeSet<SegmentName> = names.filter(|name| name.partition == partition).collect();
+    names.into_iter().collect()
 }
 
 /// A block of the simulated disk: what persists or vanishes as one.
@@ -362,12 +366,7 @@ impl Files for LossyFiles {
         Ok(all)
     }
 
-    fn segments(&self, partition: TopicPartition) -> Result<Vec<Offset>, DiskError> {
-        let disk = self.disk();
-        let bases = disk.files.keys().filter_map(|name| match name {
-            FileName::Segment(name) if name.partition == partition => Some(name.base),
-            _ => None,
-        });
-        Ok(bases.collect())
+    fn segments(&self, partition: TopicPartition) -> Result<Vec<SegmentName>, DiskError> {
+        Ok(segments_of(partition, self.disk().files.keys()))
     }
 }

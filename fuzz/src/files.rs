@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use chronik_core::boundary::{DiskError, FileName, Files, SegmentName};
-use chronik_core::ids::{Offset, TopicPartition};
+use chronik_core::ids::TopicPartition;
 use chronik_core::log::Bodies;
 
 use crate::wire_bodies::entropy::Entropy;
@@ -109,12 +109,12 @@ impl Files for MemoryFiles {
         Ok(all)
     }
 
-    fn segments(&self, partition: TopicPartition) -> Result<Vec<Offset>, DiskError> {
-        let base = |file: &FileName| match file {
-            FileName::Segment(name) if name.partition == partition => Some(name.base),
+    fn segments(&self, partition: TopicPartition) -> Result<Vec<SegmentName>, DiskError> {
+        let name = |file: &FileName| match file {
+            FileName::Segment(name) if name.partition == partition => Some(*name),
             _ => None,
         };
-        Ok(self.with(|files| files.keys().filter_map(base).collect()))
+        Ok(self.with(|files| files.keys().filter_map(name).collect()))
     }
 }
 

@@ -106,7 +106,7 @@ impl Grown {
     /// Makes what was written behind durable.
     pub(crate) fn sync(&mut self) {
         for (segment, mark) in self.log.unsynced_segments() {
-            self.log.synced_to(segment.base, mark);
+            self.log.synced_to(segment, mark);
         }
     }
 }

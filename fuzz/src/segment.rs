@@ -129,7 +129,7 @@ fn made(data: &[u8]) {
     let segment = sealed(segment);
     let index: Vec<u8> = index.chunks_exact(32).flat_map(|entry| mended(entry, &segment)).collect();
 
-    let name = SegmentName { partition: PARTITION, base: Offset(0) };
+    let name = SegmentName::appended(PARTITION, Offset(0));
     let files = MemoryFiles::default();
     let entries = (index.len() / 40) as u64;
     files.put(FileName::Segment(name), segment);

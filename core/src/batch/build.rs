@@ -2,11 +2,15 @@
 
 use super::compress::{Codec, compress};
 use super::head::{Attributes, BatchHead, NO_SEQUENCE, NO_TIMESTAMP};
+use super::records::Record;
 use super::varint;
 use super::verify::VerifiedBatch;
 use crate::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 use crate::time::Timestamp;
 use bytes::Bytes;
+
+/// A record has attributes, of which none is in use.
+const NO_ATTRIBUTES: u8 = 0;
 
 /// A header to be written: its key, and its value or null.
 pub type NewHeader<'a> = (&'a [u8], Option<&'a [u8]>);
@@ -104,7 +108,6 @@ impl BatchBuilder {
         head.last_offset_delta = head.count;
         head.count += 1;
 
-        const NO_ATTRIBUTES: u8 = 0;
         let mut fields = vec![NO_ATTRIBUTES];
         varint::put_i64(&mut fields, timestamp.0 - head.base_timestamp.0);
         varint::put_i32(&mut fields, head.last_offset_delta);
@@ -149,6 +152,21 @@ impl BatchBuilder {
     }
 }
 
+/// Appends a record's fields, all but their length, as they stand in a batch whose head is `head` but for its base
+/// timestamp.
+pub(super) fn put_record(out: &mut Vec<u8>, head: &BatchHead, base_timestamp: Timestamp, record: &Record<'_>) {
+    out.push(NO_ATTRIBUTES);
+    // Whoever reads a batch of append time passes the difference over, however it came out.
+    varint::put_i64(out, record.timestamp.0.wrapping_sub(base_timestamp.0));
+    let offset_delta = record.offset.0 - head.base_offset.0;
+    varint::put_i32(out, i32::try_from(offset_delta).expect("an offset lies within its batch"));
+    put_bytes(out, record.key);
+    put_bytes(out, record.value);
+    let (count, headers) = record.headers.as_written();
+    varint::put_i32(out, count);
+    out.extend_from_slice(headers);
+}
+
 fn put_bytes(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     match bytes {
         Some(bytes) => {
@@ -159,6 +177,6 @@ fn put_bytes(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     }
 }
 
-fn length(bytes: usize) -> i32 {
+pub(super) fn length(bytes: usize) -> i32 {
     i32::try_from(bytes).expect("a record is smaller than 2 GiB")
 }

@@ -244,6 +244,14 @@ impl Attributes {
         Attributes(self.0 | Self::TRANSACTIONAL)
     }
 
+    pub(super) fn with_delete_horizon(self) -> Attributes {
+        Attributes(self.0 | Self::DELETE_HORIZON)
+    }
+
+    pub(super) fn without_delete_horizon(self) -> Attributes {
+        Attributes(self.0 & !Self::DELETE_HORIZON)
+    }
+
     pub(super) fn with_control(self) -> Attributes {
         Attributes(self.0 | Self::CONTROL)
     }

@@ -12,6 +12,7 @@
 //! | `compress` | the codecs, always through a limit on what comes out |
 //! | `scan` | many batches in a row, as a segment file stores them |
 //! | `build` | new batches |
+//! | `rewrite` | stored batches without some of their records |
 //!
 //! What is deliberately absent: the formats of magic 0 and 1 (KIP-724 ended them), and every rule that needs a topic's
 //! configuration or a producer's history; those belong to the partition.
@@ -25,6 +26,7 @@ mod crc;
 mod error;
 mod head;
 mod records;
+mod rewrite;
 mod scan;
 mod varint;
 mod verify;
@@ -34,5 +36,6 @@ pub use compress::{Codec, Decompressor, compress};
 pub use error::{BatchError, RecordPart};
 pub use head::{Attributes, BatchHead, HEAD_BYTES, NO_SEQUENCE, NO_TIMESTAMP, PATCH_BYTES, check, patched_prefix};
 pub use records::{Headers, Record, Records, find_max_timestamp, find_timestamp};
+pub use rewrite::{emptied, keep_records};
 pub use scan::{Found, Scan, ScanError, slice};
 pub use verify::{BatchLimits, VerifiedBatch, verify};

@@ -45,6 +45,13 @@ pub struct Headers<'a> {
     bytes: &'a [u8],
 }
 
+impl Headers<'_> {
+    /// How many they are, and all of them as they are written one after another.
+    pub(super) fn as_written(&self) -> (i32, &[u8]) {
+        (self.count, self.bytes)
+    }
+}
+
 impl<'a> Iterator for Headers<'a> {
     type Item = (&'a [u8], Option<&'a [u8]>);
 

@@ -108,6 +108,14 @@ pub struct BrokerConfig {
     pub fetch_max_bytes: u32,
     /// The settings of consumer groups.
     pub groups: GroupsConfig,
+    /// How long compaction rests where nothing is dirty enough, in milliseconds.
+    pub log_cleaner_backoff_ms: u64,
+    /// What the map of keys may take in a compaction, in bytes.
+    pub log_cleaner_dedupe_buffer_size: u64,
+    /// Whether partitions are compacted.
+    pub log_cleaner_enable: bool,
+    /// How many bytes compaction may read and write in a second.
+    pub log_cleaner_io_max_bytes_per_second: u64,
     /// How often retention looks for segments to delete, in milliseconds, at least 1.
     pub log_retention_check_interval_ms: u64,
     /// How many connections are open at most.
@@ -321,7 +329,9 @@ impl BrokerConfig {
             text(name).and_then(|text| text.parse().ok()).expect("a checked value or a default is a number")
         };
         let unsigned = |name: &str| u32::try_from(number(name)).expect("its range is that of a positive Int");
-        let positive = |name: &str| u64::try_from(number(name)).expect("its range begins at 1");
+        let positive = |name: &str| u64::try_from(number(name)).expect("its range begins at 0 or 1");
+        // A float that is cast ends at the bounds of its type.
+        let rate = |name: &str| text(name).and_then(|text| text.parse().ok()).map_or(u64::MAX, |rate: f64| rate as u64);
         let truth = |name: &str| text(name).and_then(|text| boolean(&text)).expect("a checked value or a default");
         let config = BrokerConfig {
             auto_create_topics_enable: truth("auto.create.topics.enable"),
@@ -331,6 +341,10 @@ impl BrokerConfig {
             delete_topic_enable: truth("delete.topic.enable"),
             fetch_max_bytes: unsigned("fetch.max.bytes"),
             groups: GroupsConfig::read(&number, &text),
+            log_cleaner_backoff_ms: positive("log.cleaner.backoff.ms"),
+            log_cleaner_dedupe_buffer_size: positive("log.cleaner.dedupe.buffer.size"),
+            log_cleaner_enable: truth("log.cleaner.enable"),
+            log_cleaner_io_max_bytes_per_second: rate("log.cleaner.io.max.bytes.per.second"),
             log_retention_check_interval_ms: positive("log.retention.check.interval.ms"),
             max_connections: unsigned("max.connections"),
             max_connections_per_ip: unsigned("max.connections.per.ip"),
@@ -428,9 +442,8 @@ mod tests {
         refused("num.partitions", "0", "Invalid value \"0\" for num.partitions: allowed is at least 1.");
         refused(
             "log.cleanup.policy",
-            "compact",
-            "Invalid value \"compact\" for log.cleanup.policy: compaction is not served yet, use delete, or an empty \
-             value to keep records for ever.",
+            "compress",
+            "Invalid value \"compress\" for log.cleanup.policy: allowed is empty, or a list of compact, delete.",
         );
         refused("log.dirs", "/data", "Invalid value \"/data\" for log.dirs: the data folder is set by --data-dir.");
         refused(

@@ -11,7 +11,7 @@ const ACCESS: &str = "access control is not served yet";
 const ASSIGNMENT: &str = "assignments are made at once, and a slice at a time";
 const CLUSTER: &str = "there is one node and no replication yet";
 const COMMITS: &str = "a commit is answered when the disk has it, and only its client gives up on it";
-const COMPACTION: &str = "compaction is not served yet";
+const COMPACTION: &str = "one partition is compacted at a time, in steps of about a mebibyte";
 const EXTENTS: &str = "space for segments is allocated in extents, ahead of the data";
 const FLAG: &str = "it is set on the command line";
 const FOLDER: &str = "there is one data folder";
@@ -159,16 +159,8 @@ pub(super) static KNOWN_KEYS: &[BrokerKey] = &[
     key("leader.replication.throttled.rate", Kind::Long, Some("9223372036854775807"), Allowed::AtLeast(0), Update::Anywhere, QUOTAS),
     key("listener.security.protocol.map", Kind::String, Some("SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT"), Allowed::Any, Update::PerBroker, TLS),
     key("listeners", Kind::List, None, Allowed::Only("", "listeners are set by --bind and --kafka-port"), Update::PerBroker, FLAG),
-    key("log.cleaner.backoff.ms", Kind::Long, Some("15000"), Allowed::AtLeast(0), Update::Anywhere, COMPACTION),
-    key("log.cleaner.dedupe.buffer.size", Kind::Long, Some("134217728"), Allowed::Any, Update::Anywhere, COMPACTION),
-    key("log.cleaner.delete.retention.ms", Kind::Long, Some("86400000"), Allowed::AtLeast(0), Update::Anywhere, COMPACTION),
-    key("log.cleaner.enable", Kind::Boolean, Some("true"), Allowed::Any, Update::ReadOnly, COMPACTION),
     key("log.cleaner.io.buffer.load.factor", Kind::Double, Some("0.9"), Allowed::Any, Update::Anywhere, COMPACTION),
     key("log.cleaner.io.buffer.size", Kind::Int, Some("524288"), Allowed::AtLeast(0), Update::Anywhere, COMPACTION),
-    key("log.cleaner.io.max.bytes.per.second", Kind::Double, Some("1.7976931348623157E308"), Allowed::Any, Update::Anywhere, COMPACTION),
-    key("log.cleaner.max.compaction.lag.ms", Kind::Long, Some("9223372036854775807"), Allowed::AtLeast(1), Update::Anywhere, COMPACTION),
-    key("log.cleaner.min.cleanable.ratio", Kind::Double, Some("0.5"), Allowed::Fraction(0.0, 1.0), Update::Anywhere, COMPACTION),
-    key("log.cleaner.min.compaction.lag.ms", Kind::Long, Some("0"), Allowed::AtLeast(0), Update::Anywhere, COMPACTION),
     key("log.cleaner.threads", Kind::Int, Some("1"), Allowed::AtLeast(0), Update::Anywhere, COMPACTION),
     key("log.dir", Kind::List, None, Allowed::Only("", "the data folder is set by --data-dir"), Update::ReadOnly, FLAG),
     key("log.dir.failure.timeout.ms", Kind::Long, Some("30000"), Allowed::AtLeast(1), Update::ReadOnly, FOLDER),

@@ -167,13 +167,81 @@ pub static BROKER_KEYS: &[BrokerKey] = &[
         "The shortest session that a classic member may ask for, in milliseconds.",
     ),
     key(
+        "log.cleaner.backoff.ms",
+        Kind::Long,
+        "15000",
+        Allowed::AtLeast(0),
+        Update::Anywhere,
+        "How long it takes, in milliseconds, until partitions are looked through again where none was dirty enough to \
+         be compacted; 100 at least.",
+    ),
+    key(
+        "log.cleaner.dedupe.buffer.size",
+        Kind::Long,
+        "134217728",
+        Allowed::AtLeast(0),
+        Update::Anywhere,
+        "How many bytes the map takes at most in which compaction finds the newest record of each key, 24 a key; 64 KiB at \
+         least. Where the keys of a partition do not fit, several passes compact it.",
+    ),
+    key(
+        "log.cleaner.delete.retention.ms",
+        Kind::Long,
+        "86400000",
+        Allowed::AtLeast(0),
+        Update::Anywhere,
+        "How long a compacted topic keeps the mark of a deleted key, a record without a value, once it is compacted, in \
+         milliseconds.",
+    ),
+    key(
+        "log.cleaner.enable",
+        Kind::Boolean,
+        "true",
+        Allowed::Any,
+        Update::ReadOnly,
+        "Whether partitions are compacted. Without, those whose policy is \"compact\" keep everything.",
+    ),
+    key(
+        "log.cleaner.io.max.bytes.per.second",
+        Kind::Double,
+        "1.7976931348623157E308",
+        Allowed::Any,
+        Update::Anywhere,
+        "How many bytes compaction reads and writes in a second at most. It never takes more than 64 MiB, so that it does \
+         not hold up the journal.",
+    ),
+    key(
+        "log.cleaner.max.compaction.lag.ms",
+        Kind::Long,
+        "9223372036854775807",
+        Allowed::AtLeast(1),
+        Update::Anywhere,
+        "The longest time that a record waits until it may be compacted, in milliseconds, whatever the dirty ratio is.",
+    ),
+    key(
+        "log.cleaner.min.cleanable.ratio",
+        Kind::Double,
+        "0.5",
+        Allowed::Fraction(0.0, 1.0),
+        Update::Anywhere,
+        "The part of a log's closed segments, by bytes, that must be uncompacted before they are compacted.",
+    ),
+    key(
+        "log.cleaner.min.compaction.lag.ms",
+        Kind::Long,
+        "0",
+        Allowed::AtLeast(0),
+        Update::Anywhere,
+        "The shortest time that a record stays uncompacted, in milliseconds.",
+    ),
+    key(
         "log.cleanup.policy",
         Kind::List,
         "delete",
         POLICIES,
         Update::Anywhere,
-        "What becomes of old records: \"delete\" removes segments past their topic's retention; an empty value keeps \
-         everything.",
+        "What becomes of old records: \"delete\" removes segments past their topic's retention, \"compact\" keeps of each \
+         key the newest record; an empty value keeps everything.",
     ),
     key(
         "log.message.timestamp.after.max.ms",

@@ -31,12 +31,16 @@ pub fn topic_key(name: &str) -> Option<&'static TopicKey> {
 /// What a partition needs to know of its topic's settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicConfig {
-    /// Whether old records are deleted.
+    /// What becomes of old records.
     pub cleanup_policy: Cleanup,
     /// How batches are stored.
     pub compression: Compression,
+    /// How long compaction keeps tombstones, in milliseconds.
+    pub delete_retention_ms: u64,
     /// How long the file of a deleted segment stays, in milliseconds.
     pub file_delete_delay_ms: u64,
+    /// How long a record waits for compaction at most, in milliseconds.
+    pub max_compaction_lag_ms: u64,
     /// The largest batch, in bytes, its head included.
     pub max_message_bytes: u32,
     /// Whose clock stamps the records.
@@ -45,6 +49,10 @@ pub struct TopicConfig {
     pub message_timestamp_before_max_ms: i64,
     /// How far a record's timestamp may lie after the broker's clock, in milliseconds.
     pub message_timestamp_after_max_ms: i64,
+    /// The part of closed segments that must be dirty before they are compacted, in millionths.
+    pub min_cleanable_dirty_ratio: u32,
+    /// How long a record stays uncompacted at least, in milliseconds.
+    pub min_compaction_lag_ms: u64,
     /// How many replicas must be in sync for an acks=all append, at least 1.
     pub min_insync_replicas: u32,
     /// How many bytes of a partition are kept, at least; `None` for all.
@@ -57,13 +65,13 @@ pub struct TopicConfig {
     pub segment_ms: u64,
 }
 
-/// What becomes of old records.
+/// What becomes of old records. With neither they are kept for ever (KIP-1161).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cleanup {
+pub struct Cleanup {
     /// They are deleted by age and size.
-    Delete,
-    /// They are kept for ever (KIP-1161).
-    Keep,
+    pub deletes: bool,
+    /// Of each key only the newest is kept.
+    pub compacts: bool,
 }
 
 /// Whose clock stamps the records.
@@ -103,9 +111,9 @@ impl TopicConfig {
         // Only tests set the internal name: Kafka's lower bound of a segment is too large for them (KIP-1030).
         let segment_bytes = value_of("internal.segment.bytes").parse().unwrap_or_else(|_| unsigned("segment.bytes"));
         TopicConfig {
-            cleanup_policy: match value_of("cleanup.policy").contains("delete") {
-                true => Cleanup::Delete,
-                false => Cleanup::Keep,
+            cleanup_policy: {
+                let policy = value_of("cleanup.policy");
+                Cleanup { deletes: policy.contains("delete"), compacts: policy.contains("compact") }
             },
             compression: match value_of("compression.type").as_str() {
                 "uncompressed" => Compression::Uncompressed,
@@ -115,7 +123,9 @@ impl TopicConfig {
                 "zstd" => Compression::Zstd(level("compression.zstd.level")),
                 _ => Compression::Producer,
             },
+            delete_retention_ms: limit("delete.retention.ms").expect("its range begins at 0"),
             file_delete_delay_ms: limit("file.delete.delay.ms").expect("its range begins at 0"),
+            max_compaction_lag_ms: limit("max.compaction.lag.ms").expect("its range begins at 1"),
             max_message_bytes: unsigned("max.message.bytes"),
             message_timestamp_type: match value_of("message.timestamp.type").as_str() {
                 "LogAppendTime" => TimestampType::LogAppendTime,
@@ -123,6 +133,8 @@ impl TopicConfig {
             },
             message_timestamp_before_max_ms: number("message.timestamp.before.max.ms"),
             message_timestamp_after_max_ms: number("message.timestamp.after.max.ms"),
+            min_cleanable_dirty_ratio: millionths(&value_of("min.cleanable.dirty.ratio")),
+            min_compaction_lag_ms: limit("min.compaction.lag.ms").expect("its range begins at 0"),
             min_insync_replicas: unsigned("min.insync.replicas"),
             retention_bytes: limit("retention.bytes"),
             retention_ms: limit("retention.ms"),
@@ -130,6 +142,18 @@ impl TopicConfig {
             segment_ms: limit("segment.ms").expect("its range begins at 1"),
         }
     }
+
+    /// The age at which a segment is full, in milliseconds: a record in it cannot be compacted sooner.
+    pub fn segment_age_max_ms(&self) -> u64 {
+        if self.cleanup_policy.compacts { self.segment_ms.min(self.max_compaction_lag_ms) } else { self.segment_ms }
+    }
+}
+
+/// A fraction that was checked to be one, in millionths.
+fn millionths(text: &str) -> u32 {
+    let fraction: f64 = text.trim().parse().expect("a checked value is a number");
+    // Within the range, so the cast cannot lose anything but what lies behind the sixth digit.
+    (fraction * 1e6).round() as u32
 }
 
 #[cfg(test)]
@@ -165,12 +189,19 @@ mod tests {
     }
 
     #[test]
-    fn compaction_is_refused_with_what_to_do_instead() {
+    fn a_policy_is_any_of_both_or_none() {
         let policy = topic_key("cleanup.policy").expect("a topic setting");
-        for value in ["compact", "compact,delete", "delete, compact"] {
-            let told = policy.key.check(value).expect_err("refused").to_string();
-            assert!(told.contains("not served yet, use delete"), "{told}");
+        for (value, deletes, compacts) in
+            [("delete", true, false), ("compact", false, true), ("delete, compact", true, true), ("", false, false)]
+        {
+            assert_eq!(policy.key.check(value), Ok(()));
+            let value_of = |name: &str| match name {
+                "cleanup.policy" => value.to_owned(),
+                name => topic_key(name).and_then(|known| known.key.default).unwrap_or_default().to_owned(),
+            };
+            let config = TopicConfig::read(value_of);
+            assert_eq!(config.cleanup_policy, Cleanup { deletes, compacts });
+            assert_eq!(config.min_cleanable_dirty_ratio, 500_000);
         }
-        assert_eq!(policy.key.check(""), Ok(()));
     }
 }

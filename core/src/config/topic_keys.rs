@@ -21,17 +21,12 @@ pub(super) const GZIP_LEVELS: Allowed = Allowed::OneOrBetween(-1, 1, 9);
 pub(super) const LZ4_LEVELS: Allowed = Allowed::Between(1, 17);
 pub(super) const ZSTD_LEVELS: Allowed = Allowed::Between(-131_072, 22);
 pub(super) const TIMESTAMP_TYPES: Allowed = Allowed::OneOf(&["CreateTime", "LogAppendTime"]);
-pub(super) const POLICIES: Allowed = Allowed::SomeOfBut(
-    &["compact", "delete"],
-    "compact",
-    "compaction is not served yet, use delete, or an empty value to keep records for ever",
-);
+pub(super) const POLICIES: Allowed = Allowed::SomeOf(&["compact", "delete"]);
 /// How large a batch a user may allow, in bytes.
 pub(super) const MESSAGE_BYTES: Allowed = Allowed::Between(0, BATCH_BYTES_MAX as i64);
 /// The smallest segment that a user may ask for (KIP-1030): 1 MiB.
 pub(super) const LEAST_SEGMENT: Allowed = Allowed::AtLeast(1_048_576);
 
-const COMPACTION: Effect = Effect::Without("compaction is not served yet");
 const TIERED: Effect = Effect::Without("tiered storage is not served");
 const NO_TIERS: Allowed = Allowed::Only("false", "tiered storage is not served");
 const JOURNAL: Effect =
@@ -62,7 +57,8 @@ pub static TOPIC_KEYS: &[TopicKey] = &[
         Effect::Obeyed,
         &[is("log.cleanup.policy")],
         "What becomes of old records: \"delete\" removes whole segments that are past the topic's retention by time or \
-         size; an empty value keeps everything.",
+         size; \"compact\" keeps of each key the newest record, and refuses records without a key; both may stand \
+         together; an empty value keeps everything.",
     ),
     key(
         "compression.gzip.level",
@@ -105,9 +101,10 @@ pub static TOPIC_KEYS: &[TopicKey] = &[
         Kind::Long,
         "86400000",
         Allowed::AtLeast(0),
-        COMPACTION,
+        Effect::Obeyed,
         &[is("log.cleaner.delete.retention.ms")],
-        "How long a compacted topic keeps the marks of deleted keys, in milliseconds.",
+        "How long a compacted topic keeps the mark of a deleted key, a record without a value, once it is compacted, in \
+         milliseconds: within that time a consumer that begins at the start must come to it.",
     ),
     key(
         "file.delete.delay.ms",
@@ -199,9 +196,10 @@ pub static TOPIC_KEYS: &[TopicKey] = &[
         Kind::Long,
         NUMBER_MAX,
         Allowed::AtLeast(1),
-        COMPACTION,
+        Effect::Obeyed,
         &[is("log.cleaner.max.compaction.lag.ms")],
-        "The longest time that a record waits for compaction, in milliseconds.",
+        "The longest time that a record waits until it may be compacted, in milliseconds, whatever the dirty ratio is. \
+         A segment that compaction waits for is closed at this age.",
     ),
     key(
         "max.message.bytes",
@@ -247,16 +245,16 @@ pub static TOPIC_KEYS: &[TopicKey] = &[
         Kind::Double,
         "0.5",
         Allowed::Fraction(0.0, 1.0),
-        COMPACTION,
+        Effect::Obeyed,
         &[is("log.cleaner.min.cleanable.ratio")],
-        "The part of a log that must be uncompacted before it is compacted.",
+        "The part of a log's closed segments, by bytes, that must be uncompacted before they are compacted.",
     ),
     key(
         "min.compaction.lag.ms",
         Kind::Long,
         "0",
         Allowed::AtLeast(0),
-        COMPACTION,
+        Effect::Obeyed,
         &[is("log.cleaner.min.compaction.lag.ms")],
         "The shortest time that a record stays uncompacted, in milliseconds.",
     ),

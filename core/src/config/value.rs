@@ -93,8 +93,6 @@ pub enum Allowed {
     OneOf(&'static [&'static str]),
     /// A list of some of these texts, or of none, each at most once.
     SomeOf(&'static [&'static str]),
-    /// A list of some of these texts, but not of the second, for the reason given.
-    SomeOfBut(&'static [&'static str], &'static str, &'static str),
     /// `*`, or pairs `partition:broker` separated by commas.
     Replicas,
     /// Nothing but this one value, for the reason given: a user who counts on another must be told, not ignored.
@@ -111,11 +109,6 @@ impl fmt::Display for Allowed {
             Allowed::Fraction(least, most) => write!(f, "from {least} to {most}"),
             Allowed::OneOf(names) => write!(f, "one of {}", names.join(", ")),
             Allowed::SomeOf(names) => write!(f, "empty, or a list of {}", names.join(", ")),
-            Allowed::SomeOfBut(names, but, _) => {
-                f.write_str("empty, or a list of")?;
-                let mut names = names.iter().filter(|name| *name != but);
-                names.try_for_each(|name| write!(f, " {name}"))
-            }
             Allowed::Replicas => f.write_str("*, or a list of partition:broker"),
             Allowed::Only("", _) => f.write_str("unset"),
             Allowed::Only(value, _) => write!(f, "only {value}"),
@@ -182,9 +175,6 @@ impl Key {
             allowed if !permits(allowed, text) => {
                 Err(ConfigError::OutOfRange { name: self.name, value: self.shown(text), allowed })
             }
-            Allowed::SomeOfBut(_, but, why) if parts(text).any(|part| part == but) => {
-                Err(ConfigError::NotServed { name: self.name, value: self.shown(text), why })
-            }
             _ => Ok(()),
         }
     }
@@ -204,7 +194,7 @@ fn permits(allowed: Allowed, text: &str) -> bool {
         Allowed::OneOrBetween(one, least, most) => number().is_some_and(|n| n == one || (least..=most).contains(&n)),
         Allowed::Fraction(least, most) => text.parse::<f64>().is_ok_and(|n| (least..=most).contains(&n)),
         Allowed::OneOf(names) => names.contains(&text),
-        Allowed::SomeOf(names) | Allowed::SomeOfBut(names, ..) => {
+        Allowed::SomeOf(names) => {
             let given: Vec<&str> = parts(text).collect();
             given.iter().enumerate().all(|(at, part)| names.contains(part) && !given[..at].contains(part))
         }

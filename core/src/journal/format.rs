@@ -53,7 +53,7 @@ pub enum RecordKind {
     EpochStart = 3,
     /// A partition's log start offset moves.
     LogStart = 4,
-    /// A partition's segment files change: one is made, sealed, replaced or dropped.
+    /// A partition's newest segment is closed, and another begins.
     Roll = 5,
     /// A partition's log is cut.
     Truncate = 6,
@@ -63,6 +63,10 @@ pub enum RecordKind {
     PartitionState = 8,
     /// State of the node itself, such as its vote.
     NodeState = 9,
+    /// A segment takes the place of some that were compacted into it.
+    Replace = 10,
+    /// A partition is compacted up to an offset.
+    Cleaned = 11,
 }
 
 impl RecordKind {
@@ -81,6 +85,8 @@ impl RecordKind {
             7 => RecordKind::Metadata,
             8 => RecordKind::PartitionState,
             9 => RecordKind::NodeState,
+            10 => RecordKind::Replace,
+            11 => RecordKind::Cleaned,
             number => return Err(Malformed::UnknownKind(number)),
         })
     }
@@ -93,7 +99,8 @@ impl RecordKind {
     /// Whether such a record must be synced before anyone hears of it even where appends need not be: what was cut,
     /// voted or decided may never be unsaid.
     pub fn is_always_synced(self) -> bool {
-        !matches!(self, RecordKind::Append | RecordKind::AppendDirect | RecordKind::PartitionState)
+        use RecordKind::{Append, AppendDirect, Cleaned, PartitionState};
+        !matches!(self, Append | AppendDirect | PartitionState | Cleaned)
     }
 }
 
@@ -447,10 +454,10 @@ mod tests {
 
     #[test]
     fn kinds_keep_their_numbers() {
-        for number in 1..=9 {
+        for number in 1..=11 {
             assert_eq!(RecordKind::from_number(number).map(|kind| kind as u8), Ok(number));
         }
-        for number in [0, 10, 255] {
+        for number in [0, 12, 255] {
             assert_eq!(RecordKind::from_number(number), Err(Malformed::UnknownKind(number)));
         }
     }

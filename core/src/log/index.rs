@@ -60,7 +60,7 @@ impl Entry {
 
 /// Makes the entries of consecutive batches.
 #[derive(Debug)]
-pub(super) struct Indexer {
+pub(crate) struct Indexer {
     position: u64,
     open: Option<Open>,
     entries: BytesMut,
@@ -77,12 +77,12 @@ struct Open {
 
 impl Indexer {
     /// Begins at `position` of a segment, on a chunk's edge.
-    pub(super) fn at(position: u64) -> Indexer {
+    pub(crate) fn at(position: u64) -> Indexer {
         Indexer { position, open: None, entries: BytesMut::new(), count: 0 }
     }
 
     /// Takes the next batch: its offset, its largest timestamp, its first [`HEAD_BYTES`] and its whole length.
-    pub(super) fn push(&mut self, offset: i64, max_timestamp: i64, head: &[u8], bytes: u64) {
+    pub(crate) fn push(&mut self, offset: i64, max_timestamp: i64, head: &[u8], bytes: u64) {
         let position = self.position;
         let open =
             self.open.get_or_insert_with(|| Open { offset, max_timestamp, position, heads: crc32fast::Hasher::new() });
@@ -108,7 +108,7 @@ impl Indexer {
     }
 
     /// Closes the last chunk and gives all entries and how many they are.
-    pub(super) fn finish(mut self) -> (Bytes, u64) {
+    pub(crate) fn finish(mut self) -> (Bytes, u64) {
         self.close();
         (self.entries.freeze(), self.count)
     }

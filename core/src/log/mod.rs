@@ -5,6 +5,7 @@
 //! stays in memory until it is synced in its segment, since until then the journal is its only other home.
 //! What is not here: who may append (the partition) and when to flush, sync or drop (the node).
 
+mod compaction;
 mod damage;
 mod epochs;
 mod index;
@@ -29,10 +30,13 @@ use crate::ids::{LeaderEpoch, Lsn, Offset, TopicPartition};
 use crate::journal::{self, RecordKind};
 use crate::time::Timestamp;
 
+pub use compaction::{Dirt, Replacement, Seal, Source};
 pub use damage::{damage_of, damaged_state};
 pub use epochs::Epochs;
+pub(crate) use index::Indexer;
 pub use payload::PayloadError;
 pub use producers::{Producer, Producers, Remembered, Sequence};
+pub(crate) use read::{DECOMPRESSED_BYTES_MAX, read_chunks};
 pub use read::{Edge, Opened, Place, ReadOutcome, ReadPlan, Sought};
 pub use search::{Search, Wanted};
 pub use segment::{Mark, Segment};
@@ -86,6 +90,10 @@ pub struct Log {
     tail: tail::Tail,
     epochs: Epochs,
     producers: Producers,
+    /// Everything below is compacted: of each key only the newest record is there, as far as it lies below.
+    clean_to: Offset,
+    /// The journal knows that the segments below are all on disk.
+    sealed_to: Offset,
     /// The flush that the disk has not finished.
     flushing: Option<Flushing>,
     /// After a start from a checkpoint: batches from this offset on are still to come from the journal, whose effect
@@ -162,6 +170,8 @@ impl Log {
             tail: tail::Tail::default(),
             epochs: Epochs::default(),
             producers: Producers::default(),
+            clean_to: Offset(0),
+            sealed_to: Offset(0),
             flushing: None,
             awaited: None,
             lost: None,
@@ -219,6 +229,26 @@ impl Log {
         self.tail.from(synced).next().map(|batch| batch.lsn)
     }
 
+    /// The name of a segment's files.
+    pub fn name_of(&self, segment: &Segment) -> SegmentName {
+        SegmentName { partition: self.partition, base: segment.base, generation: segment.generation }
+    }
+
+    fn active_name(&self) -> SegmentName {
+        self.name_of(self.segments.back().expect("a log always has a segment"))
+    }
+
+    /// Where its oldest segment begins.
+    pub fn first_base(&self) -> Offset {
+        self.segments[0].base
+    }
+
+    /// Whether it has a segment with these files.
+    pub fn has_segment(&self, name: SegmentName) -> bool {
+        let found = self.segments.binary_search_by_key(&name.base, |segment| segment.base);
+        found.is_ok_and(|at| self.name_of(&self.segments[at]) == name)
+    }
+
     fn active(&mut self) -> &mut Segment {
         self.segments.back_mut().expect("a log always has a segment")
     }
@@ -258,7 +288,7 @@ impl Log {
             Some(blocks) => {
                 let position = tail.position + blocks.start as u64;
                 write = Some(DirectWrite {
-                    segment: SegmentName { partition: self.partition, base: self.active().base },
+                    segment: self.active_name(),
                     position,
                     pieces: tail.range(blocks.clone()).collect(),
                 });
@@ -282,8 +312,7 @@ impl Log {
     /// Has blocks reserved ahead of the end of the active segment, `ahead` bytes.
     pub fn allocate(&self, ahead: u64) -> Task {
         let active = self.segments.back().expect("a log always has a segment");
-        let segment = SegmentName { partition: self.partition, base: active.base };
-        Task::Allocate { segment, position: active.bytes, bytes: ahead }
+        Task::Allocate { segment: self.name_of(active), position: active.bytes, bytes: ahead }
     }
 
     /// Blocks are reserved up to `position` of a segment.
@@ -329,8 +358,8 @@ impl Log {
         let is_whole = |segment: &&mut Segment| segment.holds_reserve && segment.written == segment.bytes;
         let segment = self.segments.iter_mut().find(is_whole)?;
         segment.holds_reserve = false;
-        let name = SegmentName { partition: self.partition, base: segment.base };
-        Some(Task::Trim { segment: name, bytes: segment.bytes })
+        let (base, generation, bytes) = (segment.base, segment.generation, segment.bytes);
+        Some(Task::Trim { segment: SegmentName { partition: self.partition, base, generation }, bytes })
     }
 
     /// Moves the log start up to `to`, at most to the end. It moves when the journal is durable up to the LSN returned,
@@ -363,8 +392,8 @@ impl Log {
         self.start = cut.start;
         self.epochs.cut_start(cut.start);
         let kept = self.segments.partition_point(|segment| segment.base < cut.base);
-        let gone = self.segments.drain(..kept);
-        let gone = gone.map(|segment| SegmentName { partition: self.partition, base: segment.base }).collect();
+        let gone = self.segments.range(..kept).map(|segment| self.name_of(segment)).collect();
+        self.segments.drain(..kept);
         while self.tail.front().is_some_and(|batch| batch.base < cut.base) {
             self.tail.pop_front();
         }
@@ -419,12 +448,13 @@ impl Log {
             }
             return if total == 0 { Read::Nothing } else { Read::Memory(slices, total) };
         }
-        let below = self.tail.start().unwrap_or(self.end).min(limit);
         let index = self.segments.partition_point(|segment| segment.base <= offset).max(1) - 1;
         let segment = &self.segments[index];
+        // Not only up to where memory begins: what memory holds there, compaction may have taken out of the segment, with
+        // all that lies before it.
         let plan = ReadPlan {
             place: self.place(segment),
-            sought: Sought::Batches { from: offset, below, max_bytes, at_least_one: true },
+            sought: Sought::Batches { from: offset, below: limit, max_bytes, at_least_one: true },
         };
         Read::Disk(plan, max_bytes.min(usize::try_from(segment.bytes).unwrap_or(usize::MAX)))
     }
@@ -449,15 +479,14 @@ impl Log {
     }
 
     fn place(&self, segment: &Segment) -> Place {
-        let name = SegmentName { partition: self.partition, base: segment.base };
-        Place::Segment { segment: name, entries: segment.entries }
+        Place::Segment { segment: self.name_of(segment), entries: segment.entries }
     }
 
     /// The closed segments that begin at or after `from` and are all on disk.
     pub fn closed_segments(&self, from: Offset) -> impl Iterator<Item = &Segment> {
         let first = self.segments.partition_point(|segment| segment.base < from);
         let closed = self.segments.range(first.min(self.segments.len() - 1)..self.segments.len() - 1);
-        closed.filter(|segment| segment.bytes > 0 && segment.synced.bytes == segment.bytes)
+        closed.filter(|segment| segment.bytes > 0 && segment.is_synced())
     }
 
     /// How to look for damage in one of its segments from a place on.
@@ -535,7 +564,7 @@ impl Log {
         let trims = closed && up_to == segment_end;
         self.flushing = Some(Flushing { base: segment.base, up_to, bytes: bytes as u64, entries: count, trims });
         Some(Task::Flush {
-            segment: SegmentName { partition: self.partition, base: segment.base },
+            segment: self.name_of(&self.segments[index]),
             runs: runs.runs,
             index_position: segment.entries * index::ENTRY_BYTES as u64,
             index: entries,
@@ -566,12 +595,13 @@ impl Log {
     /// The segments that hold written bytes that are not synced, and the mark to confirm with.
     pub fn unsynced_segments(&self) -> Vec<(SegmentName, Mark)> {
         let dirty = self.segments.iter().filter(|segment| segment.written > segment.synced.bytes);
-        dirty.map(|segment| (SegmentName { partition: self.partition, base: segment.base }, segment.mark())).collect()
+        dirty.map(|segment| (self.name_of(segment), segment.mark())).collect()
     }
 
     /// A sync that was asked for at `mark` is done.
-    pub fn synced_to(&mut self, base: Offset, mark: Mark) {
-        if let Some(segment) = self.segments.iter_mut().find(|segment| segment.base == base) {
+    pub fn synced_to(&mut self, name: SegmentName, mark: Mark) {
+        let is_it = |segment: &&mut Segment| (segment.base, segment.generation) == (name.base, name.generation);
+        if let Some(segment) = self.segments.iter_mut().find(is_it) {
             segment.synced = mark;
         }
     }
@@ -646,6 +676,11 @@ impl Log {
                     .all(|(base, synced, next)| base < synced && synced <= next),
                 "a segment is synced up to an offset of its own",
             ),
+            (
+                self.segments.iter().take_while(|segment| segment.base < self.sealed_to).all(Segment::is_synced),
+                "what is sealed is on disk",
+            ),
+            (self.clean_to <= self.end && self.sealed_to <= self.end, "what is compacted or sealed is in the log"),
             (in_memory <= self.synced(), "what is not synced is in memory, or to come from the journal"),
             (
                 self.tail.iter().next_back().is_none_or(|newest| newest.last < self.end),

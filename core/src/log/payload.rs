@@ -4,9 +4,9 @@ use std::fmt;
 
 use std::ops::Range;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 
-use super::TailBatch;
+use super::{Replacement, Seal, TailBatch};
 use crate::batch::{BatchHead, HEAD_BYTES};
 use crate::ids::{LeaderEpoch, Offset};
 use crate::time::Timestamp;
@@ -53,7 +53,7 @@ pub(super) fn read_epoch_start(mut payload: Bytes) -> Result<(LeaderEpoch, Offse
     Ok((LeaderEpoch(payload.try_get_i32_le()?), Offset(payload.try_get_i64_le()?)))
 }
 
-/// Of a Roll or LogStart record.
+/// Of a Roll, LogStart or Cleaned record.
 pub(super) fn offset(offset: Offset) -> [u8; 8] {
     offset.0.to_le_bytes()
 }
@@ -117,4 +117,55 @@ pub(super) fn read_append(mut payload: Bytes) -> Result<(Timestamp, BatchHead, B
     }
     let head = BatchHead::parse(&payload).map_err(|error| PayloadError::Contradiction(error.to_string()))?;
     Ok((at, head, payload.slice(HEAD_BYTES..)))
+}
+
+/// What a Replace record says before its seals, in bytes.
+const REPLACEMENT_BYTES: usize = 60;
+/// What it says of one segment that is sealed, in bytes.
+const SEAL_BYTES: usize = 16;
+
+/// How long the payload of a Replace record with so many seals is, in bytes.
+pub(super) fn replacement_bytes(seals: usize) -> u64 {
+    (REPLACEMENT_BYTES + seals * SEAL_BYTES) as u64
+}
+
+/// Of a Replace record.
+pub(super) fn replace(replacement: &Replacement, seals: &[Seal]) -> Vec<u8> {
+    let Replacement { base, end, generation, bytes, entries, max_timestamp, since } = *replacement;
+    let mut payload = Vec::with_capacity(REPLACEMENT_BYTES + seals.len() * SEAL_BYTES);
+    payload.put_i64_le(base.0);
+    payload.put_i64_le(end.0);
+    payload.put_u32_le(generation);
+    payload.put_u64_le(bytes);
+    payload.put_u64_le(entries);
+    payload.put_i64_le(max_timestamp);
+    payload.put_i64_le(since.0);
+    payload.put_u64_le(seals.len() as u64);
+    for seal in seals {
+        payload.put_i64_le(seal.base.0);
+        payload.put_u64_le(seal.entries);
+    }
+    payload
+}
+
+/// Reads what [`replace`] wrote.
+pub(super) fn read_replace(mut payload: Bytes) -> Result<(Replacement, Vec<Seal>), PayloadError> {
+    let replacement = Replacement {
+        base: Offset(payload.try_get_i64_le()?),
+        end: Offset(payload.try_get_i64_le()?),
+        generation: payload.try_get_u32_le()?,
+        bytes: payload.try_get_u64_le()?,
+        entries: payload.try_get_u64_le()?,
+        max_timestamp: payload.try_get_i64_le()?,
+        since: Timestamp(payload.try_get_i64_le()?),
+    };
+    let count = payload.try_get_u64_le()?;
+    if payload.len() as u64 != count.saturating_mul(SEAL_BYTES as u64) {
+        return Err(PayloadError::Short);
+    }
+    let mut seals = Vec::with_capacity(payload.len() / SEAL_BYTES);
+    while !payload.is_empty() {
+        seals.push(Seal { base: Offset(payload.try_get_i64_le()?), entries: payload.try_get_u64_le()? });
+    }
+    Ok((replacement, seals))
 }

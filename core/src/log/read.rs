@@ -162,8 +162,22 @@ impl ReadPlan {
     }
 }
 
-/// What a compressed batch may come to when it is searched, in bytes. Batches were within such a bound when they came.
-const DECOMPRESSED_BYTES_MAX: usize = 1 << 30;
+/// The chunks of a segment with so many index entries from a place on, about a mebibyte of them and at least one, checked;
+/// and where they end. Nothing where the place is the segment's end.
+///
+/// # Errors
+/// As [`ReadPlan::run`].
+pub(crate) fn read_chunks(
+    files: &dyn Files,
+    name: SegmentName,
+    entries: u64,
+    from: Edge,
+) -> Result<(Bytes, Edge), DiskError> {
+    Segment { files, name, entries }.next_chunks(from)
+}
+
+/// What a compressed batch may come to when it is opened, in bytes. Batches were within such a bound when they came.
+pub(crate) const DECOMPRESSED_BYTES_MAX: usize = 1 << 30;
 
 /// The record that is wanted of a batch. Its bytes have been verified when they came and again when they were read, so
 /// one that cannot be opened holds no such record.
@@ -336,6 +350,11 @@ impl Segment<'_> {
 
     /// Checks the next chunks. Returns where they end.
     fn check(&self, from: Edge) -> Result<Edge, DiskError> {
+        self.next_chunks(from).map(|(_, next)| next)
+    }
+
+    /// The next chunks, checked, and where they end.
+    fn next_chunks(&self, from: Edge) -> Result<(Bytes, Edge), DiskError> {
         let mut next = from;
         let mut wanted = Vec::new();
         for entry in self.entries_from(from.entries)? {
@@ -351,8 +370,8 @@ impl Segment<'_> {
                 let text = "the index does not continue here".into();
                 Err(DiskError::Corrupt(FileName::Segment(self.name), from.position, text))
             }
-            Some(_) => self.chunks(&wanted).map(|_| next),
-            None => Ok(next),
+            Some(_) => Ok((self.chunks(&wanted)?, next)),
+            None => Ok((Bytes::new(), next)),
         }
     }
 
@@ -443,7 +462,7 @@ mod tests {
     #[test]
     fn an_index_that_claims_more_than_its_segment_has_is_damage_and_reserves_no_memory() {
         let partition = TopicPartition { topic: Uuid([1; 16]), partition: 0 };
-        let segment = SegmentName { partition, base: Offset(0) };
+        let segment = SegmentName::appended(partition, Offset(0));
         for position in [0, 500, u64::MAX - u64::from(u32::MAX)] {
             let files = MemoryFiles::default();
             let mut index = BytesMut::new();

@@ -20,6 +20,8 @@ pub struct Mark {
 pub struct Segment {
     /// The first offset that it may hold.
     pub base: Offset,
+    /// 0 as it was appended; the number of its files where compaction wrote it anew.
+    pub generation: u32,
     /// The bytes of its batches, wherever they are.
     pub bytes: u64,
     /// Bytes handed to the file, and so readable from it.
@@ -45,6 +47,7 @@ impl Segment {
     pub fn new(base: Offset) -> Segment {
         Segment {
             base,
+            generation: 0,
             bytes: 0,
             written: 0,
             entries: 0,
@@ -63,6 +66,11 @@ impl Segment {
         }
         self.bytes += batch.bytes() as u64;
         self.max_timestamp = self.max_timestamp.max(batch.max_timestamp);
+    }
+
+    /// Whether all of it is on disk, durably.
+    pub(super) fn is_synced(&self) -> bool {
+        self.synced.bytes == self.bytes
     }
 
     pub(super) fn mark(&self) -> Mark {

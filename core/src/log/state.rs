@@ -24,8 +24,9 @@ pub trait Bodies {
     fn read(&self, segment: SegmentName, position: u64, bytes: usize) -> Result<Bytes, String>;
 }
 
-/// The version that [`Log::encode`] writes.
-const VERSION: u8 = 1;
+/// The version that [`Log::encode`] writes: the first one knew of no compaction.
+const VERSION: u8 = 2;
+const WITHOUT_COMPACTION: u8 = 1;
 
 impl Log {
     /// The log's state with every batch from before `journalled` that no segment holds durably, as slices one after
@@ -41,9 +42,12 @@ impl Log {
         out.put_i64_le(cut.start.0);
         out.put_i64_le(self.end.0);
         out.put_u64_le(self.newest.map_or(u64::MAX, |lsn| lsn.0));
+        out.put_i64_le(self.clean_to.0);
+        out.put_i64_le(self.sealed_to.0);
         out.put_u32_le(u32::try_from(segments().count()).expect("fewer segments than that"));
         for segment in segments() {
             out.put_i64_le(segment.base.0);
+            out.put_u32_le(segment.generation);
             out.put_i64_le(segment.max_timestamp);
             out.put_i64_le(segment.since.0);
             out.put_u64_le(segment.bytes);
@@ -106,7 +110,7 @@ impl Log {
     /// [`PayloadError`] where the bytes are not such a state.
     pub fn decode(partition: TopicPartition, mut from: Bytes, bodies: &dyn Bodies) -> Result<Log, PayloadError> {
         let version = from.try_get_u8()?;
-        if version != VERSION {
+        if !matches!(version, WITHOUT_COMPACTION | VERSION) {
             return Err(PayloadError::Version(version));
         }
         let mut log = Log::new(partition);
@@ -114,9 +118,14 @@ impl Log {
         log.end = Offset(from.try_get_i64_le()?);
         log.durable = log.end;
         log.newest = Some(from.try_get_u64_le()?).filter(|&lsn| lsn != u64::MAX).map(Lsn);
+        if version == VERSION {
+            log.clean_to = Offset(from.try_get_i64_le()?);
+            log.sealed_to = Offset(from.try_get_i64_le()?);
+        }
         let mut segments = VecDeque::new();
         for _ in 0..from.try_get_u32_le()? {
             let mut segment = Segment::new(Offset(from.try_get_i64_le()?));
+            segment.generation = if version == VERSION { from.try_get_u32_le()? } else { 0 };
             segment.max_timestamp = from.try_get_i64_le()?;
             segment.since = Timestamp(from.try_get_i64_le()?);
             segment.bytes = from.try_get_u64_le()?;
@@ -197,7 +206,7 @@ impl Log {
     }
 
     /// What is read is judged by the same rules as what we made, but as input: no assertion may fail for it.
-    fn refuse_broken(&self) -> Result<(), PayloadError> {
+    pub(super) fn refuse_broken(&self) -> Result<(), PayloadError> {
         self.broken().map_or(Ok(()), |what| Err(PayloadError::Contradiction(format!("not so: {what}"))))
     }
 
@@ -213,7 +222,7 @@ impl Log {
 
     fn segment_of(&self, offset: Offset) -> SegmentName {
         let index = self.segments.partition_point(|segment| segment.base <= offset).max(1) - 1;
-        SegmentName { partition: self.partition, base: self.segments[index].base }
+        self.name_of(&self.segments[index])
     }
 
     /// Puts a batch together whose blocks lie in its segment, and checks that they are those that were written. Where
@@ -355,6 +364,8 @@ impl Log {
                 let to = payload::read_offset(payload)?;
                 gone = self.cut(self.cut_at(to.min(self.end)));
             }
+            RecordKind::Replace => gone = self.replay_replace(payload)?,
+            RecordKind::Cleaned => self.replay_cleaned(payload)?,
             other => return Err(PayloadError::Contradiction(format!("a record of kind {other:?} for a partition"))),
         }
         self.newest = Some(lsn);

@@ -140,7 +140,7 @@ impl Rig {
 
     fn sync(&mut self) {
         for (segment, mark) in self.log.unsynced_segments() {
-            self.log.synced_to(segment.base, mark);
+            self.log.synced_to(segment, mark);
         }
     }
 
@@ -316,7 +316,7 @@ fn a_flipped_bit_on_disk_is_seen_by_the_first_cold_read() {
     rig.sync();
     while rig.log.evict_one().is_some() {}
     rig.check();
-    let segment = SegmentName { partition: ID, base: Offset(0) };
+    let segment = SegmentName::appended(ID, Offset(0));
     let bytes = rig.log.bytes() as usize;
     for byte in [0, 5, 13, 16, 20, 60, 61, 100, bytes / 2, bytes - 1] {
         let files = rig.files.copy();

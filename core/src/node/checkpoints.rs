@@ -232,8 +232,7 @@ impl Node {
             if run.synced != Some(id) && !dirty.is_empty() {
                 run.synced = Some(id);
                 let segments = dirty.iter().map(|(segment, _)| *segment).collect();
-                let marks = dirty.into_iter().map(|(segment, mark)| (segment.base, mark)).collect();
-                let sync = self.storage.push(Job::Sync(slot, id, marks), Task::Sync { segments }, out);
+                let sync = self.storage.push(Job::Sync(slot, id, dirty), Task::Sync { segments }, out);
                 run.awaits = Some(Awaited::Task(sync));
                 break;
             }

@@ -39,6 +39,16 @@ pub struct Counters {
     pub coordinator_loads: u64,
     /// Records that they were loaded from.
     pub coordinator_records_loaded: u64,
+    /// Passes of compaction that went to their end.
+    pub compactions: u64,
+    /// Passes of compaction that were given up, because something changed or failed.
+    pub compactions_given_up: u64,
+    /// Bytes of segments that compaction read.
+    pub compaction_bytes_read: u64,
+    /// Bytes of segments that compaction wrote.
+    pub compaction_bytes_written: u64,
+    /// Records that compaction removed.
+    pub compaction_records_removed: u64,
 }
 
 impl Node {
@@ -67,6 +77,43 @@ impl Node {
         metric("counter", "read_errors_total", "Reads from segments that failed.", counters.read_errors);
         metric("counter", "scrubbed_bytes_total", "Bytes that the scrub found sound.", counters.scrubbed_bytes);
         metric("counter", "scrub_errors_total", "Reads of the scrub that failed.", counters.scrub_errors);
+        metric("counter", "compactions_total", "Passes of log compaction that ended.", counters.compactions);
+        metric(
+            "counter",
+            "compactions_given_up_total",
+            "Passes of log compaction that were given up.",
+            counters.compactions_given_up,
+        );
+        metric(
+            "counter",
+            "compaction_read_bytes_total",
+            "Bytes of segments that compaction read.",
+            counters.compaction_bytes_read,
+        );
+        metric(
+            "counter",
+            "compaction_written_bytes_total",
+            "Bytes of segments that compaction wrote.",
+            counters.compaction_bytes_written,
+        );
+        metric(
+            "counter",
+            "compaction_removed_records_total",
+            "Records that compaction removed.",
+            counters.compaction_records_removed,
+        );
+        metric(
+            "gauge",
+            "compaction_dirty_percent_max",
+            "How much of the dirtiest partition's closed segments is not compacted.",
+            self.compaction.dirty_percent_max(),
+        );
+        metric(
+            "gauge",
+            "compaction_partitions_left_alone",
+            "Partitions that could not be compacted and are left alone for a while.",
+            self.compaction.aside(),
+        );
         metric("gauge", "partitions", "Partitions on this broker.", self.by_id.len() as u64);
         let damaged = self.hosts.iter().flatten().filter(|hosted| hosted.partition.damage().is_some()).count();
         metric(

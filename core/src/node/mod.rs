@@ -5,6 +5,7 @@
 //! its LSN and is woken by `Node::settle` when the journal's durable end passes it.
 
 mod checkpoints;
+mod compaction;
 mod fetch;
 mod groups;
 mod logs;
@@ -88,6 +89,8 @@ pub enum Reason {
     Gather,
     /// What is too long for one step goes on.
     Slice,
+    /// Partitions are looked through for dirty ones, or the compaction of one goes on.
+    Compaction,
 }
 
 /// What waits for the journal.
@@ -190,6 +193,7 @@ pub struct Node {
     retention_after: Option<TopicPartition>,
     scrub: scrub::Scrub,
     groups: groups::Groups,
+    compaction: compaction::Compaction,
     /// Batches of so many bytes go straight to their segments.
     direct_from: u64,
     /// Bodies that the next commit takes along.
@@ -331,6 +335,7 @@ impl Node {
                 Reason::Expire => self.expire_groups(now),
                 Reason::Gather => self.gather_on(now, out),
                 Reason::Slice => self.next_slice(now, out),
+                Reason::Compaction => self.compaction(now, out),
             }
         }
     }
@@ -394,6 +399,13 @@ impl Node {
                 let Some((reader, segment)) = self.reads.remove(&id) else { return };
                 // A file may go while it is read; then nothing is wrong with the disk, whatever it says.
                 let result = match result {
+                    // Another file has taken its place: the client asks again.
+                    Err(_)
+                        if matches!(reader, Reader::Fetch(..))
+                            && segment.is_some_and(|name| self.is_replaced(name)) =>
+                    {
+                        Ok(ReadOutcome::Nothing)
+                    }
                     Err(_) if segment.is_some_and(|name| !self.is_live(name)) => Err(None),
                     result => result.map_err(Some),
                 };
@@ -405,6 +417,7 @@ impl Node {
                 }
             }
             Done::Task(id, result) => self.task_done(now, id, result, out),
+            Done::Compacted(pass, result) => self.compacted(now, pass, result, out),
         }
     }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::storage::PARTITIONS_AT_ONCE;
 use super::{Node, Reason, logs};
 use crate::boundary::{Level, Outbox};
-use crate::config::Cleanup;
 use crate::time::{Now, Timestamp};
 
 impl Node {
@@ -26,9 +25,7 @@ impl Node {
         let hosted = self.hosts[slot as usize].as_mut().expect("a hosted partition");
         let name = logs::display(&hosted.name, hosted.partition.id());
         hosted.partition.log_mut().expire_producers(Timestamp(now.0.saturating_sub(expiry)));
-        // What they keep is current however old it is.
-        if hosted.is_internal || hosted.config.cleanup_policy != Cleanup::Delete || hosted.partition.damage().is_some()
-        {
+        if !hosted.config.cleanup_policy.deletes || hosted.partition.damage().is_some() {
             return;
         }
         if !self.has_room_to_advance() {

@@ -34,6 +34,8 @@ const COUNTS: u32 = 7;
 struct Cursor {
     partition: TopicPartition,
     segment: Offset,
+    /// With the segment's place goes its file: compaction may put another there.
+    generation: u32,
     edge: Edge,
 }
 
@@ -41,7 +43,7 @@ impl Cursor {
     const START: Cursor = Cursor::before(TopicPartition { topic: Uuid::ZERO, partition: i32::MIN });
 
     const fn before(partition: TopicPartition) -> Cursor {
-        Cursor { partition, segment: Offset(0), edge: Edge { entries: 0, position: 0 } }
+        Cursor { partition, segment: Offset(0), generation: 0, edge: Edge { entries: 0, position: 0 } }
     }
 }
 
@@ -172,10 +174,11 @@ impl Node {
                     continue;
                 }
                 *skipped = 0;
-                let is_begun = is_begun && segment.base == at.segment;
+                let is_begun = is_begun && (segment.base, segment.generation) == (at.segment, at.generation);
                 let edge = if is_begun { at.edge } else { Edge::default() };
                 if edge.entries < segment.entries {
-                    let cursor = Cursor { partition: id, segment: segment.base, edge };
+                    let generation = segment.generation;
+                    let cursor = Cursor { partition: id, segment: segment.base, generation, edge };
                     return Next::Check(cursor, segment.bytes, partition.log().plan_for_damage(segment, edge));
                 }
             }

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use slab::Slab;
 
 use super::tails::{Accounted, Tails};
-use super::{Counters, Hosted, Node, Reason, checkpoints, groups, scrub, session, slices, storage, topics};
+use super::{Counters, Hosted, Node, Reason, checkpoints, compaction, groups, scrub, session, slices, storage, topics};
 use crate::boundary::{DiskError, FileName, Files, Outbox, SegmentName, Task, make_checkpoint_slot};
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
@@ -344,6 +344,7 @@ impl Node {
         node.deadlines.insert((now.instant + node.retention_interval, Reason::Retention));
         node.wake_scrub(now);
         node.expire_groups(now);
+        node.wake_compaction(now);
         Ok((node, report))
     }
 
@@ -479,6 +480,7 @@ impl Node {
             retention_after: None,
             scrub: scrub::Scrub::default(),
             groups,
+            compaction: compaction::Compaction::default(),
             direct_from: options.direct_from,
             direct_pending: Vec::new(),
             direct_bytes: 0,
@@ -528,6 +530,7 @@ impl Node {
             accounted: Accounted::default(),
             unread: None,
         };
+        self.compaction.obey(&hosted.config);
         let slot = match self.free_hosts.pop() {
             Some(slot) => {
                 self.hosts[slot as usize] = Some(hosted);
@@ -587,13 +590,13 @@ impl Node {
                 self.storage.removals.drop_partition(id, NO_DELAY);
                 continue;
             };
+            let found = files.segments(id)?;
+            found.iter().for_each(|&name| self.compaction.saw(name));
             let partition = &self.host(slot).partition;
             if partition.damage().is_some() {
                 continue;
             }
-            let known: Vec<_> = partition.log().segments().map(|segment| segment.base).collect();
-            let stray = files.segments(id)?.into_iter().filter(|base| !known.contains(base));
-            let stray = stray.map(|base| SegmentName { partition: id, base }).collect();
+            let stray = found.into_iter().filter(|&name| !partition.log().has_segment(name)).collect();
             self.storage.removals.drop_segments(stray, NO_DELAY);
         }
         Ok(())

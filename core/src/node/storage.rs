@@ -11,7 +11,7 @@ use super::removal::Removals;
 use super::{Node, Reason, task_id};
 use crate::boundary::{DiskError, DiskOp, Effect, FileName, Level, Outbox, SegmentName, Task, TaskId};
 use crate::ids::{Offset, TopicPartition};
-use crate::log::Mark;
+use crate::log::{Log, Mark};
 use crate::time::{Instant, Now};
 
 /// Write-behind waits for so many bytes of a partition: enough for a large sequential write, few enough that what many
@@ -33,7 +33,7 @@ pub(super) enum Job {
     /// Of which partition, which segment, up to where.
     Allocate(u32, TopicPartition, Offset, u64),
     Flush(u32, TopicPartition),
-    Sync(u32, TopicPartition, Vec<(Offset, Mark)>),
+    Sync(u32, TopicPartition, Vec<(SegmentName, Mark)>),
     Trim,
     Checkpoint,
     Close(Closing),
@@ -61,6 +61,11 @@ pub(super) struct Storage {
 }
 
 impl Storage {
+    /// Whether segments of the partition in a slot are being synced.
+    pub(super) fn is_syncing(&self, slot: u32) -> bool {
+        self.jobs.values().any(|job| matches!(job, Job::Sync(of, ..) if *of == slot))
+    }
+
     pub(super) fn push(&mut self, job: Job, task: Task, out: &mut Outbox) -> TaskId {
         let id = task_id(&mut self.next_task);
         self.jobs.insert(id, job);
@@ -94,6 +99,7 @@ impl Node {
     pub(super) fn advance_storage(&mut self, now: Now, out: &mut Outbox) {
         self.evict();
         self.remove_files(now, out);
+        self.wake_compaction(now);
         if self.no_space.is_some() {
             // A last checkpoint would only make the next start shorter: the journal has everything.
             if self.stopping && self.woken.is_empty() {
@@ -144,11 +150,19 @@ impl Node {
         }
     }
 
+    fn log_of(&self, name: SegmentName) -> Option<&Log> {
+        let slot = *self.by_id.get(&name.partition)?;
+        self.hosts[slot as usize].as_ref().map(|hosted| hosted.partition.log())
+    }
+
     /// Whether a log still has this segment.
     pub(super) fn is_live(&self, name: SegmentName) -> bool {
-        let slot = self.by_id.get(&name.partition);
-        let hosted = slot.and_then(|&slot| self.hosts[slot as usize].as_ref());
-        hosted.is_some_and(|hosted| hosted.partition.log().segments().any(|segment| segment.base == name.base))
+        self.log_of(name).is_some_and(|log| log.has_segment(name))
+    }
+
+    /// Whether a log still has what was in this segment, or what compaction left of it, in another one.
+    pub(super) fn is_replaced(&self, name: SegmentName) -> bool {
+        self.log_of(name).is_some_and(|log| !log.has_segment(name) && name.base >= log.first_base())
     }
 
     pub(super) fn flush(&mut self, slot: u32, at_least: u64, out: &mut Outbox) -> bool {
@@ -239,8 +253,8 @@ impl Node {
             }
             Job::Sync(slot, id, marks) => {
                 if done && self.is_hosted(slot, id) {
-                    for (base, mark) in marks {
-                        self.host(slot).partition.log_mut().synced_to(base, mark);
+                    for (name, mark) in marks {
+                        self.host(slot).partition.log_mut().synced_to(name, mark);
                     }
                 }
                 self.checkpoints.go_on(Awaited::Task(task));

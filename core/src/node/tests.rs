@@ -22,6 +22,7 @@ use crate::wire::metadata::{MetadataRequest, MetadataRequestTopic};
 use crate::wire::produce::PartitionProduceResponse;
 
 mod checkpoints;
+mod compaction;
 mod damage;
 mod groups;
 mod naming;
@@ -164,6 +165,10 @@ impl Rig {
             Effect::Disk(DiskOp::Task(id, task)) => {
                 let result = task.run(&self.files);
                 self.step(Input::Disk(Done::Task(id, result)));
+            }
+            Effect::Disk(DiskOp::Compact(mut pass)) => {
+                let result = pass.step(&self.files);
+                self.step(Input::Disk(Done::Compacted(pass, result)));
             }
             Effect::TopicCodecs(codecs) => self.codecs = codecs,
             Effect::Stopped => self.stopped = true,

@@ -198,6 +198,7 @@ impl Node {
         let Some(config) = self.controller.topic_config(topic) else { return };
         let name = &self.controller.image().topic(topic).expect("it has settings").name;
         self.codecs_changed |= self.codecs.set(name, topic, &config);
+        self.compaction.obey(&config);
         let config = std::sync::Arc::new(config);
         let first = TopicPartition { topic, partition: 0 };
         let last = TopicPartition { topic, partition: i32::MAX };
@@ -212,6 +213,7 @@ impl Node {
         let config = self.controller.config();
         self.fetch_bytes_max = config.fetch_max_bytes as usize;
         self.retention_interval = std::time::Duration::from_millis(config.log_retention_check_interval_ms);
+        self.compaction.obey(&config.topic_defaults);
         self.producer_expiration_ms = config.producer_id_expiration_ms;
         self.sessions.resize(config.max_incremental_fetch_session_cache_slots as usize);
         self.codecs = TopicCodecs::new(&config.topic_defaults);

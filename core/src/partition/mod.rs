@@ -137,6 +137,10 @@ impl Partition {
             let message = format!("a batch of {bytes} bytes is larger than max.message.bytes = {limit}");
             return Err(Refused { code: ErrorCode::MessageTooLarge, message: Some(message.into()) });
         }
+        if config.cleanup_policy.compacts && batch.has_null_key() {
+            let message = "a record without a key cannot be stored in a compacted topic";
+            return Err(Refused { code: ErrorCode::InvalidRecord, message: Some(message.to_owned().into()) });
+        }
         if acks == -1 && self.is_below_minimum(config) {
             return Err(ErrorCode::NotEnoughReplicas.into());
         }
@@ -189,7 +193,7 @@ impl Partition {
         let active = self.log.segments().next_back().expect("a log always has a segment");
         let full = active.bytes + batch.batch_bytes() as u64 > u64::from(config.segment_bytes);
         let aged = active.bytes > 0
-            && now.0.saturating_sub(active.since.0) >= i64::try_from(config.segment_ms).unwrap_or(i64::MAX);
+            && now.0.saturating_sub(active.since.0) >= i64::try_from(config.segment_age_max_ms()).unwrap_or(i64::MAX);
         if full || aged {
             self.log.roll(journal);
         }

@@ -126,7 +126,7 @@ fn lists_are_appended_to_and_subtracted_from() {
     assert_eq!(apply(SUBTRACT, "0:1,9:9").0, "NONE");
     assert_eq!(setting(&cluster, orders, name), some("0:2,0:3", 1));
     check(orders, change("cleanup.policy", SUBTRACT, Some("delete")), "NONE", "");
-    check(orders, change("cleanup.policy", APPEND, Some("compact")), "INVALID_CONFIG", "not served yet");
+    check(orders, change("cleanup.policy", APPEND, Some("compress")), "INVALID_CONFIG", "a list of compact, delete");
     check(orders, change("retention.ms", APPEND, Some("5")), "INVALID_CONFIG", "Can't APPEND to key retention.ms");
 }
 

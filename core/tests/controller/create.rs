@@ -109,7 +109,7 @@ fn settings_are_checked() {
     check(topic("t", 1, &[("retention.sm", "1")]), "INVALID_CONFIG", "Did you mean retention.ms?");
     check(topic("t", 1, &[("retention.ms", "soon")]), "INVALID_CONFIG", "\"soon\" for retention.ms");
     check(topic("t", 1, &[("segment.bytes", "1048575")]), "INVALID_CONFIG", "at least 1048576");
-    check(topic("t", 1, &[("cleanup.policy", "compact")]), "INVALID_CONFIG", "compaction is not served yet");
+    check(topic("t", 1, &[("cleanup.policy", "compress")]), "INVALID_CONFIG", "a list of compact, delete");
     check(CreatableTopic { configs: vec![null], ..topic("t", 1, &[]) }, "INVALID_CONFIG", "Null value");
     check(
         topic("t", 1, &[("follower.replication.throttled.replicas", &"0:1,".repeat(9000))]),

@@ -5,6 +5,7 @@
 //! instead: they hold for Apache Kafka too, and where the two differ, Kafka is right.
 
 mod admin;
+mod compaction;
 mod configs;
 mod connections;
 mod crash;

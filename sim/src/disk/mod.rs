@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use chronik_core::boundary::{DIRECT_BLOCK, DiskError, FileName, Files};
+use chronik_core::boundary::{DIRECT_BLOCK, DiskError, FileName, Files, SegmentName};
 use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::rng::Rng;
 
@@ -366,7 +366,7 @@ impl Files for SimDisk {
             state.remove(name)?;
         }
         if state.tree.has_folder(partition) {
-            let name = chronik_core::boundary::SegmentName { partition, base: Offset(0) };
+            let name = SegmentName::appended(partition, Offset(0));
             let number = state.change(FileName::Segment(name))?;
             state.cost.others += 1;
             state.tree.set_folder(number, partition, false);
@@ -378,7 +378,7 @@ impl Files for SimDisk {
         Ok(self.state().tree.partitions())
     }
 
-    fn segments(&self, partition: TopicPartition) -> Result<Vec<Offset>, DiskError> {
+    fn segments(&self, partition: TopicPartition) -> Result<Vec<SegmentName>, DiskError> {
         Ok(self.state().tree.segments(partition))
     }
 }

@@ -16,11 +16,11 @@ fn partition(index: i32) -> TopicPartition {
 }
 
 fn segment(index: i32, base: i64) -> FileName {
-    FileName::Segment(SegmentName { partition: partition(index), base: Offset(base) })
+    FileName::Segment(SegmentName::appended(partition(index), Offset(base)))
 }
 
 fn index(of: i32, base: i64) -> FileName {
-    FileName::Index(SegmentName { partition: partition(of), base: Offset(base) })
+    FileName::Index(SegmentName::appended(partition(of), Offset(base)))
 }
 
 fn filled(fill: u8, bytes: usize) -> Bytes {

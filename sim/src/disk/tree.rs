@@ -3,7 +3,7 @@
 //! A file exists for certain after the sync of its folder, which is made when a file that is new to it is synced; that
 //! settles all the folder's names. A removal that no such sync followed may or may not have happened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chronik_core::boundary::{FileName, SegmentName};
 use chronik_core::ids::{Offset, TopicPartition};
@@ -90,14 +90,12 @@ impl Tree {
         self.folders.iter().filter(|(_, folder)| folder.exists).map(|(&partition, _)| partition).collect()
     }
 
-    pub(super) fn segments(&self, partition: TopicPartition) -> Vec<Offset> {
-        let name = |base| FileName::Segment(SegmentName { partition, base: Offset(base) });
-        let names = self.names.range(name(i64::MIN)..=name(i64::MAX));
-        let bases = names.filter(|(_, versions)| versions.file().is_some()).filter_map(|(&name, _)| match name {
-            FileName::Segment(name) => Some(name.base),
-            _ => None,
+    pub(super) fn segments(&self, partition: TopicPartition) -> Vec<SegmentName> {
+        let names = self.names_of(partition).into_iter().filter_map(|file| match file {
+            FileName::Segment(name) | FileName::Index(name) => Some(name),
+            FileName::Journal(_) | FileName::Checkpoint(_) => None,
         });
-        bases.collect()
+        names.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The files in a partition's folder.
@@ -185,7 +183,7 @@ impl Tree {
             tally.end_of_file();
         }
         for (&partition, folder) in &mut self.folders {
-            let first = FileName::Segment(SegmentName { partition, base: Offset(i64::MIN) });
+            let first = FileName::Segment(SegmentName::appended(partition, Offset(i64::MIN)));
             let toss = &mut coins.of_file(first).of_entry(folder.changes);
             if folder.exists != folder.is_durable && !toss.keeps() {
                 folder.exists = folder.is_durable;

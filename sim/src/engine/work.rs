@@ -1,6 +1,7 @@
 //! The disk work of a broker: how long it takes, and how far it gets when its process dies.
 
 use chronik_core::boundary::{Committer, DirectWrite, DiskOp, Done, ReadId, Task, TaskId};
+use chronik_core::compact::Pass;
 use chronik_core::journal::Commit;
 use chronik_core::log::ReadPlan;
 
@@ -20,6 +21,7 @@ pub(super) enum Work {
     Commit(Commit, Vec<DirectWrite>),
     Task(TaskId, Task),
     Read(ReadId, ReadPlan),
+    Compact(Box<Pass>),
 }
 
 impl Work {
@@ -36,6 +38,8 @@ impl Work {
                 syncs + bytes as u64 / BYTES_PER_NANO
             }
             Work::Read(_, _) => sync(2),
+            // A step may read, write and sync.
+            Work::Compact(_) => sync(4) + sync(5),
             Work::Task(_, Task::ExtendJournal { bytes, .. }) => sync(3) + bytes / BYTES_PER_NANO,
             Work::Task(_, Task::Sync { segments }) => (1..=segments.len() as u64 * 2).map(|key| sync(key + 3)).sum(),
             Work::Task(_, Task::Checkpoint { last: true, .. }) => sync(3),
@@ -49,6 +53,10 @@ impl Work {
             Work::Commit(commit, direct) => committer.carry_out(disk, commit, &direct),
             Work::Task(id, task) => Done::Task(id, task.run(disk)),
             Work::Read(id, plan) => Done::Read(id, plan.run(disk)),
+            Work::Compact(mut pass) => {
+                let result = pass.step(disk);
+                Done::Compacted(pass, result)
+            }
         }
     }
 
@@ -64,6 +72,7 @@ impl Work {
                 direct.len()
             ),
             Work::Read(id, _) => format!("read {}", id.0),
+            Work::Compact(pass) => format!("a step of the compaction of {}", pass.partition()),
             Work::Task(id, task) => {
                 let what = match task {
                     Task::ExtendJournal { slot, bytes } => format!("journal {slot} of {bytes} bytes"),
@@ -93,6 +102,7 @@ impl From<DiskOp> for Work {
             DiskOp::Commit(commit, direct) => Work::Commit(commit, direct),
             DiskOp::Task(id, task) => Work::Task(id, task),
             DiskOp::Read(id, plan) => Work::Read(id, plan),
+            DiskOp::Compact(pass) => Work::Compact(pass),
         }
     }
 }

@@ -25,9 +25,8 @@ fn fill(rig: &mut Rig, topic: &'static str, batches: usize) {
 fn closed(rig: &Rig) -> Vec<(SegmentName, u64)> {
     let hosts = rig.node.hosts.iter().flatten();
     let of = |hosted: &Hosted| {
-        let partition = hosted.partition.id();
         let segments = hosted.partition.log().closed_segments(crate::ids::Offset(0));
-        segments.map(|segment| (SegmentName { partition, base: segment.base }, segment.bytes)).collect::<Vec<_>>()
+        segments.map(|segment| (hosted.partition.log().name_of(segment), segment.bytes)).collect::<Vec<_>>()
     };
     hosts.flat_map(of).collect()
 }

@@ -4,13 +4,14 @@
 //! journal/0000.journal            slots of the journal's ring
 //! journal/0.checkpoint            one of two checkpoint slots
 //! topics/ID-7/0000...0000.log     a segment of partition 7 of the topic with that id, and its .index
+//! topics/ID-7/0000...0000.5.log   one that compaction has written, the fifth on this disk
 //! ```
 //!
 //! A commit of the journal overwrites blocks that are there already, so where the file system takes it the write
 //! bypasses the page cache and is durable when it returns (O_DIRECT and O_DSYNC): one system call and half the
 //! processor time of a write with fdatasync. Everything else is buffered, and durable after [`Files::sync`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice};
@@ -20,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use chronik_core::boundary::{DiskError, FileName, Files};
+use chronik_core::boundary::{DiskError, FileName, Files, SegmentName};
 use chronik_core::ids::{Offset, TopicPartition};
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
@@ -445,7 +446,7 @@ impl Files for DataFolder {
         lock(&self.folders).remove(&folder);
         match std::fs::remove_dir_all(folder.path(&self.root)) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                let first = FileName::Segment(chronik_core::boundary::SegmentName { partition, base: Offset(0) });
+                let first = FileName::Segment(SegmentName::appended(partition, Offset(0)));
                 Err(failed("remove the folder of", first, &error))
             }
             _ => Ok(()),
@@ -462,14 +463,13 @@ impl Files for DataFolder {
         Ok(partitions)
     }
 
-    fn segments(&self, partition: TopicPartition) -> Result<Vec<Offset>, DiskError> {
+    fn segments(&self, partition: TopicPartition) -> Result<Vec<SegmentName>, DiskError> {
         let names = self.names_in(Folder::Partition(partition)).map_err(|error| {
-            let first = FileName::Segment(chronik_core::boundary::SegmentName { partition, base: Offset(0) });
+            let first = FileName::Segment(SegmentName::appended(partition, Offset(0)));
             failed("list the folder of", first, &error)
         })?;
-        let mut bases: Vec<_> = names.iter().filter_map(|name| names::segment(name)).collect();
-        bases.sort_unstable();
-        Ok(bases)
+        let found: BTreeSet<_> = names.iter().filter_map(|name| names::segment(partition, name)).collect();
+        Ok(found.into_iter().collect())
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | commits of the journal | inline: the node's own, which then waits for the disk; or one of their own |
 //! | background tasks | one thread, in the order in which they were asked for |
+//! | steps of compaction | one thread, since a checkpoint must not wait for one |
 //! | reads | a few threads, in any order |
 //!
 //! Inline, everything that arrived while a commit ran shares the next one, no thread is woken for it, and on a machine

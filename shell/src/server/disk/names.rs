@@ -1,5 +1,6 @@
 //! Names in the data folder, read back. They are written by `Display` of [`FileName`](chronik_core::boundary::FileName).
 
+use chronik_core::boundary::SegmentName;
 use chronik_core::ids::{Offset, TopicPartition, Uuid};
 
 /// The length of an identifier in its text form.
@@ -13,11 +14,15 @@ pub(crate) fn partition(folder: &str) -> Option<TopicPartition> {
     (partition.partition >= 0 && partition.to_string() == folder).then_some(partition)
 }
 
-/// The base offset of the segment file with this name.
-pub(crate) fn segment(file: &str) -> Option<Offset> {
-    let digits = file.strip_suffix(".log")?;
+/// The segment whose file, or whose index, has this name in its partition's folder.
+pub(crate) fn segment(partition: TopicPartition, file: &str) -> Option<SegmentName> {
+    let stem = file.strip_suffix(".log").or_else(|| file.strip_suffix(".index"))?;
+    let (digits, generation) = stem.split_once('.').map_or((stem, None), |(base, rest)| (base, Some(rest)));
     let is_base = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    if is_base { digits.parse().ok().map(Offset) } else { None }
+    let base = digits.parse().ok().filter(|_| is_base).map(Offset)?;
+    let Some(text) = generation else { return Some(SegmentName::appended(partition, base)) };
+    let generation: u32 = text.parse().ok()?;
+    (generation > 0 && generation.to_string() == text).then_some(SegmentName { partition, base, generation })
 }
 
 /// Reads Kafka's form of an identifier: 22 characters of URL-safe base64 without padding.
@@ -49,6 +54,8 @@ pub(crate) fn uuid(text: &str) -> Option<Uuid> {
 
 #[cfg(test)]
 mod tests {
+    use chronik_core::boundary::FileName;
+
     use super::*;
 
     #[test]
@@ -76,10 +83,27 @@ mod tests {
     }
 
     #[test]
-    fn only_segment_files_have_a_base_offset() {
-        assert_eq!(segment("00000000000000000042.log"), Some(Offset(42)));
-        for bad in ["00000000000000000042.index", "42.log", "0000000000000000+042.log", "99999999999999999999.log"] {
-            assert_eq!(segment(bad), None, "{bad:?}");
+    fn a_segments_files_read_back_whatever_its_generation() {
+        let of = TopicPartition { topic: Uuid([9; 16]), partition: 3 };
+        for generation in [0, 1, 42, u32::MAX] {
+            let name = SegmentName { partition: of, base: Offset(42), generation };
+            for path in [FileName::Segment(name).to_string(), FileName::Index(name).to_string()] {
+                let file = path.rsplit('/').next().expect("a path has an end");
+                assert_eq!(segment(of, file), Some(name), "{file}");
+            }
+        }
+        assert_eq!(segment(of, "00000000000000000042.log"), Some(SegmentName::appended(of, Offset(42))));
+        for bad in [
+            "42.log",
+            "0000000000000000+042.log",
+            "99999999999999999999.log",
+            "00000000000000000042.txt",
+            "00000000000000000042.0.log",
+            "00000000000000000042.01.log",
+            "00000000000000000042.1.2.log",
+            "00000000000000000042..log",
+        ] {
+            assert_eq!(segment(of, bad), None, "{bad:?}");
         }
     }
 }

@@ -58,7 +58,7 @@ impl Files for Diary {
     fn partitions(&self) -> Result<Vec<TopicPartition>, DiskError> {
         Ok(Vec::new())
     }
-    fn segments(&self, _: TopicPartition) -> Result<Vec<Offset>, DiskError> {
+    fn segments(&self, _: TopicPartition) -> Result<Vec<SegmentName>, DiskError> {
         Ok(Vec::new())
     }
 }
@@ -83,7 +83,7 @@ fn work_is_done_in_order_on_threads_and_commits_where_they_were_asked_for() {
 
         diary.lines();
         for id in 0..20 {
-            let segment = SegmentName { partition: NOWHERE, base: Offset(id as i64) };
+            let segment = SegmentName::appended(NOWHERE, Offset(id as i64));
             assert!(threads.begin(DiskOp::Task(TaskId(id), Task::RemoveSegments(vec![segment]))).is_none());
         }
         for id in 0..20 {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
 use chronik_core::boundary::{Committer, DirectWrite, DiskOp, Done, Files, ReadId, Task, TaskId, Volume};
+use chronik_core::compact::Pass;
 use chronik_core::journal::Commit;
 use chronik_core::log::ReadPlan;
 use rustix::fs::statvfs;
@@ -25,6 +26,7 @@ pub struct Threads {
     root: PathBuf,
     commits: Commits,
     tasks: Sender<(TaskId, Task)>,
+    compactions: Sender<Box<Pass>>,
     reads: Arc<Reads>,
 }
 
@@ -73,6 +75,16 @@ impl Threads {
             let (files, report) = (files.clone(), report.clone());
             move || waiting.iter().for_each(|(id, task)| report(Done::Task(id, task.run(&*files))))
         })?;
+        let (compactions, waiting): (Sender<Box<Pass>>, Receiver<_>) = channel();
+        start("compact", {
+            let (files, report) = (files.clone(), report.clone());
+            move || {
+                waiting.iter().for_each(|mut pass| {
+                    let result = pass.step(&*files);
+                    report(Done::Compacted(pass, result));
+                });
+            }
+        })?;
         let reads = Arc::new(Reads::default());
         for _ in 0..READERS {
             let (reads, files, report) = (reads.clone(), files.clone(), report.clone());
@@ -82,7 +94,7 @@ impl Threads {
                 }
             })?;
         }
-        Ok(Threads { files, root, commits, tasks, reads })
+        Ok(Threads { files, root, commits, tasks, compactions, reads })
     }
 }
 
@@ -99,6 +111,9 @@ impl Disk for Threads {
                 self.tasks.send((id, task)).expect("the background thread runs as long as this value");
             }
             DiskOp::Read(id, plan) => self.reads.add(id, plan),
+            DiskOp::Compact(pass) => {
+                self.compactions.send(pass).expect("the compaction thread runs as long as this value");
+            }
         }
         None
     }

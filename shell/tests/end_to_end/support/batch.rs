@@ -59,6 +59,16 @@ impl Batch {
         self
     }
 
+    /// Each record has for its key what its value has before `=`.
+    pub(crate) fn with_keys(mut self) -> Self {
+        for record in &mut self.records {
+            let value = record.value.as_ref().expect("a value");
+            let length = value.iter().position(|&byte| byte == b'=').expect("a value of the form key=value");
+            record.key = Some(value.slice(..length));
+        }
+        self
+    }
+
     /// Part of a transaction.
     pub(crate) fn transactional(mut self) -> Self {
         for record in &mut self.records {

@@ -298,6 +298,10 @@ impl World {
             }
             DiskOp::Read(id, plan) => Done::Read(id, plan.run(&self.files)),
             DiskOp::Task(id, task) => Done::Task(id, task.run(&self.files)),
+            DiskOp::Compact(mut pass) => {
+                let result = pass.step(&self.files);
+                Done::Compacted(pass, result)
+            }
         };
         self.step_node(Input::Disk(done));
         self.turn();

@@ -140,10 +140,13 @@ impl Model {
         }
         assert_eq!(disk.partitions(), Ok(self.folders.iter().copied().collect()));
         for index in 0..2 {
-            let of = |name: &&FileName| matches!(name, FileName::Segment(name) if name.partition == partition(index));
+            let segment = |file: &FileName| match file {
+                FileName::Segment(name) | FileName::Index(name) => Some(*name),
+                _ => None,
+            };
+            let names = self.names.keys().filter_map(segment).filter(|name| name.partition == partition(index));
             let segments = disk.segments(partition(index)).expect("listed");
-            let names: Vec<_> = segments.into_iter().map(|base| segment(index, base.0)).collect();
-            assert_eq!(names, self.names.keys().filter(of).copied().collect::<Vec<_>>());
+            assert_eq!(segments, names.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());
         }
         if self.knows_blocks {
             let blocks: usize = self.names.values().map(|&node| self.nodes[node].blocks.len()).sum();

@@ -33,7 +33,7 @@ fn partition(index: i32) -> TopicPartition {
 }
 
 fn segment(index: i32, base: i64) -> FileName {
-    FileName::Segment(SegmentName { partition: partition(index), base: Offset(base) })
+    FileName::Segment(SegmentName::appended(partition(index), Offset(base)))
 }
 
 fn pieces(texts: &[&'static str]) -> Vec<Bytes> {
@@ -142,11 +142,17 @@ fn partitions_and_segments_are_listed_in_order() {
     for (index, base) in [(10, 0), (2, 1000), (2, 99), (2, 0)] {
         files.write_at(segment(index, base), 0, &pieces(&["x"])).expect("written");
     }
-    let index = FileName::Index(SegmentName { partition: partition(2), base: Offset(5) });
-    files.write_at(index, 0, &pieces(&["x"])).expect("written");
+    let appended = |base| SegmentName::appended(partition(2), Offset(base));
+    let compacted = SegmentName { generation: 12, ..appended(99) };
+    for name in [appended(5), appended(99), compacted] {
+        files.write_at(FileName::Index(name), 0, &pieces(&["x"])).expect("written");
+    }
     std::fs::create_dir(folder.0.join("topics").join("lost+found")).expect("made");
     assert_eq!(files.partitions(), Ok(vec![partition(2), partition(10)]));
-    assert_eq!(files.segments(partition(2)), Ok(vec![Offset(0), Offset(99), Offset(1000)]));
+    assert_eq!(
+        files.segments(partition(2)),
+        Ok(vec![appended(0), appended(5), appended(99), compacted, appended(1000)])
+    );
 }
 
 #[test]

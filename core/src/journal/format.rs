@@ -99,8 +99,8 @@ impl RecordKind {
     /// Whether such a record must be synced before anyone hears of it even where appends need not be: what was cut,
     /// voted or decided may never be unsaid.
     pub fn is_always_synced(self) -> bool {
-        use RecordKind::{Append, AppendDirect, Cleaned, PartitionState};
-        !matches!(self, Append | AppendDirect | PartitionState | Cleaned)
+        let may_be_unsaid = matches!(self, RecordKind::PartitionState | RecordKind::Cleaned);
+        !(may_be_unsaid || matches!(self, RecordKind::Append | RecordKind::AppendDirect))
     }
 }
 

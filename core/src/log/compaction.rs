@@ -15,7 +15,7 @@ use crate::journal::{self, RecordKind};
 use crate::time::Timestamp;
 
 use super::payload::{self, PayloadError};
-use super::{Log, Mark, Segment};
+use super::{Log, Mark, SEGMENT_BYTES_MAX, Segment};
 
 /// How much of a log compaction has not seen, of what it may see.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -221,7 +221,8 @@ impl Log {
         let (replacement, seals) = payload::read_replace(payload)?;
         let contradiction = |text: String| Err(PayloadError::Contradiction(text));
         let Replacement { base, end, bytes, .. } = replacement;
-        let Some((first, count)) = self.range_of(base, end).filter(|_| bytes > 0) else {
+        let is_segment = (1..=SEGMENT_BYTES_MAX).contains(&bytes);
+        let Some((first, count)) = self.range_of(base, end).filter(|_| is_segment) else {
             return contradiction(format!("no segments run from {base} to {end}, which are said to be replaced"));
         };
         for Seal { base, entries } in seals {

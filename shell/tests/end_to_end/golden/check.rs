@@ -10,7 +10,7 @@ use chronik_core::time::Timestamp;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::{DescribeConfigsRequest, MetadataRequest};
 
-use super::contents::{Contents, LastBatch, RecordClaim, Repeated};
+use super::contents::{Contents, LastBatch, RecordClaim, Repeated, TopicClaim};
 use crate::support::broker::{Broker, run_to_end};
 use crate::support::client::Client;
 use crate::support::code;
@@ -62,7 +62,7 @@ pub(super) fn opens(mut broker: Broker, contents: &Contents) {
     for topic in &contents.topics {
         for partition in 0..topic.partitions.len() {
             for value in [small_value(), large_value()] {
-                write(&mut client, &topic.topic(), partition as i32, &value);
+                write(&mut client, topic, partition as i32, &value);
                 written.entry((topic.name.clone(), partition)).or_default().push(value);
             }
         }
@@ -124,7 +124,8 @@ fn records(client: &mut Client, contents: &Contents, written: &BTreeMap<(String,
             let mut claimed: Vec<_> = partition.records.iter().map(|text| RecordClaim::from_text(text)).collect();
             for value in written.get(&(claim.name.clone(), index)).into_iter().flatten() {
                 let offset = claimed.last().map_or(partition.start, |last| last.offset + 1);
-                claimed.push(RecordClaim { offset, timestamp: TIMESTAMP.0, key: None, value: value.clone() });
+                let key = claim.key_of(value).map(|key| String::from_utf8_lossy(key).into_owned());
+                claimed.push(RecordClaim { offset, timestamp: TIMESTAMP.0, key, value: value.clone() });
             }
             let found = read(client, &topic, index as i32, partition.start);
             for (claimed, found) in claimed.iter().zip(&found) {
@@ -135,7 +136,7 @@ fn records(client: &mut Client, contents: &Contents, written: &BTreeMap<(String,
     }
 }
 
-struct Found {
+pub(super) struct Found {
     offset: i64,
     timestamp: i64,
     key: Option<Vec<u8>>,
@@ -152,7 +153,7 @@ impl Found {
 }
 
 /// All records from `offset` to the end of the partition, in whatever codec they are stored.
-fn read(client: &mut Client, topic: &Topic, partition: i32, offset: i64) -> Vec<Found> {
+pub(super) fn read(client: &mut Client, topic: &Topic, partition: i32, offset: i64) -> Vec<Found> {
     let mut all = Vec::new();
     let mut next = offset;
     loop {
@@ -186,6 +187,13 @@ fn read(client: &mut Client, topic: &Topic, partition: i32, offset: i64) -> Vec<
     }
 }
 
+impl TopicClaim {
+    /// The key under which a value is written here.
+    fn key_of<'a>(&self, value: &'a Repeated) -> Option<&'a [u8]> {
+        self.compacts().then(|| value.of.as_bytes())
+    }
+}
+
 /// Of what is written here; the golden folders have other ones.
 const TIMESTAMP: Timestamp = Timestamp(1_750_000_000_000);
 
@@ -202,9 +210,9 @@ fn next_batch_value() -> Repeated {
     Repeated { times: 1, of: "next".into() }
 }
 
-fn write(client: &mut Client, topic: &Topic, partition: i32, value: &Repeated) {
-    let batch = BatchBuilder::new().record(TIMESTAMP, None, Some(&value.bytes())).build();
-    let mut response = client.call(9, &topic.produce_request(9, partition, -1, batch));
+fn write(client: &mut Client, topic: &TopicClaim, partition: i32, value: &Repeated) {
+    let batch = BatchBuilder::new().record(TIMESTAMP, topic.key_of(value), Some(&value.bytes())).build();
+    let mut response = client.call(9, &topic.topic().produce_request(9, partition, -1, batch));
     let answer = response.responses.remove(0).partition_responses.remove(0);
     assert_eq!(answer.error_code, code::NONE, "{:?}", answer.error_message);
 }

@@ -98,6 +98,11 @@ impl TopicClaim {
         let id = self.id.parse().expect("an id as `Contents` writes it");
         Topic { name: TopicName(text(&self.name)), created: CreatableTopicResult::default().with_topic_id(id) }
     }
+
+    /// Whether its records must have keys.
+    pub(super) fn compacts(&self) -> bool {
+        self.settings.get("cleanup.policy").is_some_and(|policy| policy.contains("compact"))
+    }
 }
 
 impl Contents {

@@ -16,11 +16,12 @@ use kafka_protocol::messages::{
     TopicName,
 };
 
+use super::check::read;
 use super::contents::{Contents, LastBatch, PartitionClaim, RecordClaim, Repeated, TopicClaim};
 use crate::support::broker::Broker;
 use crate::support::client::Client;
 use crate::support::code;
-use crate::support::topic::{Topic, text};
+use crate::support::topic::{Topic, eventually, text};
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
@@ -102,11 +103,38 @@ impl Author {
         self.create("rolled", 1, &[("segment.bytes", "1048576")]);
         self.create("idempotent", 1, &[]);
         self.create("again", 2, &[]);
+        self.compact();
         self.write_everywhere();
         self.delete_records("plain", 0, 5);
         self.delete("again");
         self.create("again", 2, &[]);
         self.write("again", 1, Codec::None, &values("new", 3, 1));
+    }
+
+    /// Fills a topic with a few keys again and again until it is compacted to its end, and has it stay as it is then.
+    fn compact(&mut self) {
+        self.set((BROKER, ""), "log.cleaner.backoff.ms", "100");
+        let never = "9223372036854775807";
+        let soon = [("cleanup.policy", "compact"), ("max.compaction.lag.ms", "300"), ("segment.bytes", "1048576")];
+        self.create("compacted", 1, &soon);
+        for round in 0..60 {
+            for _ in 0..3 {
+                self.write("compacted", 0, Codec::Zstd, &values("keyed", 4, 20 + round));
+            }
+        }
+        // Of each key the newest is left.
+        let partition = &mut self.contents.topic("compacted").partitions[0];
+        let mut newest: BTreeMap<Option<String>, String> = BTreeMap::new();
+        for text in std::mem::take(&mut partition.records) {
+            newest.insert(RecordClaim::from_text(&text).key, text);
+        }
+        partition.records = newest.into_values().collect();
+        partition.records.sort_by_key(|text| RecordClaim::from_text(text).offset);
+        let expected = partition.records.len();
+        let topic = self.contents.topic("compacted").topic();
+        eventually("the topic is compacted", || read(&mut self.client, &topic, 0, 0).len() == expected);
+        self.set((TOPIC, "compacted"), "min.cleanable.dirty.ratio", "1");
+        self.set((TOPIC, "compacted"), "max.compaction.lag.ms", never);
     }
 
     /// An orderly stop, which takes a checkpoint, and a start.
@@ -239,8 +267,12 @@ impl Author {
     fn write_batch(&mut self, name: &str, partition: usize, batch: BatchBuilder, values: &[Repeated]) -> i64 {
         let first_timestamp = self.clock;
         self.clock += values.len() as i64;
-        // Every third record has no key.
-        let key = |timestamp: i64| (timestamp % 3 != 0).then(|| format!("key-{}", timestamp % 1000));
+        // Every third record has no key, where that is allowed, and where records are compacted few keys come often.
+        let compacts = self.contents.topic(name).compacts();
+        let key = |timestamp: i64| match compacts {
+            true => Some(format!("key-{}", timestamp % 7)),
+            false => (timestamp % 3 != 0).then(|| format!("key-{}", timestamp % 1000)),
+        };
         let batch = values.iter().zip(first_timestamp..).fold(batch, |batch, (value, timestamp)| {
             let key = key(timestamp);
             batch.record(Timestamp(timestamp), key.as_ref().map(String::as_bytes), Some(&value.bytes()))

@@ -502,7 +502,8 @@ fn clients_cannot_write_to_the_topic_or_cut_it_or_let_it_grow_but_their_tools_ma
 
     let limits = BatchLimits { batch_bytes_max: 1 << 24, decompressed_bytes_max: 1 << 24 };
     let index = partition_of("g", 50);
-    let batch = verify(records(Timestamp(5), &["nonsense"]).build(), &limits);
+    let nonsense = BatchBuilder::new().record(Timestamp(5), Some(b"no"), Some(b"sense")).build();
+    let batch = verify(nonsense, &limits);
     let partitions = [ProducePartition { index, batch: Ok(batch.expect("a sound batch")) }].into_iter().collect();
     let topic = ProduceTopic { name: OFFSETS.into(), id: TopicId::ZERO, partitions };
     let topics = [topic].into_iter().collect();

@@ -4,11 +4,16 @@
 //! it joins again with what it owns, which is a heartbeat in other words, and fetches what it may own with SyncGroup.
 //! It never leads: the coordinator assigns. It has its rebalance timeout to join again, and once more to fetch.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
 use crate::boundary::{Client, ReplyTo};
 use crate::group::protocol::{
     self, ConsumerProtocolAssignment, ConsumerProtocolSubscription, PROTOCOL_TYPE, TopicPartition,
 };
 use crate::group::{Context, Timer, TimerKind};
+use crate::ids::TopicId;
 use crate::time::Instant;
 use crate::wire::consumer_group_heartbeat::TopicPartitions;
 use crate::wire::heartbeat::{HeartbeatRequest, HeartbeatResponse};
@@ -16,7 +21,6 @@ use crate::wire::join_group::{JoinGroupRequest, JoinGroupResponse};
 use crate::wire::leave_group::{LeaveGroupRequest, LeaveGroupResponse, MemberIdentity, MemberResponse};
 use crate::wire::sync_group::{SyncGroupRequest, SyncGroupResponse};
 use crate::wire::{ErrorCode, Str};
-use bytes::Bytes;
 
 use super::Group;
 use super::departure::milliseconds;
@@ -71,12 +75,7 @@ impl Group {
         let metadata = request.protocols.first().map(|protocol| &protocol.metadata).cloned().unwrap_or_default();
         let subscription =
             ConsumerProtocolSubscription::from_bytes(&metadata).map_err(|_| (ErrorCode::UnknownServerError, None))?;
-        let origin = match &sender {
-            Sender::Known => self.members.get(&id),
-            Sender::New => None,
-            Sender::InPlaceOf(other) => self.members.get(other),
-        };
-        let before = origin.map(|origin| &origin.about);
+        let before = self.origin(&id, &sender).map(|origin| &origin.about);
         let about = classic_about(before, client, &request, &subscription);
         if bytes_of(&about) > ctx.settings.record_bytes_max {
             return Err((ErrorCode::UnknownServerError, None));
@@ -170,7 +169,7 @@ impl Group {
 
     /// LeaveGroup.
     pub fn leave_classic(&mut self, ctx: &mut Context<'_>, to: ReplyTo, request: LeaveGroupRequest) {
-        let mut gone: Vec<Str> = Vec::new();
+        let mut gone = BTreeSet::new();
         let identities = if to.version < SEVERAL_LEAVE_VERSION {
             vec![MemberIdentity { member_id: request.member_id, ..MemberIdentity::default() }]
         } else {
@@ -181,8 +180,8 @@ impl Group {
             let found = self.leaver(&member_id, group_instance_id.as_ref());
             let error = found.as_ref().err().copied().unwrap_or(ErrorCode::None);
             let member_id = found.unwrap_or(member_id);
-            if error == ErrorCode::None && !gone.contains(&member_id) {
-                gone.push(member_id.clone());
+            if error == ErrorCode::None {
+                gone.insert(member_id.clone());
             }
             members.push(MemberResponse { member_id, group_instance_id, error_code: error as i16 });
         }
@@ -209,7 +208,7 @@ impl Group {
     /// A member of the classic protocol that has not fetched what it was given.
     pub(super) fn sync_due(&mut self, ctx: &mut Context<'_>, id: &Str) {
         if self.members.get(id).is_some_and(Member::is_classic) {
-            self.depart(ctx, &[id.clone()]);
+            self.depart(ctx, &BTreeSet::from([id.clone()]));
         }
     }
 
@@ -310,7 +309,7 @@ fn classic_about(
 
 /// What a member may own, in the words of the consumers' protocol.
 pub(super) fn assignment_of(ctx: &Context<'_>, owned: &Owned, version: i16) -> Bytes {
-    let topic = |(id, partitions): (&crate::ids::TopicId, &std::collections::BTreeMap<i32, i32>)| {
+    let topic = |(id, partitions): (&TopicId, &BTreeMap<i32, i32>)| {
         let (name, _) = ctx.topics.by_id(*id)?;
         Some(TopicPartition { topic: name.clone(), partitions: partitions.keys().copied().collect() })
     };

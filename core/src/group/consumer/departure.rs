@@ -1,5 +1,6 @@
 //! Members that leave, or are taken for dead.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::group::record::Key;
@@ -7,7 +8,7 @@ use crate::group::{Context, Timer, TimerKind};
 use crate::wire::Str;
 
 use super::Group;
-use super::member::State;
+use super::member::{Member, State};
 
 impl Group {
     /// A member has been heard of: its session begins anew.
@@ -37,7 +38,7 @@ impl Group {
             let after = member.session_ends - ctx.now.instant;
             ctx.call_after(&self.name, TimerKind::Session(id.clone()), after);
         } else {
-            self.depart(ctx, &[id.clone()]);
+            self.depart(ctx, &BTreeSet::from([id.clone()]));
         }
     }
 
@@ -58,13 +59,14 @@ impl Group {
 
     /// A member has not given up what it must, or one of the classic protocol has not joined again.
     pub(super) fn revocation_due(&mut self, ctx: &mut Context<'_>, id: &Str) {
-        if self.members.contains_key(id) {
-            self.depart(ctx, &[id.clone()]);
+        let is_asked = |member: &Member| member.is_classic() || member.current.state == State::Unrevoked;
+        if self.members.get(id).is_some_and(is_asked) {
+            self.depart(ctx, &BTreeSet::from([id.clone()]));
         }
     }
 
     /// Members are gone: what they had is free, and the next epoch begins.
-    pub(super) fn depart(&mut self, ctx: &mut Context<'_>, members: &[Str]) {
+    pub(super) fn depart(&mut self, ctx: &mut Context<'_>, members: &BTreeSet<Str>) {
         if members.is_empty() {
             return;
         }

@@ -1,6 +1,7 @@
 //! When a group's epoch rises, and the assignment that is made for it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::group::Context;
 use crate::group::record::{ConsumerGroupMetadataValue, ConsumerGroupTargetAssignmentMetadataValue, Key, Value};
@@ -12,6 +13,13 @@ use super::assign::{Assignor, Subscriber, Topic};
 use super::member::{About, Partitions, target_value};
 use super::refusal::Refusal;
 use super::regex::RECORD_OVERHEAD_BYTES;
+
+/// Up to so many members and partitions together a group is assigned anew whenever that is due.
+const WORK_AT_ONCE: u32 = 2_000;
+
+/// How long a larger group waits from one assignment to the next, for each member and partition. One takes about a
+/// microsecond, so a group takes a hundredth of the coordinator's time at most: with 10,000 partitions a second passes.
+const PAUSE_PER_WORK: Duration = Duration::from_micros(100);
 
 impl Group {
     /// The next epoch begins, of the topics as they are now.
@@ -58,10 +66,13 @@ impl Group {
 
     /// Makes the assignment for the group's epoch if there is none yet: decides what each member is to own.
     ///
+    /// That looks at every member and partition. So that a large group whose members come one after the other does not
+    /// keep the coordinator busy, its next assignment waits for the first heartbeat after a while ([`PAUSE_PER_WORK`]).
+    ///
     /// # Errors
     /// Where a member would be to own more than a record holds. The assignment before stays in force.
     pub(super) fn assign(&mut self, ctx: &mut Context<'_>) -> Result<(), Refusal> {
-        if self.epoch <= self.assignment_epoch {
+        if self.epoch <= self.assignment_epoch || self.next_assignment.is_some_and(|at| ctx.now.instant < at) {
             return Ok(());
         }
         let changed = self.changed_targets(ctx);
@@ -79,6 +90,9 @@ impl Group {
             let key = Key::TargetAssignmentMember { group: group.clone(), member };
             self.decide(ctx, key, Some(Value::TargetAssignmentMember(target_value(&target))));
         }
+        let partitions: usize = self.targets.values().flat_map(BTreeMap::values).map(Vec::len).sum();
+        let work = u32::try_from(self.members.len() + partitions).unwrap_or(u32::MAX);
+        self.next_assignment = (work > WORK_AT_ONCE).then(|| ctx.now.instant + PAUSE_PER_WORK * work);
         let value = ConsumerGroupTargetAssignmentMetadataValue {
             assignment_epoch: self.epoch,
             assignment_timestamp: ctx.now.wall.0,

@@ -2,6 +2,8 @@
 //!
 //! Everything that may refuse a heartbeat is looked at before anything is decided.
 
+use std::collections::BTreeSet;
+
 use crate::boundary::{Client, ReplyTo};
 use crate::group::record::{Key, Value};
 use crate::group::{Context, Settings};
@@ -63,7 +65,7 @@ impl Group {
         if request.member_epoch == STATIC_LEAVE_EPOCH {
             self.leave_for_a_while(ctx, id);
         } else {
-            self.depart(ctx, std::slice::from_ref(&id.detached()));
+            self.depart(ctx, &BTreeSet::from([id.detached()]));
         }
         Ok(ConsumerGroupHeartbeatResponse {
             member_id: Some(id.clone()),
@@ -92,13 +94,41 @@ impl Group {
             request.member_id.detached()
         };
         let sender = self.sender(ctx.settings, &id, &request)?;
-        let origin = match &sender {
-            Sender::Known => self.members.get(&id).cloned(),
-            Sender::New => None,
-            Sender::InPlaceOf(other) => self.members.get(other).cloned(),
-        };
-        let about = about(origin.as_ref().map(|origin| &origin.about), client, &request);
-        let change = Change::of(origin.as_ref().map(|origin| &origin.about), &about);
+        let is_as_before = sender == Sender::Known && says_nothing_new(&self.members[&id].about, client, &request);
+        let subscription_changed = !is_as_before && self.take_news(ctx, &id, sender, client, &request)?;
+        self.renew_session(ctx, &id);
+        self.assign(ctx)?;
+        let owned = request.topic_partitions.as_deref();
+        let is_given_or_taken = self.reconcile(ctx, &id, owned, subscription_changed)?;
+
+        let current = &self.members[&id].current;
+        // A full request has all that only a first request must have; it is also sent after an answer was lost.
+        let is_full = request.rebalance_timeout_ms != -1
+            && (request.subscribed_topic_names.is_some() || request.subscribed_topic_regex.is_some())
+            && request.topic_partitions.is_some();
+        let tells = request.member_epoch == JOIN_EPOCH || is_full || is_given_or_taken;
+        Ok(ConsumerGroupHeartbeatResponse {
+            member_id: Some(id),
+            member_epoch: current.epoch,
+            heartbeat_interval_ms: i32::try_from(ctx.settings.consumer_heartbeat_interval.as_millis())
+                .unwrap_or(i32::MAX),
+            assignment: tells.then(|| Assignment { topic_partitions: told(&current.assigned) }),
+            ..ConsumerGroupHeartbeatResponse::default()
+        })
+    }
+
+    /// Takes what a member newly says about itself, one that joins too. Returns whether its subscription changes.
+    fn take_news(
+        &mut self,
+        ctx: &mut Context<'_>,
+        id: &Str,
+        sender: Sender,
+        client: &Client,
+        request: &ConsumerGroupHeartbeatRequest,
+    ) -> Result<bool, Refusal> {
+        let before = self.origin(id, &sender).map(|origin| &origin.about);
+        let about = about(before, client, request);
+        let change = Change::of(before, &about);
         if change.regex
             && let Some(regex) = about.regex.as_ref().filter(|regex| !self.expressions.contains_key(*regex))
         {
@@ -108,30 +138,20 @@ impl Group {
             // What Kafka answers when a record does not fit.
             return Err(Refusal::new(ErrorCode::UnknownServerError, "The member's subscription is too large."));
         }
-
         if let Sender::InPlaceOf(other) = &sender {
-            self.replace(ctx, other, &id);
+            self.replace(ctx, other, id);
         }
-        let before = self.members.get(&id).map(|member| member.current.assigned.clone()).unwrap_or_default();
-        self.settle_subscription(ctx, &id, about, change);
-        self.renew_session(ctx, &id);
-        self.assign(ctx)?;
-        self.reconcile(ctx, &id, request.topic_partitions.as_deref(), change.any())?;
+        self.settle_subscription(ctx, id, about, change);
+        Ok(change.any())
+    }
 
-        let current = &self.members[&id].current;
-        // A full request has all that only a first request must have; it is also sent after an answer was lost.
-        let is_full = request.rebalance_timeout_ms != -1
-            && (request.subscribed_topic_names.is_some() || request.subscribed_topic_regex.is_some())
-            && request.topic_partitions.is_some();
-        let tells = request.member_epoch == JOIN_EPOCH || is_full || current.assigned != before;
-        Ok(ConsumerGroupHeartbeatResponse {
-            member_id: Some(id),
-            member_epoch: current.epoch,
-            heartbeat_interval_ms: i32::try_from(ctx.settings.consumer_heartbeat_interval.as_millis())
-                .unwrap_or(i32::MAX),
-            assignment: tells.then(|| Assignment { topic_partitions: told(&current.assigned) }),
-            ..ConsumerGroupHeartbeatResponse::default()
-        })
+    /// Who a sender is so far: itself, or the one whose place it takes.
+    pub(super) fn origin(&self, id: &Str, sender: &Sender) -> Option<&Member> {
+        match sender {
+            Sender::Known => self.members.get(id),
+            Sender::New => None,
+            Sender::InPlaceOf(other) => self.members.get(other),
+        }
     }
 
     /// Who sends a heartbeat that does not leave.
@@ -238,7 +258,7 @@ impl Group {
         }
     }
 
-    /// Brings a member nearer to its target.
+    /// Brings a member nearer to its target. Returns whether what it may own changes.
     ///
     /// # Errors
     /// Where it must begin anew.
@@ -248,10 +268,10 @@ impl Group {
         id: &Str,
         claimed: Option<&[TopicPartitions]>,
         subscription_changed: bool,
-    ) -> Result<(), Refusal> {
+    ) -> Result<bool, Refusal> {
         let member = &self.members[id];
         if !subscription_changed && member.is_reconciled_to(self.assignment_epoch) {
-            return Ok(());
+            return Ok(false);
         }
         let nothing = Default::default();
         let reconciliation = Reconciliation {
@@ -265,11 +285,12 @@ impl Group {
             |topic| self.subscribes(ctx, &member.about, topic),
             |topic, partition| self.is_taken(topic, partition, id),
         )?;
+        let is_given_or_taken = next.assigned != member.current.assigned;
         if next != member.current {
             self.decide_current(ctx, id, &next);
             self.time_revocation(ctx, id);
         }
-        Ok(())
+        Ok(is_given_or_taken)
     }
 
     pub(super) fn decide_current(&mut self, ctx: &mut Context<'_>, id: &Str, current: &Current) {
@@ -298,6 +319,19 @@ impl Change {
     pub(super) fn any(self) -> bool {
         self.topics || self.regex
     }
+}
+
+/// Whether a heartbeat leaves a member as it is. Most do, and need not look at what it subscribes to.
+fn says_nothing_new(before: &About, client: &Client, request: &ConsumerGroupHeartbeatRequest) -> bool {
+    let says = |said: &Option<Str>, before: &Option<Str>| said.is_some() && said != before;
+    before.classic.is_none()
+        && before.client == *client
+        && request.subscribed_topic_names.is_none()
+        && request.subscribed_topic_regex.is_none()
+        && [-1, before.rebalance_timeout_ms].contains(&request.rebalance_timeout_ms)
+        && !says(&request.instance_id, &before.instance_id)
+        && !says(&request.rack_id, &before.rack_id)
+        && !says(&request.server_assignor, &before.assignor)
 }
 
 /// What a member is after a heartbeat: what is left out is as before.

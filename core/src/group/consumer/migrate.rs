@@ -21,6 +21,7 @@ use super::Group;
 use super::classic_members::assignment_of;
 use super::heartbeat::bytes_of;
 use super::member::{About, Classic, Current, Member, Owned, State, protocols_of, target_value, topics_of};
+use super::regex::RECORD_OVERHEAD_BYTES;
 
 impl Group {
     /// Whether a classic group with members may be upgraded (protocol type, decodable subscriptions, policy, room).
@@ -84,6 +85,18 @@ impl Group {
             && matches!(ctx.settings.consumer_migration_policy, Migration::Downgrade | Migration::Bidirectional)
             && self.members.len() <= ctx.settings.group_max_size
             && self.common_protocol().is_some()
+            && self.classic_bytes() <= ctx.settings.record_bytes_max
+    }
+
+    /// What the record of the classic group would take, at most.
+    fn classic_bytes(&self) -> usize {
+        let target = |id: &Str| {
+            self.targets.get(id).map_or(0, |target| {
+                target.values().map(|partitions| NAME_BYTES_MAX + 16 + 4 * partitions.len()).sum::<usize>()
+            })
+        };
+        let members = self.members.iter().map(|(id, member)| id.len() + 64 + bytes_of(&member.about) + target(id));
+        RECORD_OVERHEAD_BYTES + members.sum::<usize>()
     }
 
     /// Decides the downgrade: writes the tombstones of this group's records and the classic group's record. What the
@@ -146,6 +159,9 @@ impl Group {
         }
     }
 }
+
+/// How long a topic's name is, at most.
+const NAME_BYTES_MAX: usize = 249;
 
 /// What a member of a classic group is in a group of the next protocol; `None` where that cannot be told.
 fn upgraded(ctx: &Context<'_>, group: &classic::Group, member: &classic::Member) -> Option<Member> {

@@ -42,7 +42,7 @@ use super::record::{Key, Record, Value};
 use super::{Context, TimerKind};
 use crate::boundary::ReplyTo;
 use crate::ids::TopicId;
-use crate::time::Timestamp;
+use crate::time::{Instant, Timestamp};
 use crate::wire::{ErrorCode, Response, Str};
 
 use member::{Member, Partitions};
@@ -81,6 +81,8 @@ pub struct Group {
 
     // In memory only.
     lookups: Lookups,
+    /// Before when a large group is not assigned anew.
+    next_assignment: Option<Instant>,
 }
 
 /// Which records the log has of a group as a whole.
@@ -111,6 +113,7 @@ impl Group {
             owners: BTreeMap::new(),
             classic_members: 0,
             lookups: Lookups::default(),
+            next_assignment: None,
         }
     }
 

@@ -117,7 +117,10 @@ impl<'a> Work<'a> {
             by_topic.give_free(*topic);
         }
         for _ in 0..ROUNDS_MAX {
-            let moved = order.iter().fold(false, |moved, topic| by_topic.even_out(*topic) || moved);
+            let mut moved = false;
+            for topic in &order {
+                moved |= by_topic.even_out(*topic);
+            }
             if !moved {
                 break;
             }

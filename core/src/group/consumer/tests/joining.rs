@@ -188,3 +188,16 @@ fn tools_for_classic_groups_do_not_see_it() {
     let new = scene.group.describe_classic(6);
     assert_eq!((new.error_code, new.group_state), (ErrorCode::GroupIdNotFound as i16, Str::from("Dead")));
 }
+
+#[test]
+fn a_large_group_is_not_assigned_anew_for_each_member_that_comes() {
+    let mut scene = Scene::new(&[("orders", 3_000)]);
+    scene.accepted(join("a", &["orders"]));
+    scene.accepted(join("b", &["orders"]));
+    let c = scene.accepted(join("c", &["orders"]));
+    assert_eq!((c.member_epoch, c.assignment), (1, told(&[])));
+    assert_eq!((scene.group.epoch(), scene.group.state()), (3, "Assigning"));
+    scene.pass(Duration::from_secs(1));
+    assert_eq!(scene.accepted(steady("c", 1)).member_epoch, 3, "one assignment for both");
+    assert_eq!(scene.group.state(), "Reconciling");
+}

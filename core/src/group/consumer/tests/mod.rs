@@ -5,6 +5,7 @@ mod commits;
 mod fencing;
 mod joining;
 mod load;
+mod migration;
 mod random;
 mod subscriptions;
 

@@ -3,9 +3,12 @@
 
 use std::collections::BTreeSet;
 
+use super::classic::{joining, subscription};
 use super::*;
+use crate::group::Topics;
 use crate::ids::TopicId;
 use crate::rng::Rng;
+use crate::wire::join_group::JoinGroupRequest;
 
 const TOPICS: [&str; 4] = ["t0", "t1", "t2", "t3"];
 /// What members subscribe to: by name, or by expression where there is one.
@@ -36,6 +39,9 @@ struct Client {
     is_silent: bool,
     /// Whether it says a new subscription with its next heartbeat.
     resubscribes: bool,
+    /// Whether it uses the classic protocol, and is to join again.
+    is_classic: bool,
+    joins: bool,
 }
 
 impl Client {
@@ -79,15 +85,47 @@ impl Client {
                 }
             }
             Some(ErrorCode::FencedMemberEpoch | ErrorCode::UnknownMemberId) => {
-                *self = Client {
-                    id: self.id.clone(),
-                    subscription: self.subscription,
-                    was_answered: true,
-                    ..Client::default()
-                };
+                self.begin_anew();
             }
             other => panic!("{} is refused with {other:?}: {:?}", self.id, response.error_message),
         }
+    }
+
+    /// It has lost everything.
+    fn begin_anew(&mut self) {
+        *self = Client {
+            id: self.id.clone(),
+            subscription: self.subscription,
+            was_answered: true,
+            is_classic: self.is_classic,
+            joins: true,
+            ..Client::default()
+        };
+    }
+
+    /// JoinGroup, of a consumer that rebalances cooperatively.
+    fn joining(&mut self, topics: &crate::group::testing::Names) -> JoinGroupRequest {
+        let mut owned = BTreeMap::<&Str, Vec<i32>>::new();
+        for (topic, at) in &self.owned {
+            if let Some((name, _)) = topics.by_id(*topic) {
+                owned.entry(name).or_default().push(*at);
+            }
+        }
+        let owned: Vec<(&str, &[i32])> = owned.iter().map(|(name, at)| (name.as_str(), at.as_slice())).collect();
+        let mut request = joining(&self.id, &[]);
+        for protocol in &mut request.protocols {
+            protocol.metadata = subscription(SUBSCRIPTIONS[self.subscription].0, &owned);
+        }
+        self.resubscribes = false;
+        request
+    }
+
+    /// What SyncGroup brings: what it is not given any more it gives up, and joins again to say so.
+    fn synced(&mut self, given: Vec<(String, Vec<i32>)>) {
+        let topics = given.iter();
+        self.told = topics.flat_map(|(name, of)| of.iter().map(|at| (topic_id(name), *at))).collect();
+        self.joins = !self.owned.is_subset(&self.told);
+        self.owned = self.told.clone();
     }
 }
 
@@ -116,12 +154,15 @@ impl World {
                 self.joined += 1;
                 let subscription = if may_differ { self.rng.below(SUBSCRIPTIONS.len() as u64) as usize } else { 1 };
                 let id = format!("m{:03}", self.joined);
-                self.clients.push(Client { id, subscription, ..Client::default() });
+                let is_classic = may_differ && self.one_in(3);
+                self.clients.push(Client { id, subscription, is_classic, joins: true, ..Client::default() });
             }
             3 => {
                 if let Some(at) = self.any_client() {
                     let client = self.clients.remove(at);
-                    if client.epoch > 0 && !client.is_silent {
+                    if client.is_classic && client.epoch > 0 && !client.is_silent {
+                        self.scene.classic_leave(&[(&client.id, None)]);
+                    } else if client.epoch > 0 && !client.is_silent {
                         self.scene.beat(steady(&client.id, -1));
                     } else {
                         self.clients.push(client);
@@ -141,7 +182,7 @@ impl World {
             }
             6 => {
                 let name = TOPICS[self.rng.below(4) as usize];
-                let before = crate::group::Topics::by_name(&self.scene.rig.topics, name).map_or(0, |(_, count)| count);
+                let before = self.scene.rig.topics.by_name(name).map_or(0, |(_, count)| count);
                 self.scene.rig.topic(name, before + 1 + self.rng.below(3) as u32);
                 self.scene.topics_changed();
             }
@@ -162,6 +203,11 @@ impl World {
             if self.clients[at].is_silent {
                 continue;
             }
+            if self.clients[at].is_classic {
+                self.classic_turn(at, may_lose);
+                self.check();
+                continue;
+            }
             let (lost, unanswered) = (may_lose && self.one_in(8), may_lose && self.one_in(8));
             let repeated = may_lose && self.one_in(12);
             let request = self.clients[at].request();
@@ -179,6 +225,41 @@ impl World {
         let group = &self.scene.group;
         // One that the coordinator has given up by now knows that its session has ended.
         self.clients.retain(|client| !client.is_silent || group.members.contains_key(client.id.as_str()));
+    }
+
+    /// A member of the classic protocol says that it is there, joins again if it is to, and fetches its assignment.
+    fn classic_turn(&mut self, at: usize, may_lose: bool) {
+        let (lost, unjoined, unsynced) =
+            (may_lose && self.one_in(8), may_lose && self.one_in(8), may_lose && self.one_in(8));
+        let client = &mut self.clients[at];
+        client.joins |= client.resubscribes;
+        if lost {
+            return;
+        }
+        if !client.joins {
+            match self.scene.classic_beat(&client.id, client.epoch) {
+                ErrorCode::None => return,
+                ErrorCode::RebalanceInProgress => client.joins = true,
+                ErrorCode::IllegalGeneration | ErrorCode::UnknownMemberId => client.begin_anew(),
+                other => panic!("{} is refused with {other:?}", client.id),
+            }
+        }
+        let joined = self.scene.classic_join(client.joining(&self.scene.rig.topics));
+        assert_eq!(joined.error_code, 0, "{} joins", client.id);
+        if unjoined {
+            return;
+        }
+        assert!(joined.generation_id >= client.epoch, "{} goes back in generations", client.id);
+        client.epoch = joined.generation_id;
+        let synced = self.scene.classic_sync(&client.id, client.epoch);
+        if unsynced {
+            return;
+        }
+        match synced {
+            Ok(given) => client.synced(given),
+            Err(ErrorCode::RebalanceInProgress) => client.joins = true,
+            Err(other) => panic!("{} is refused with {other:?}", client.id),
+        }
     }
 
     fn check(&mut self) {
@@ -211,7 +292,7 @@ impl World {
         let subscribed = self.scene.group.subscribed();
         let mut all = BTreeSet::new();
         for name in &subscribed {
-            if let Some((id, count)) = crate::group::Topics::by_name(&self.scene.rig.topics, name) {
+            if let Some((id, count)) = self.scene.rig.topics.by_name(name) {
                 all.extend((0..count as i32).map(|at| (id, at)));
             }
         }
@@ -249,7 +330,7 @@ fn one_subscription_for_all() {
 }
 
 #[test]
-fn different_subscriptions() {
+fn different_subscriptions_and_protocols() {
     for seed in 100..130 {
         run(seed, true);
     }

@@ -1,0 +1,139 @@
+//! The ways between the protocols while members live.
+
+use super::classic::subscription;
+use super::*;
+use crate::group::Migration;
+use crate::group::classic;
+use crate::group::protocol::{ConsumerProtocolAssignment, TopicPartition};
+use crate::group::record::Key;
+use bytes::Bytes;
+
+fn assignment(of: &[(&str, &[i32])]) -> Bytes {
+    let topic = |(topic, partitions): &(&str, &[i32])| TopicPartition {
+        topic: Str::from(*topic),
+        partitions: partitions.to_vec(),
+    };
+    let assigned_partitions = of.iter().map(topic).collect();
+    ConsumerProtocolAssignment { assigned_partitions, user_data: None }.to_bytes(3)
+}
+
+fn member(id: &str, owned: &[(&str, &[i32])]) -> classic::Member {
+    classic::Member {
+        id: Str::from(id),
+        instance_id: None,
+        client: client("c"),
+        rebalance_timeout_ms: 60_000,
+        session_timeout_ms: 30_000,
+        protocols: vec![(Str::from("range"), subscription(&["orders"], &[]))],
+        assignment: assignment(owned),
+    }
+}
+
+fn classic_group(members: Vec<classic::Member>) -> classic::Group {
+    let leader = members.first().map(|member| member.id.clone());
+    classic::Group::restore(Str::from("g"), 7, Str::from("consumer"), Str::from("range"), leader, members)
+}
+
+fn two() -> Vec<classic::Member> {
+    vec![member("a", &[("orders", &[0, 1])]), member("b", &[("orders", &[2])])]
+}
+
+impl Scene {
+    fn upgraded(members: Vec<classic::Member>) -> Scene {
+        let mut scene = Scene::new(&[("orders", 3)]);
+        let group = classic_group(members);
+        assert!(Group::may_upgrade(&scene.rig.ctx(), &group));
+        scene.group = Group::upgrade(&mut scene.rig.ctx(), &group, Str::from("g"));
+        scene.settle();
+        scene
+    }
+}
+
+#[test]
+fn a_classic_group_goes_on_as_it_was() {
+    let mut scene = Scene::upgraded(two());
+    let buried = Record { key: Key::Group { group: Str::from("g") }, value: None };
+    assert_eq!(scene.log.first().map(|(record, _)| record), Some(&buried));
+    assert_eq!((scene.group.epoch(), scene.group.state(), scene.group.size()), (7, "Stable", 2));
+    assert_eq!(scene.classic_beat("a", 7), ErrorCode::None);
+    assert_eq!(scene.classic_beat("b", 6), ErrorCode::IllegalGeneration);
+    let types: Vec<i8> =
+        scene.group.describe(&scene.rig.topics).members.iter().map(|member| member.member_type).collect();
+    assert_eq!(types, [0, 0]);
+    scene.pass(Duration::from_secs(30));
+    assert_eq!(scene.group.size(), 0, "sessions go on too");
+}
+
+#[test]
+fn members_move_over_one_by_one_without_owning_anything_twice() {
+    let mut scene = Scene::upgraded(two());
+    let new = scene.accepted(join("n", &["orders"]));
+    assert_eq!((new.member_epoch, new.assignment), (8, told(&[])));
+    assert_eq!(scene.classic_beat("a", 7), ErrorCode::RebalanceInProgress);
+    scene.classic_join(super::classic::joining("a", &[("orders", &[0, 1])]));
+    assert_eq!(scene.classic_sync("a", 7), super::classic::given(&[("orders", &[0])]));
+    scene.classic_join(super::classic::joining("a", &[("orders", &[0])]));
+    assert_eq!(scene.accepted(steady("n", 8)).assignment, told(&[("orders", &[1])]));
+}
+
+#[test]
+fn what_cannot_be_upgraded_stays() {
+    let scene_with = |policy| {
+        let mut scene = Scene::new(&[("orders", 3)]);
+        scene.rig.settings.consumer_migration_policy = policy;
+        scene
+    };
+    let mut scene = scene_with(Migration::Bidirectional);
+    let odd = |change: fn(&mut classic::Member)| {
+        let mut members = two();
+        change(&mut members[1]);
+        classic_group(members)
+    };
+    let no_subscription = odd(|member| member.protocols[0].1 = Bytes::from_static(&[0, 1, 2]));
+    let no_assignment = odd(|member| member.assignment = Bytes::from_static(&[0, 1, 2]));
+    let user_data = odd(|member| {
+        let assignment =
+            ConsumerProtocolAssignment { assigned_partitions: vec![], user_data: Some(Bytes::from_static(b"x")) };
+        member.assignment = assignment.to_bytes(3);
+    });
+    for group in [no_subscription, no_assignment, user_data] {
+        assert!(!Group::may_upgrade(&scene.rig.ctx(), &group));
+    }
+    let connect = classic::Group::restore(Str::from("g"), 7, Str::from("connect"), Str::from("range"), None, two());
+    assert!(!Group::may_upgrade(&scene.rig.ctx(), &connect));
+    scene.rig.settings.consumer_max_size = 1;
+    assert!(!Group::may_upgrade(&scene.rig.ctx(), &classic_group(two())));
+    for (policy, may) in [(Migration::Disabled, false), (Migration::Downgrade, false), (Migration::Upgrade, true)] {
+        assert_eq!(Group::may_upgrade(&scene_with(policy).rig.ctx(), &classic_group(two())), may);
+    }
+}
+
+#[test]
+fn a_partition_that_an_assignor_gave_twice_is_owned_once() {
+    let scene = Scene::upgraded(vec![member("a", &[("orders", &[0, 1])]), member("b", &[("orders", &[1, 2])])]);
+    let owned = |id: &str| scene.group.members[&Str::from(id)].current.held().count();
+    assert_eq!((owned("a"), owned("b")), (2, 1));
+}
+
+#[test]
+fn the_way_back_leaves_a_classic_group_that_says_the_same() {
+    let mut scene = Scene::upgraded(two());
+    scene.accepted(join("n", &["orders"]));
+    scene.accepted(steady("n", -1));
+    assert!(scene.group.may_downgrade(&scene.rig.ctx()));
+    let restored = scene.group.downgrade(&mut scene.rig.ctx());
+    assert!(scene.group.is_forgettable(), "no record of it is left");
+    assert_eq!((restored.generation(), restored.state()), (9, classic::State::Stable));
+    let members: Vec<(Str, Bytes)> = restored.members().map(|member| (member.id, member.assignment)).collect();
+    assert_eq!(members.len(), 2);
+    assert_eq!(members[0], (Str::from("a"), assignment(&[("orders", &[0])])));
+    assert_eq!(members[1], (Str::from("b"), assignment(&[("orders", &[2])])));
+
+    let records = scene.rig.records();
+    let last = records.last().expect("records");
+    assert_eq!(last.key, Key::Group { group: Str::from("g") });
+    let mut loaded = classic::Group::new(Str::from("g"));
+    loaded.replay(last.value.as_ref(), Timestamp(1));
+    assert_eq!(loaded.members().collect::<Vec<_>>().len(), 2);
+    assert_eq!((loaded.generation(), loaded.protocol()), (9, Some(&Str::from("range"))));
+}

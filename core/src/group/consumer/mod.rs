@@ -2,7 +2,7 @@
 //!
 //! Three epochs tell how far a group is. The group's own rises whenever its members, their subscriptions or their topics
 //! change. The assignment's is the group's that it was made for: the next heartbeat after a change makes it. A member's
-//! is the assignment's that it has come to ([`reconcile`]). In a stable group all are equal.
+//! is the assignment's that it has come to (`reconcile`). In a stable group all are equal.
 //!
 //! ```text
 //!  Empty ──(a member joins)──► Assigning ──(an assignment is made)──► Reconciling ──(members have come to it)──► Stable
@@ -15,9 +15,9 @@
 //!
 //! A steady heartbeat costs what the member sends and owns. Only a change of epoch looks at all members and partitions.
 //!
-//! Who does what: [`heartbeat`] the conversation, [`epoch`] changes of the group and of its assignment, [`assign`] who
-//! is to own what, [`reconcile`] who owns what meanwhile, [`regex`] subscriptions by expression, [`departure`] members
-//! that leave or fall silent, [`classic_members`] those that still use the classic protocol, [`migrate`] the ways
+//! Who does what: `heartbeat` the conversation, `epoch` changes of the group and of its assignment, `assign` who
+//! is to own what, `reconcile` who owns what meanwhile, `regex` subscriptions by expression, `departure` members
+//! that leave or fall silent, `classic_members` those that still use the classic protocol, `migrate` the ways
 //! between the protocols.
 
 pub(crate) mod assign;

@@ -86,7 +86,6 @@ pub(super) fn downgrade_if_due(ctx: &mut Context<'_>, name: &Str, members: &mut 
     let mut classic = group.downgrade(ctx);
     ctx.out.replies.extend(group.resign(ErrorCode::RebalanceInProgress));
     ctx.timers.cancel_all(name, |_| false);
-    classic.write(ctx);
     classic.begin(ctx);
     if classic.state() == classic::State::Stable {
         classic.rebalance(ctx);

@@ -11,6 +11,7 @@ mod connections;
 mod crash;
 mod fetch;
 mod golden;
+mod groups;
 mod process;
 mod produce;
 mod producers;

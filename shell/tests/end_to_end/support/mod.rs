@@ -12,8 +12,10 @@ pub(crate) mod code {
     pub(crate) const CORRUPT_MESSAGE: i16 = 2;
     pub(crate) const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
     pub(crate) const MESSAGE_TOO_LARGE: i16 = 10;
+    pub(crate) const NOT_COORDINATOR: i16 = 16;
     pub(crate) const INVALID_TOPIC: i16 = 17;
     pub(crate) const INVALID_REQUIRED_ACKS: i16 = 21;
+    pub(crate) const UNKNOWN_MEMBER_ID: i16 = 25;
     pub(crate) const INVALID_TIMESTAMP: i16 = 32;
     pub(crate) const UNSUPPORTED_VERSION: i16 = 35;
     pub(crate) const TOPIC_ALREADY_EXISTS: i16 = 36;
@@ -22,9 +24,11 @@ pub(crate) mod code {
     pub(crate) const INVALID_CONFIG: i16 = 40;
     pub(crate) const INVALID_REQUEST: i16 = 42;
     pub(crate) const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
+    pub(crate) const GROUP_ID_NOT_FOUND: i16 = 69;
     pub(crate) const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
     pub(crate) const INVALID_FETCH_SESSION_EPOCH: i16 = 71;
     pub(crate) const UNKNOWN_LEADER_EPOCH: i16 = 75;
+    pub(crate) const MEMBER_ID_REQUIRED: i16 = 79;
     pub(crate) const INVALID_RECORD: i16 = 87;
     pub(crate) const UNKNOWN_TOPIC_ID: i16 = 100;
 }

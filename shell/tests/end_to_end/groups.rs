@@ -1,0 +1,385 @@
+//! Groups: every API in every version, and what `kill -9` in the middle may not take.
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kafka_protocol::messages::consumer_group_heartbeat_response::Assignment;
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use kafka_protocol::messages::leave_group_request::MemberIdentity;
+use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_protocol::messages::offset_delete_request::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic};
+use kafka_protocol::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+};
+use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
+use kafka_protocol::messages::{
+    ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, DeleteGroupsRequest, DescribeGroupsRequest,
+    FindCoordinatorRequest, GroupId, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
+    ListGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, SyncGroupRequest,
+};
+use kafka_protocol::protocol::StrBytes;
+
+use crate::support::broker::Broker;
+use crate::support::client::Client;
+use crate::support::code;
+use crate::support::topic::{Topic, eventually, fresh_name, text};
+
+/// From here on FindCoordinator, OffsetFetch and LeaveGroup name several things at once.
+const FIND_SEVERAL: i16 = 4;
+const FETCH_SEVERAL: i16 = 8;
+const LEAVE_SEVERAL: i16 = 3;
+/// What a member that is known to nobody is to be called.
+const NOBODY: StrBytes = StrBytes::from_static_str("");
+
+/// A group of one test.
+struct Group(GroupId);
+
+impl Group {
+    /// A group that nobody else uses, whose coordinator serves.
+    fn new(client: &mut Client, purpose: &str) -> Self {
+        let group = Self(GroupId(fresh_name(purpose).0));
+        group.wait_for_coordinator(client);
+        group
+    }
+
+    fn wait_for_coordinator(&self, client: &mut Client) {
+        eventually("the group has a coordinator", || {
+            let request = FindCoordinatorRequest::default().with_key(self.0.0.clone()).with_key_type(0);
+            client.call(3, &request).error_code == code::NONE
+        });
+        eventually("its coordinator serves", || {
+            let request = HeartbeatRequest::default().with_group_id(self.0.clone()).with_member_id(text("nobody"));
+            client.call(0, &request).error_code == code::UNKNOWN_MEMBER_ID
+        });
+    }
+
+    fn commit_request(&self, topic: &Topic, version: i16, partition: i32, offset: i64) -> OffsetCommitRequest {
+        let partition = OffsetCommitRequestPartition::default()
+            .with_partition_index(partition)
+            .with_committed_offset(offset)
+            .with_committed_metadata(Some(text("where I am")));
+        let partition = if version >= 6 { partition.with_committed_leader_epoch(0) } else { partition };
+        let topic = OffsetCommitRequestTopic::default().with_name(topic.name.clone()).with_partitions(vec![partition]);
+        OffsetCommitRequest::default()
+            .with_group_id(self.0.clone())
+            .with_generation_id_or_member_epoch(-1)
+            .with_topics(vec![topic])
+    }
+
+    /// Commits without being a member; gives the error code.
+    fn commit(&self, client: &mut Client, topic: &Topic, version: i16, offset: i64) -> i16 {
+        let response = client.call(version, &self.commit_request(topic, version, 0, offset));
+        response.topics[0].partitions[0].error_code
+    }
+
+    /// The offset committed for partition 0 and the metadata beside it.
+    fn committed(&self, client: &mut Client, topic: &Topic, version: i16) -> (i64, String) {
+        if version < FETCH_SEVERAL {
+            let asked =
+                OffsetFetchRequestTopic::default().with_name(topic.name.clone()).with_partition_indexes(vec![0]);
+            let request = OffsetFetchRequest::default().with_group_id(self.0.clone()).with_topics(Some(vec![asked]));
+            let response = client.call(version, &request);
+            let answer = &response.topics[0].partitions[0];
+            assert_eq!((response.error_code, answer.error_code), (code::NONE, code::NONE), "version {version}");
+            return (answer.committed_offset, answer.metadata.as_ref().expect("metadata").to_string());
+        }
+        let asked = OffsetFetchRequestTopics::default().with_name(topic.name.clone()).with_partition_indexes(vec![0]);
+        let group = OffsetFetchRequestGroup::default().with_group_id(self.0.clone()).with_topics(Some(vec![asked]));
+        let response = client.call(version, &OffsetFetchRequest::default().with_groups(vec![group]));
+        let group = &response.groups[0];
+        let answer = &group.topics[0].partitions[0];
+        assert_eq!((group.error_code, answer.error_code), (code::NONE, code::NONE), "version {version}");
+        (answer.committed_offset, answer.metadata.as_ref().expect("metadata").to_string())
+    }
+
+    fn join_request(&self, version: i16, member: &StrBytes) -> JoinGroupRequest {
+        let protocol =
+            JoinGroupRequestProtocol::default().with_name(text("mine")).with_metadata(Bytes::from_static(b"topics"));
+        let request = JoinGroupRequest::default()
+            .with_group_id(self.0.clone())
+            .with_session_timeout_ms(20_000)
+            .with_member_id(member.clone())
+            .with_protocol_type(text("consumer"))
+            .with_protocols(vec![protocol]);
+        if version >= 1 { request.with_rebalance_timeout_ms(20_000) } else { request }
+    }
+
+    /// Joins an empty group, by way of an id where one is required.
+    fn join(&self, client: &mut Client, version: i16) -> JoinGroupResponse {
+        let joined = client.call(version, &self.join_request(version, &NOBODY));
+        if version < 4 {
+            return joined;
+        }
+        assert_eq!(joined.error_code, code::MEMBER_ID_REQUIRED, "version {version}");
+        client.call(version, &self.join_request(version, &joined.member_id))
+    }
+
+    /// The assignment that the leader of a generation gives to itself.
+    fn sync(&self, client: &mut Client, version: i16, joined: &JoinGroupResponse) -> Bytes {
+        let assignment = SyncGroupRequestAssignment::default()
+            .with_member_id(joined.member_id.clone())
+            .with_assignment(Bytes::from_static(b"all"));
+        let request = SyncGroupRequest::default()
+            .with_group_id(self.0.clone())
+            .with_generation_id(joined.generation_id)
+            .with_member_id(joined.member_id.clone())
+            .with_assignments(vec![assignment]);
+        let request = match version {
+            5.. => request.with_protocol_type(Some(text("consumer"))).with_protocol_name(Some(text("mine"))),
+            _ => request,
+        };
+        let response = client.call(version, &request);
+        assert_eq!(response.error_code, code::NONE, "version {version}");
+        response.assignment
+    }
+
+    fn beat(&self, client: &mut Client, version: i16, joined: &JoinGroupResponse) -> i16 {
+        let request = HeartbeatRequest::default()
+            .with_group_id(self.0.clone())
+            .with_generation_id(joined.generation_id)
+            .with_member_id(joined.member_id.clone());
+        client.call(version, &request).error_code
+    }
+
+    fn leave(&self, client: &mut Client, version: i16, joined: &JoinGroupResponse) -> i16 {
+        let request = LeaveGroupRequest::default().with_group_id(self.0.clone());
+        if version < LEAVE_SEVERAL {
+            return client.call(version, &request.with_member_id(joined.member_id.clone())).error_code;
+        }
+        let member = MemberIdentity::default().with_member_id(joined.member_id.clone());
+        let response = client.call(version, &request.with_members(vec![member]));
+        assert_eq!(response.error_code, code::NONE, "version {version}");
+        response.members[0].error_code
+    }
+}
+
+#[test]
+fn a_coordinator_is_found_in_every_version() {
+    let broker = Broker::start();
+    let mut client = broker.client();
+    let group = Group::new(&mut client, "found");
+    for version in client.versions::<FindCoordinatorRequest>() {
+        let (error, host, port) = if version < FIND_SEVERAL {
+            let response = client.call(version, &FindCoordinatorRequest::default().with_key(group.0.0.clone()));
+            (response.error_code, response.host, response.port)
+        } else {
+            let keys = vec![group.0.0.clone(), text("another")];
+            let mut response = client.call(version, &FindCoordinatorRequest::default().with_coordinator_keys(keys));
+            assert_eq!(response.coordinators.len(), 2);
+            let found = response.coordinators.remove(0);
+            assert_eq!(found.key, group.0.0);
+            (found.error_code, found.host, found.port)
+        };
+        assert_eq!(error, code::NONE, "version {version}");
+        let mut there = Client::connect(&format!("{host}:{port}"));
+        assert_eq!(there.call(0, &ListGroupsRequest::default()).error_code, code::NONE);
+    }
+}
+
+#[test]
+fn a_member_joins_syncs_beats_and_leaves_in_every_version() {
+    let broker = Broker::start();
+    let mut client = broker.client();
+    let syncs = client.versions::<SyncGroupRequest>();
+    let beats = client.versions::<HeartbeatRequest>();
+    let leaves = client.versions::<LeaveGroupRequest>();
+    // The first rebalance of a group takes seconds: all versions wait for theirs together.
+    thread::scope(|scope| {
+        for version in client.versions::<JoinGroupRequest>() {
+            let mut client = broker.client();
+            let [sync, beat, leave] =
+                [&syncs, &beats, &leaves].map(|range| version.clamp(*range.start(), *range.end()));
+            scope.spawn(move || {
+                let group = Group::new(&mut client, "joined");
+                let joined = group.join(&mut client, version);
+                assert_eq!((joined.error_code, joined.generation_id), (code::NONE, 1), "version {version}");
+                assert_eq!(joined.leader, joined.member_id);
+                assert_eq!(joined.protocol_name.as_deref(), Some("mine"));
+                assert_eq!(joined.members[0].metadata, Bytes::from_static(b"topics"));
+                assert_eq!(group.sync(&mut client, sync, &joined), Bytes::from_static(b"all"));
+                assert_eq!(group.beat(&mut client, beat, &joined), code::NONE);
+                assert_eq!(group.leave(&mut client, leave, &joined), code::NONE);
+                assert_eq!(group.beat(&mut client, beat, &joined), code::UNKNOWN_MEMBER_ID);
+            });
+        }
+    });
+}
+
+#[test]
+fn a_member_is_described_with_its_client_and_its_address() {
+    let broker = Broker::start();
+    let mut client = broker.client();
+    let group = Group::new(&mut client, "described");
+    let joined = group.join(&mut client, 5);
+    group.sync(&mut client, 3, &joined);
+    for version in client.versions::<DescribeGroupsRequest>() {
+        let response = client.call(version, &DescribeGroupsRequest::default().with_groups(vec![group.0.clone()]));
+        let described = &response.groups[0];
+        assert_eq!((described.error_code, described.group_state.as_str()), (code::NONE, "Stable"), "version {version}");
+        assert_eq!((described.protocol_type.as_str(), described.protocol_data.as_str()), ("consumer", "mine"));
+        let member = &described.members[0];
+        assert_eq!((member.client_id.as_str(), member.client_host.as_str()), ("end-to-end", "/127.0.0.1"));
+        assert_eq!(member.member_assignment, Bytes::from_static(b"all"));
+    }
+}
+
+#[test]
+fn a_commit_of_every_version_is_fetched_in_every_version() {
+    let broker = Broker::start();
+    let mut client = broker.client();
+    let topic = Topic::create(&mut client, "committed", 1, &[]);
+    let group = Group::new(&mut client, "committed");
+    for (offset, version) in (10..).zip(client.versions::<OffsetCommitRequest>()) {
+        assert_eq!(group.commit(&mut client, &topic, version, offset), code::NONE, "version {version}");
+        for version in client.versions::<OffsetFetchRequest>() {
+            assert_eq!(group.committed(&mut client, &topic, version), (offset, "where I am".to_owned()));
+        }
+    }
+}
+
+#[test]
+fn groups_are_listed_and_deleted_in_every_version() {
+    let broker = Broker::start();
+    let mut client = broker.client();
+    let topic = Topic::create(&mut client, "listed", 1, &[]);
+    for version in client.versions::<DeleteGroupsRequest>() {
+        let group = Group::new(&mut client, "listed");
+        assert_eq!(group.commit(&mut client, &topic, 5, 1), code::NONE);
+        for version in client.versions::<ListGroupsRequest>() {
+            let response = client.call(version, &ListGroupsRequest::default());
+            assert_eq!(response.error_code, code::NONE, "version {version}");
+            let listed = response.groups.iter().find(|listed| listed.group_id == group.0).expect("it is listed");
+            if version >= 4 {
+                assert_eq!(listed.group_state.as_str(), "Empty");
+            }
+        }
+        let request = DeleteGroupsRequest::default().with_groups_names(vec![group.0.clone()]);
+        assert_eq!(client.call(version, &request).results[0].error_code, code::NONE, "version {version}");
+        assert_eq!(client.call(version, &request).results[0].error_code, code::GROUP_ID_NOT_FOUND);
+        assert_eq!(group.committed(&mut client, &topic, 5).0, -1);
+    }
+}
+
+#[test]
+fn an_offset_is_deleted() {
+    let broker = Broker::start();
+    let mut client = broker.client();
+    let topic = Topic::create(&mut client, "forgotten", 1, &[]);
+    let group = Group::new(&mut client, "forgotten");
+    assert_eq!(group.commit(&mut client, &topic, 5, 1), code::NONE);
+    for version in client.versions::<OffsetDeleteRequest>() {
+        let partition = OffsetDeleteRequestPartition::default().with_partition_index(0);
+        let asked = OffsetDeleteRequestTopic::default().with_name(topic.name.clone()).with_partitions(vec![partition]);
+        let request = OffsetDeleteRequest::default().with_group_id(group.0.clone()).with_topics(vec![asked]);
+        let response = client.call(version, &request);
+        assert_eq!((response.error_code, response.topics[0].partitions[0].error_code), (code::NONE, code::NONE));
+    }
+    assert_eq!(group.committed(&mut client, &topic, 5).0, -1);
+}
+
+#[test]
+fn a_member_of_the_next_protocol_is_assigned_by_the_broker_in_every_version() {
+    let broker = Broker::start();
+    let mut client = broker.client();
+    let topic = Topic::create(&mut client, "assigned", 3, &[]);
+    for version in client.versions::<ConsumerGroupHeartbeatRequest>() {
+        let group = Group::new(&mut client, "assigned");
+        let own = text("a-member-of-its-own-name");
+        let request = ConsumerGroupHeartbeatRequest::default()
+            .with_group_id(group.0.clone())
+            .with_member_id(if version == 0 { NOBODY } else { own })
+            .with_member_epoch(0)
+            .with_rebalance_timeout_ms(10_000)
+            .with_subscribed_topic_names(Some(vec![topic.name.clone()]))
+            .with_topic_partitions(Some(Vec::new()));
+        let joined = client.call(version, &request);
+        assert_eq!(joined.error_code, code::NONE, "version {version}: {:?}", joined.error_message);
+        let member = joined.member_id.clone().expect("it is named");
+        let partitions = |assignment: &Assignment| -> BTreeSet<i32> {
+            assignment.topic_partitions.iter().flat_map(|topic| topic.partitions.iter().copied()).collect()
+        };
+        let mut owned = joined.assignment.as_ref().map(partitions).unwrap_or_default();
+        let mut epoch = joined.member_epoch;
+        eventually("the member has all partitions", || {
+            let request = ConsumerGroupHeartbeatRequest::default()
+                .with_group_id(group.0.clone())
+                .with_member_id(member.clone())
+                .with_member_epoch(epoch);
+            let response = client.call(version, &request);
+            assert_eq!(response.error_code, code::NONE, "version {version}");
+            epoch = response.member_epoch;
+            if let Some(assignment) = &response.assignment {
+                owned = partitions(assignment);
+            }
+            owned.len() == 3
+        });
+        for version in client.versions::<ConsumerGroupDescribeRequest>() {
+            let request = ConsumerGroupDescribeRequest::default().with_group_ids(vec![group.0.clone()]);
+            let response = client.call(version, &request);
+            let described = &response.groups[0];
+            assert_eq!(described.error_code, code::NONE, "version {version}");
+            assert_eq!(described.members[0].member_id, member);
+            assert_eq!(described.members[0].client_host.as_str(), "/127.0.0.1");
+        }
+    }
+}
+
+#[test]
+fn what_a_killed_broker_acknowledged_is_what_its_next_run_tells() {
+    let Some(mut broker) = Broker::start_own(&["--set", "group.initial.rebalance.delay.ms=0"]) else { return };
+    let mut client = broker.client();
+    let topic = Topic::create(&mut client, "killed", 4, &[]);
+    let group = Group::new(&mut client, "killed");
+    let member = Group::new(&mut client, "member");
+    let joined = member.join(&mut client, 5);
+    assert_eq!(joined.error_code, code::NONE);
+    member.sync(&mut client, 3, &joined);
+    let mut offset = 0;
+    for _ in 0..5 {
+        let address = broker.address().to_owned();
+        let (acknowledged, sent) = thread::scope(|scope| {
+            let committing = scope.spawn(|| {
+                let mut client = Client::connect(&address);
+                let (mut acknowledged, mut sent) = (offset, offset);
+                loop {
+                    sent += 1;
+                    let request = group.commit_request(&topic, 8, 0, sent);
+                    let Ok(response) = client.try_call(8, &request) else { return (acknowledged, sent) };
+                    assert_eq!(response.topics[0].partitions[0].error_code, code::NONE);
+                    acknowledged = sent;
+                }
+            });
+            // Some hundred commits, and one in flight.
+            thread::sleep(Duration::from_millis(150));
+            broker.kill();
+            committing.join().expect("the commits are sound")
+        });
+        broker.restart();
+        let mut client = broker.client();
+        group.wait_for_coordinator(&mut client);
+        offset = group.committed(&mut client, &topic, 8).0;
+        assert!((acknowledged..=sent).contains(&offset), "{offset} is not within {acknowledged}..={sent}");
+        member.wait_for_coordinator(&mut client);
+        assert_eq!(member.beat(&mut client, 3, &joined), code::NONE, "its generation goes on");
+    }
+    assert!(offset > 5, "commits were made");
+}
+
+#[test]
+fn a_broker_that_stops_sends_away_whoever_waits_in_a_group() {
+    let Some(mut broker) = Broker::start_own(&["--set", "group.initial.rebalance.delay.ms=60000"]) else { return };
+    let mut client = broker.client();
+    let group = Group::new(&mut client, "waiting");
+    let sent = client.send(3, &group.join_request(3, &NOBODY)).expect("the connection is open");
+    eventually("the member waits", || {
+        let request = DescribeGroupsRequest::default().with_groups(vec![group.0.clone()]);
+        broker.client().call(0, &request).groups[0].group_state.as_str() == "PreparingRebalance"
+    });
+    let began = Instant::now();
+    assert!(broker.terminate().success());
+    assert!(began.elapsed() < Duration::from_secs(20));
+    let response = client.receive::<JoinGroupRequest>(3, sent).expect("an answer before the end");
+    assert_eq!(response.error_code, code::NOT_COORDINATOR);
+}

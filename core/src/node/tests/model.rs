@@ -6,6 +6,8 @@
 //! is asked is answered once the disk works; the node rests when nothing is asked.
 //! A failure names its seed. Each step draws from a key of its own, so that leaving a step out does not change others.
 
+mod groups;
+
 use std::collections::BTreeSet;
 
 use super::*;
@@ -61,6 +63,9 @@ enum Asked {
     Create(&'static str),
     Delete(&'static str, TopicId),
     DeleteRecords(TopicPartition),
+    Commit(&'static str, i64),
+    /// A group's offset, and what was known of it before.
+    Offset(&'static str, i64),
     Other,
 }
 
@@ -103,6 +108,7 @@ struct World {
     was_full: bool,
     topics: BTreeMap<&'static str, TopicId>,
     known: BTreeMap<TopicPartition, Known>,
+    groups: BTreeMap<&'static str, groups::Progress>,
     producers: i64,
 }
 
@@ -111,6 +117,7 @@ fn settings(is_os: bool) -> NodeOptions {
         ("log.retention.check.interval.ms", "1000"),
         ("auto.create.topics.enable", "false"),
         ("log.cleaner.backoff.ms", "300"),
+        ("offsets.topic.num.partitions", "2"),
     ]);
     // Everything is looked at all the time.
     let limits = Limits { scrub_period: Duration::from_secs(3), scrub_bytes_per_second_max: 1 << 30, ..options.limits };
@@ -147,6 +154,7 @@ impl World {
             was_full: false,
             topics: BTreeMap::new(),
             known: BTreeMap::new(),
+            groups: BTreeMap::new(),
             producers: 0,
         }
     }
@@ -215,7 +223,8 @@ impl World {
             56..=65 => self.fetch(),
             66..=67 => self.find_by_time(),
             68..=69 => self.close(),
-            70..=90 => self.work(),
+            70..=74 => self.use_group(),
+            75..=90 => self.work(),
             91..=93 => self.pass(200),
             94 => {
                 let full = self.one_in(3);
@@ -474,6 +483,17 @@ impl World {
                 let told = response.responses[0].partition_responses[0].clone();
                 self.idempotent_answered(sequence, id, &told);
             }
+            (Asked::Commit(group, offset), Some(Response::OffsetCommit(response))) => {
+                self.committed(group, offset, response.topics[0].partitions[0].error_code);
+            }
+            (Asked::Offset(group, known), Some(Response::OffsetFetch(response))) => {
+                let told = &response.groups[0];
+                let told = match told.error_code {
+                    0 => Ok(told.topics[0].partitions[0].committed_offset),
+                    error => Err(error),
+                };
+                self.offset_told(group, known, told);
+            }
             (Asked::Fetch(wanted), Some(Response::Fetch(response))) => {
                 assert_eq!(response.error_code, 0);
                 let answers = response
@@ -702,6 +722,7 @@ impl World {
         }
         self.relearn_topics(&asked);
         if lost_power && self.is_os {
+            self.forget_progress();
             self.forget_what_the_system_lost();
         }
     }
@@ -877,9 +898,11 @@ fn run(seed: u64) -> u64 {
     world.settle();
     assert!(world.asked.is_empty(), "seed {seed}: these were never answered: {:?}", world.asked);
     world.check_all();
+    world.check_groups();
     world.crash();
     world.settle();
     world.check_all();
+    world.check_groups();
     world.compacted + world.node.counters().compaction_records_removed
 }
 

@@ -89,7 +89,7 @@ pub enum Request {
         /// Who asks.
         client: Client,
         /// JoinGroup or ConsumerGroupHeartbeat.
-        request: wire::Request,
+        request: Box<wire::Request>,
     },
     /// Anything else, as decoded.
     Other(wire::Request),

@@ -340,7 +340,7 @@ impl BrokerConfig {
             default_replication_factor: i16::try_from(number("default.replication.factor")).expect("a Short's range"),
             delete_topic_enable: truth("delete.topic.enable"),
             fetch_max_bytes: unsigned("fetch.max.bytes"),
-            groups: GroupsConfig::read(&number, &text),
+            groups: GroupsConfig::read(number, text),
             log_cleaner_backoff_ms: positive("log.cleaner.backoff.ms"),
             log_cleaner_dedupe_buffer_size: positive("log.cleaner.dedupe.buffer.size"),
             log_cleaner_enable: truth("log.cleaner.enable"),

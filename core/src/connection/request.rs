@@ -42,7 +42,7 @@ pub(super) fn read(
                 wire::Request::JoinGroup(_) | wire::Request::ConsumerGroupHeartbeat(_) => {
                     // A member outlives its request, and must not keep the request's memory.
                     let id = header.client_id.map_or(Str::EMPTY, |id| id.detached());
-                    Request::Member { client: Client { id, host: host.clone() }, request }
+                    Request::Member { client: Client { id, host: host.clone() }, request: Box::new(request) }
                 }
                 other => Request::Other(other),
             },

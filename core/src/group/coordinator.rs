@@ -445,6 +445,11 @@ impl Coordinator {
         ErrorCode::None
     }
 
+    /// How many members all groups have together, for metrics.
+    pub fn members(&self) -> usize {
+        self.groups.values().map(Group::size).sum()
+    }
+
     /// The offsets of all groups, for metrics: group, topic, partition, offset.
     pub fn committed(&self) -> impl Iterator<Item = (&Str, &Str, i32, i64)> {
         self.groups.iter().flat_map(|(name, group)| {

@@ -456,7 +456,8 @@ mod tests {
     use bytes::BytesMut;
 
     use super::*;
-    use crate::ids::{TopicPartition, Uuid};
+    use crate::batch::{BatchBuilder, Codec};
+    use crate::ids::{LeaderEpoch, TopicPartition, Uuid};
     use crate::testing::MemoryFiles;
 
     #[test]
@@ -480,5 +481,55 @@ mod tests {
             }
             assert!(files.largest_read() <= 1000);
         }
+    }
+
+    #[test]
+    fn records_are_opened_from_the_middle_of_a_batch_on_and_past_gaps_and_markers() {
+        let batch = |base: i64, keys: &[&str]| {
+            let builder = BatchBuilder::new().place(Offset(base), LeaderEpoch(1));
+            keys.iter().fold(builder, |builder, key| builder.record(Timestamp(7), Some(key.as_bytes()), None))
+        };
+        let marker = batch(20, &["marker"]).control();
+        let batches: Bytes =
+            [batch(0, &["a", "b", "c"]).build(), batch(10, &["d", "e"]).codec(Codec::Lz4).build(), marker.build()]
+                .concat()
+                .into();
+        let opened = |from, below| {
+            let sought = Sought::Records { from: Offset(from), below: Offset(below), max_bytes: 1 << 20 };
+            let plan = ReadPlan { place: Place::Memory(batches.clone()), sought };
+            match plan.run(&MemoryFiles::default()).expect("memory does not fail") {
+                ReadOutcome::Records(records, next) => {
+                    assert!(records.iter().all(|record| record.timestamp == Timestamp(7) && record.value.is_none()));
+                    let keys = records.into_iter().map(|record| record.key.expect("all have keys"));
+                    Some((keys.map(|key| String::from_utf8_lossy(&key).into_owned()).collect::<String>(), next.0))
+                }
+                ReadOutcome::Nothing => None,
+                other => panic!("another outcome: {other:?}"),
+            }
+        };
+        assert_eq!(opened(0, 100), Some(("abcde".to_owned(), 21)));
+        assert_eq!(opened(1, 11), Some(("bcd".to_owned(), 11)));
+        assert_eq!(opened(5, 100), Some(("de".to_owned(), 21)), "the gap is passed over");
+        assert_eq!(opened(20, 100), Some((String::new(), 21)), "a marker is no record");
+        assert_eq!(opened(21, 100), None);
+    }
+
+    #[test]
+    fn many_records_are_opened_some_at_a_time_and_each_of_them_once() {
+        let records = 3 * OPENED_AT_ONCE;
+        let builder =
+            (0..records).fold(BatchBuilder::new(), |builder, _| builder.record(Timestamp(7), Some(b"k"), None));
+        let place = Place::Memory(builder.build());
+        let below = Offset(i64::try_from(records).expect("few"));
+        let mut from = Offset(0);
+        let mut parts = 0;
+        while from < below {
+            let plan = ReadPlan { place: place.clone(), sought: Sought::Records { from, below, max_bytes: 1 } };
+            let Ok(ReadOutcome::Records(opened, next)) = plan.run(&MemoryFiles::default()) else { panic!("records") };
+            let offsets = opened.iter().map(|record| record.offset.0);
+            assert!(offsets.eq(from.0..next.0));
+            (from, parts) = (next, parts + 1);
+        }
+        assert_eq!(parts, 3);
     }
 }

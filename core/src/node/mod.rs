@@ -226,7 +226,7 @@ impl Node {
                             return;
                         }
                     }
-                    Request::Member { client, request } => self.group_request(now, to, client, request, out),
+                    Request::Member { client, request } => self.group_request(now, to, client, *request, out),
                     Request::Other(request) => self.request(now, to, request, out),
                 }
             }
@@ -515,6 +515,7 @@ impl Node {
         assert!(!self.journal.is_overrun(), "nothing is appended that the journal has no room for");
         let tail: usize = self.hosts.iter().flatten().map(|hosted| hosted.partition.log().tail_bytes()).sum();
         assert_eq!(self.tails.bytes(), tail as u64, "the tail cache is accounted for");
+        self.group_invariants();
     }
 }
 

@@ -61,6 +61,14 @@ impl Group {
         }
     }
 
+    /// How many members it has.
+    pub(super) fn size(&self) -> usize {
+        match &self.members {
+            Members::Classic(group) => group.size(),
+            Members::Consumer(group) => group.size(),
+        }
+    }
+
     /// As ListGroups tells of it.
     pub(super) fn listed(&self, name: &Str) -> ListedGroup {
         let (protocol_type, group_type) = match &self.members {

@@ -29,7 +29,11 @@ impl Node {
         let response = if to.version < SEVERAL_FROM {
             let Coordinator { node_id, host, port, error_code, error_message, .. } =
                 self.coordinator_of(to, request.key_type, request.key);
-            let error_message = error_message.or(Some(Str::EMPTY));
+            // In these versions Kafka always has one.
+            let error_message = error_message.or(Some(Str::from_static(match error_code {
+                0 => "NONE",
+                _ => "The coordinator is not available.",
+            })));
             FindCoordinatorResponse {
                 node_id,
                 host,

@@ -94,7 +94,7 @@ pub(super) struct Gathered {
 }
 
 impl Node {
-    /// Begins to work on a request about many groups. Most are done at once.
+    /// Begins to work on a request about many groups. Most are done at once, and pass those by that are not.
     pub(super) fn gather(&mut self, now: Now, to: ReplyTo, request: wire::Request, out: &mut Outbox) {
         use wire::Request as R;
         let (asked, answer) = match request {
@@ -112,20 +112,30 @@ impl Node {
             R::OffsetFetch(request) => (Asked::Fetch(groups_of(to.version, request)), Answer::Fetch(Vec::new())),
             other => unreachable!("{other:?} is about one group, or none"),
         };
-        self.groups.gathers.push_back(Gather { to, asked, done: 0, answer, touched: BTreeSet::new() });
-        if self.groups.gathers.len() == 1 {
-            self.gather_on(now, out);
+        let gather = Gather { to, asked, done: 0, answer, touched: BTreeSet::new() };
+        if let Some(gather) = self.gather_some(now, gather, out) {
+            self.groups.gathers.push_back(gather);
         }
     }
 
-    /// Works on the next request about many groups, for one step.
+    /// Works on the oldest request that is not done, for one step. It is ended before the next one goes on, so that few
+    /// large answers lie in memory.
     pub(in crate::node) fn gather_on(&mut self, now: Now, out: &mut Outbox) {
-        let Some(mut gather) = self.groups.gathers.pop_front() else { return };
+        if let Some(gather) = self.groups.gathers.pop_front()
+            && let Some(gather) = self.gather_some(now, gather, out)
+        {
+            self.groups.gathers.push_front(gather);
+        } else if !self.groups.gathers.is_empty() {
+            self.deadlines.insert((now.instant + NEXT_STEP, Reason::Gather));
+        }
+    }
+
+    /// Asks about some groups. Gives back what is not done, and sees to it that it goes on.
+    fn gather_some(&mut self, now: Now, mut gather: Gather, out: &mut Outbox) -> Option<Gather> {
         let writes = matches!(gather.asked, Asked::Delete(_)) && self.no_space.is_none();
         if !self.groups.unwritten.is_empty() || (writes && !self.may_write_groups()) {
-            self.groups.gathers.push_back(gather);
             self.deadlines.insert((now.instant + ROOM_RETRY, Reason::Gather));
-            return;
+            return Some(gather);
         }
         let (first, listed) = (gather.done, gather.answer.listed());
         while gather.done < gather.asked.len() {
@@ -134,20 +144,14 @@ impl Node {
                 _ => gather.done - first >= GROUPS_AT_ONCE,
             };
             if is_enough || !self.groups.unwritten.is_empty() {
-                break;
+                self.deadlines.insert((now.instant + NEXT_STEP, Reason::Gather));
+                return Some(gather);
             }
             self.ask_one(now, &mut gather, out);
             gather.done += 1;
         }
-        if gather.done < gather.asked.len() {
-            // One about thousands keeps nobody waiting who asks about a few.
-            self.groups.gathers.push_back(gather);
-        } else {
-            self.gathered(gather, out);
-        }
-        if !self.groups.gathers.is_empty() {
-            self.deadlines.insert((now.instant + NEXT_STEP, Reason::Gather));
-        }
+        self.gathered(gather, out);
+        None
     }
 
     /// Ends all requests about many groups, at once: there is no coordinator left that would take long.

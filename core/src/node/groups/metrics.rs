@@ -52,6 +52,9 @@ impl Node {
         for (state, count) in &by_state {
             writeln!(text, "chronik_groups{{state=\"{state}\"}} {count}")?;
         }
+        let members: usize = coordinators().map(|coordinator| coordinator.members()).sum();
+        writeln!(text, "# HELP chronik_group_members Members of all groups.\n# TYPE chronik_group_members gauge")?;
+        writeln!(text, "chronik_group_members {members}")?;
         let help = "Partitions of __consumer_offsets that are being loaded.";
         writeln!(text, "# HELP chronik_coordinators_loading {help}\n# TYPE chronik_coordinators_loading gauge")?;
         writeln!(text, "chronik_coordinators_loading {loading}")?;

@@ -428,6 +428,24 @@ impl Node {
         self.deadlines.extend(at.map(|at| (at, Reason::Group(partition))));
     }
 
+    /// Asserts what always holds of the groups.
+    pub(super) fn group_invariants(&self) {
+        for (&partition, seat) in &self.groups.seats {
+            let hosted = self.hosts[seat.slot as usize].as_ref().expect("a seat's partition is hosted");
+            let id = TopicPartition { topic: self.groups.topic.expect("there are seats"), partition };
+            assert_eq!(hosted.partition.id(), id, "a seat is of its partition");
+            let high_watermark = hosted.partition.advanced().high_watermark;
+            let ends = || seat.parked.iter().map(|&(end, _)| end);
+            assert!(ends().is_sorted(), "answers wait in the order of what they wait for");
+            assert!(ends().all(|end| end > high_watermark), "nobody waits for what is committed");
+            assert!(ends().all(|end| end <= hosted.partition.log().end()), "nobody waits for what is not written");
+            let is_set = seat.timer.is_none_or(|at| self.deadlines.contains(&(at, Reason::Group(partition))));
+            assert!(is_set, "a timer has its deadline");
+        }
+        let mut unwritten = self.groups.unwritten.iter().map(|unwritten| unwritten.partition);
+        assert!(unwritten.all(|partition| self.groups.seats.contains_key(&partition)), "what is decided has a place");
+    }
+
     /// A coordinator's timer is due.
     pub(super) fn reach_group(&mut self, now: Now, partition: i32, out: &mut Outbox) {
         let Some(seat) = self.groups.seats.get_mut(&partition) else { return };

@@ -114,7 +114,7 @@ impl Rig {
             ..JoinGroupRequest::default()
         };
         // The last version that lets a member in without an id of its own.
-        self.ask(3, Request::Member { client, request: request.into() })
+        self.ask(3, Request::Member { client, request: Box::new(request.into()) })
     }
 
     fn joined(&mut self, sequence: u64) -> Option<JoinGroupResponse> {
@@ -548,10 +548,13 @@ fn metrics_tell_of_groups_and_how_far_behind_they_are() {
     rig.produce("t", &["a", "b", "c"]);
     rig.produce("t", &["d"]);
     assert_eq!(rig.commit_offset("g", 0, 1), 0);
+    rig.stable("h");
     let text = rig.node.metrics();
     for line in [
         "chronik_groups{state=\"Empty\"} 1",
-        "chronik_groups{state=\"Stable\"} 0",
+        "chronik_groups{state=\"Stable\"} 1",
+        "chronik_group_members 1",
+        "chronik_group_rebalances_total 1",
         "chronik_group_lag{group=\"g\",topic=\"t\",partition=\"0\"} 3",
         "chronik_group_lags_untold 0",
         "chronik_offsets_committed_total 1",

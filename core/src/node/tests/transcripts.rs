@@ -64,7 +64,8 @@ fn request(request: &Request) -> String {
             let parts = parts.collect::<Vec<_>>().join(", ");
             format!("fetch partition {parts}, at least {} bytes within {} ms", fetch.min_bytes, fetch.max_wait_ms)
         }
-        Request::Member { request: other, .. } | Request::Other(other) => other.api_key().to_string(),
+        Request::Member { request, .. } => request.api_key().to_string(),
+        Request::Other(other) => other.api_key().to_string(),
     }
 }
 

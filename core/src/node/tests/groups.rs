@@ -353,6 +353,29 @@ fn a_long_log_is_loaded_from_disk_and_from_memory_in_small_steps() {
 }
 
 #[test]
+fn a_log_that_was_compacted_is_loaded_past_its_gaps() {
+    let mut rig = Rig::with(&[("log.cleaner.backoff.ms", "100")]);
+    rig.create("t", 4);
+    let settings =
+        [("cleanup.policy", "compact"), ("internal.segment.bytes", "20000"), ("min.cleanable.dirty.ratio", "0.01")];
+    rig.create_with(OFFSETS, 1, &settings);
+    for round in 0..60 {
+        let offsets: Vec<(i32, i64)> = (0..100).map(|n| (n % 4, i64::from(round * 100 + n))).collect();
+        let sequence = rig.ask(8, Request::Other(Rig::commit_request("g", &offsets)));
+        assert_eq!(rig.committed(sequence), Some(0));
+        assert_eq!(rig.commit_offset("h", 0, i64::from(round)), 0);
+    }
+    rig.pass(60_000);
+    let removed = rig.node.counters().compaction_records_removed;
+    assert!(removed > 5000, "most commits are of the same few partitions: {removed}");
+    let mut rig = rig.crash_and_load();
+    assert_eq!((rig.offset_of("g"), rig.offset_of("h")), (Ok(5996), Ok(59)));
+    assert!(rig.node.counters().coordinator_records_loaded < 1500);
+    assert_eq!(rig.commit_offset("g", 0, 7), 0);
+    assert_eq!(rig.crash_and_load().offset_of("g"), Ok(7));
+}
+
+#[test]
 fn a_segment_that_cannot_be_read_ends_the_load_and_it_is_tried_again() {
     let mut rig = Rig::with_groups(&[("offsets.topic.num.partitions", "1")]);
     for round in 0..20 {
@@ -502,8 +525,8 @@ fn clients_cannot_write_to_the_topic_or_cut_it_or_let_it_grow_but_their_tools_ma
 
     let limits = BatchLimits { batch_bytes_max: 1 << 24, decompressed_bytes_max: 1 << 24 };
     let index = partition_of("g", 50);
-    let nonsense = BatchBuilder::new().record(Timestamp(5), Some(b"no"), Some(b"sense")).build();
-    let batch = verify(nonsense, &limits);
+    let nonsense = BatchBuilder::new().record(Timestamp(5), Some(b"nonsense"), Some(b"of a tool"));
+    let batch = verify(nonsense.build(), &limits);
     let partitions = [ProducePartition { index, batch: Ok(batch.expect("a sound batch")) }].into_iter().collect();
     let topic = ProduceTopic { name: OFFSETS.into(), id: TopicId::ZERO, partitions };
     let topics = [topic].into_iter().collect();

@@ -66,6 +66,11 @@ impl Node {
         if hosted.is_internal {
             return Err(ErrorCode::InvalidTopicException.into());
         }
+        let policy = hosted.config.cleanup_policy;
+        if policy.compacts && !policy.deletes {
+            let message = "records of a topic whose cleanup.policy is compact alone are not deleted";
+            return Err(Refused { code: ErrorCode::PolicyViolation, message: Some(message.to_owned().into()) });
+        }
         let high_watermark = hosted.partition.advanced().high_watermark;
         let to = if offset == UP_TO_HIGH_WATERMARK { high_watermark } else { Offset(offset) };
         if to.0 < 0 || to > high_watermark {

@@ -41,6 +41,14 @@ pub fn write(attempt: Attempt, index: u32, bytes: u32) -> Bytes {
     value.into()
 }
 
+/// The key of the record whose value this is, where it has one: no other record's is the same.
+///
+/// A topic that compacts then owes all that another one owes, whatever it copies, replaces and removes: there is nothing
+/// that it may drop.
+pub fn key_of(value: &[u8]) -> &[u8] {
+    &value[..16]
+}
+
 /// Whose record a value is, and its index.
 ///
 /// # Errors

@@ -43,6 +43,8 @@ pub(super) struct Lane {
     /// The topic's index in the plan.
     pub(super) topic: usize,
     pub(super) partition: i32,
+    /// Whether records have keys, each one of its own.
+    has_keys: bool,
     common: Common,
     queue: VecDeque<Batch>,
     in_flight: usize,
@@ -181,7 +183,14 @@ impl Batch {
         self
     }
 
-    fn make(&mut self, client: u32, now: ClientNow, to: TopicPartition, identity: Option<(Identity, i32)>) -> Made {
+    fn make(
+        &mut self,
+        client: u32,
+        now: ClientNow,
+        to: TopicPartition,
+        identity: Option<(Identity, i32)>,
+        has_keys: bool,
+    ) -> Made {
         let attempt = self.attempt(client);
         let codec = Codec::ALL[usize::from(self.codec) % Codec::ALL.len()];
         let mut batch = BatchBuilder::new().codec(codec);
@@ -192,7 +201,8 @@ impl Batch {
         let newest = now.wall.0 - self.late_ms;
         for index in 0..self.records {
             let timestamp = Timestamp(newest - i64::from(self.records - 1 - index));
-            batch = batch.record(timestamp, None, Some(&value::write(attempt, index, self.value_bytes)));
+            let value = value::write(attempt, index, self.value_bytes);
+            batch = batch.record(timestamp, has_keys.then(|| value::key_of(&value)), Some(&value));
         }
         let sequence = identity.map(|(Identity { id, epoch }, sequence)| (id, epoch, sequence));
         Made { bytes: batch.build(), sequence, timestamp: newest, to }
@@ -230,10 +240,11 @@ impl Batch {
 }
 
 impl Lane {
-    pub(super) fn new(topic: usize, partition: i32, common: Common) -> Lane {
+    pub(super) fn new(topic: usize, partition: i32, has_keys: bool, common: Common) -> Lane {
         Lane {
             topic,
             partition,
+            has_keys,
             common,
             queue: VecDeque::new(),
             in_flight: 0,
@@ -347,7 +358,7 @@ impl Lane {
                 // Sequences go round from the largest to 0.
                 self.next_sequence = sequence.wrapping_add(records) & i32::MAX;
             }
-            batch.made = Some(batch.make(client, now, to, identity));
+            batch.made = Some(batch.make(client, now, to, identity, self.has_keys));
         }
         let (operation, attempt) = (batch.operation, batch.attempt(client));
         let (records, value_bytes) = (batch.records, batch.value_bytes);

@@ -19,7 +19,7 @@ use super::topics::{METADATA_VERSION, Topics};
 use super::wire::{Alarm, Got, Wire, at_ms};
 use super::{Client, ClientNow, Happened, Wanted};
 use crate::history::What;
-use crate::plan::{Action, Operation, Plan};
+use crate::plan::{Action, Operation, Plan, TopicPlan};
 
 /// From this version on topics go by their id.
 const IDS_FROM: i16 = 13;
@@ -101,7 +101,9 @@ impl Producer {
         let mut places: Vec<(usize, i32)> = operations.iter().filter_map(place_of).collect();
         places.sort_unstable();
         places.dedup();
-        let lanes = places.iter().map(|&(topic, partition)| Lane::new(topic, partition, common)).collect();
+        let has_keys = |topic: usize| plan.topics.get(topic).is_some_and(TopicPlan::compacts);
+        let lane = |&(topic, partition): &(usize, i32)| Lane::new(topic, partition, has_keys(topic), common);
+        let lanes = places.iter().map(lane).collect();
         let lane = |operation| places.binary_search(&place_of(operation)?).ok();
         let lane_of = operations.iter().map(lane).collect();
         let mut topics_used: Vec<usize> = places.iter().map(|&(topic, _)| topic).collect();

@@ -88,6 +88,7 @@ fn node(dice: &mut Dice) -> NodePlan {
     let mut broker = BTreeMap::from([("auto.create.topics.enable".to_owned(), "false".to_owned())]);
     let mut set = |name: &str, value: u64| drop(broker.insert(name.to_owned(), value.to_string()));
     set("log.retention.check.interval.ms", dice.pick(&[500, 1_000, 5_000]));
+    set("log.cleaner.backoff.ms", 500);
     if dice.one_in(6) {
         set("max.incremental.fetch.session.cache.slots", dice.between(0, 2));
     }
@@ -153,9 +154,23 @@ fn topics(root: &Root, node: &NodePlan) -> Vec<TopicPlan> {
         if dice.one_in(8) {
             set("message.timestamp.type", "LogAppendTime".to_owned());
         }
-        TopicPlan { name: (*name).to_owned(), partitions: dice.signed_number(1, 4), configs }
+        let mut topic = TopicPlan { name: (*name).to_owned(), partitions: dice.signed_number(1, 4), configs };
+        compaction(&mut root.numbered(Key::Compaction, index as u64), &mut topic);
+        topic
     };
     NAMES.iter().take(count).enumerate().map(topic).collect()
+}
+
+/// Has some topics compact what they hold. Their records have keys of their own, so nothing may be missing for that.
+fn compaction(dice: &mut Dice, topic: &mut TopicPlan) {
+    if !dice.one_in(4) {
+        return;
+    }
+    let mut set = |name: &str, value: String| drop(topic.configs.insert(name.to_owned(), value));
+    // Of a topic that compacts alone no records may be deleted, which admins do here.
+    set("cleanup.policy", "compact,delete".to_owned());
+    set("min.cleanable.dirty.ratio", dice.pick(&["0", "0.5"]).to_owned());
+    set("max.compaction.lag.ms", dice.between(500, 10_000).to_string());
 }
 
 /// What is drawn. Its number is part of each key, so the order of these is part of what a seed means.
@@ -171,6 +186,7 @@ enum Key {
     Operations,
     /// Above all clients' operations.
     Stories = 1 << 30,
+    Compaction = 3 << 29,
 }
 
 /// The generator of a plan.

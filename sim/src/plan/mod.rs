@@ -96,6 +96,13 @@ pub struct TopicPlan {
     pub configs: BTreeMap<String, String>,
 }
 
+impl TopicPlan {
+    /// Whether it compacts, and so takes only records that have keys.
+    pub fn compacts(&self) -> bool {
+        self.configs.get("cleanup.policy").is_some_and(|policy| policy.contains("compact"))
+    }
+}
+
 /// A client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -19,6 +20,19 @@ CACHE = os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "targ
 CHECK_TIMEOUT_S = 60
 # A whole program of checks, its start included.
 PROGRAM_TIMEOUT_S = 180
+# Every broker under test has these, so that a check of groups waits for what it is about and not for an interval. A
+# consumer whose session the broker sets (KIP-848) is dead after those 4 s; classic ones bring a timeout of their own.
+SETTINGS = {
+    "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "1000",
+    "group.consumer.min.session.timeout.ms": "1000",
+    "group.consumer.session.timeout.ms": "4000",
+    "group.consumer.min.heartbeat.interval.ms": "100",
+    "group.consumer.heartbeat.interval.ms": "200",
+    "log.cleaner.backoff.ms": "200",
+    "log.retention.check.interval.ms": "500",
+    "log.initial.task.delay.ms": "0",
+}
 
 
 class Failed(Exception):
@@ -141,32 +155,85 @@ def free_port():
         return probe.getsockname()[1]
 
 
-@contextlib.contextmanager
-def broker(binary, *flags):
-    """A `chronik-server` on a free loopback port with a data folder of its own; yields its address."""
-    port = free_port()
-    data = tempfile.mkdtemp(prefix="chronik-compat-")
-    log_path = os.path.join(CACHE, "broker.log")
-    os.makedirs(CACHE, exist_ok=True)
-    address = f"127.0.0.1:{port}"
-    listen = ["--kafka-port", str(port), "--bind", "127.0.0.1", "--advertised-addr", address]
-    command = [binary, *listen, "--data-dir", data, *flags]
-    with open(log_path, "w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        wait_for_port(process, port, log_path)
-        yield address
-        if process.poll() is not None:
-            sys.exit(f"the broker ended by itself with {process.returncode}; see {log_path}")
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
+class Broker:
+    """A broker of our own: a command, the port it opens, and a data folder that outlives its process."""
+
+    def __init__(self, command, port, log_path, stop_timeout_s=20):
+        self.command, self.port, self.log_path, self.stop_timeout_s = command, port, log_path, stop_timeout_s
+        self.address = f"127.0.0.1:{port}"
+        self.process = None
+
+    def start(self):
+        with open(self.log_path, "a") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
+        wait_for_port(self.process, self.port, self.log_path)
+
+    def kill_and_restart(self):
+        """What a crash leaves behind is what the next process finds: no signal that could be caught comes first."""
+        self.process.kill()
+        self.process.wait()
+        self.start()
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
             try:
-                process.wait(timeout=20)
+                self.process.wait(timeout=self.stop_timeout_s)
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        shutil.rmtree(data, ignore_errors=True)
+                self.process.kill()
+                self.process.wait()
+
+    @contextlib.contextmanager
+    def running(self):
+        """Started, and stopped at the end; a broker that has ended by itself until then ends the run."""
+        os.makedirs(CACHE, exist_ok=True)
+        open(self.log_path, "w").close()
+        try:
+            self.start()
+            with self.kill_switch():
+                yield self
+            if self.process.poll() is not None:
+                sys.exit(f"the broker ended by itself with {self.process.returncode}; see {self.log_path}")
+        finally:
+            if self.process:
+                self.stop()
+
+    @contextlib.contextmanager
+    def kill_switch(self):
+        """Lets any client of any language crash the broker: it connects to the address in CHRONIK_COMPAT_KILL, and the
+        connection is closed once the broker has been killed and its next process has opened the port."""
+
+        def serve():
+            while True:
+                try:
+                    connection, _ = switch.accept()
+                except OSError:
+                    return
+                with connection:
+                    self.kill_and_restart()
+
+        with socket.create_server(("127.0.0.1", 0)) as switch:
+            thread = threading.Thread(target=serve, daemon=True)
+            thread.start()
+            os.environ["CHRONIK_COMPAT_KILL"] = f"127.0.0.1:{switch.getsockname()[1]}"
+            try:
+                yield
+            finally:
+                del os.environ["CHRONIK_COMPAT_KILL"]
+                switch.shutdown(socket.SHUT_RDWR)
+                thread.join()
+
+
+@contextlib.contextmanager
+def chronik(binary):
+    """A running `chronik-server` on a free loopback port with a data folder of its own."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="chronik-compat-", ignore_cleanup_errors=True) as data:
+        listen = ["--kafka-port", str(port), "--bind", "127.0.0.1", "--advertised-addr", f"127.0.0.1:{port}"]
+        settings = [part for name, value in SETTINGS.items() for part in ("--set", f"{name}={value}")]
+        command = [binary, *listen, "--data-dir", data, *settings]
+        with Broker(command, port, os.path.join(CACHE, "broker.log")).running() as broker:
+            yield broker
 
 
 def wait_for_port(process, port, log_path):

@@ -16,6 +16,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import harness
+import reference
 from go import suite as go
 from java import suite as java
 from kcat import suite as kcat
@@ -36,6 +37,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bootstrap", metavar="HOST:PORT", help="a broker that runs already")
     parser.add_argument("--server", metavar="FILE", help="the chronik-server to start; default: the debug build")
+    parser.add_argument("--kafka", action="store_true", help="Apache Kafka instead, started here: are the checks right?")
     parser.add_argument("--install-only", action="store_true", help="fetch what the suites need, run nothing")
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"default: all of {', '.join(SUITES)}")
     options = parser.parse_args()
@@ -62,8 +64,9 @@ def main():
     if options.bootstrap:
         check_all(options.bootstrap)
     else:
-        with harness.broker(options.server or default_binary()) as bootstrap:
-            check_all(bootstrap)
+        own = reference.kafka() if options.kafka else harness.chronik(options.server or default_binary())
+        with own as broker:
+            check_all(broker.address)
     print()
     print(table.summary())
     return 1 if table.failed else 0
@@ -75,7 +78,7 @@ TOOLS = {
     "python": ["python3"],
     "go": ["go"],
     "node": ["node", "npm"],
-    "java": ["java", "mvn"],
+    "java": ["java", "javac", "mvn"],
 }
 
 if __name__ == "__main__":

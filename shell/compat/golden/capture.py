@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # The sources' folders stay free of what Python would cache in them.
@@ -20,7 +19,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(HERE))
 
 import harness
-from java import suite as java
+import reference
 
 GOLDEN = os.path.join(harness.ROOT, "core", "tests", "golden")
 KAFKA = "apache-kafka-4.3"
@@ -34,42 +33,11 @@ CLIENTS = {
     "rdkafka": "librdkafka-2.12",
 }
 
-PROPERTIES = """
-process.roles=broker,controller
-node.id=1
-controller.quorum.bootstrap.servers=127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{direct},RECORDED://127.0.0.1:{recorded},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{direct},RECORDED://127.0.0.1:{proxy}
+LISTENERS = """
+listeners=PLAINTEXT://127.0.0.1:{port},RECORDED://127.0.0.1:{recorded},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},RECORDED://127.0.0.1:{proxy}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,RECORDED:PLAINTEXT,CONTROLLER:PLAINTEXT
-controller.listener.names=CONTROLLER
-inter.broker.listener.name=PLAINTEXT
-log.dirs={data}
-offsets.topic.replication.factor=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-share.coordinator.state.topic.replication.factor=1
-group.initial.rebalance.delay.ms=0
 """
-
-
-@contextlib.contextmanager
-def kafka(ports):
-    """Apache Kafka, alone, with a data folder of its own."""
-    with tempfile.TemporaryDirectory(prefix="kafka-") as home:
-        config = os.path.join(home, "server.properties")
-        with open(config, "w") as file:
-            file.write(PROPERTIES.format(data=os.path.join(home, "data"), **ports))
-        cluster = harness.must(java.java("kafka.tools.StorageTool", "random-uuid")).split()[-1]
-        harness.must(java.java("kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", config))
-        log_path = os.path.join(harness.CACHE, "kafka.log")
-        with open(log_path, "w") as log:
-            process = subprocess.Popen(java.java("kafka.Kafka", config), stdout=log, stderr=log, cwd=home)
-        try:
-            harness.wait_for_port(process, ports["recorded"], log_path)
-            yield
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
 
 
 @contextlib.contextmanager
@@ -89,12 +57,11 @@ def recorder(ports, client):
 
 def main():
     suites = sys.argv[1:] or list(CLIENTS)
-    java.prepare()
-    ports = {name: harness.free_port() for name in ("direct", "recorded", "controller", "proxy")}
+    ports = {name: harness.free_port() for name in ("recorded", "proxy")}
     if set(suites) == set(CLIENTS):
         shutil.rmtree(GOLDEN, ignore_errors=True)
     failed = False
-    with kafka(ports):
+    with reference.kafka(LISTENERS, **ports):
         for suite in suites:
             with recorder(ports, CLIENTS[suite]) as bootstrap:
                 command = [sys.executable, os.path.join(os.path.dirname(HERE), "run.py"), "--bootstrap", bootstrap, suite]

@@ -1,14 +1,7 @@
-import java.time.Duration;
-import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
-import java.util.Properties;
 import java.util.Set;
-import java.util.concurrent.ExecutionException;
-import java.util.concurrent.Future;
-import java.util.stream.Collectors;
 import java.util.stream.IntStream;
-import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.AlterConfigOp;
 import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.NewPartitions;
@@ -16,8 +9,6 @@ import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.admin.RecordsToDelete;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
-import org.apache.kafka.clients.consumer.KafkaConsumer;
-import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.KafkaException;
@@ -29,8 +20,6 @@ import org.apache.kafka.common.errors.TopicExistsException;
 import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 import org.apache.kafka.common.errors.UnsupportedVersionException;
 import org.apache.kafka.common.header.internals.RecordHeader;
-import org.apache.kafka.common.serialization.ByteArrayDeserializer;
-import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 /**
  * Kafka's own Java client against the broker: the producer as it comes (idempotent, acks=all), the consumer on assigned
@@ -38,30 +27,17 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
  *
  * <p>Called with the bootstrap address and a suffix for topic names; prints one JSON object per check.
  */
-public final class Checks {
-    private interface Body {
-        void run() throws Exception;
-    }
-
-    private final String bootstrap;
-    private final String suffix;
-    private final Admin admin;
-    private boolean failed;
-
+public final class Checks extends Program {
     private Checks(String bootstrap, String suffix) {
-        this.bootstrap = bootstrap;
-        this.suffix = suffix;
-        this.admin = Admin.create(properties());
+        super(bootstrap, suffix);
     }
 
     public static void main(String[] arguments) {
-        Checks checks = new Checks(arguments[0], arguments[1]);
-        checks.all();
-        checks.admin.close();
-        System.exit(checks.failed ? 1 : 0);
+        new Checks(arguments[0], arguments[1]).run();
     }
 
-    private void all() {
+    @Override
+    void all() {
         check("the default producer is idempotent and keeps order", this::producesIdempotently);
         check("acks 0, 1 and all", this::honoursAcks);
         check("codecs gzip, snappy, lz4, zstd", this::passesCodecs);
@@ -349,160 +325,5 @@ public final class Checks {
         var producers = admin.describeProducers(List.of(partition)).partitionResult(partition).get().activeProducers();
         equal(producers.size(), 1, "producers");
         equal(producers.get(0).lastSequence(), 99, "last sequence");
-    }
-
-    private String create(String name, int partitions) throws Exception {
-        return create(name, partitions, Map.of());
-    }
-
-    private String create(String name, int partitions, Map<String, String> configs) throws Exception {
-        String topic = "java-" + name + "-" + suffix;
-        admin.createTopics(List.of(new NewTopic(topic, partitions, (short) 1).configs(configs))).all().get();
-        await(() -> {
-            try {
-                return admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic).partitions().stream()
-                    .allMatch(p -> p.leader() != null);
-            } catch (ExecutionException notYet) {
-                return false;
-            }
-        }, "the topic has leaders");
-        return topic;
-    }
-
-    private List<RecordMetadata> produce(String topic, int partition, List<String> values, Map<String, String> config)
-            throws Exception {
-        List<Future<RecordMetadata>> sent = new ArrayList<>();
-        try (var producer = producer(config)) {
-            for (String value : values) {
-                sent.add(producer.send(new ProducerRecord<>(topic, partition, null, value.getBytes())));
-            }
-        }
-        List<RecordMetadata> acknowledged = new ArrayList<>();
-        for (Future<RecordMetadata> future : sent) {
-            acknowledged.add(future.get());
-        }
-        return acknowledged;
-    }
-
-    private List<String> read(String topic, int partition, long offset, int count) {
-        return records(topic, partition, offset, count).stream().map(r -> new String(r.value())).toList();
-    }
-
-    private List<ConsumerRecord<byte[], byte[]>> records(String topic, int partition, long offset, int count) {
-        TopicPartition assigned = new TopicPartition(topic, partition);
-        try (var consumer = consumer(Map.of())) {
-            consumer.assign(List.of(assigned));
-            consumer.seek(assigned, offset);
-            return poll(consumer, count);
-        }
-    }
-
-    private static List<ConsumerRecord<byte[], byte[]>> poll(KafkaConsumer<byte[], byte[]> consumer, int count) {
-        List<ConsumerRecord<byte[], byte[]>> records = new ArrayList<>();
-        long deadline = System.nanoTime() + 15_000_000_000L;
-        while (records.size() < count && System.nanoTime() < deadline) {
-            consumer.poll(Duration.ofMillis(200)).forEach(records::add);
-        }
-        equal(records.size(), count, "records read");
-        return records;
-    }
-
-    private long offset(TopicPartition partition, OffsetSpec spec) throws Exception {
-        return admin.listOffsets(Map.of(partition, spec)).partitionResult(partition).get().offset();
-    }
-
-    private ConfigEntry config(ConfigResource resource, String name) throws Exception {
-        ConfigEntry entry = admin.describeConfigs(List.of(resource)).all().get().get(resource).get(name);
-        equal(entry != null, true, "there is a config " + name);
-        return entry;
-    }
-
-    private void change(ConfigResource resource, String name, String value, AlterConfigOp.OpType how) throws Exception {
-        var change = new AlterConfigOp(new ConfigEntry(name, value), how);
-        admin.incrementalAlterConfigs(Map.of(resource, List.of(change))).all().get();
-    }
-
-    private Properties properties() {
-        Properties properties = new Properties();
-        properties.put("bootstrap.servers", bootstrap);
-        properties.put("default.api.timeout.ms", "20000");
-        properties.put("request.timeout.ms", "15000");
-        return properties;
-    }
-
-    private KafkaProducer<byte[], byte[]> producer(Map<String, String> config) {
-        Properties properties = properties();
-        properties.put("delivery.timeout.ms", "25000");
-        properties.putAll(config);
-        return new KafkaProducer<>(properties, new ByteArraySerializer(), new ByteArraySerializer());
-    }
-
-    private KafkaConsumer<byte[], byte[]> consumer(Map<String, String> config) {
-        Properties properties = properties();
-        properties.put("enable.auto.commit", "false");
-        properties.putAll(config);
-        return new KafkaConsumer<>(properties, new ByteArrayDeserializer(), new ByteArrayDeserializer());
-    }
-
-    private static List<String> values(int count) {
-        return IntStream.range(0, count).mapToObj(i -> "value " + i).collect(Collectors.toList());
-    }
-
-    private interface Condition {
-        boolean holds() throws Exception;
-    }
-
-    private static void await(Condition condition, String claim) throws Exception {
-        long deadline = System.nanoTime() + 10_000_000_000L;
-        while (!condition.holds()) {
-            if (System.nanoTime() > deadline) {
-                throw new AssertionError("not within 10 s: " + claim);
-            }
-            Thread.sleep(20);
-        }
-    }
-
-    private static void refused(Class<? extends Exception> wanted, Future<?> answer) throws Exception {
-        try {
-            answer.get();
-        } catch (ExecutionException error) {
-            if (wanted.isInstance(error.getCause())) {
-                return;
-            }
-            throw error;
-        }
-        throw new AssertionError("accepted where " + wanted.getSimpleName() + " was due");
-    }
-
-    private static void equal(Object found, Object wanted, String what) {
-        if (found == null ? wanted != null : !found.equals(wanted)) {
-            throw new AssertionError(what + ": expected " + wanted + ", found " + found);
-        }
-    }
-
-    private void check(String claim, Body body) {
-        long begun = System.nanoTime();
-        String why = "";
-        try {
-            body.run();
-        } catch (Throwable error) { // Whatever a client throws is a failed check, and the next one still runs.
-            failed = true;
-            why = error + (error.getStackTrace().length > 0 ? " at " + place(error) : "");
-        }
-        double seconds = (System.nanoTime() - begun) / 1e9;
-        System.out.printf("{\"check\": \"%s\", \"seconds\": %.3f, \"why\": \"%s\"}%n", claim, seconds, escape(why));
-    }
-
-    private static String place(Throwable error) {
-        for (StackTraceElement frame : error.getStackTrace()) {
-            if (frame.getClassName().startsWith("Checks") && !frame.getMethodName().equals("equal")) {
-                return frame.getMethodName() + ":" + frame.getLineNumber();
-            }
-        }
-        return error.getStackTrace()[0].toString();
-    }
-
-    private static String escape(String text) {
-        return text.replace("\\", "\\\\").replace("\"", "\\\"").replace("\n", "\\n").replace("\r", "").replace("\t", " ");
     }
 }

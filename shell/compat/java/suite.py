@@ -1,11 +1,13 @@
 """Kafka's own command-line tools, and a Java program over its client."""
 
+import glob
 import json
 import os
 import re
 import tempfile
 import time
 
+from java.group_tools import check_group_tools
 from harness import CACHE, HERE, Failed, Suite, expect, expect_in, install, must, output, run
 
 HOME = os.path.join(HERE, "java")
@@ -16,23 +18,34 @@ JVM = ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m"]
 
 def prepare():
     pom = os.path.join(HOME, "pom.xml")
+    sources = sorted(glob.glob(os.path.join(HOME, "*.java")))
 
-    def make(folder):
+    def fetch(folder):
         goal = ["dependency:build-classpath", "-DincludeScope=runtime"]
         must(["mvn", "-q", "-B", "-f", pom, *goal, f"-Dmdep.outputFile={os.path.join(folder, 'classpath')}"])
 
-    install("java", open(pom).read(), make)
+    def compile_programs(folder):
+        must(["javac", "-Xlint:all", "-Werror", "-cp", jars(), "-d", folder, *sources])
+
+    install("java", open(pom).read(), fetch)
+    install("java-classes", "".join(open(source).read() for source in sources), compile_programs)
+
+
+def jars():
+    return open(os.path.join(CACHE, "java", "classpath")).read().strip()
 
 
 def java(*arguments):
-    classpath = open(os.path.join(CACHE, "java", "classpath")).read().strip()
     log = f"-Dlog4j2.configurationFile={os.path.join(HOME, 'log4j2.properties')}"
-    return [*JVM, log, "-cp", classpath, *arguments]
+    return [*JVM, log, "-cp", os.path.join(CACHE, "java-classes") + os.pathsep + jars(), *arguments]
 
 
 def check_all(table, bootstrap, run_id):
-    Suite(table, "java client", bootstrap).program(java(os.path.join(HOME, "Checks.java"), bootstrap, run_id))
+    programs = {"Checks": "client", "Groups": "groups", "GroupAdmin": "group admin", "Compaction": "compaction"}
+    for program, client in programs.items():
+        Suite(table, f"java {client}", bootstrap).program(java(program, bootstrap, run_id))
     check_tools(Suite(table, "java tools", bootstrap), bootstrap, f"tools-{run_id}")
+    check_group_tools(Suite(table, "java group tools", bootstrap), java, bootstrap, f"group-tools-{run_id}")
 
 
 def check_tools(suite, bootstrap, topic):

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -48,10 +49,10 @@ class Table:
     def add(self, client, check, seconds, why=""):
         self.rows.append((client, check, seconds, why))
         verdict = "FAILED" if why else "passed"
-        print(f"{client:<14} {check:<44} {verdict:<7} {seconds:7.2f} s", flush=True)
+        print(f"{client:<18} {check:<60} {verdict:<7} {seconds:7.2f} s", flush=True)
         if why:
             for line in why.strip().splitlines()[-12:]:
-                print(f"{'':<14}   {line}", flush=True)
+                print(f"{'':<18}   {line}", flush=True)
 
     @property
     def failed(self):
@@ -62,8 +63,8 @@ class Table:
         for client, _, seconds, why in self.rows:
             passed, failed, total = clients.get(client, (0, 0, 0.0))
             clients[client] = (passed + (not why), failed + bool(why), total + seconds)
-        lines = [f"{'client':<14} {'passed':>6} {'failed':>6} {'time':>9}"]
-        lines += [f"{name:<14} {p:>6} {f:>6} {t:>7.1f} s" for name, (p, f, t) in clients.items()]
+        lines = [f"{'client':<18} {'passed':>6} {'failed':>6} {'time':>9}"]
+        lines += [f"{name:<18} {p:>6} {f:>6} {t:>7.1f} s" for name, (p, f, t) in clients.items()]
         return "\n".join(lines)
 
 
@@ -79,8 +80,10 @@ class Suite:
         why = ""
         try:
             body()
-        except (Failed, OSError, subprocess.SubprocessError) as error:
-            why = str(error) or repr(error)
+        except Failed as error:
+            why = str(error)
+        except Exception:  # A tool that prints what nobody expects is a failed check, and the next one still runs.
+            why = traceback.format_exc(limit=-3)
         self.table.add(self.client, name, time.monotonic() - begun, why)
 
     def program(self, command, **options):

@@ -37,7 +37,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bootstrap", metavar="HOST:PORT", help="a broker that runs already")
     parser.add_argument("--server", metavar="FILE", help="the chronik-server to start; default: the debug build")
-    parser.add_argument("--kafka", action="store_true", help="Apache Kafka instead, started here: are the checks right?")
+    parser.add_argument("--kafka", action="store_true", help="Apache Kafka instead, started here; it lets transactions in, and three checks fail that want them refused")
     parser.add_argument("--install-only", action="store_true", help="fetch what the suites need, run nothing")
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"default: all of {', '.join(SUITES)}")
     options = parser.parse_args()

@@ -7,17 +7,25 @@ import time
 
 from harness import ROOT, must
 
-COMMAND = ["cargo", "test", "--quiet", "--package", "chronik-compat", "--test", "librdkafka"]
+COMMAND = ["cargo", "test", "--quiet", "--package", "chronik-compat", "--test"]
+# The tests, and what their rows in the table are called.
+TESTS = {"librdkafka": "librdkafka", "groups": "librdkafka groups"}
 
 
 def prepare():
-    must([*COMMAND, "--no-run"], cwd=ROOT)
+    for test in TESTS:
+        must([*COMMAND, test, "--no-run"], cwd=ROOT)
 
 
 def check_all(table, bootstrap, run_id):
+    for test, client in TESTS.items():
+        check(table, bootstrap, test, client)
+
+
+def check(table, bootstrap, test, client):
     environment = {**os.environ, "CHRONIK_TEST_BOOTSTRAP": bootstrap, "RUST_BACKTRACE": "0"}
     # One after another, so that the time between two lines is that of one test.
-    arguments = [part for part in COMMAND if part != "--quiet"] + ["--", "--test-threads", "1"]
+    arguments = [part for part in COMMAND if part != "--quiet"] + [test, "--", "--test-threads", "1"]
     with subprocess.Popen(
         arguments, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as tests:
@@ -32,12 +40,12 @@ def check_all(table, bootstrap, run_id):
             claim, seconds = finished.group(1).replace("_", " "), time.monotonic() - begun
             begun = time.monotonic()
             if finished.group(2) == "ok":
-                table.add("librdkafka", claim, seconds)
+                table.add(client, claim, seconds)
             else:
                 failed.append((claim, seconds))
     details = "".join(rest)
     for claim, seconds in failed:
         stdout = re.search(rf"---- {claim.replace(' ', '_')} stdout ----\n(.*?)(\n\n|$)", details, re.S)
-        table.add("librdkafka", claim, seconds, stdout.group(1) if stdout else "failed")
+        table.add(client, claim, seconds, stdout.group(1) if stdout else "failed")
     if tests.returncode != 0 and not failed:
-        table.add("librdkafka", "runs to its end", 0.0, details[-4000:])
+        table.add(client, "runs to its end", 0.0, details[-4000:])

@@ -2,7 +2,10 @@
 //!
 //! The tests are in `tests/`; the clients of other languages beside them are run by `run.py`.
 
+pub mod client;
+
 use std::fs::{self, File};
+use std::io::Read as _;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -13,6 +16,16 @@ use std::{env, process, thread};
 
 /// How long a debug build may take to open its port on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Sessions and delays short enough for tests that wait for what they are about; `run.py` gives its broker the same.
+const SETTINGS: [&str; 6] = [
+    "group.initial.rebalance.delay.ms=0",
+    "group.min.session.timeout.ms=1000",
+    "group.consumer.min.session.timeout.ms=1000",
+    "group.consumer.session.timeout.ms=4000",
+    "group.consumer.min.heartbeat.interval.ms=100",
+    "group.consumer.heartbeat.interval.ms=200",
+];
 
 /// A running broker; one that was started here ends with this value, and its data with it.
 #[derive(Debug)]
@@ -32,18 +45,40 @@ impl Broker {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder = env::temp_dir().join(format!("chronik-librdkafka-{}-{number}", process::id()));
         fs::create_dir_all(&folder).expect("the system's temporary folder is writable");
-        let port = free_port();
-        let log = File::create(folder.join("log")).expect("the system's temporary folder is writable");
+        let mut broker = Broker { address: format!("127.0.0.1:{}", free_port()), own: None };
+        broker.spawn(folder);
+        broker
+    }
+
+    /// Kills the broker, without a signal that it could catch, and returns once its next process listens. Where it is
+    /// somebody else's, the address in `CHRONIK_COMPAT_KILL` is asked to; without one it lives on and this is `false`.
+    pub fn kill_and_restart(&mut self) -> bool {
+        if let Some((mut child, folder)) = self.own.take() {
+            child.kill().expect("a child of ours can be killed");
+            child.wait().expect("a child of ours can be waited for");
+            self.spawn(folder);
+            return true;
+        }
+        let Ok(switch) = env::var("CHRONIK_COMPAT_KILL") else { return false };
+        let mut connection = TcpStream::connect(switch).expect("who started the broker listens");
+        // It says nothing: it closes the connection when the broker is back.
+        connection.read_to_end(&mut Vec::new()).expect("who started the broker lives");
+        true
+    }
+
+    fn spawn(&mut self, folder: PathBuf) {
+        let (_, port) = self.address.split_once(':').expect("an address of ours has a port");
+        let log = File::options().append(true).create(true).open(folder.join("log"));
+        let log = log.expect("the system's temporary folder is writable");
         let child = Command::new(binary())
-            .args(["--bind", "127.0.0.1", "--kafka-port", &port.to_string(), "--data-dir"])
+            .args(["--bind", "127.0.0.1", "--kafka-port", port, "--set", &SETTINGS.join(";"), "--data-dir"])
             .arg(folder.join("data"))
             .stdout(log.try_clone().expect("a file can be shared"))
             .stderr(log)
             .spawn()
             .expect("the binary can be run");
-        let mut broker = Broker { address: format!("127.0.0.1:{port}"), own: Some((child, folder)) };
-        broker.wait_for_port();
-        broker
+        self.own = Some((child, folder));
+        self.wait_for_port();
     }
 
     /// `host:port`, for `bootstrap.servers`.

@@ -1,36 +1,16 @@
 //! librdkafka against the broker: produce with every kind of acknowledgement and codec, consume from assigned
 //! partitions, administer.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use chronik_compat::client::{PATIENCE, admin, config, create, options, produce, producer, values};
 use chronik_compat::{Broker, fresh_name};
-use rdkafka::admin::{
-    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
-};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::config::ClientConfig;
+use rdkafka::admin::{AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use rdkafka::producer::{FutureRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
-
-/// Longer than anything takes that works.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn config(broker: &Broker) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", broker.address()).set("message.timeout.ms", "20000");
-    config
-}
-
-fn producer(broker: &Broker, settings: &[(&str, &str)]) -> FutureProducer {
-    let mut config = config(broker);
-    for &(key, value) in settings {
-        config.set(key, value);
-    }
-    config.create().expect("the settings are librdkafka's")
-}
 
 fn consumer(broker: &Broker) -> BaseConsumer {
     // librdkafka demands a group id, which it uses only once it subscribes or commits.
@@ -40,46 +20,6 @@ fn consumer(broker: &Broker) -> BaseConsumer {
         config.set(key, value);
     }
     config.create().expect("the settings are librdkafka's")
-}
-
-fn admin(broker: &Broker) -> AdminClient<DefaultClientContext> {
-    config(broker).create().expect("the settings are librdkafka's")
-}
-
-/// How long the broker may take for what it is asked.
-fn options() -> AdminOptions {
-    AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE))
-}
-
-async fn create(broker: &Broker, purpose: &str, partitions: i32, configs: &[(&str, &str)]) -> String {
-    let name = fresh_name(purpose);
-    let mut topic = NewTopic::new(&name, partitions, TopicReplication::Fixed(1));
-    for &(key, value) in configs {
-        topic = topic.set(key, value);
-    }
-    let created = admin(broker).create_topics(&[topic], &options()).await.expect("the broker answers");
-    assert_eq!(created, [Ok(name.clone())]);
-    name
-}
-
-fn values(count: usize) -> Vec<String> {
-    (0..count).map(|number| format!("value {number}")).collect()
-}
-
-/// Sends all values before it waits for the first; returns the offsets that were acknowledged.
-async fn produce(producer: &FutureProducer, topic: &str, partition: i32, values: &[String]) -> Vec<i64> {
-    let sent: Vec<_> = values
-        .iter()
-        .map(|value| {
-            let record = FutureRecord::<(), _>::to(topic).partition(partition).payload(value);
-            producer.send_result(record).expect("there is room in the queue")
-        })
-        .collect();
-    let mut offsets = Vec::new();
-    for delivery in sent {
-        offsets.push(delivery.await.expect("the producer lives").expect("the broker takes it").offset);
-    }
-    offsets
 }
 
 fn assign(consumer: &BaseConsumer, topic: &str, positions: &[(i32, Offset)]) {

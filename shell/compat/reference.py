@@ -21,6 +21,7 @@ transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 broker.heartbeat.interval.ms=200
 broker.session.timeout.ms=1000
+log.initial.task.delay.ms=0
 """
 
 PLAIN = """

@@ -1,5 +1,5 @@
-// Command compat checks a broker with franz-go: kgo for producing and for consuming assigned partitions, kadm for
-// administration. It is called with the bootstrap address and a suffix for topic names, and prints one JSON object
+// Command compat checks a broker with franz-go: kgo for producing and consuming, alone and in groups, kadm
+// for administration. It is called with the bootstrap address and a suffix for topic names, and prints one JSON object
 // per check.
 package main
 
@@ -49,6 +49,7 @@ func main() {
 	s.check("kadm: delete records", s.deletesRecords)
 	s.check("kadm: the end of a leader epoch", s.findsTheEndOfAnEpoch)
 	s.check("kadm: log dirs, metadata, API versions", s.describes)
+	s.checkGroups()
 	client.Close()
 	if s.failed {
 		os.Exit(1)
@@ -56,7 +57,7 @@ func main() {
 }
 
 func (s *suite) check(claim string, body func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	begun := time.Now()
 	why := ""
@@ -69,7 +70,9 @@ func (s *suite) check(claim string, body func(context.Context) error) {
 }
 
 func (s *suite) client(options ...kgo.Opt) *kgo.Client {
-	base := []kgo.Opt{kgo.SeedBrokers(s.bootstrap), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.AllowAutoTopicCreation()}
+	base := []kgo.Opt{kgo.SeedBrokers(s.bootstrap), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.AllowAutoTopicCreation(),
+		// Apache Kafka names leaders before they lead: asking again may not take the usual five seconds.
+		kgo.MetadataMinAge(100 * time.Millisecond)}
 	client, err := kgo.NewClient(append(base, options...)...)
 	if err != nil {
 		panic(err)

@@ -1,4 +1,4 @@
-"""franz-go: its client for produce and direct consumption, kadm for administration."""
+"""franz-go: its client for produce, direct consumption and groups, kadm for administration."""
 
 import os
 
@@ -8,7 +8,8 @@ HOME = os.path.join(HERE, "go")
 
 
 def prepare():
-    sources = "".join(open(os.path.join(HOME, name)).read() for name in ("go.mod", "go.sum", "main.go"))
+    names = ("go.mod", "go.sum", "main.go", "fleet.go", "groups.go")
+    sources = "".join(open(os.path.join(HOME, name)).read() for name in names)
 
     def make(folder):
         must(["go", "build", "-o", os.path.join(folder, "checks"), "."], cwd=HOME)

@@ -1,4 +1,4 @@
-"""KafkaJS. Its consumer works in groups only, so producer and admin are checked, and offsets stand for reading."""
+"""KafkaJS: producer and admin, where offsets stand for reading, and its consumer, which works in groups only."""
 
 import os
 import shutil
@@ -20,4 +20,5 @@ def prepare():
 
 def check_all(table, bootstrap, run_id):
     modules = {**os.environ, "NODE_PATH": os.path.join(CACHE, "node", "node_modules")}
-    Suite(table, "kafkajs", bootstrap).program(["node", os.path.join(HOME, "checks.js"), bootstrap, run_id], env=modules)
+    for script, client in (("checks.js", "kafkajs"), ("groups.js", "kafkajs groups")):
+        Suite(table, client, bootstrap).program(["node", os.path.join(HOME, script), bootstrap, run_id], env=modules)

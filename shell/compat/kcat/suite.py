@@ -1,6 +1,7 @@
 """kcat, and so librdkafka as distributions ship it: the commands that people type first."""
 
 import re
+import subprocess
 import time
 
 from harness import Suite, expect, expect_in, output
@@ -80,6 +81,26 @@ def check_all(table, bootstrap, run_id):
         produce(name, [large])
         expect(consume(name, "beginning", "-e", "-f", "%S\n"), [str(len(large))], "its size")
 
+    def consumes_in_a_group():
+        name, settings = f"{topic}-group", ["-X", "session.timeout.ms=2000", "-X", "heartbeat.interval.ms=200"]
+        settings += ["-X", "auto.offset.reset=earliest", "-X", "topic.metadata.refresh.interval.ms=500"]
+        produce(name, RECORDS)
+        first = kcat("-q", "-G", name, "-c", "150", *settings, name).splitlines()
+        expect(first, RECORDS[:150], "the first member's")
+        expect(kcat("-q", "-G", name, "-e", *settings, name).splitlines(), RECORDS[150:], "the second member's")
+
+    def survives_a_member_that_is_killed():
+        name, settings = f"{topic}-killed", ["-X", "session.timeout.ms=2000", "-X", "heartbeat.interval.ms=200"]
+        settings += ["-X", "auto.offset.reset=earliest", "-X", "enable.auto.commit=false"]
+        produce(name, RECORDS)
+        command = ["kcat", "-b", bootstrap, "-q", "-u", "-G", name, *settings, name]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as mortal:
+            expect(mortal.stdout.readline(), RECORDS[0] + "\n", "what the first member reads")
+            mortal.kill()
+        # The dead member keeps its partition until its session is over, and has committed nothing.
+        found = kcat("-q", "-G", name, "-c", str(len(RECORDS)), *settings, name).splitlines()
+        expect(found, RECORDS, "what its successor reads")
+
     suite.check("-L lists the cluster", lists_the_cluster)
     suite.check("-P and -C from the beginning", produces_and_consumes)
     suite.check("-C from an offset, from the end, a count", consumes_from_an_offset)
@@ -91,3 +112,5 @@ def check_all(table, bootstrap, run_id):
         suite.check(f"acks={acks}", lambda acks=acks: honours_acks(acks))
     suite.check("idempotent producer", produces_idempotently)
     suite.check("a record of 900 kB", carries_a_large_record)
+    suite.check("-G goes on where the last member stopped", consumes_in_a_group)
+    suite.check("-G takes over from a member that is killed", survives_a_member_that_is_killed)

@@ -17,8 +17,8 @@ import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.errors.InvalidTimestampException;
 import org.apache.kafka.common.errors.RecordTooLargeException;
 import org.apache.kafka.common.errors.TopicExistsException;
+import org.apache.kafka.common.errors.TransactionalIdAuthorizationException;
 import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
-import org.apache.kafka.common.errors.UnsupportedVersionException;
 import org.apache.kafka.common.header.internals.RecordHeader;
 
 /**
@@ -204,13 +204,13 @@ public final class Checks extends Program {
             try {
                 producer.initTransactions();
                 throw new IllegalStateException("a transactional producer was let in");
-            } catch (UnsupportedVersionException asItShould) {
+            } catch (TransactionalIdAuthorizationException asItShould) {
                 // The client keeps it: whatever is tried next fails too.
                 try {
                     producer.beginTransaction();
                     throw new IllegalStateException("a transaction was begun");
                 } catch (KafkaException fatal) {
-                    equal(fatal.getCause() instanceof UnsupportedVersionException, true, "the same reason, not " + fatal);
+                    equal(fatal.getCause() instanceof TransactionalIdAuthorizationException, true, "the same reason, not " + fatal);
                 }
             }
         }

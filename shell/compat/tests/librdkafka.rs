@@ -1,7 +1,7 @@
 //! librdkafka against the broker: produce with every kind of acknowledgement and codec, consume from assigned
 //! partitions, administer.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chronik_compat::client::{PATIENCE, admin, config, create, options, produce, producer, values};
 use chronik_compat::{Broker, fresh_name};
@@ -125,14 +125,16 @@ async fn keys_headers_timestamps_and_no_value() {
         .insert(Header { key: "a", value: Some("1") })
         .insert(Header { key: "a", value: Some("2") })
         .insert(Header::<&str> { key: "none", value: None });
-    let record = FutureRecord::<_, str>::to(&topic).partition(0).key("k").headers(headers).timestamp(1_234_567);
+    let minute_ago = SystemTime::now() - Duration::from_secs(60);
+    let timestamp = minute_ago.duration_since(UNIX_EPOCH).expect("the clock is past 1970").as_millis() as i64;
+    let record = FutureRecord::<_, str>::to(&topic).partition(0).key("k").headers(headers).timestamp(timestamp);
     let producer = producer(&broker, &[]);
     producer.send_result(record).expect("room").await.expect("the producer lives").expect("the broker takes it");
     let consumer = consumer(&broker);
     assign(&consumer, &topic, &[(0, Offset::Beginning)]);
     poll(&consumer, 1, |message| {
         assert_eq!((message.key(), message.payload()), (Some(&b"k"[..]), None));
-        assert_eq!(message.timestamp().to_millis(), Some(1_234_567));
+        assert_eq!(message.timestamp().to_millis(), Some(timestamp));
         let headers: Vec<_> = message.headers().expect("headers").iter().map(|h| (h.key, h.value)).collect();
         assert_eq!(headers, [("a", Some(&b"1"[..])), ("a", Some(&b"2"[..])), ("none", None)]);
     });

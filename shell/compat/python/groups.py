@@ -23,10 +23,14 @@ PARTITIONS = 12
 MEMBER = {"auto_offset_reset": "earliest", "enable_auto_commit": False, "heartbeat_interval_ms": 200}
 MEMBER |= {"reconnect_backoff_max_ms": 100}
 
+# kafka-python 3.0 never takes up an assignment that comes in the moment in which a poll gives up: it must not give up
+# while a rebalance may be on its way. Records end a poll at once.
+POLL_MS = 1000
+
 if sys.argv[1] == "member":
     mortal = KafkaConsumer(sys.argv[4], bootstrap_servers=sys.argv[2], group_id=sys.argv[3], session_timeout_ms=2000, **MEMBER)
     while True:
-        mortal.poll(timeout_ms=100)
+        mortal.poll(timeout_ms=POLL_MS)
 
 from program import ADMIN, BOOTSTRAP, RUN, check, main, produce, read, topic_with
 
@@ -119,7 +123,7 @@ class Member(ConsumerRebalanceListener):
         topics = {"pattern": self.fleet.pattern} if self.fleet.pattern else {"topics": [self.fleet.topic]}
         self.consumer.subscribe(**topics, listener=self)
         while not self.leaves:
-            batches = self.consumer.poll(timeout_ms=50)
+            batches = self.consumer.poll(timeout_ms=POLL_MS)
             with self.fleet.lock:
                 self.fleet.seen.update(record.value for batch in batches.values() for record in batch)
             if batches:
@@ -252,7 +256,6 @@ def _():
 
 @check("subscription by a pattern")
 def _():
-    # A member that asks for metadata often, to find topics to come, may wait for its first assignment for ever.
     topics = [topic_with(4, "pattern-a"), topic_with(4, "pattern-b")]
     topic_with(4, "pattern-c")
     with Fleet(topics[0], f"python-pattern-{RUN}", pattern=f"^python-pattern-[ab]-{RUN}$") as fleet:
@@ -291,7 +294,7 @@ def _():
     assert read(successor, 30)[0].offset == 70
     successor.close(autocommit=False)
     latest = member("latest", "latest")
-    await_that(lambda: not latest.poll(timeout_ms=50) and latest.assignment(), lambda: "it is assigned")
+    await_that(lambda: not latest.poll(timeout_ms=POLL_MS) and latest.assignment(), lambda: "it is assigned")
     assert latest.position(partition) == 100
     producer.send(topic, b"later", partition=0)
     assert read(latest, 1)[0].offset == 100

@@ -52,7 +52,7 @@ def read(consumer, count):
     """The next `count` records, whichever partition they come from."""
     records, deadline = [], time.monotonic() + 15
     while len(records) < count and time.monotonic() < deadline:
-        for batch in consumer.poll(timeout_ms=200).values():
+        for batch in consumer.poll(timeout_ms=1000).values():
             records.extend(batch)
     assert len(records) == count, f"{len(records)} records instead of {count}"
     return records

@@ -167,7 +167,7 @@ impl Group {
         Ok(())
     }
 
-    /// LeaveGroup.
+    /// LeaveGroup. Operators remove members by it, whichever protocol those use.
     pub fn leave_classic(&mut self, ctx: &mut Context<'_>, to: ReplyTo, request: LeaveGroupRequest) {
         let mut gone = BTreeSet::new();
         let identities = if to.version < SEVERAL_LEAVE_VERSION {
@@ -177,12 +177,14 @@ impl Group {
         };
         let mut members = Vec::with_capacity(identities.len());
         for MemberIdentity { member_id, group_instance_id, .. } in identities {
-            let found = self.leaver(&member_id, group_instance_id.as_ref());
-            let error = found.as_ref().err().copied().unwrap_or(ErrorCode::None);
-            let member_id = found.unwrap_or(member_id);
-            if error == ErrorCode::None {
-                gone.insert(member_id.clone());
-            }
+            let error = match self.leaver(&member_id, group_instance_id.as_ref()) {
+                Ok(leaver) => {
+                    gone.insert(leaver);
+                    ErrorCode::None
+                }
+                Err(code) => code,
+            };
+            // As it was asked: Java's admin client looks its answers up by both.
             members.push(MemberResponse { member_id, group_instance_id, error_code: error as i16 });
         }
         self.depart(ctx, &gone);
@@ -199,10 +201,10 @@ impl Group {
     fn leaver(&self, id: &Str, instance: Option<&Str>) -> Result<Str, ErrorCode> {
         let id = match instance {
             Some(instance) if id.is_empty() => self.instances.get(instance).ok_or(ErrorCode::UnknownMemberId)?,
-            _ => id,
+            Some(instance) => self.check_instance(instance, id).map(|()| id).map_err(|refusal| refusal.code)?,
+            None => id,
         };
-        self.classic_member(id, instance)?;
-        Ok(self.members.get_key_value(id).map_or_else(|| id.clone(), |(own, _)| own.clone()))
+        self.members.get_key_value(id).map(|(own, _)| own.clone()).ok_or(ErrorCode::UnknownMemberId)
     }
 
     /// A member of the classic protocol that has not fetched what it was given.

@@ -103,6 +103,8 @@ impl Scene {
         self.settle();
         let response: LeaveGroupResponse = self.rig.reply(to);
         assert_eq!(response.error_code, 0);
+        let asked = response.members.iter().map(|member| (&*member.member_id, member.group_instance_id.as_deref()));
+        assert!(asked.eq(members.iter().copied()), "an answer names a member as the request did");
         let codes = response.members.iter().map(|member| ErrorCode::from_code(member.error_code));
         codes.map(|code| code.expect("a known error")).collect()
     }
@@ -248,11 +250,22 @@ fn members_leave_by_id_or_by_name() {
     scene.classic_join(joining("a", &[]));
     let named = JoinGroupRequest { group_instance_id: Some(Str::from("two")), ..joining("", &[]) };
     let b = scene.classic_join(named).member_id.to_string();
-    let codes = scene.classic_leave(&[("a", None), ("", Some("two")), ("x", None), ("c", None), ("y", Some("z"))]);
-    use ErrorCode::{None as Ok, UnknownMemberId as Unknown};
-    assert_eq!(codes, [Ok, Ok, Unknown, Unknown, Unknown]);
+    let codes =
+        scene.classic_leave(&[("a", None), ("", Some("two")), ("x", None), ("c", Some("two")), ("y", Some("z"))]);
+    use ErrorCode::{FencedInstanceId as Fenced, None as Ok, UnknownMemberId as Unknown};
+    assert_eq!(codes, [Ok, Ok, Unknown, Fenced, Unknown]);
     assert_eq!((scene.group.size(), scene.group.members.contains_key(b.as_str())), (1, false));
     assert_eq!(scene.classic_leave(&[("a", None)]), [Unknown]);
+}
+
+#[test]
+fn an_operator_removes_members_of_the_next_protocol_too() {
+    let mut scene = Scene::new(&[("orders", 2)]);
+    scene.accepted(join("a", &["orders"]));
+    scene.accepted(static_join("b", "two", &["orders"]));
+    assert_eq!(scene.classic_leave(&[("", Some("two"))]), [ErrorCode::None]);
+    assert_eq!(scene.classic_leave(&[("a", None)]), [ErrorCode::None]);
+    assert_eq!(scene.group.size(), 0);
 }
 
 #[test]

@@ -56,7 +56,8 @@ impl Group {
         let leader = value.leader.clone();
         *self = Group::restore(
             name,
-            value.generation,
+            // Clients take a negative one for none.
+            value.generation.max(0),
             protocol_type.clone(),
             protocol.unwrap_or_default(),
             leader,

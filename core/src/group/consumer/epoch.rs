@@ -29,7 +29,10 @@ impl Group {
             // Its place is taken by the hash (KIP-1101).
             self.decide(ctx, Key::PartitionMetadata { group: group.clone() }, None);
         }
-        let value = ConsumerGroupMetadataValue { epoch: self.epoch + 1, metadata_hash: self.hash_of_topics(ctx) };
+        // No group comes to the last epoch, or is behind its assignment, unless a record says so that no broker of ours
+        // wrote. At the last one it stays, and is not assigned anew until it has been empty and is removed.
+        let epoch = self.epoch.max(self.assignment_epoch).saturating_add(1);
+        let value = ConsumerGroupMetadataValue { epoch, metadata_hash: self.hash_of_topics(ctx) };
         self.decide(ctx, Key::ConsumerGroup { group }, Some(Value::ConsumerGroup(value)));
     }
 

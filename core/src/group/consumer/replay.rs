@@ -21,7 +21,7 @@ impl Group {
     pub fn replay(&mut self, record: &Record, written: Timestamp) {
         match (&record.key, &record.value) {
             (Key::ConsumerGroup { .. }, Some(Value::ConsumerGroup(value))) => {
-                self.epoch = value.epoch;
+                self.epoch = value.epoch.max(0);
                 self.metadata_hash = value.metadata_hash;
                 self.written.group = true;
             }

@@ -1,7 +1,7 @@
 //! A load gives the group that there was, whatever compaction has left.
 
 use super::*;
-use crate::group::record::{Key, Value};
+use crate::group::record::{ConsumerGroupMetadataValue, ConsumerGroupTargetAssignmentMetadataValue, Key, Value};
 
 /// A group in the middle of handing a partition on, with a static member away and an expression.
 fn scene() -> Scene {
@@ -136,4 +136,40 @@ fn a_member_in_a_state_of_a_later_version_begins_anew() {
     assert_eq!(scene.refused(steady("a", 1)), ErrorCode::FencedMemberEpoch);
     assert_eq!(scene.accepted(join("a", &["orders"])).assignment, told(&[("orders", &[0])]));
     assert_eq!(scene.group.state(), "Stable");
+}
+
+/// A record about the group as a whole that no broker of ours wrote.
+fn odd_epoch(epoch: i32) -> Record {
+    let value = ConsumerGroupMetadataValue { epoch, metadata_hash: 0 };
+    Record { key: Key::ConsumerGroup { group: Str::from("g") }, value: Some(Value::ConsumerGroup(value)) }
+}
+
+#[test]
+fn an_assignment_of_an_epoch_that_is_not_there_keeps_nobody_waiting() {
+    let mut scene = Scene::new(&[("orders", 2)]);
+    let value = ConsumerGroupTargetAssignmentMetadataValue { assignment_epoch: 57, assignment_timestamp: 0 };
+    let key = Key::TargetAssignment { group: Str::from("g") };
+    let ahead = Record { key, value: Some(Value::TargetAssignment(value)) };
+    scene.group.replay(&ahead, Timestamp(1));
+    scene.other.replay(&ahead, Timestamp(1));
+    let joined = scene.accepted(join("a", &["orders"]));
+    assert_eq!((joined.member_epoch, joined.assignment), (58, told(&[("orders", &[0, 1])])));
+}
+
+#[test]
+fn a_group_at_the_last_epoch_lives_on() {
+    let mut scene = Scene::new(&[("orders", 2)]);
+    scene.takes(odd_epoch(i32::MAX));
+    scene.accepted(join("a", &["orders"]));
+    scene.accepted(join("b", &["orders"]));
+    scene.accepted(steady("a", -1));
+    assert_eq!((scene.group.size(), scene.group.epoch()), (1, i32::MAX));
+}
+
+#[test]
+fn an_epoch_below_zero_is_none() {
+    let mut scene = Scene::new(&[("orders", 2)]);
+    scene.takes(odd_epoch(-7));
+    let joined = scene.accepted(join("a", &["orders"]));
+    assert_eq!((joined.member_epoch, joined.assignment), (1, told(&[("orders", &[0, 1])])));
 }

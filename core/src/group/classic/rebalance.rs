@@ -38,7 +38,7 @@ impl Group {
     /// If there is one already.
     pub fn rebalance(&mut self, ctx: &mut Context<'_>) {
         if self.state == State::CompletingRebalance {
-            self.revoke_assignments(ctx, ErrorCode::RebalanceInProgress);
+            self.refuse_syncing(ctx, ErrorCode::RebalanceInProgress);
         }
         self.unsynced.clear();
         self.cancel(ctx, TimerKind::Sync);

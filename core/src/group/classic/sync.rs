@@ -58,10 +58,15 @@ impl Group {
         let mut assigned: BTreeMap<Str, Bytes> =
             assignments.into_iter().map(|one| (one.member_id, one.assignment)).collect();
         for seat in self.roster.seats_mut() {
-            seat.member.assignment = assigned.remove(&seat.member.id).unwrap_or_default();
+            let assignment = assigned.remove(&seat.member.id).unwrap_or_default();
+            let before = std::mem::replace(&mut seat.member.assignment, assignment);
+            assigned.insert(seat.member.id.clone(), before);
         }
         if !self.write(ctx) {
-            self.revoke_assignments(ctx, ErrorCode::UnknownServerError);
+            for seat in self.roster.seats_mut() {
+                seat.member.assignment = assigned.remove(&seat.member.id).unwrap_or_default();
+            }
+            self.refuse_syncing(ctx, ErrorCode::UnknownServerError);
             return self.rebalance(ctx);
         }
         self.become_state(ctx, State::Stable);
@@ -82,12 +87,10 @@ impl Group {
         }
     }
 
-    /// Nothing is assigned to anybody, and whoever waits to hear of it is told why.
-    pub(super) fn revoke_assignments(&mut self, ctx: &mut Context<'_>, code: ErrorCode) {
+    /// Whoever waits for an assignment is told why there is none. What the last one said stays: a cooperative member
+    /// goes on reading that until it has another, so an upgrade must know of it.
+    pub(super) fn refuse_syncing(&mut self, ctx: &mut Context<'_>, code: ErrorCode) {
         for id in self.roster.ids() {
-            if let Some(seat) = self.roster.seat_mut(&id) {
-                seat.member.assignment = Bytes::new();
-            }
             if let Some(to) = self.roster.take_syncing(&id) {
                 ctx.reply(to, sync_refused(code));
                 self.extend_session_of(ctx, &id);

@@ -6,6 +6,7 @@ use crate::group::Migration;
 use crate::group::classic;
 use crate::group::protocol::{ConsumerProtocolAssignment, TopicPartition};
 use crate::group::record::Key;
+use crate::wire::join_group::{JoinGroupRequest, JoinGroupRequestProtocol};
 use bytes::Bytes;
 
 fn assignment(of: &[(&str, &[i32])]) -> Bytes {
@@ -74,6 +75,36 @@ fn members_move_over_one_by_one_without_owning_anything_twice() {
     assert_eq!(scene.classic_sync("a", 7), super::classic::given(&[("orders", &[0])]));
     scene.classic_join(super::classic::joining("a", &[("orders", &[0])]));
     assert_eq!(scene.accepted(steady("n", 8)).assignment, told(&[("orders", &[1])]));
+}
+
+#[test]
+fn what_members_keep_while_they_rebalance_is_nobody_elses_after_an_upgrade() {
+    let mut scene = Scene::new(&[("orders", 3)]);
+    let mut group = classic_group(two());
+    group.begin(&mut scene.rig.ctx());
+    let mut joins = |id: &str, owned: &[(&str, &[i32])]| {
+        let request = JoinGroupRequest {
+            protocols: vec![JoinGroupRequestProtocol {
+                name: Str::from("range"),
+                metadata: subscription(&["orders"], owned),
+            }],
+            ..super::classic::joining(id, &[])
+        };
+        let to = scene.rig.ask(3);
+        group.join(&mut scene.rig.ctx(), to, &client("c"), request);
+    };
+    // A cooperative member goes on reading what it has until it is told otherwise. Before anybody is, one more joins.
+    joins("", &[]);
+    joins("a", &[("orders", &[0, 1])]);
+    joins("b", &[("orders", &[2])]);
+    joins("", &[]);
+    assert_eq!(group.state(), classic::State::PreparingRebalance);
+
+    scene.group = Group::upgrade(&mut scene.rig.ctx(), &group, Str::from("g"));
+    scene.settle();
+    let owned = |id: &str| scene.group.members[&Str::from(id)].current.held().count();
+    assert_eq!((owned("a"), owned("b")), (2, 1));
+    assert_eq!(scene.accepted(join("n", &["orders"])).assignment, told(&[]));
 }
 
 #[test]

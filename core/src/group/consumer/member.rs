@@ -13,6 +13,8 @@ use crate::ids::TopicId;
 use crate::time::Instant;
 use crate::wire::Str;
 
+use super::regex::RECORD_OVERHEAD_BYTES;
+
 /// The epoch in a heartbeat of a member that joins.
 pub(super) const JOIN_EPOCH: i32 = 0;
 /// The epoch in a heartbeat of a member that leaves.
@@ -225,6 +227,13 @@ impl Current {
             assigned_partitions: topics(&self.assigned),
             partitions_pending_revocation: topics(&self.revoking),
         }
+    }
+
+    /// What its record takes, at most.
+    pub(super) fn bytes_max(&self) -> usize {
+        // A topic takes its id, two lengths and a tag; a partition its index and its epoch.
+        let topics = 32 * (self.assigned.len() + self.revoking.len());
+        RECORD_OVERHEAD_BYTES + topics + 8 * self.held().count()
     }
 
     /// All that nobody else may own: what it owns and what it has not given up.

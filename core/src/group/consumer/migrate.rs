@@ -1,14 +1,17 @@
 //! The ways between the protocols while members live (KIP-848, "Upgrade" and "Downgrade").
 //!
 //! A classic group becomes one of this kind when its first member of the next protocol joins: it stands as it was, each
-//! member with the generation as its epoch and what its leader assigned as its target. It becomes a classic group again
+//! member with the generation as its epoch and what its leader assigned as its target. What a member says that it owns
+//! beyond that it is taken to be giving up, so that nobody else has it before it has joined again. It becomes a classic group again
 //! when the last member of the next protocol is gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use crate::group::protocol::{self, ConsumerProtocolAssignment, ConsumerProtocolSubscription, PROTOCOL_TYPE};
+use crate::group::protocol::{
+    self, ConsumerProtocolAssignment, ConsumerProtocolSubscription, PROTOCOL_TYPE, TopicPartition,
+};
 use crate::group::record::{
     ConsumerGroupMetadataValue, ConsumerGroupTargetAssignmentMetadataValue, GroupMetadataValue, Key, MemberMetadata,
     Record, Value,
@@ -38,13 +41,14 @@ impl Group {
     /// # Panics
     /// Where [`Group::may_upgrade`] does not hold.
     pub fn upgrade(ctx: &mut Context<'_>, group: &classic::Group, name: Str) -> Group {
-        let members: BTreeMap<Str, Member> = group
+        let mut members: BTreeMap<Str, Member> = group
             .members()
             .map(|member| {
                 let upgraded = upgraded(ctx, group, &member).expect("the group may be upgraded");
                 (member.id.detached(), upgraded)
             })
             .collect();
+        own_once(&mut members);
         ctx.write(Record { key: Key::Group { group: name.clone() }, value: None });
 
         let mut new = Group::new(name.clone());
@@ -56,16 +60,11 @@ impl Group {
         let value = ConsumerGroupMetadataValue { epoch, metadata_hash: new.hash_of_topics(ctx) };
         new.decide(ctx, Key::ConsumerGroup { group: name.clone() }, Some(Value::ConsumerGroup(value)));
         for (id, member) in &members {
-            // An assignor of clients may have given one partition to two: only the first keeps it here.
-            let mut current = member.current.clone();
-            for (topic, partitions) in &mut current.assigned {
-                partitions.retain(|partition, _| !new.is_taken(*topic, *partition, id));
-            }
-            current.assigned.retain(|_, partitions| !partitions.is_empty());
+            let current = &member.current;
             let target = current.assigned.iter().map(|(topic, of)| (*topic, of.keys().copied().collect())).collect();
             let key = Key::TargetAssignmentMember { group: name.clone(), member: id.clone() };
             new.decide(ctx, key, Some(Value::TargetAssignmentMember(target_value(&target))));
-            new.decide_current(ctx, id, &current);
+            new.decide_current(ctx, id, current);
         }
         let value = ConsumerGroupTargetAssignmentMetadataValue {
             assignment_epoch: epoch,
@@ -168,6 +167,8 @@ fn upgraded(ctx: &Context<'_>, group: &classic::Group, member: &classic::Member)
     // Before the first generation no protocol is chosen; all of a member's subscribe to the same.
     let metadata = metadata_of(&member.protocols, group.protocol())?;
     let subscription = ConsumerProtocolSubscription::from_bytes(metadata).ok()?;
+    // What it is not assigned any more it may still be giving up (KIP-429).
+    let revoking = there(ctx, group, &subscription.owned_partitions);
     let mut assigned = Owned::new();
     if !member.assignment.is_empty() {
         let assignment = ConsumerProtocolAssignment::from_bytes(&member.assignment).ok()?;
@@ -175,12 +176,7 @@ fn upgraded(ctx: &Context<'_>, group: &classic::Group, member: &classic::Member)
         if assignment.user_data.is_some_and(|data| !data.is_empty()) {
             return None;
         }
-        for topic in assignment.assigned_partitions.iter().filter(|topic| !topic.partitions.is_empty()) {
-            if let Some((id, _)) = ctx.topics.by_name(&topic.topic) {
-                let partitions = topic.partitions.iter().map(|partition| (*partition, group.generation()));
-                assigned.entry(id).or_default().extend(partitions);
-            }
-        }
+        assigned = there(ctx, group, &assignment.assigned_partitions);
     }
     let about = About {
         instance_id: member.instance_id.as_ref().map(Str::detached),
@@ -196,8 +192,41 @@ fn upgraded(ctx: &Context<'_>, group: &classic::Group, member: &classic::Member)
         }),
     };
     let epoch = group.generation().max(0);
-    let current = Current { epoch, previous_epoch: epoch, state: State::Stable, assigned, revoking: Owned::new() };
-    (bytes_of(&about) <= ctx.settings.record_bytes_max).then(|| Member { about, current, ..Member::default() })
+    let current = Current { epoch, previous_epoch: epoch, state: State::Stable, assigned, revoking };
+    let fits = bytes_of(&about).max(current.bytes_max()) <= ctx.settings.record_bytes_max;
+    fits.then(|| Member { about, current, ..Member::default() })
+}
+
+/// Those of a classic member's partitions that there are.
+fn there(ctx: &Context<'_>, group: &classic::Group, topics: &[TopicPartition]) -> Owned {
+    let mut owned = Owned::new();
+    for topic in topics {
+        let Some((id, count)) = ctx.topics.by_name(&topic.topic) else { continue };
+        let is_there = |partition: &&i32| u32::try_from(**partition).is_ok_and(|partition| partition < count);
+        let partitions = topic.partitions.iter().filter(is_there).map(|partition| (*partition, group.generation()));
+        owned.entry(id).or_default().extend(partitions);
+    }
+    owned.retain(|_, partitions| !partitions.is_empty());
+    owned
+}
+
+/// Leaves each partition to one member: to the first that it is assigned to, since an assignor of clients may have given
+/// it to two; else to the first that says that it owns it, and is to give it up.
+fn own_once(members: &mut BTreeMap<Str, Member>) {
+    let mut taken = BTreeSet::new();
+    let mut keep = |owned: &mut Owned| {
+        for (topic, partitions) in owned.iter_mut() {
+            partitions.retain(|partition, _| taken.insert((*topic, *partition)));
+        }
+        owned.retain(|_, partitions| !partitions.is_empty());
+    };
+    members.values_mut().for_each(|member| keep(&mut member.current.assigned));
+    for member in members.values_mut() {
+        keep(&mut member.current.revoking);
+        if !member.current.revoking.is_empty() {
+            member.current.state = State::Unrevoked;
+        }
+    }
 }
 
 fn metadata_of<'a>(protocols: &'a [(Str, Bytes)], chosen: Option<&Str>) -> Option<&'a Bytes> {

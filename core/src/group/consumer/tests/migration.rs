@@ -108,6 +108,31 @@ fn what_members_keep_while_they_rebalance_is_nobody_elses_after_an_upgrade() {
 }
 
 #[test]
+fn what_a_cooperative_member_is_giving_up_is_nobody_elses_before_it_has() {
+    let mut giving = member("a", &[("orders", &[0])]);
+    giving.protocols[0].1 = subscription(&["orders"], &[("orders", &[0, 1, 2])]);
+    // It says that it owns 2, which the assignment says is b's: then it is.
+    let mut scene = Scene::upgraded(vec![giving, member("b", &[("orders", &[2])])]);
+    assert_eq!(scene.group.state(), "Reconciling");
+    assert_eq!(scene.accepted(join("n", &["orders"])).assignment, told(&[]));
+    assert_eq!(scene.classic_beat("a", 7), ErrorCode::RebalanceInProgress);
+    let joined = scene.classic_join(super::classic::joining("a", &[("orders", &[0])]));
+    assert_eq!(joined.generation_id, 8);
+    assert_eq!(scene.accepted(steady("n", 8)).assignment, told(&[("orders", &[1])]));
+}
+
+#[test]
+fn partitions_that_are_not_there_are_nobodys_after_an_upgrade() {
+    let many: Vec<i32> = (-3..100_000).collect();
+    let scene = Scene::upgraded(vec![member("a", &[("orders", &many)])]);
+    assert_eq!(scene.group.members[&Str::from("a")].current.held().count(), 3);
+    let mut scene = Scene::new(&[("orders", 100_000)]);
+    scene.rig.settings.record_bytes_max = 500_000;
+    let group = classic_group(vec![member("a", &[("orders", &many)])]);
+    assert!(!Group::may_upgrade(&scene.rig.ctx(), &group), "no record holds what it owns");
+}
+
+#[test]
 fn what_cannot_be_upgraded_stays() {
     let scene_with = |policy| {
         let mut scene = Scene::new(&[("orders", 3)]);

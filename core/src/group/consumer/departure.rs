@@ -8,7 +8,7 @@ use crate::group::{Context, Timer, TimerKind};
 use crate::wire::Str;
 
 use super::Group;
-use super::member::{Member, State};
+use super::member::Member;
 
 impl Group {
     /// A member has been heard of: its session begins anew.
@@ -50,7 +50,7 @@ impl Group {
             return;
         }
         let kind = TimerKind::Revocation(id.clone());
-        if member.current.state == State::Unrevoked {
+        if member.current.owes() {
             ctx.call_after(&self.name, kind, milliseconds(member.about.rebalance_timeout_ms));
         } else {
             ctx.timers.cancel(&Timer { group: self.name.clone(), kind });
@@ -59,7 +59,7 @@ impl Group {
 
     /// A member has not given up what it must, or one of the classic protocol has not joined again.
     pub(super) fn revocation_due(&mut self, ctx: &mut Context<'_>, id: &Str) {
-        let is_asked = |member: &Member| member.is_classic() || member.current.state == State::Unrevoked;
+        let is_asked = |member: &Member| member.is_classic() || member.current.owes();
         if self.members.get(id).is_some_and(is_asked) {
             self.depart(ctx, &BTreeSet::from([id.clone()]));
         }

@@ -80,6 +80,7 @@ impl Group {
         let id = id.clone();
         let current = Current { epoch: STATIC_LEAVE_EPOCH, revoking: Owned::new(), ..member.current.clone() };
         self.decide_current(ctx, &id, &current);
+        self.time_revocation(ctx, &id);
     }
 
     fn stay(

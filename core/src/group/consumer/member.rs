@@ -229,6 +229,11 @@ impl Current {
         }
     }
 
+    /// Whether the member is waited for to give something up. One that has left for a while has.
+    pub(super) fn owes(&self) -> bool {
+        self.state == State::Unrevoked && self.epoch != STATIC_LEAVE_EPOCH
+    }
+
     /// What its record takes, at most.
     pub(super) fn bytes_max(&self) -> usize {
         // A topic takes its id, two lengths and a tag; a partition its index and its epoch.

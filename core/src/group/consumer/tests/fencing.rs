@@ -78,6 +78,25 @@ fn a_member_that_does_not_give_up_in_time_is_gone() {
 }
 
 #[test]
+fn a_static_member_that_left_for_a_while_owes_nothing_until_it_is_back() {
+    let mut scene = Scene::new(&[("orders", 2)]);
+    let named = |request| ConsumerGroupHeartbeatRequest { instance_id: Some(Str::from("one")), ..request };
+    scene.accepted(ConsumerGroupHeartbeatRequest { rebalance_timeout_ms: 10_000, ..named(join("a", &["orders"])) });
+    scene.accepted(join("b", &["orders"]));
+    scene.accepted(named(steady("a", 1)));
+    scene.accepted(named(steady("a", -2)));
+    scene.pass(Duration::from_secs(20));
+    assert_eq!(scene.group.size(), 2, "its session has 25 seconds left");
+    scene.fail_over();
+    scene.pass(Duration::from_secs(20));
+    assert_eq!(scene.group.size(), 2, "nor does a load ask it for anything");
+    scene.accepted(named(join("again", &["orders"])));
+    scene.accepted(steady("b", 2));
+    scene.pass(Duration::from_secs(40));
+    assert_eq!(scene.group.size(), 2);
+}
+
+#[test]
 fn giving_up_in_time_is_all_that_is_asked() {
     let mut scene = Scene::new(&[("orders", 2)]);
     scene.accepted(join("a", &["orders"]));

@@ -19,7 +19,7 @@ use crate::wire::{ErrorCode, Str};
 const NEW_MEMBER_WAIT: Duration = Duration::from_secs(5 * 60);
 
 /// How many protocols a member may name: clients have a handful, and each is counted and voted on.
-const PROTOCOLS_MAX: usize = 1_000;
+pub(in crate::group) const PROTOCOLS_MAX: usize = 1_000;
 
 /// The bytes of a member's id at most: what the older forms of strings carry.
 const MEMBER_ID_BYTES_MAX: usize = i16::MAX as usize;

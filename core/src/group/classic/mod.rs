@@ -45,6 +45,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
+pub(super) use self::join::PROTOCOLS_MAX;
 use self::rebalance::FirstRebalance;
 use self::roster::{Roster, Seat};
 use super::{Context, Timer, TimerKind};

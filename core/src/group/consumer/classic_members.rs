@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::boundary::{Client, ReplyTo};
+use crate::group::classic::PROTOCOLS_MAX;
 use crate::group::protocol::{
     self, ConsumerProtocolAssignment, ConsumerProtocolSubscription, PROTOCOL_TYPE, TopicPartition,
 };
@@ -60,6 +61,9 @@ impl Group {
         let session = milliseconds(request.session_timeout_ms);
         if session < ctx.settings.group_min_session_timeout || session > ctx.settings.group_max_session_timeout {
             return Err((ErrorCode::InvalidSessionTimeout, None));
+        }
+        if request.protocols.len() > PROTOCOLS_MAX {
+            return Err((ErrorCode::InvalidRequest, None));
         }
         let has_no_id = request.member_id.is_empty();
         let id = if has_no_id { Str::from(ctx.rng.uuid().to_string()) } else { request.member_id.detached() };
@@ -219,10 +223,12 @@ impl Group {
         if request.protocol_type != PROTOCOL_TYPE || request.protocols.is_empty() {
             return false;
         }
-        let knows = |member: &Member, name: &Str| {
-            member.about.classic.as_ref().is_none_or(|classic| classic.protocols.iter().any(|(at, _)| at == name))
-        };
-        request.protocols.iter().any(|protocol| self.members.values().all(|member| knows(member, &protocol.name)))
+        request.protocols.iter().any(|protocol| self.is_supported_by_all(&protocol.name))
+    }
+
+    /// Whether all members of the classic protocol support a protocol of their clients.
+    pub(super) fn is_supported_by_all(&self, protocol: &Str) -> bool {
+        self.supported.get(protocol).copied().unwrap_or(0) == self.classic_members
     }
 
     fn classic_sender(&self, id: &Str, instance: Option<&Str>, has_no_id: bool) -> Result<Sender, Refusal> {

@@ -125,17 +125,13 @@ impl Group {
 
     /// The protocol that all members support and most like best, the first by name of several.
     fn common_protocol(&self) -> Option<Str> {
-        let classics: Vec<&Classic> =
-            self.members.values().filter_map(|member| member.about.classic.as_ref()).collect();
-        let names = |classic: &&Classic| classic.protocols.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
-        let mut votes: BTreeMap<Str, usize> = names(classics.first()?).into_iter().map(|name| (name, 0)).collect();
-        votes.retain(|name, _| classics.iter().all(|classic| classic.protocols.iter().any(|(at, _)| at == name)));
-        for classic in &classics {
-            if let Some((name, _)) = classic.protocols.iter().find(|(name, _)| votes.contains_key(name)) {
-                *votes.get_mut(name).expect("just found") += 1;
+        let mut votes: BTreeMap<&Str, usize> = BTreeMap::new();
+        for classic in self.members.values().filter_map(|member| member.about.classic.as_ref()) {
+            if let Some((name, _)) = classic.protocols.iter().find(|(name, _)| self.is_supported_by_all(name)) {
+                *votes.entry(name).or_default() += 1;
             }
         }
-        votes.into_iter().rev().max_by_key(|(_, count)| *count).map(|(name, _)| name)
+        votes.into_iter().rev().max_by_key(|(_, count)| *count).map(|(name, _)| name.clone())
     }
 
     fn downgraded(&self, ctx: &Context<'_>, id: &Str, member: &Member, protocol: &Str) -> classic::Member {

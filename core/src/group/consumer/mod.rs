@@ -78,6 +78,8 @@ pub struct Group {
     owners: BTreeMap<TopicId, BTreeMap<i32, Str>>,
     /// How many members use the classic protocol.
     classic_members: usize,
+    /// How many of them support each of the protocols that their clients choose from.
+    supported: BTreeMap<Str, usize>,
 
     // In memory only.
     lookups: Lookups,
@@ -112,6 +114,7 @@ impl Group {
             instances: BTreeMap::new(),
             owners: BTreeMap::new(),
             classic_members: 0,
+            supported: BTreeMap::new(),
             lookups: Lookups::default(),
             next_assignment: None,
         }

@@ -4,7 +4,7 @@
 //! not there, a partition that two members seem to have since the record in which one gave it up is gone. The last
 //! record of each key decides, and the last owner of a partition; nothing here fails.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::group::Context;
 use crate::group::record::{Key, Record, Value};
@@ -130,8 +130,16 @@ impl Group {
         if let Some(regex) = &about.regex {
             count(&mut self.expressions, regex, present);
         }
-        if about.classic.is_some() {
-            if present { self.classic_members += 1 } else { self.classic_members -= 1 }
+        if let Some(classic) = &about.classic {
+            if present {
+                self.classic_members += 1
+            } else {
+                self.classic_members -= 1
+            }
+            let names: BTreeSet<&Str> = classic.protocols.iter().map(|(name, _)| name).collect();
+            for name in names {
+                count(&mut self.supported, name, present);
+            }
         }
         if let Some(instance) = &about.instance_id {
             if present {

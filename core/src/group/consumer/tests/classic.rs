@@ -259,6 +259,22 @@ fn members_leave_by_id_or_by_name() {
 }
 
 #[test]
+fn a_member_that_names_a_thousand_protocols_is_not_listened_to() {
+    let mut scene = Scene::new(&[("orders", 2)]);
+    scene.accepted(join("b", &["orders"]));
+    let named = |count: usize| {
+        let protocol = |at| JoinGroupRequestProtocol {
+            name: Str::from(format!("p{at}")),
+            metadata: subscription(&["orders"], &[]),
+        };
+        JoinGroupRequest { protocols: (0..count).map(protocol).collect(), ..joining("a", &[]) }
+    };
+    assert_eq!(code(&scene.classic_join(named(1_001))), ErrorCode::InvalidRequest);
+    assert_eq!(scene.group.size(), 1);
+    assert_eq!(code(&scene.classic_join(named(1_000))), ErrorCode::None);
+}
+
+#[test]
 fn an_operator_removes_members_of_the_next_protocol_too() {
     let mut scene = Scene::new(&[("orders", 2)]);
     scene.accepted(join("a", &["orders"]));

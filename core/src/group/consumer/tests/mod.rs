@@ -147,7 +147,8 @@ fn replayed(log: &[(Record, Timestamp)]) -> Group {
 fn told_by(group: &Group) -> impl PartialEq + std::fmt::Debug + '_ {
     let members: Vec<_> = group.members.iter().map(|(id, member)| (id, &member.about, &member.current)).collect();
     let epochs = (group.epoch, group.metadata_hash, group.assignment_epoch, group.empty_since());
-    let derived = (&group.topics, &group.expressions, &group.instances, &group.owners, group.classic_members);
+    let derived =
+        (&group.topics, &group.expressions, &group.instances, &group.owners, group.classic_members, &group.supported);
     (epochs, members, &group.targets, &group.resolved, group.written, derived)
 }
 

@@ -11,7 +11,7 @@ use super::{Group, Member, Seat, State, join_refused, sync_refused};
 use crate::boundary::{Client, ReplyTo};
 use crate::group::{Context, TimerKind};
 use crate::ids::Uuid;
-use crate::wire::join_group::{JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember};
+use crate::wire::join_group::{JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse, JoinGroupResponseMember};
 use crate::wire::{ErrorCode, Str};
 
 /// How long the JoinGroup of a new member waits. It knows no id and cannot heartbeat, and a client that gives up and
@@ -40,7 +40,11 @@ impl Application {
         let rebalance_timeout_ms =
             if to.version == 0 { request.session_timeout_ms } else { request.rebalance_timeout_ms };
         let mut names = BTreeSet::new();
-        let protocols = request.protocols.into_iter().map(|protocol| (protocol.name, protocol.metadata));
+        // Support is counted by name, so a name counts once.
+        let protocols = request.protocols.iter().filter(|protocol| names.insert(&protocol.name));
+        let own = |protocol: &JoinGroupRequestProtocol| {
+            (protocol.name.detached(), Bytes::copy_from_slice(&protocol.metadata))
+        };
         Application {
             to,
             client: Client { id: client.id.detached(), host: client.host.detached() },
@@ -48,8 +52,7 @@ impl Application {
             instance_id: request.group_instance_id.map(|instance| instance.detached()),
             protocol_type: request.protocol_type.detached(),
             terms: Terms {
-                // Support is counted by name, so a name counts once.
-                protocols: protocols.filter(|(name, _)| names.insert(name.clone())).collect(),
+                protocols: protocols.map(own).collect(),
                 rebalance_timeout_ms,
                 session_timeout_ms: request.session_timeout_ms,
             },
@@ -79,6 +82,10 @@ impl Group {
     pub fn join(&mut self, ctx: &mut Context<'_>, to: ReplyTo, client: &Client, request: JoinGroupRequest) {
         if request.protocols.len() > PROTOCOLS_MAX {
             return ctx.reply(to, join_refused(request.member_id, ErrorCode::InvalidRequest));
+        }
+        if bytes_of(&request.protocols) > ctx.settings.record_bytes_max {
+            // No record would hold what is kept of it, and whoever shares its generation would be told so again and again.
+            return ctx.reply(to, join_refused(request.member_id, ErrorCode::UnknownServerError));
         }
         let application = Application::new(to, client, request);
         let session = milliseconds(application.terms.session_timeout_ms);
@@ -280,6 +287,11 @@ impl Group {
         };
         self.roster.seats().map(told).collect()
     }
+}
+
+/// What a member says with all of its protocols.
+fn bytes_of(protocols: &[JoinGroupRequestProtocol]) -> usize {
+    protocols.iter().map(|protocol| protocol.name.len() + protocol.metadata.len()).sum()
 }
 
 /// The id of a new member: what it is called, and what nobody else is.

@@ -69,6 +69,10 @@ impl Group {
             self.refuse_syncing(ctx, ErrorCode::UnknownServerError);
             return self.rebalance(ctx);
         }
+        for seat in self.roster.seats_mut() {
+            // Its own copy, or the leader's whole request would stay in memory.
+            seat.member.assignment = Bytes::copy_from_slice(&seat.member.assignment);
+        }
         self.become_state(ctx, State::Stable);
         for id in self.roster.ids() {
             if let Some(to) = self.roster.take_syncing(&id) {

@@ -12,7 +12,7 @@ use crate::group::record::Record;
 use crate::group::testing::{BEGINNING, Rig, client};
 use crate::group::{Outcome, Timers};
 use crate::wire::heartbeat::HeartbeatRequest;
-use crate::wire::join_group::{JoinGroupRequest, JoinGroupRequestProtocol};
+use crate::wire::join_group::{JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse};
 use crate::wire::leave_group::{LeaveGroupRequest, MemberIdentity};
 use crate::wire::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment};
 use crate::wire::{ErrorCode, Response, Str};
@@ -34,6 +34,62 @@ proptest! {
         }
         world.fall_silent();
     }
+}
+
+#[test]
+fn what_a_member_says_keeps_no_request_alive() {
+    let mut rig = Rig::new();
+    rig.settings.group_initial_rebalance_delay = Duration::ZERO;
+    let mut group = Group::new(Str::from_static("g"));
+    let frame = Bytes::from(b"gmconsumerrangesaidgiven".to_vec());
+    let text = |from, to| Str::from_utf8(frame.slice(from..to)).expect("ASCII");
+    let to = rig.ask(3);
+    let protocol = JoinGroupRequestProtocol { name: text(10, 15), metadata: frame.slice(15..19) };
+    let request = JoinGroupRequest {
+        group_id: text(0, 1),
+        session_timeout_ms: 10_000,
+        rebalance_timeout_ms: 60_000,
+        protocol_type: text(2, 10),
+        protocols: vec![protocol],
+        ..JoinGroupRequest::default()
+    };
+    group.join(&mut rig.ctx(), to, &client("c"), request);
+    while let Some(timer) = rig.due() {
+        group.timer(&mut rig.ctx(), timer.kind);
+    }
+    let joined: JoinGroupResponse = rig.reply(to);
+    let to = rig.ask(4);
+    let member_id = joined.member_id;
+    let request = SyncGroupRequest {
+        group_id: text(0, 1),
+        generation_id: 1,
+        member_id: member_id.clone(),
+        assignments: vec![SyncGroupRequestAssignment { member_id, assignment: frame.slice(19..) }],
+        ..SyncGroupRequest::default()
+    };
+    group.sync(&mut rig.ctx(), to, request);
+    assert_eq!(group.state(), State::Stable);
+    drop(std::mem::take(&mut rig.out));
+    drop(joined.members);
+    assert!(frame.is_unique(), "something still holds a slice of a request");
+}
+
+#[test]
+fn a_member_that_says_more_than_a_record_holds_is_refused() {
+    let mut rig = Rig::new();
+    rig.settings.record_bytes_max = 1_000;
+    let mut group = Group::new(Str::from_static("g"));
+    let to = rig.ask(3);
+    let protocol = |name| JoinGroupRequestProtocol { name: Str::from_static(name), metadata: vec![0; 600].into() };
+    let request = JoinGroupRequest {
+        session_timeout_ms: 10_000,
+        protocol_type: Str::from_static("consumer"),
+        protocols: vec![protocol("p"), protocol("q")],
+        ..JoinGroupRequest::default()
+    };
+    group.join(&mut rig.ctx(), to, &client("c"), request);
+    let refused: JoinGroupResponse = rig.reply(to);
+    assert_eq!((refused.error_code, group.size()), (ErrorCode::UnknownServerError.code(), 0));
 }
 
 #[derive(Clone, Debug)]

@@ -48,6 +48,8 @@ struct Candidate {
     /// In millionths.
     ratio: u64,
     slot: u32,
+    /// Who had that slot: a look at all partitions takes several steps, and a topic may be deleted between them.
+    partition: TopicPartition,
     end: Offset,
 }
 
@@ -241,7 +243,7 @@ impl Node {
             survey.is_near = true;
             return self.bring_to_disk(slot, id, out);
         }
-        let candidate = Candidate { is_overdue, ratio, slot, end: dirt.end };
+        let candidate = Candidate { is_overdue, ratio, slot, partition: id, end: dirt.end };
         let is_better = |best: Candidate| (is_overdue, ratio) > (best.is_overdue, best.ratio);
         if survey.best.is_none_or(is_better) {
             survey.best = Some(candidate);
@@ -262,11 +264,14 @@ impl Node {
         }
     }
 
-    fn begin_pass(&mut self, now: Now, Candidate { slot, end, .. }: Candidate, out: &mut Outbox) {
+    fn begin_pass(&mut self, now: Now, Candidate { slot, partition, end, .. }: Candidate, out: &mut Outbox) {
+        if !self.is_hosted(slot, partition) {
+            return self.survey_after(now, SLICE_PAUSE);
+        }
         let secret = self.rng.u64();
         let map_bytes = self.broker_config().log_cleaner_dedupe_buffer_size.max(MAP_BYTES_MIN);
-        let hosted = self.hosts[slot as usize].as_ref().expect("it was just looked at");
-        let (partition, log, config) = (hosted.partition.id(), hosted.partition.log(), &hosted.config);
+        let hosted = self.hosts[slot as usize].as_ref().expect("it is hosted");
+        let (log, config) = (hosted.partition.log(), &hosted.config);
         let sources = log.sources(end);
         let Some(last) = sources.last() else {
             // Another look finds out why.

@@ -467,3 +467,39 @@ fn compaction_can_be_switched_off() {
     rig.pass(ENOUGH);
     assert_eq!(table(&mut rig).1, 60);
 }
+
+/// A compacting topic with something to gain, and so many partitions after its own that they are not looked at in one
+/// step.
+fn among_others() -> Rig {
+    let mut rig = compacting();
+    rig.create("others", 150);
+    fill(&mut rig, 0..20);
+    let last = rig.node.by_id.keys().next_back().expect("some partitions");
+    assert!(last.partition > 0, "ids are drawn: another topic's must come last");
+    rig
+}
+
+/// Goes on to the next deadline.
+fn wake(rig: &mut Rig) {
+    let (at, _) = rig.node.deadline().expect("a look at all partitions");
+    rig.advance_to(at.max(rig.now.instant));
+    rig.step(Input::Deadline);
+    rig.run();
+}
+
+#[test]
+fn a_topic_deleted_while_partitions_are_looked_at_is_not_compacted() {
+    let mut rig = among_others();
+    let mut steps = 0;
+    while rig.node.counters().compaction_bytes_read == 0 {
+        wake(&mut rig);
+        steps += 1;
+    }
+    for steps in steps - 4..steps {
+        let mut rig = among_others();
+        (0..steps).for_each(|_| wake(&mut rig));
+        rig.delete("t");
+        rig.pass(ENOUGH);
+        assert_eq!(rig.node.counters().compactions, 0);
+    }
+}

@@ -129,8 +129,9 @@ impl Compaction {
 impl Node {
     /// Begins to look for dirty partitions, where there may be some for the first time.
     pub(super) fn wake_compaction(&mut self, now: Now) {
-        if std::mem::take(&mut self.compaction.is_wanted)
-            && matches!(self.compaction.state, State::Asleep)
+        // A look under way may have passed by the topic already: what it says is taken up when there is none.
+        if matches!(self.compaction.state, State::Asleep)
+            && std::mem::take(&mut self.compaction.is_wanted)
             && self.broker_config().log_cleaner_enable
             && !self.stopping
         {

@@ -503,3 +503,15 @@ fn a_topic_deleted_while_partitions_are_looked_at_is_not_compacted() {
         assert_eq!(rig.node.counters().compactions, 0);
     }
 }
+
+#[test]
+fn a_topic_that_asks_for_compaction_while_partitions_are_looked_at_gets_it() {
+    for steps in 0..8 {
+        let mut rig = among_others();
+        assert_eq!(rig.alter((2, "t"), "cleanup.policy", "delete"), 0);
+        (0..steps).for_each(|_| wake(&mut rig));
+        assert_eq!(rig.alter((2, "t"), "cleanup.policy", "compact"), 0);
+        rig.pass(ENOUGH);
+        assert!(rig.node.counters().compactions > 0, "after {steps} steps");
+    }
+}

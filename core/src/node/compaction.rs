@@ -7,14 +7,16 @@
 //! and → `Asleep` where no topic asks for compaction, so that an idle broker without one is never woken.
 //!
 //! A partition is dirty enough when its dirty part exceeds `min.cleanable.dirty.ratio`, or has waited for
-//! `max.compaction.lag.ms`; the latter come first, and of the others the dirtiest. What it needs on disk for that is
-//! written and synced here, since a checkpoint would leave small segments in memory.
+//! `max.compaction.lag.ms`; the latter come first, and of the others the dirtiest. But who had a pass comes after all
+//! that are dirty enough and had none: else partitions that fill up faster than they are compacted, or whose passes are
+//! given up again and again, would keep all others from being compacted. What a pass needs on disk is written and synced
+//! here, since a checkpoint would leave small segments in memory.
 //!
 //! A pass is given up, and its unfinished file removed, where the topic is deleted or changes its policy, its segments
 //! are let go of by retention or DeleteRecords, damage is found, or there is no space. What it had replaced until then
 //! stays: each new segment stands for itself. Where a pass cannot get on, its partition is left alone for a while.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::storage::{Job, PARTITIONS_AT_ONCE};
@@ -41,9 +43,11 @@ const MAP_BYTES_MIN: u64 = 64 << 10;
 /// Nobody reads a file that never counted.
 const NO_DELAY: u64 = 0;
 
-/// A partition that is dirty enough.
+/// A partition that is dirty enough. Of two, the greater is compacted first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
+    /// Whether it had no pass while others had theirs.
+    is_next: bool,
     is_overdue: bool,
     /// In millionths.
     ratio: u64,
@@ -98,6 +102,8 @@ pub(super) struct Compaction {
     generation: u32,
     /// The partition whose memory still holds, below an offset, what compaction has removed on disk.
     forgets: Option<(u32, TopicPartition, Offset)>,
+    /// Partitions that had a pass since all that were dirty enough had one.
+    served: BTreeSet<TopicPartition>,
     /// Partitions that are left alone, and until when.
     aside: BTreeMap<TopicPartition, Instant>,
     /// How dirty the dirtiest partition was when they were last looked at, in millionths.
@@ -113,6 +119,11 @@ impl Compaction {
     /// These settings are a topic's from now on.
     pub(super) fn obey(&mut self, config: &TopicConfig) {
         self.is_wanted |= config.cleanup_policy.compacts;
+    }
+
+    /// This partition is gone.
+    pub(super) fn forget(&mut self, partition: TopicPartition) {
+        self.served.remove(&partition);
     }
 
     /// How dirty the dirtiest partition was when they were last looked at, in percent.
@@ -197,6 +208,9 @@ impl Node {
             return;
         }
         self.compaction.dirty_ratio_max = survey.ratio_max;
+        if survey.best.is_none() && !survey.is_near {
+            self.compaction.served.clear();
+        }
         match survey.best {
             Some(candidate) if self.no_space.is_none() => self.begin_pass(now, candidate, out),
             _ if survey.is_needed => {
@@ -244,11 +258,9 @@ impl Node {
             survey.is_near = true;
             return self.bring_to_disk(slot, id, out);
         }
-        let candidate = Candidate { is_overdue, ratio, slot, partition: id, end: dirt.end };
-        let is_better = |best: Candidate| (is_overdue, ratio) > (best.is_overdue, best.ratio);
-        if survey.best.is_none_or(is_better) {
-            survey.best = Some(candidate);
-        }
+        let is_next = !self.compaction.served.contains(&id);
+        let candidate = Candidate { is_next, is_overdue, ratio, slot, partition: id, end: dirt.end };
+        survey.best = survey.best.max(Some(candidate));
     }
 
     /// Has the next of a partition's closed segments written, or what is written synced.
@@ -265,10 +277,15 @@ impl Node {
         }
     }
 
-    fn begin_pass(&mut self, now: Now, Candidate { slot, partition, end, .. }: Candidate, out: &mut Outbox) {
+    fn begin_pass(&mut self, now: Now, candidate: Candidate, out: &mut Outbox) {
+        let Candidate { is_next, slot, partition, end, .. } = candidate;
         if !self.is_hosted(slot, partition) {
             return self.survey_after(now, SLICE_PAUSE);
         }
+        if !is_next {
+            self.compaction.served.clear();
+        }
+        self.compaction.served.insert(partition);
         let secret = self.rng.u64();
         let map_bytes = self.broker_config().log_cleaner_dedupe_buffer_size.max(MAP_BYTES_MIN);
         let hosted = self.hosts[slot as usize].as_ref().expect("it is hosted");

@@ -185,6 +185,7 @@ impl Node {
         self.free_hosts.push(slot);
         let Hosted { name, config, mut acks, accounted, .. } = hosted;
         self.close_account(accounted);
+        self.compaction.forget(id);
         for produce in acks.drain() {
             self.fail_produce(produce, id, &name, out);
         }

@@ -515,3 +515,41 @@ fn a_topic_that_asks_for_compaction_while_partitions_are_looked_at_gets_it() {
         assert!(rig.node.counters().compactions > 0, "after {steps} steps");
     }
 }
+
+#[test]
+fn a_partition_that_is_filled_up_all_the_time_does_not_keep_another_from_being_compacted() {
+    let mut rig = compacting();
+    rig.create_with("u", 1, &SETTINGS);
+    let write = |rig: &mut Rig, topic: &'static str, batches: usize| {
+        for _ in 0..batches {
+            let batch = pairs(rig.now.wall, &[("a", Some(&"v".repeat(3_000)))]);
+            let sequence = rig.send(topic, 0, -1, batch);
+            assert_eq!(rig.produced(sequence).expect("an acknowledgement").error_code, 0);
+        }
+    };
+    write(&mut rig, "u", 10);
+    rig.pass(ENOUGH);
+    let before = rig.node.counters().compactions;
+    // The dirtier of the two begins, and is the dirtier one again when that pass ends. Each time memory is short of room,
+    // and a checkpoint brings all of it to disk.
+    write(&mut rig, "u", 8);
+    write(&mut rig, "t", 10);
+    rig.node.checkpoint_soon();
+    rig.pass(10);
+    let pass = hold_a_pass(&mut rig, 0);
+    let first = pass.partition();
+    let topic = rig.node.controller.image().topic(first.topic).expect("it is there");
+    assert_eq!(&*topic.name, "t");
+    write(&mut rig, "t", 50);
+    rig.node.checkpoint_soon();
+    rig.pass(10);
+    release(&mut rig, pass);
+    loop {
+        let pass = hold_a_pass(&mut rig, 0);
+        if pass.partition() != first {
+            break;
+        }
+        release(&mut rig, pass);
+    }
+    assert_eq!(rig.node.counters().compactions, before + 1, "the other one is next");
+}

@@ -8,6 +8,7 @@ use super::{Node, Woken};
 use crate::boundary::{Effect, Outbox, Produce, ProducePartition, ProduceTopic, Refused, ReplyTo};
 use crate::ids::{Offset, TopicPartition};
 use crate::journal::Class;
+use crate::partition::Origin;
 use crate::time::Now;
 use crate::wait::ProduceId;
 use crate::wire::produce::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse};
@@ -81,7 +82,7 @@ impl Node {
                     (None, Ok(id)) => batch.and_then(|batch| {
                         let slot = self.hosted(TopicPartition { topic: *id, partition: index })?;
                         self.check_writer(slot, may_write_internal)?;
-                        self.append_one(now, slot, batch, acks, &mut parked)
+                        self.append_one(now, slot, batch, Origin::Client { acks }, &mut parked)
                     }),
                 };
                 partition_responses.push(partition_response(index, result));
@@ -149,7 +150,7 @@ impl Node {
         now: Now,
         slot: u32,
         batch: crate::batch::VerifiedBatch,
-        acks: i16,
+        origin: Origin,
         parked: &mut SmallVec<[(u32, Offset); 2]>,
     ) -> Result<(Offset, i64, Offset), Refused> {
         let bytes = batch.batch_bytes() as u64;
@@ -160,7 +161,7 @@ impl Node {
         let records = batch.count();
         let hosted = self.hosts[slot as usize].as_mut().expect("a slot that was looked up");
         let taken =
-            hosted.partition.append(batch, acks, &hosted.config, now.wall, self.direct_from, &mut self.journal)?;
+            hosted.partition.append(batch, origin, &hosted.config, now.wall, self.direct_from, &mut self.journal)?;
         if let Some(write) = taken.write {
             self.direct_bytes += write.pieces.iter().map(Bytes::len).sum::<usize>() as u64;
             self.direct_pending.push(write);
@@ -178,7 +179,7 @@ impl Node {
             self.counters.duplicates += 1;
         }
         let advanced = self.host(slot).partition.advanced();
-        if acks != 0 && advanced.high_watermark < taken.end {
+        if origin != (Origin::Client { acks: 0 }) && advanced.high_watermark < taken.end {
             parked.push((slot, taken.end));
         }
         Ok((taken.base, taken.append_time, self.host(slot).partition.log().start()))

@@ -206,7 +206,6 @@ impl Node {
         for &slot in self.by_id.range(first..=last).map(|(_, slot)| slot) {
             self.hosts[slot as usize].as_mut().expect("a hosted partition").config = config.clone();
         }
-        self.apply_group_settings();
     }
 
     /// Takes over what the broker's settings say; topics inherit from them.

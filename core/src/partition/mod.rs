@@ -24,6 +24,19 @@ pub struct Partition {
     damage: Option<String>,
 }
 
+/// Whose batch is appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A client's, with the `acks` that it asked for. It obeys the topic's settings.
+    Client {
+        /// 0, 1, or -1 for the whole in-sync set.
+        acks: i16,
+    },
+    /// What a coordinator of this broker has decided. Its memory is ahead of the log already, so no setting of the
+    /// topic refuses it: sizes are the broker's own, and who waits for it waits for the high watermark.
+    Coordinator,
+}
+
 /// What became of a batch.
 #[derive(Debug)]
 pub struct Taken {
@@ -129,8 +142,15 @@ impl Partition {
     }
 
     /// Whether a batch may be appended now, and as what; changes nothing.
-    fn admit(&self, batch: &VerifiedBatch, acks: i16, config: &TopicConfig, now: Timestamp) -> Result<(), Refused> {
+    fn admit(
+        &self,
+        batch: &VerifiedBatch,
+        origin: Origin,
+        config: &TopicConfig,
+        now: Timestamp,
+    ) -> Result<(), Refused> {
         self.serve()?;
+        let Origin::Client { acks } = origin else { return Ok(()) };
         let bytes = batch.batch_bytes();
         if bytes > config.max_message_bytes as usize {
             let limit = config.max_message_bytes;
@@ -173,13 +193,13 @@ impl Partition {
     pub fn append(
         &mut self,
         batch: VerifiedBatch,
-        acks: i16,
+        origin: Origin,
         config: &TopicConfig,
         now: Timestamp,
         direct_from: u64,
         journal: &mut journal::Writer,
     ) -> Result<Taken, Refused> {
-        self.admit(&batch, acks, config, now)?;
+        self.admit(&batch, origin, config, now)?;
         let (batch, append_time) = match config.message_timestamp_type {
             TimestampType::CreateTime => (batch, -1),
             TimestampType::LogAppendTime => (batch.with_log_append_time(now), now.0),

@@ -7,11 +7,11 @@ use smallvec::SmallVec;
 use super::Node;
 use crate::batch::{BatchBuilder, HEAD_BYTES, VerifiedBatch};
 use crate::boundary::{Effect, Outbox, ReplyTo};
-use crate::config::TopicConfig;
 use crate::group::Outcome;
 use crate::group::record::Record;
 use crate::journal::Class;
 use crate::node::produce::RECORD_OVERHEAD;
+use crate::partition::Origin;
 use crate::time::{Now, Timestamp};
 use crate::wire::{self, ErrorCode, Response};
 
@@ -46,11 +46,11 @@ pub(super) enum Waiter {
 }
 
 impl Node {
-    /// How long a record of a group may be, in bytes, where the topic's settings are these.
-    pub(super) fn record_bytes_max(&self, topic: &TopicConfig) -> usize {
+    /// How long a record of a group may be, in bytes. The topic's `max.message.bytes` is for clients: who lowers it must
+    /// not keep groups that are there from going on.
+    pub(super) fn record_bytes_max(&self) -> usize {
         let fits_journal = usize::try_from(self.journal.max_record_bytes()).unwrap_or(usize::MAX) - RECORD_OVERHEAD;
-        let bytes = fits_journal.min(topic.max_message_bytes as usize).min(BATCH_BYTES_MAX);
-        bytes.saturating_sub(HEAD_BYTES + FRAME_BYTES)
+        fits_journal.min(BATCH_BYTES_MAX).saturating_sub(HEAD_BYTES + FRAME_BYTES)
     }
 
     /// Whether a request may be taken, or refused, at once; where not, it waits for room in the journal.
@@ -72,7 +72,8 @@ impl Node {
         may
     }
 
-    /// Whether what a request may write can be written.
+    /// Whether what a request may write can be written. With fewer replicas in sync than `min.insync.replicas` asks for,
+    /// nothing new is begun; what heartbeats and timers decide is written all the same, and told when it is committed.
     pub(super) fn check_writable(&self, partition: i32, request: &wire::Request) -> Result<i32, ErrorCode> {
         if bytes_of(request).is_none() && self.groups.unwritten.is_empty() {
             return Ok(partition);
@@ -123,7 +124,7 @@ impl Node {
                     return;
                 }
                 let slot = self.groups.seats[&partition].slot;
-                if let Err(refused) = self.append_one(now, slot, batch, -1, &mut SmallVec::new()) {
+                if let Err(refused) = self.append_one(now, slot, batch, Origin::Coordinator, &mut SmallVec::new()) {
                     let message = refused.message.unwrap_or_default();
                     self.fail_coordinator(now, partition, &format!("{}: {message}", refused.code.name()), out);
                 }
@@ -207,6 +208,11 @@ fn bytes_of(request: &wire::Request) -> Option<u64> {
         R::SyncGroup(request) => request.assignments.iter().map(|assigned| assigned.assignment.len() as u64).sum(),
         R::JoinGroup(request) => request.protocols.iter().map(|protocol| protocol.metadata.len() as u64).sum(),
         R::LeaveGroup(_) | R::OffsetDelete(_) | R::DeleteGroups(_) => 0,
+        // A member comes or goes.
+        R::ConsumerGroupHeartbeat(request) if request.member_epoch <= 0 => {
+            let names = request.subscribed_topic_names.iter().flatten();
+            names.map(|name| name.len() as u64).sum()
+        }
         // Heartbeats mostly write nothing, and to refuse one ends a session.
         _ => return None,
     })

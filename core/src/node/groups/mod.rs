@@ -198,11 +198,9 @@ fn settings(config: &BrokerConfig, record_bytes_max: usize) -> Settings {
 }
 
 impl Node {
-    /// Takes over what the broker's settings and the topic's say.
+    /// Takes over what the broker's settings say.
     pub(super) fn apply_group_settings(&mut self) {
-        let topic = self.groups.topic.and_then(|topic| self.controller.topic_config(topic));
-        let topic = topic.unwrap_or_else(|| self.controller.config().topic_defaults.clone());
-        self.groups.settings = settings(self.controller.config(), self.record_bytes_max(&topic));
+        self.groups.settings = settings(self.controller.config(), self.record_bytes_max());
     }
 
     /// A partition of `__consumer_offsets` is here: its coordinator serves once it has been loaded.
@@ -212,9 +210,7 @@ impl Node {
         let is_empty = log.start() == log.end();
         let state = if is_empty { State::Serving(Box::default()) } else { State::Waiting };
         self.groups.seats.insert(id.partition, Seat { slot, state, parked: VecDeque::new(), timer: None });
-        if is_empty {
-            self.apply_group_settings();
-        } else {
+        if !is_empty {
             self.groups.loads.waiting.push_back(id.partition);
             self.deadlines.insert((Instant::default(), Reason::Load));
         }

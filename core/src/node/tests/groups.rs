@@ -1,5 +1,7 @@
 //! Groups on a node: who coordinates them, what is on disk when they are told of it, and what a restart brings back.
 
+mod trouble;
+
 use super::*;
 use crate::boundary::Client;
 use crate::group::partition_of;

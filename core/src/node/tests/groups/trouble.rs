@@ -1,0 +1,109 @@
+//! Groups where something is in their way: settings that a user changed, loads that fail, very many of them.
+
+use super::*;
+use crate::wire::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
+use crate::wire::leave_group::{LeaveGroupRequest, MemberIdentity};
+
+/// A topic, as a resource with settings.
+const TOPIC: i8 = 2;
+
+impl Rig {
+    /// A heartbeat of the next protocol; gives error code and member epoch.
+    fn beat_next(&mut self, member: &'static str, epoch: i32) -> (i16, i32) {
+        let request = ConsumerGroupHeartbeatRequest {
+            group_id: "next".into(),
+            member_id: member.into(),
+            member_epoch: epoch,
+            rebalance_timeout_ms: if epoch == 0 { 60_000 } else { -1 },
+            subscribed_topic_names: (epoch == 0).then(|| vec!["t".into()]),
+            topic_partitions: (epoch == 0).then(Vec::new),
+            ..ConsumerGroupHeartbeatRequest::default()
+        };
+        match self.answer(1, request.into()) {
+            Response::ConsumerGroupHeartbeat(response) => (response.error_code, response.member_epoch),
+            other => panic!("another answer: {other:?}"),
+        }
+    }
+
+    fn leave(&mut self, group: &'static str, joined: &JoinGroupResponse) -> i16 {
+        let member = MemberIdentity { member_id: joined.member_id.clone(), ..MemberIdentity::default() };
+        let request = LeaveGroupRequest { group_id: group.into(), members: vec![member], ..Default::default() };
+        match self.answer(4, request.into()) {
+            Response::LeaveGroup(response) => response.error_code,
+            other => panic!("another answer: {other:?}"),
+        }
+    }
+
+    /// Whether a coordinator has been given up, and loaded again.
+    fn has_reloaded(&self) -> bool {
+        self.node.counters().coordinator_loads > 0
+    }
+}
+
+#[test]
+fn a_small_limit_for_clients_messages_is_none_for_groups() {
+    let mut rig = Rig::with_groups(&[]);
+    let joined = rig.stable("g");
+    assert_eq!(rig.alter((TOPIC, OFFSETS), "max.message.bytes", "1"), 0);
+    assert_eq!(rig.commit_offset("h", 0, 7), 0);
+    rig.stable("i");
+    assert_eq!(rig.beat_next("m", 0), (0, 1));
+    rig.pass(6_000);
+    assert_eq!(rig.beat("g", &joined), 0);
+    assert!(!rig.has_reloaded());
+    assert_eq!(rig.crash_and_load().offset_of("h"), Ok(7));
+}
+
+#[test]
+fn with_too_few_replicas_nothing_new_begins_and_what_there_is_goes_on() {
+    let mut rig = Rig::with_groups(&[]);
+    let joined = rig.stable("g");
+    assert_eq!(rig.commit_offset("g", 0, 5), code(ErrorCode::UnknownMemberId), "it has a member");
+    assert_eq!(rig.commit_offset("h", 0, 5), 0);
+    assert_eq!(rig.beat_next("m", 0), (0, 1));
+    let silent = rig.stable("silent");
+    assert_eq!(rig.alter((TOPIC, OFFSETS), "min.insync.replicas", "2"), 0);
+    let unavailable = code(ErrorCode::CoordinatorNotAvailable);
+
+    assert_eq!(rig.commit_offset("h", 0, 6), unavailable);
+    let joining = rig.join("i", "");
+    assert_eq!(rig.joined(joining).expect("an answer").error_code, unavailable);
+    assert_eq!(rig.beat_next("another", 0).0, unavailable);
+    assert_eq!(rig.beat_next("m", -1).0, unavailable, "nobody can leave either");
+    assert_eq!(rig.leave("g", &joined), unavailable);
+    assert_eq!(rig.offset_of("h"), Ok(5), "what is known is told, and no refused commit is in it");
+    for _ in 0..10 {
+        rig.pass(5_000);
+        assert_eq!(rig.beat("g", &joined), 0, "a session goes on");
+        assert_eq!(rig.beat_next("m", 1), (0, 1));
+    }
+    assert_eq!(rig.beat("silent", &silent), code(ErrorCode::UnknownMemberId), "and another ends, which is written");
+    assert!(!rig.has_reloaded());
+
+    assert_eq!(rig.alter((TOPIC, OFFSETS), "min.insync.replicas", "1"), 0);
+    assert_eq!((rig.commit_offset("h", 0, 6), rig.beat("g", &joined)), (0, 0));
+    assert_eq!(rig.leave("g", &joined), 0);
+    assert!(!rig.has_reloaded());
+    let mut rig = rig.crash_and_load();
+    assert_eq!(rig.offset_of("h"), Ok(6));
+    assert_eq!(rig.beat("silent", &silent), code(ErrorCode::UnknownMemberId));
+}
+
+#[test]
+fn a_topic_that_deletes_loses_old_offsets_and_its_groups_go_on() {
+    let mut rig = Rig::with_groups(&[("log.retention.check.interval.ms", "1000")]);
+    let joined = rig.stable("g");
+    assert_eq!(rig.commit_offset("h", 0, 5), 0);
+    for (name, value) in [("cleanup.policy", "delete"), ("retention.ms", "1000"), ("segment.ms", "1000")] {
+        assert_eq!(rig.alter((TOPIC, OFFSETS), name, value), 0);
+    }
+    for _ in 0..10 {
+        rig.pass(5_000);
+        assert_eq!(rig.beat("g", &joined), 0);
+    }
+    assert_eq!(rig.offset_of("h"), Ok(5), "it is still in memory");
+    assert!(!rig.has_reloaded());
+    assert_eq!(rig.commit_offset("h", 1, 6), 0);
+    let mut rig = rig.crash_and_load();
+    assert_eq!(rig.list_groups().map(|groups| groups.len()), Ok(1), "what the user had deleted is gone: {:?}", rig.now);
+}

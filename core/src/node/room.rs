@@ -47,7 +47,7 @@ impl Node {
     pub(super) fn waits_for_room(&self) -> bool {
         self.stalled.front().is_some_and(|(_, produce)| !self.has_room(produce))
             || self.delayed.front().is_some_and(|(_, request)| !self.has_room_for_metadata(request))
-            || self.groups.has_waiting()
+            || self.groups_wait_for_room()
     }
 
     fn has_room_for_metadata(&self, request: &Request) -> bool {

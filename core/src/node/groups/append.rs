@@ -95,6 +95,18 @@ impl Node {
             && self.tails.bytes() < 2 * self.limits.tail_cache_bytes as u64
     }
 
+    /// Whether what is decided, or else the next request, finds no room in the journal as it is now.
+    pub(in crate::node) fn groups_wait_for_room(&self) -> bool {
+        match self.groups.unwritten.front() {
+            Some(Unwritten { batches, .. }) => batches.front().is_some_and(|batch| !self.has_room_for_batch(batch)),
+            None => self.groups.delayed.front().is_some_and(|(_, _, request)| !self.admits(request)),
+        }
+    }
+
+    fn has_room_for_batch(&self, batch: &VerifiedBatch) -> bool {
+        self.has_room_for_groups((batch.batch_bytes() + RECORD_OVERHEAD) as u64)
+    }
+
     /// Sees to what a call decided: its records are written, then its replies leave.
     pub(super) fn conclude(&mut self, now: Now, partition: i32, outcome: Outcome, out: &mut Outbox) {
         let Outcome { records, replies } = outcome;
@@ -116,7 +128,7 @@ impl Node {
         while let Some(Unwritten { partition, batches, .. }) = self.groups.unwritten.front_mut() {
             let partition = *partition;
             if let Some(batch) = batches.pop_front() {
-                if !self.has_room_for_groups((batch.batch_bytes() + RECORD_OVERHEAD) as u64) {
+                if !self.has_room_for_batch(&batch) {
                     self.groups.unwritten[0].batches.push_front(batch);
                     if self.no_space.is_none() {
                         self.checkpoint_soon();

@@ -40,6 +40,19 @@ impl Rig {
     }
 }
 
+/// Groups with these names, each with an offset.
+fn commit_for_all(rig: &mut Rig, names: impl Iterator<Item = String>) -> usize {
+    let mut count = 0;
+    for name in names {
+        let sequence = rig.ask(8, Request::Other(Rig::commit_request(name.leak(), &[(0, 5)])));
+        // The journal may have no room at once.
+        rig.pass(1);
+        assert_eq!(rig.committed(sequence), Some(0));
+        count += 1;
+    }
+    count
+}
+
 #[test]
 fn a_small_limit_for_clients_messages_is_none_for_groups() {
     let mut rig = Rig::with_groups(&[]);
@@ -106,4 +119,11 @@ fn a_topic_that_deletes_loses_old_offsets_and_its_groups_go_on() {
     assert_eq!(rig.commit_offset("h", 1, 6), 0);
     let mut rig = rig.crash_and_load();
     assert_eq!(rig.list_groups().map(|groups| groups.len()), Ok(1), "what the user had deleted is gone: {:?}", rig.now);
+}
+
+#[test]
+fn groups_whose_log_fills_the_memory_of_newest_batches_wait_for_it_and_no_disk_is_full() {
+    let mut rig = Rig::with_groups(&[("offsets.topic.num.partitions", "2")]);
+    commit_for_all(&mut rig, (0..500).map(|n| format!("group-{n}")));
+    assert!(rig.node.no_space.is_none());
 }

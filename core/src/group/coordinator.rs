@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 use self::group::{CONSUMER, Group, Members};
 use self::protocols::{downgrade_if_due, replace, upgrade};
 use self::upkeep::Telling;
+pub use self::upkeep::{Seen, Stop};
 use super::offsets::{Offsets, Place, targets};
 use super::record::{Key, Record, Value};
 use super::{Context, Outcome, Settings, Timers, Topics, classic, consumer};
@@ -38,7 +39,6 @@ use crate::wire::describe_groups::DescribedGroup;
 use crate::wire::heartbeat::{HeartbeatRequest, HeartbeatResponse};
 use crate::wire::join_group::{JoinGroupRequest, JoinGroupResponse};
 use crate::wire::leave_group::{LeaveGroupRequest, LeaveGroupResponse, MemberResponse};
-use crate::wire::list_groups::{ListGroupsRequest, ListedGroup};
 use crate::wire::offset_commit::OffsetCommitRequest;
 use crate::wire::offset_delete::{OffsetDeleteRequest, OffsetDeleteResponse};
 use crate::wire::offset_fetch::{OffsetFetchRequestGroup, OffsetFetchResponseGroup};
@@ -133,21 +133,6 @@ impl Coordinator {
         }
         if record.value.is_none() {
             self.forget_if_gone(name);
-        }
-    }
-
-    /// The load is complete: sessions begin, and what stood in the middle goes on.
-    pub fn begin(&mut self, with: &mut Surroundings<'_>) {
-        for group in self.groups.values_mut() {
-            let ctx = &mut lend(&mut self.timers, with);
-            match &mut group.members {
-                Members::Classic(group) => group.begin(ctx),
-                Members::Consumer(group) => group.begin(ctx),
-            }
-        }
-        let names: Vec<Str> = self.groups.keys().cloned().collect();
-        for name in &names {
-            self.settle(with, name);
         }
     }
 
@@ -418,20 +403,6 @@ impl Coordinator {
         }
     }
 
-    /// The groups that ListGroups asks for. Case does not matter in the names of states and types; a name that is none
-    /// asks for nothing.
-    pub fn list(&self, request: &ListGroupsRequest) -> Vec<ListedGroup> {
-        let asks = |filter: &[Str], name: &str| {
-            filter.is_empty() || filter.iter().any(|asked| asked.trim().eq_ignore_ascii_case(name))
-        };
-        self.groups
-            .iter()
-            .map(|(name, group)| group.listed(name))
-            .filter(|group| asks(&request.states_filter, &group.group_state))
-            .filter(|group| asks(&request.types_filter, &group.group_type))
-            .collect()
-    }
-
     /// One group of DeleteGroups.
     pub fn delete(&mut self, with: &mut Surroundings<'_>, group: &Str) -> ErrorCode {
         let Some(found) = self.groups.get_mut(group) else { return ErrorCode::GroupIdNotFound };
@@ -443,18 +414,6 @@ impl Coordinator {
         found.members.delete(ctx);
         self.remove(group);
         ErrorCode::None
-    }
-
-    /// How many members all groups have together, for metrics.
-    pub fn members(&self) -> usize {
-        self.groups.values().map(Group::size).sum()
-    }
-
-    /// The offsets of all groups, for metrics: group, topic, partition, offset.
-    pub fn committed(&self) -> impl Iterator<Item = (&Str, &Str, i32, i64)> {
-        self.groups.iter().flat_map(|(name, group)| {
-            group.offsets.iter().map(move |(topic, partition, offset)| (name, topic, partition, offset))
-        })
     }
 
     /// After members may have come or gone: the group becomes a classic one, or none, where that is due.

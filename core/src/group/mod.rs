@@ -38,6 +38,6 @@ pub(crate) mod testing;
 mod timers;
 
 pub use context::{Context, Outcome, Topics};
-pub use coordinator::{Coordinator, Surroundings, partition_of};
+pub use coordinator::{Coordinator, Seen, Stop, Surroundings, partition_of};
 pub use settings::{Migration, Settings};
 pub use timers::{Timer, TimerKind, Timers};

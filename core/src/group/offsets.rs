@@ -93,10 +93,15 @@ impl Offsets {
         self.by_topic.is_empty()
     }
 
-    /// Topic, partition and offset of each.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Str, i32, i64)> {
-        self.by_topic.iter().flat_map(|(topic, partitions)| {
-            partitions.iter().map(move |(at, committed)| (topic, *at, committed.offset))
+    /// Topic, partition and offset of each behind a place, or of all.
+    pub(super) fn after(&self, place: Option<&Place>) -> impl Iterator<Item = (&Str, i32, i64)> {
+        let first = place.map_or(Bound::Unbounded, |(topic, _)| Bound::Included(topic));
+        self.by_topic.range::<Str, _>((first, Bound::Unbounded)).flat_map(move |(topic, partitions)| {
+            let behind = match place {
+                Some((first, partition)) if first == topic => Bound::Excluded(*partition),
+                _ => Bound::Unbounded,
+            };
+            partitions.range((behind, Bound::Unbounded)).map(move |(at, committed)| (topic, *at, committed.offset))
         })
     }
 

@@ -83,6 +83,8 @@ pub enum Reason {
     Reload(i32),
     /// All groups are told of something.
     Sweep,
+    /// The next groups are counted for metrics.
+    Survey,
     /// Offsets of groups expire.
     Expire,
     /// The next groups of a request about many.
@@ -332,6 +334,7 @@ impl Node {
                 Reason::Load => self.load(now, out),
                 Reason::Reload(partition) => self.reload(now, partition),
                 Reason::Sweep => self.sweep_on(now, out),
+                Reason::Survey => self.survey_on(now),
                 Reason::Expire => self.expire_groups(now),
                 Reason::Gather => self.gather_on(now, out),
                 Reason::Slice => self.next_slice(now, out),

@@ -236,6 +236,8 @@ impl<D: Disk> NodeLoop<D> {
             Arrival::Scrape(reply) => {
                 // Whoever asked may have given up.
                 let _ = reply.send(self.metrics());
+                // For the next, where there are many groups.
+                self.node.survey_groups(now);
             }
         }
     }

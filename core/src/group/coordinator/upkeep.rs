@@ -1,18 +1,57 @@
-//! The coordinator's walks over all of its groups, in bounded parts: topics have changed, a topic is deleted, offsets
-//! expire. What a call looks at is a constant, so that it takes some ten microseconds however many groups there are.
+//! The coordinator's walks over all of its groups, in bounded parts: a load is complete, topics have changed, a topic is
+//! deleted, offsets expire, somebody wants to know of all groups. What a call looks at is a constant, so that it takes
+//! some ten microseconds however many groups there are; only a group is looked at with all of its members at once.
 
 use std::ops::Bound;
 
 use super::group::Members;
 use super::{Coordinator, Surroundings, lend};
+use crate::group::offsets::Place;
 use crate::ids::TopicId;
 use crate::wire::Str;
+use crate::wire::list_groups::{ListGroupsRequest, ListedGroup};
 
 /// How many groups one call of a walk over all groups looks at, at most: a fraction of a microsecond each.
 pub(super) const GROUPS_PER_CALL: usize = 64;
 
 /// How many offsets one call of such a walk looks at, or removes, at most: a tombstone takes a fraction of a microsecond.
 pub(super) const OFFSETS_PER_CALL: usize = 256;
+
+/// How many members the groups have together that one call looks at, but for the last of them.
+const MEMBERS_PER_CALL: usize = 128;
+
+/// So many members are looked at, to find a group's state, in the time that another group takes.
+const MEMBERS_PER_STATE: usize = 32;
+
+/// What a survey of all groups comes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen<'a> {
+    /// A group.
+    Group {
+        /// The name of its state.
+        state: &'static str,
+        /// How many members it has.
+        members: usize,
+    },
+    /// An offset that a group has committed.
+    Offset {
+        /// Whose.
+        group: &'a Str,
+        /// Of which topic.
+        topic: &'a Str,
+        /// Of which of its partitions.
+        partition: i32,
+        /// The offset that is read next.
+        offset: i64,
+    },
+}
+
+/// Where a survey goes on: behind a group, or an offset of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stop {
+    group: Str,
+    offset: Option<Place>,
+}
 
 /// How far the walk has come that tells groups that topics have changed.
 #[derive(Debug)]
@@ -31,6 +70,84 @@ impl Default for Telling {
 }
 
 impl Coordinator {
+    /// The load is complete: sessions begin, and what stood in the middle goes on. Begins some of the groups behind
+    /// `after`, a bounded number; returns the last of them, or none at the end. Nobody may ask for a group before all
+    /// have begun.
+    pub fn begin(&mut self, with: &mut Surroundings<'_>, after: Option<Str>) -> Option<Str> {
+        let names = self.walk(after.as_ref(), false);
+        let mut members = 0;
+        let mut last = None;
+        for name in &names {
+            if members >= MEMBERS_PER_CALL {
+                return last;
+            }
+            let group = self.groups.get_mut(name).expect("its name was just taken from there");
+            members += group.size();
+            let ctx = &mut lend(&mut self.timers, with);
+            match &mut group.members {
+                Members::Classic(group) => group.begin(ctx),
+                Members::Consumer(group) => group.begin(ctx),
+            }
+            self.settle(with, name);
+            last = Some(name.clone());
+        }
+        more_to_walk(names)
+    }
+
+    /// The groups that ListGroups asks for, some of those behind `after`: about `budget` are looked at. Case does not
+    /// matter in the names of states and types; a name that is none asks for nothing. Returns the last one looked at
+    /// where there may be more.
+    pub fn list(
+        &self,
+        request: &ListGroupsRequest,
+        after: Option<&Str>,
+        budget: &mut usize,
+        listed: &mut Vec<ListedGroup>,
+    ) -> Option<Str> {
+        let asks = |filter: &[Str], name: &str| {
+            filter.is_empty() || filter.iter().any(|asked| asked.trim().eq_ignore_ascii_case(name))
+        };
+        let behind = after.map_or(Bound::Unbounded, Bound::Excluded);
+        for (name, group) in self.groups.range::<Str, _>((behind, Bound::Unbounded)) {
+            let told = group.listed(name);
+            if asks(&request.states_filter, &told.group_state) && asks(&request.types_filter, &told.group_type) {
+                listed.push(told);
+            }
+            *budget = budget.saturating_sub(1 + group.size() / MEMBERS_PER_STATE);
+            if *budget == 0 {
+                return Some(name.clone());
+            }
+        }
+        None
+    }
+
+    /// Tells of all groups and their offsets, from `from` on, about `budget` of them; returns where to go on.
+    pub fn survey(&self, from: Option<Stop>, budget: &mut usize, see: &mut dyn FnMut(Seen<'_>)) -> Option<Stop> {
+        let (behind, mut offset) = match from {
+            None => (Bound::Unbounded, None),
+            Some(Stop { group, offset: None }) => (Bound::Excluded(group), None),
+            Some(Stop { group, offset }) => (Bound::Included(group), offset),
+        };
+        for (name, group) in self.groups.range((behind, Bound::Unbounded)) {
+            let place = offset.take();
+            if place.is_none() {
+                see(Seen::Group { state: group.members.state(), members: group.size() });
+                *budget = budget.saturating_sub(1 + group.size() / MEMBERS_PER_STATE);
+            }
+            for (topic, partition, offset) in group.offsets.after(place.as_ref()) {
+                see(Seen::Offset { group: name, topic, partition, offset });
+                *budget = budget.saturating_sub(1);
+                if *budget == 0 {
+                    return Some(Stop { group: name.clone(), offset: Some((topic.clone(), partition)) });
+                }
+            }
+            if *budget == 0 {
+                return Some(Stop { group: name.clone(), offset: None });
+            }
+        }
+        None
+    }
+
     /// Topics have come, gone or grown. Groups are told one bounded part after another, by [`Coordinator::reach`].
     pub fn topics_changed(&mut self, with: &mut Surroundings<'_>) {
         match &mut self.telling {

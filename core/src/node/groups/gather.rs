@@ -19,12 +19,12 @@ use crate::wire::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics, OffsetFetchResponse,
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponseTopic,
 };
-use crate::wire::{self, ErrorCode, Response};
+use crate::wire::{self, ErrorCode, Response, Str};
 
 /// How many groups are asked about in one step.
 const GROUPS_AT_ONCE: usize = 16;
 
-/// After so many groups a list goes on with the next step, and the next coordinator.
+/// How many groups a list looks at in one step.
 const LISTED_AT_ONCE: usize = 256;
 
 /// What a client may do to a group, as bits by the numbers of Kafka's operations: read (3), delete (6), describe (8),
@@ -41,6 +41,8 @@ pub(super) struct Gather {
     /// How many of its groups, or of all coordinators, have been asked.
     done: usize,
     answer: Answer,
+    /// The group that the coordinator asked for a list has told of last, where it has more.
+    after: Option<Str>,
     /// The partitions whose coordinators have been asked.
     touched: BTreeSet<i32>,
 }
@@ -76,16 +78,6 @@ enum Answer {
     Fetch(Vec<OffsetFetchResponseGroup>),
 }
 
-impl Answer {
-    /// How many groups a list has so far.
-    fn listed(&self) -> usize {
-        match self {
-            Answer::List(answer) => answer.groups.len(),
-            _ => 0,
-        }
-    }
-}
-
 /// An answer that waits for several partitions.
 pub(super) struct Gathered {
     to: ReplyTo,
@@ -112,7 +104,7 @@ impl Node {
             R::OffsetFetch(request) => (Asked::Fetch(groups_of(to.version, request)), Answer::Fetch(Vec::new())),
             other => unreachable!("{other:?} is about one group, or none"),
         };
-        let gather = Gather { to, asked, done: 0, answer, touched: BTreeSet::new() };
+        let gather = Gather { to, asked, done: 0, answer, after: None, touched: BTreeSet::new() };
         if let Some(gather) = self.gather_some(now, gather, out) {
             self.groups.gathers.push_back(gather);
         }
@@ -137,18 +129,16 @@ impl Node {
             self.deadlines.insert((now.instant + ROOM_RETRY, Reason::Gather));
             return Some(gather);
         }
-        let (first, listed) = (gather.done, gather.answer.listed());
+        let mut budget = match gather.asked {
+            Asked::List(..) => LISTED_AT_ONCE,
+            _ => GROUPS_AT_ONCE,
+        };
         while gather.done < gather.asked.len() {
-            let is_enough = match &gather.answer {
-                Answer::List(_) => gather.answer.listed() - listed >= LISTED_AT_ONCE,
-                _ => gather.done - first >= GROUPS_AT_ONCE,
-            };
-            if is_enough || !self.groups.unwritten.is_empty() {
+            if budget == 0 || !self.groups.unwritten.is_empty() {
                 self.deadlines.insert((now.instant + NEXT_STEP, Reason::Gather));
                 return Some(gather);
             }
-            self.ask_one(now, &mut gather, out);
-            gather.done += 1;
+            self.ask_one(now, &mut gather, &mut budget, out);
         }
         self.gathered(gather, out);
         None
@@ -157,30 +147,38 @@ impl Node {
     /// Ends all requests about many groups, at once: there is no coordinator left that would take long.
     pub(super) fn end_gathers(&mut self, now: Now, out: &mut Outbox) {
         for mut gather in std::mem::take(&mut self.groups.gathers) {
+            let mut budget = usize::MAX;
             while gather.done < gather.asked.len() {
-                self.ask_one(now, &mut gather, out);
-                gather.done += 1;
+                self.ask_one(now, &mut gather, &mut budget, out);
             }
             self.gathered(gather, out);
         }
     }
 
     /// Asks the coordinator of the next group, or the next coordinator.
-    fn ask_one(&mut self, now: Now, gather: &mut Gather, out: &mut Outbox) {
+    fn ask_one(&mut self, now: Now, gather: &mut Gather, budget: &mut usize, out: &mut Outbox) {
         let (index, version) = (gather.done, gather.to.version);
+        gather.done += 1;
         match (&gather.asked, &mut gather.answer) {
             (Asked::List(request, partitions), Answer::List(answer)) => {
                 let partition = partitions[index];
                 match self.check_serving(partition) {
                     Ok(()) => {
                         gather.touched.insert(partition);
-                        let groups = self.call(now, partition, out, |coordinator, _| coordinator.list(request));
-                        answer.groups.extend(groups);
+                        let after = gather.after.take();
+                        gather.after = self.call(now, partition, out, |coordinator, _| {
+                            coordinator.list(request, after.as_ref(), budget, &mut answer.groups)
+                        });
+                        if gather.after.is_some() {
+                            gather.done = index;
+                        }
+                        return;
                     }
                     // It is another's: that one tells of its groups.
                     Err(ErrorCode::NotCoordinator) => {}
                     Err(code) => answer.error_code = code.into(),
                 }
+                gather.after = None;
             }
             (Asked::Describe(request), Answer::Describe(answer)) => {
                 let group = &request.groups[index];
@@ -242,6 +240,7 @@ impl Node {
             }
             _ => unreachable!("an answer is of its question's kind"),
         }
+        *budget = budget.saturating_sub(1);
     }
 
     /// All has been asked: the answer leaves when all of it is committed.

@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 
-use super::{NEXT_STEP, Node, Reason, State};
+use super::{Groups, NEXT_STEP, Node, ROOM_RETRY, Reason, State};
 use crate::boundary::{DiskOp, Effect, Level, Outbox};
 use crate::controller::GROUP_OFFSETS;
 use crate::group::Coordinator;
@@ -74,23 +74,30 @@ impl Node {
                 continue;
             }
             self.groups.loads.active.push_back(partition);
-            if self.replay_some(now, partition, out) {
+            if self.replay_some(now, partition, out) || self.begin_some(now, partition, out) {
                 break;
             }
         }
-        let Groups { loads, seats, .. } = &self.groups;
-        let has_opened = |partition: &i32| match seats.get(partition).map(|seat| &seat.state) {
-            Some(State::Loading(load)) => !load.opened.is_empty(),
-            _ => false,
+        let Groups { loads, seats, unwritten, .. } = &self.groups;
+        let goes_on = |partition: &i32| match seats.get(partition).map(|seat| &seat.state) {
+            Some(State::Loading(load)) if !load.opened.is_empty() => Some(NEXT_STEP),
+            Some(State::Beginning(..)) => Some(if unwritten.is_empty() { NEXT_STEP } else { ROOM_RETRY }),
+            _ => None,
         };
         let may_begin = loads.active.len() < LOADS_AT_ONCE && !loads.waiting.is_empty();
-        if may_begin || loads.active.iter().any(has_opened) {
-            self.deadlines.insert((now.instant + NEXT_STEP, Reason::Load));
-        }
+        let next = loads.active.iter().filter_map(goes_on).chain(may_begin.then_some(NEXT_STEP)).min();
+        self.deadlines.extend(next.map(|after| (now.instant + after, Reason::Load)));
     }
 
     fn is_loading(&self, partition: i32) -> bool {
-        self.groups.seats.get(&partition).is_some_and(|seat| matches!(seat.state, State::Loading(_)))
+        let seat = self.groups.seats.get(&partition);
+        seat.is_some_and(|seat| matches!(seat.state, State::Loading(_) | State::Beginning(..)))
+    }
+
+    /// A partition is not being loaded any more: the next in the queue may be.
+    pub(super) fn end_turn(&mut self, partition: i32) {
+        self.groups.loads.active.retain(|&active| active != partition);
+        self.deadlines.insert((Instant::default(), Reason::Load));
     }
 
     fn begin_load(&mut self, now: Now, partition: i32, out: &mut Outbox) {
@@ -206,7 +213,7 @@ impl Node {
             unreachable!("it is being loaded")
         };
         let Load { coordinator, replayed, senseless, since, .. } = *load;
-        seat.state = State::Serving(coordinator);
+        seat.state = State::Beginning(coordinator, None);
         let ms = (now.instant - since).as_millis();
         out.log(Level::Info, format!("coordinator loaded: {GROUP_OFFSETS}-{partition} records={replayed} ms={ms}"));
         if senseless > 0 {
@@ -214,11 +221,28 @@ impl Node {
         }
         self.counters.coordinator_loads += 1;
         self.counters.coordinator_records_loaded += replayed;
-        self.apply_group_settings();
-        self.call(now, partition, out, |coordinator, with| coordinator.begin(with));
-        // The next in the queue may begin.
         self.deadlines.insert((now.instant + NEXT_STEP, Reason::Load));
     }
-}
 
-use super::Groups;
+    /// Has the next groups of a partition begin whose records are all replayed. Returns whether there were any.
+    fn begin_some(&mut self, now: Now, partition: i32, out: &mut Outbox) -> bool {
+        // What a group decides as it begins must find its place in the log before anybody decides more.
+        if !self.groups.unwritten.is_empty() {
+            return false;
+        }
+        let Some(seat) = self.groups.seats.get_mut(&partition) else { return false };
+        let State::Beginning(_, after) = &mut seat.state else { return false };
+        let after = after.take();
+        let begun = self.call(now, partition, out, |coordinator, with| coordinator.begin(with, after));
+        let seat = self.groups.seats.get_mut(&partition).expect("it is being loaded");
+        seat.state = match (std::mem::replace(&mut seat.state, State::Failed), begun) {
+            (State::Beginning(coordinator, _), Some(last)) => State::Beginning(coordinator, Some(last)),
+            (State::Beginning(coordinator, _), None) => State::Serving(coordinator),
+            (other, _) => other,
+        };
+        if matches!(seat.state, State::Serving(_)) {
+            self.end_turn(partition);
+        }
+        true
+    }
+}

@@ -7,13 +7,15 @@
 //!            log is empty
 //!          ┌──────────────► Serving ──┐ the log cannot be written, or is damaged
 //!  hosted ─┤                   ▲      ▼
-//!          └─► Waiting ─► Loading ─► Failed ─► Waiting (after a pause)
-//!            it has records    its records are read and replayed
+//!          │                   │    Failed ─► Waiting (after a pause)
+//!          │                   │      ▲
+//!          └─► Waiting ─► Loading ─► Beginning
+//!            it has records    they are read and replayed, then all groups begin where they stood
 //! ```
 //!
 //! | state | what a request is told |
 //! | --- | --- |
-//! | Waiting, Loading | COORDINATOR_LOAD_IN_PROGRESS |
+//! | Waiting, Loading, Beginning | COORDINATOR_LOAD_IN_PROGRESS |
 //! | Failed, damaged, not hosted | NOT_COORDINATOR |
 //! | any, while the node stops | COORDINATOR_NOT_AVAILABLE |
 //!
@@ -57,6 +59,7 @@ use crate::wire::{self, ErrorCode, Str};
 use append::{Unwritten, Waiter};
 use gather::{Gather, Gathered};
 use load::{Load, Loads};
+use metrics::Surveys;
 use sweep::Sweep;
 
 /// The stream of chance that ids of members are drawn from.
@@ -93,6 +96,7 @@ pub(super) struct Groups {
     gathered: Slab<Gathered>,
     loads: Loads,
     sweeps: VecDeque<Sweep>,
+    surveys: Surveys,
 }
 
 /// A partition of `__consumer_offsets`, and who coordinates its groups.
@@ -110,6 +114,8 @@ enum State {
     /// Its turn to be loaded has not come.
     Waiting,
     Loading(Box<Load>),
+    /// All of its records are replayed; its groups begin, those up to this one have.
+    Beginning(Box<Coordinator>, Option<Str>),
     Serving(Box<Coordinator>),
     /// It could not be loaded or written; it is tried again after a pause.
     Failed,
@@ -129,6 +135,7 @@ impl Groups {
             gathered: Slab::new(),
             loads: Loads::default(),
             sweeps: VecDeque::new(),
+            surveys: Surveys::default(),
         }
     }
 
@@ -136,6 +143,13 @@ impl Groups {
     pub(super) fn forget(&mut self, conn: crate::ids::ConnId) {
         self.delayed.retain(|(to, ..)| to.conn != conn);
         self.gathers.retain(|gather| gather.to.conn != conn);
+    }
+
+    /// The partitions that are being loaded, each with its slot.
+    #[cfg(test)]
+    pub(super) fn loading(&self) -> impl Iterator<Item = (i32, u32)> {
+        let seats = self.seats.iter().filter(|(_, seat)| matches!(seat.state, State::Loading(_)));
+        seats.map(|(&partition, seat)| (partition, seat.slot))
     }
 
     /// Whether requests, or decisions, wait for room.
@@ -250,10 +264,14 @@ impl Node {
     pub(super) fn resign(&mut self, partition: i32, code: ErrorCode, out: &mut Outbox) {
         self.set_timer(partition, None);
         let Some(seat) = self.groups.seats.get_mut(&partition) else { return };
-        if let State::Serving(coordinator) = std::mem::replace(&mut seat.state, State::Failed) {
-            for (to, response) in coordinator.resign(code) {
-                out.push(Effect::Reply { to, response: Some(response) });
+        match std::mem::replace(&mut seat.state, State::Failed) {
+            State::Serving(coordinator) => {
+                for (to, response) in coordinator.resign(code) {
+                    out.push(Effect::Reply { to, response: Some(response) });
+                }
             }
+            State::Loading(_) | State::Beginning(..) => self.end_turn(partition),
+            State::Waiting | State::Failed => {}
         }
         let (gone, kept) = std::mem::take(&mut self.groups.unwritten)
             .into_iter()
@@ -322,7 +340,7 @@ impl Node {
         match seat.state {
             _ if hosted.partition.damage().is_some() => Err(ErrorCode::NotCoordinator),
             State::Serving(_) => Ok(()),
-            State::Waiting | State::Loading(_) => Err(ErrorCode::CoordinatorLoadInProgress),
+            State::Waiting | State::Loading(_) | State::Beginning(..) => Err(ErrorCode::CoordinatorLoadInProgress),
             State::Failed => Err(ErrorCode::NotCoordinator),
         }
     }
@@ -385,7 +403,7 @@ impl Node {
         });
     }
 
-    /// Calls a coordinator that serves, and sees to what it decides.
+    /// Calls a coordinator that serves, or begins to, and sees to what it decides.
     fn call<T>(
         &mut self,
         now: Now,
@@ -396,8 +414,10 @@ impl Node {
         let mut outcome = Outcome::default();
         let Groups { settings, rng, seats, topics_version, .. } = &mut self.groups;
         let topics = Known { image: self.controller.image(), version: *topics_version };
-        let Some(State::Serving(coordinator)) = seats.get_mut(&partition).map(|seat| &mut seat.state) else {
-            unreachable!("whoever calls a coordinator has found that it serves")
+        let Some(State::Serving(coordinator) | State::Beginning(coordinator, _)) =
+            seats.get_mut(&partition).map(|seat| &mut seat.state)
+        else {
+            unreachable!("whoever calls a coordinator has found that it serves, or begins")
         };
         let mut with = Surroundings { now, settings, topics: &topics, rng, out: &mut outcome };
         let told = ask(coordinator, &mut with);

@@ -91,7 +91,7 @@ impl Node {
             (sweep.partition, sweep.after) = (partition, None);
         }
         match seat.state {
-            State::Waiting | State::Loading(_) => return ROOM_RETRY,
+            State::Waiting | State::Loading(_) | State::Beginning(..) => return ROOM_RETRY,
             State::Serving(_) if self.check_serving(partition).is_ok() => {}
             State::Serving(_) | State::Failed => {
                 (sweep.partition, sweep.after) = (partition + 1, None);

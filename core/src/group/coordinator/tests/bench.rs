@@ -9,13 +9,13 @@ use crate::group::coordinator::group::Members;
 use crate::group::protocol::{ConsumerProtocolAssignment, ConsumerProtocolSubscription, TopicPartition};
 use crate::group::record::Record;
 use crate::group::testing::{Answer, Names, Rig, client};
-use crate::group::{Coordinator, Surroundings};
+use crate::group::{Coordinator, Seen, Surroundings};
 use crate::ids::TopicId;
 use crate::time::Timestamp;
 use crate::wire::consumer_group_heartbeat::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
 use crate::wire::join_group::{JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse};
 use crate::wire::leave_group::{LeaveGroupRequest, LeaveGroupResponse};
-use crate::wire::list_groups::ListGroupsRequest;
+use crate::wire::list_groups::{ListGroupsRequest, ListedGroup};
 use crate::wire::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetCommitResponse,
 };
@@ -32,6 +32,17 @@ pub(super) struct Bench {
     pub(super) coordinator: Coordinator,
     /// Every record that was decided, as its bytes, and when.
     pub(super) log: Vec<(Bytes, Option<Bytes>, Timestamp)>,
+}
+
+/// The groups that a request asks for, found a few at a time.
+pub(super) fn listed(coordinator: &Coordinator, request: &ListGroupsRequest) -> Vec<ListedGroup> {
+    let (mut groups, mut after) = (Vec::new(), None);
+    loop {
+        after = coordinator.list(request, after.as_ref(), &mut 2, &mut groups);
+        if after.is_none() {
+            return groups;
+        }
+    }
 }
 
 /// What a member of a classic group knows of itself.
@@ -69,6 +80,33 @@ impl Bench {
         let result = call(&mut self.coordinator, &mut self.rig.surroundings());
         self.write_down();
         result
+    }
+
+    /// Has all groups begin, as after a load.
+    pub(super) fn begin(&mut self) {
+        let mut after = None;
+        loop {
+            after = self.call(|coordinator, with| coordinator.begin(with, after.take()));
+            if after.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// What a survey finds, whose calls have this budget: groups with their states, and offsets.
+    pub(super) fn surveyed(&self, budget: usize) -> (Vec<String>, Vec<String>) {
+        let (mut groups, mut offsets) = (Vec::new(), Vec::new());
+        let mut from = None;
+        loop {
+            let mut left = budget;
+            from = self.coordinator.survey(from, &mut left, &mut |seen| match seen {
+                Seen::Group { state, members } => groups.push(format!("{state} {members}")),
+                Seen::Offset { group, topic, partition, .. } => offsets.push(format!("{group} {topic} {partition}")),
+            });
+            if from.is_none() {
+                return (groups, offsets);
+            }
+        }
     }
 
     fn write_down(&mut self) {
@@ -222,7 +260,7 @@ impl Bench {
 
     /// The groups' names, states and types.
     pub(super) fn groups(&self) -> Vec<String> {
-        let groups = self.coordinator.list(&ListGroupsRequest::default()).into_iter();
+        let groups = listed(&self.coordinator, &ListGroupsRequest::default()).into_iter();
         groups.map(|group| format!("{} {} {}", group.group_id, group.group_state, group.group_type)).collect()
     }
 

@@ -73,7 +73,7 @@ fn a_reload_does_not_begin_the_time_anew_nor_end_it_early() {
     bench.stand_up("readers", &seat);
     bench.pass(6 * DAY);
     bench.coordinator = bench.reloaded();
-    bench.call(|coordinator, with| coordinator.begin(with));
+    bench.begin();
     bench.expire();
     assert_eq!(bench.fetch("readers", ("orders", 0)), 5);
     bench.pass(DAY);

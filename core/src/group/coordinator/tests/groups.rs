@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::bench::{Bench, NOBODY, Seat, beat, code, commit, fetch, join};
+use super::bench::{Bench, NOBODY, Seat, beat, code, commit, fetch, join, listed};
 use crate::group::settings::Migration;
 use crate::group::testing::client;
 use crate::group::{Timer, TimerKind};
@@ -153,7 +153,7 @@ fn a_group_of_consumers_is_upgraded_by_the_first_member_of_the_next_protocol_and
     assert_eq!(bench.groups(), ["readers PreparingRebalance classic"]);
     assert_eq!(bench.fetch("readers", ("orders", 0)), 5);
     let reloaded = bench.reloaded();
-    assert_eq!(reloaded.list(&ListGroupsRequest::default())[0].group_type, "classic");
+    assert_eq!(listed(&reloaded, &ListGroupsRequest::default())[0].group_type, "classic");
     // Its member has a session, and the log a record that goes with the group.
     bench.pass(Duration::from_secs(60));
     assert_eq!(bench.groups(), ["readers Empty classic"]);
@@ -201,7 +201,7 @@ fn groups_are_listed_by_state_and_type_whatever_the_case() {
     let list = |states: &[&str], types: &[&str]| {
         let strs = |names: &[&str]| names.iter().map(|name| Str::from(*name)).collect();
         let request = ListGroupsRequest { states_filter: strs(states), types_filter: strs(types) };
-        let groups = bench.coordinator.list(&request).into_iter();
+        let groups = listed(&bench.coordinator, &request).into_iter();
         groups.map(|group| format!("{} {}", group.group_id, group.protocol_type)).collect::<Vec<_>>()
     };
     assert_eq!(list(&[], &[]), ["archive ", "readers consumer", "tailers consumer", "workers connect"]);

@@ -127,3 +127,45 @@ fn groups_whose_log_fills_the_memory_of_newest_batches_wait_for_it_and_no_disk_i
     commit_for_all(&mut rig, (0..500).map(|n| format!("group-{n}")));
     assert!(rig.node.no_space.is_none());
 }
+
+#[test]
+fn loads_that_fail_do_not_keep_the_others_waiting() {
+    let mut rig = Rig::with_groups(&[("offsets.topic.num.partitions", "8")]);
+    commit_for_all(&mut rig, (0..40).map(|n| format!("group-{n}")));
+    let mut rig = rig.crash();
+    // The first loads begin, and what they read never arrives.
+    rig.step(Input::Deadline);
+    rig.out.0.clear();
+    let loading: Vec<(i32, u32)> = rig.node.groups.loading().collect();
+    assert!(!loading.is_empty() && loading.len() < 8, "{loading:?}");
+    for &(_, slot) in &loading {
+        rig.node.host(slot).partition.mark_damaged("the scrub says so".into());
+        rig.node.resign_damaged(slot, &mut rig.out);
+    }
+    rig.pass(100);
+    let served: Vec<bool> = (0..40).map(|n| rig.offset_of(format!("group-{n}").leak()) == Ok(5)).collect();
+    for (n, served) in served.into_iter().enumerate() {
+        let partition = partition_of(&format!("group-{n}"), 8);
+        assert_eq!(served, loading.iter().all(|&(damaged, _)| damaged != partition), "group-{n}");
+    }
+}
+
+#[test]
+fn very_many_groups_begin_are_listed_and_counted_in_many_steps() {
+    let mut rig = Rig::with_groups(&[("offsets.topic.num.partitions", "2")]);
+    let count = commit_for_all(&mut rig, (0..700).map(|n| format!("group-{n:03}")));
+    let mut rig = rig.crash_and_load();
+    let sequence = rig.ask(4, Request::Other(ListGroupsRequest::default().into()));
+    assert!(rig.reply(sequence).is_none(), "it takes more than a step");
+    rig.pass(1);
+    let Some(Some(Response::ListGroups(mut response))) = rig.reply(sequence) else { panic!("no answer") };
+    response.groups.sort_by(|one, other| one.group_id.cmp(&other.group_id));
+    let names: Vec<String> = response.groups.iter().map(|group| group.group_id.to_string()).collect();
+    assert_eq!(names, (0..count).map(|n| format!("group-{n:03}")).collect::<Vec<_>>());
+
+    rig.node.survey_groups(rig.now);
+    rig.pass(1);
+    let text = rig.node.metrics();
+    assert!(text.contains(&format!("chronik_groups{{state=\"Empty\"}} {count}\n")), "{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("chronik_group_lag{")).count(), count);
+}

@@ -19,6 +19,7 @@ Examples:
   chronik-bench --connections 128 --concurrency 128 --server-pid $(pidof chronik-server)
   chronik-bench --batch-records 1000 --message-size 1024 --concurrency 5000 --verify read
   chronik-bench --mode end-to-end --rate 1000
+  chronik-bench --mode commit --connections 128 --concurrency 128
   chronik-bench compare --server-bin target/release/chronik-server --floor target/floor/nullbroker";
 
 /// A load generator for Kafka brokers: throughput, latency, CPU of both sides, and whether what was acknowledged is there.
@@ -46,6 +47,8 @@ pub(crate) enum Mode {
     Consume,
     /// Send records and read them; latency is from due to received.
     EndToEnd,
+    /// Commit offsets of a group for each connection, one partition a request; latency is from due to acknowledged.
+    Commit,
 }
 
 /// When a broker may acknowledge.
@@ -250,6 +253,12 @@ impl LoadArgs {
                 self.concurrency, self.connections, self.batch_records
             )));
         }
+        if self.mode == Mode::Commit && (self.batch_records > 1 || self.acks != Acks::All) {
+            return Err(Failure::Usage(
+                "a commit is of one offset, and answered when the in-sync set has it: leave --batch-records and --acks out"
+                    .to_owned(),
+            ));
+        }
         if self.mode == Mode::EndToEnd && self.message_size < 8 {
             return Err(Failure::Usage(
                 "end-to-end puts the send time into the record; give at least --message-size 8".to_owned(),
@@ -365,6 +374,8 @@ mod tests {
         check("--batch-records 64 --concurrency 63", "--concurrency 64");
         check("--mode end-to-end --message-size 7", "--message-size 8");
         check("--mode end-to-end --acks 0", "--acks 1");
+        check("--mode commit --acks 1", "--acks out");
+        check("--mode commit --batch-records 2", "--batch-records");
         check("--batch-records 1000000 --message-size 100000000 --concurrency 1000000", "512 MiB");
     }
 }

@@ -13,7 +13,7 @@ use crate::cluster::ANSWER_WITHIN;
 use crate::failure::Failure;
 use crate::measured::{Acked, Measured};
 use crate::socket::{Inbox, Poll};
-use crate::wire::{Acknowledged, Api, Malformed, ProduceTemplate};
+use crate::wire::{Acknowledged, Api, CommitTemplate, Malformed, ProduceTemplate, read_commit};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 use std::net::TcpStream;
@@ -45,7 +45,7 @@ pub(crate) struct WritePlan<'a> {
 /// What one thread, or all of them, wrote.
 pub(crate) struct Written {
     pub(crate) measured: Measured,
-    /// By partition.
+    /// By partition, or by the account of a lane.
     pub(crate) acked: Vec<Acked>,
     /// Records sent in the whole run.
     pub(crate) sent: u64,
@@ -68,12 +68,69 @@ impl Written {
     }
 }
 
+/// What a connection sends, again and again.
+#[derive(Clone)]
+pub(crate) enum Template {
+    Produce(Arc<ProduceTemplate>),
+    /// A commit counts as a record, and its offset is its correlation id.
+    Commit(Arc<CommitTemplate>),
+}
+
+impl Template {
+    fn api(&self) -> Api {
+        match self {
+            Template::Produce(_) => Api::Produce,
+            Template::Commit(_) => Api::OffsetCommit,
+        }
+    }
+
+    fn records(&self) -> u32 {
+        match self {
+            Template::Produce(template) => template.records,
+            Template::Commit(_) => 1,
+        }
+    }
+
+    fn head_length(&self) -> usize {
+        match self {
+            Template::Produce(template) => template.head_length(),
+            Template::Commit(template) => template.head_length(),
+        }
+    }
+
+    fn tail(&self) -> &[u8] {
+        match self {
+            Template::Produce(template) => template.tail(),
+            Template::Commit(_) => &[],
+        }
+    }
+
+    fn push_head(&self, heads: &mut Vec<u8>, correlation: i32, partition: i32, stamp: Option<u64>) {
+        match self {
+            Template::Produce(template) => template.push_head(heads, correlation, partition, stamp),
+            Template::Commit(template) => template.push_head(heads, correlation, partition),
+        }
+    }
+
+    fn read(&self, frame: &[u8]) -> Result<Acknowledged, Malformed> {
+        match self {
+            Template::Produce(template) => Acknowledged::read(template.version, frame),
+            Template::Commit(template) => {
+                let (correlation, partition, code) = read_commit(template.version, frame)?;
+                Ok(Acknowledged { correlation, partition, code, base_offset: i64::from(correlation) })
+            }
+        }
+    }
+}
+
 /// One connection.
 pub(crate) struct Lane {
     stream: TcpStream,
     address: String,
-    template: Arc<ProduceTemplate>,
+    template: Template,
     partitions: Vec<i32>,
+    /// Where its acknowledgements are counted, if not with those of their partitions.
+    account: Option<usize>,
     /// Which of `partitions` is next.
     turn: usize,
     /// Requests that may be in flight.
@@ -94,12 +151,14 @@ struct InFlight {
 }
 
 impl Lane {
-    /// `slots` is the number of requests that may be in flight, at least 1.
+    /// `slots` is the number of requests that may be in flight, at least 1. Acknowledgements are counted by partition, or
+    /// with an `account` under that number.
     pub(crate) fn new(
         stream: TcpStream,
         address: String,
-        template: Arc<ProduceTemplate>,
+        template: Template,
         partitions: Vec<i32>,
+        account: Option<usize>,
         slots: usize,
     ) -> Result<Lane, Failure> {
         assert!(slots > 0 && !partitions.is_empty(), "a lane has something to do");
@@ -111,6 +170,7 @@ impl Lane {
             address,
             template,
             partitions,
+            account,
             turn: 0,
             slots,
             correlation: 0,
@@ -258,7 +318,7 @@ impl<'a> Writer<'a> {
     }
 
     fn batch_records(&self) -> u32 {
-        self.lanes.first().map_or(0, |lane| lane.template.records)
+        self.lanes.first().map_or(0, |lane| lane.template.records())
     }
 
     /// How long nothing is to be done unless a socket reports itself.
@@ -334,15 +394,17 @@ impl<'a> Writer<'a> {
                     return Err(self.unreadable(index, why));
                 }
                 if !answer.code.is_error() {
-                    let records = lane.template.records;
-                    self.written.acked[sent.partition as usize].add(answer.base_offset, records);
+                    let records = lane.template.records();
+                    let account = lane.account.unwrap_or(sent.partition as usize);
+                    self.written.acked[account].add(answer.base_offset, records);
                     self.finish(index, &sent, now);
                 } else if answer.code.is_passing() {
                     self.written.measured.declined(answer.code);
                     self.release(index);
                 } else {
                     let subject = format!("{}-{}", self.plan.topic, sent.partition);
-                    return Err(Failure::Refused { api: Api::Produce, subject, code: answer.code, message: None });
+                    let api = lane.template.api();
+                    return Err(Failure::Refused { api, subject, code: answer.code, message: None });
                 }
             }
             self.begin_due(now)?;
@@ -356,7 +418,7 @@ impl<'a> Writer<'a> {
         let lane = &mut self.lanes[index];
         let mut read = || {
             let Some(frame) = lane.inbox.next_frame()? else { return Ok(None) };
-            let answer = Acknowledged::read(lane.template.version, lane.inbox.frame(frame))?;
+            let answer = lane.template.read(lane.inbox.frame(frame))?;
             let expected = lane.correlation.wrapping_sub(lane.in_flight.len() as i32).wrapping_add(1);
             if answer.correlation != expected {
                 return Err(Malformed::OutOfOrder { expected, found: answer.correlation });
@@ -371,7 +433,7 @@ impl<'a> Writer<'a> {
     }
 
     fn finish(&mut self, index: usize, sent: &InFlight, now: u64) {
-        let records = u64::from(self.lanes[index].template.records);
+        let records = u64::from(self.lanes[index].template.records());
         self.written.measured.answered(sent.due, now, records, self.plan.batch_value_bytes);
         self.release(index);
     }

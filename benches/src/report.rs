@@ -86,6 +86,7 @@ impl Report {
                     Mode::Produce => "requests",
                     Mode::Consume => "fetches",
                     Mode::EndToEnd => "batches",
+                    Mode::Commit => "commits",
                 }
             ),
         );
@@ -165,11 +166,15 @@ fn describe(load: &LoadArgs, partitions: usize) -> String {
     if load.mode == Mode::Consume {
         return format!("consume from {topic}, {connections}, fetches of up to {} bytes", load.fetch_max_bytes);
     }
+    let rate = load.rate.map_or(String::new(), |rate| format!(", {} records/s", grouped(rate as f64)));
+    if load.mode == Mode::Commit {
+        let group = if load.connections == 1 { "one group" } else { "a group each" };
+        return format!("commit offsets of {topic}, {connections}, {group}, {} outstanding{rate}", load.concurrency);
+    }
     let batches = match load.batch_records {
         1 => "singly".to_owned(),
         records => format!("in batches of {records}"),
     };
-    let rate = load.rate.map_or(String::new(), |rate| format!(", {} records/s", grouped(rate as f64)));
     format!(
         "{} to {topic}, {connections}, {} records of {} bytes outstanding, {batches}, acks {}{rate}",
         if load.mode == Mode::Produce { "produce" } else { "end to end" },
@@ -184,6 +189,7 @@ fn load_json(load: &LoadArgs, partitions: usize) -> Json {
         Mode::Produce => "produce",
         Mode::Consume => "consume",
         Mode::EndToEnd => "end-to-end",
+        Mode::Commit => "commit",
     };
     Json::Object(vec![
         ("mode", Json::text(mode)),

@@ -1,12 +1,14 @@
 //! One load from beginning to end: connect, load from several threads, look what became of it.
 
+mod commit;
+
 use crate::args::{LoadArgs, Mode, Verify};
 use crate::board::Board;
 use crate::clock::{Clock, Pace, Window};
 use crate::cluster::{Cluster, connect};
 use crate::consume::{self, Cursor, Goal, ReadLane, ReadPlan, Received};
 use crate::failure::Failure;
-use crate::produce::{self, Lane, WritePlan, Written};
+use crate::produce::{self, Lane, Template, WritePlan, Written};
 use crate::report::{Report, ServerUse};
 use crate::spread::{divide, spread};
 use crate::usage::{ProcessUsage, own_cpu};
@@ -33,6 +35,7 @@ pub(crate) fn run(load: &LoadArgs, is_watched: bool) -> Result<Report, Failure> 
         Mode::Produce => produce(load, is_watched),
         Mode::Consume => consume(load, is_watched),
         Mode::EndToEnd => end_to_end(load, is_watched),
+        Mode::Commit => commit::commit(load, is_watched),
     }
 }
 
@@ -185,7 +188,10 @@ impl Stage {
             window: self.window,
             is_answered: load.acks.code() != 0,
             is_stamped,
-            batch_value_bytes: u64::from(load.batch_records) * u64::from(load.message_size),
+            batch_value_bytes: match load.mode {
+                Mode::Commit => 0,
+                _ => u64::from(load.batch_records) * u64::from(load.message_size),
+            },
             partitions: self.partitions,
             topic: &load.topic,
             board: &self.board,
@@ -258,7 +264,8 @@ fn write_lanes(load: &LoadArgs, cluster: &mut Cluster) -> Result<Vec<Lane>, Fail
             Arc::new(ProduceTemplate::new(version, &load.topic, load.acks.code(), ACK_TIMEOUT_MS, &batch))
         });
         let stream = connect(&address, true)?;
-        lanes.push(Lane::new(stream, address, Arc::clone(template), share.partitions.clone(), slots)?);
+        let template = Template::Produce(Arc::clone(template));
+        lanes.push(Lane::new(stream, address, template, share.partitions.clone(), None, slots)?);
     }
     Ok(lanes)
 }

@@ -19,7 +19,7 @@ impl ErrorCode {
     /// Whether the same request may succeed a moment later, so that a load counts the error and goes on.
     /// A leader that moved is not among them: this client keeps the connections that it began with.
     pub(crate) fn is_passing(self) -> bool {
-        matches!(self.0, 5 | 7 | 13 | 19 | 20 | 56 | 89)
+        matches!(self.0, 5 | 7 | 13 | 14 | 15 | 19 | 20 | 56 | 89)
     }
 
     /// Whether a broker says so while the news of a new topic is still on its way to it.
@@ -35,7 +35,9 @@ impl ErrorCode {
             3 => "the topic was deleted meanwhile; run again",
             6 | 74 | 75 => "leadership moved during the run; run again",
             10 => "lower --batch-records or --message-size, or raise the topic's max.message.bytes",
+            16 => "the group's coordinator moved during the run; run again",
             17 => "choose another --topic",
+            25 => "the group has members; choose another --topic, which names the groups too",
             19 | 20 => "too few replicas are in sync; wait for them, or lower min.insync.replicas",
             29..=31 => "this client does not authenticate; allow anonymous access for the measurement",
             32 => "the message.timestamp settings of the topic reject the present time: compare the clocks",
@@ -64,11 +66,17 @@ impl ErrorCode {
             9 => "REPLICA_NOT_AVAILABLE",
             10 => "MESSAGE_TOO_LARGE",
             13 => "NETWORK_EXCEPTION",
+            14 => "COORDINATOR_LOAD_IN_PROGRESS",
+            15 => "COORDINATOR_NOT_AVAILABLE",
+            16 => "NOT_COORDINATOR",
             17 => "INVALID_TOPIC_EXCEPTION",
             18 => "RECORD_LIST_TOO_LARGE",
             19 => "NOT_ENOUGH_REPLICAS",
             20 => "NOT_ENOUGH_REPLICAS_AFTER_APPEND",
             21 => "INVALID_REQUIRED_ACKS",
+            22 => "ILLEGAL_GENERATION",
+            25 => "UNKNOWN_MEMBER_ID",
+            28 => "INVALID_COMMIT_OFFSET_SIZE",
             29 => "TOPIC_AUTHORIZATION_FAILED",
             30 => "GROUP_AUTHORIZATION_FAILED",
             31 => "CLUSTER_AUTHORIZATION_FAILED",

@@ -6,6 +6,7 @@
 mod admin;
 mod batch;
 mod bytes;
+mod commit;
 mod error_code;
 mod fetch;
 mod produce;
@@ -16,6 +17,9 @@ pub(crate) use admin::{
 };
 pub(crate) use batch::{Batch, BatchView, batches};
 pub(crate) use bytes::{Malformed, Reader, Writer};
+pub(crate) use commit::{
+    CommitTemplate, fetch_offsets, find_coordinator, read_commit, read_fetch_offsets, read_find_coordinator,
+};
 pub(crate) use error_code::ErrorCode;
 pub(crate) use fetch::{FetchLimits, Fetched, fetch, read_fetch};
 pub(crate) use produce::{Acknowledged, ProduceTemplate};
@@ -32,6 +36,9 @@ pub(crate) enum Api {
     Fetch = 1,
     ListOffsets = 2,
     Metadata = 3,
+    OffsetCommit = 8,
+    OffsetFetch = 9,
+    FindCoordinator = 10,
     ApiVersions = 18,
     CreateTopics = 19,
 }
@@ -45,6 +52,9 @@ impl Api {
             Api::Fetch => 4..=12,
             Api::ListOffsets => 1..=1,
             Api::Metadata => 1..=4,
+            Api::OffsetCommit => 2..=7,
+            Api::OffsetFetch => 1..=5,
+            Api::FindCoordinator => 1..=2,
             Api::ApiVersions => 0..=0,
             Api::CreateTopics => 2..=4,
         }
@@ -57,6 +67,9 @@ impl Api {
             Api::Fetch => 12,
             Api::ListOffsets => 6,
             Api::Metadata => 9,
+            Api::OffsetCommit => 8,
+            Api::OffsetFetch => 6,
+            Api::FindCoordinator => 3,
             Api::ApiVersions => 3,
             Api::CreateTopics => 5,
         }

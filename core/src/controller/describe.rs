@@ -111,7 +111,7 @@ impl Controller {
         loop {
             if let Some(id) = describing.unfinished {
                 let last = describing.topics.last_mut().expect("what is unfinished was begun");
-                let partitions = self.image.topic(id).map_or(&[][..], |topic| &topic.partitions);
+                let partitions = self.image.topic(id).map_or(&[][..], |topic| &topic.partitions[..]);
                 let first = last.partitions.len().min(partitions.len());
                 let next = (first..).zip(&partitions[first..]).take(room);
                 last.partitions.extend(next.map(|(at, state)| self.partition(listener, describing.version, at, state)));
@@ -304,7 +304,7 @@ impl Page {
         };
         let first = if self.from == name { self.first } else { 0 };
         let partitions: Vec<_> = (0..)
-            .zip(&topic.partitions)
+            .zip(topic.partitions.iter())
             .skip(first)
             .take(self.room)
             .map(|(partition_index, state)| controller.described_partition(listener, partition_index, state))

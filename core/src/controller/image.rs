@@ -7,15 +7,20 @@
 //! Lookups cost the logarithm of what there is, and nothing walks all partitions but a broker's registration, the
 //! invariants and the snapshot.
 
+mod snapshot;
+
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use smallvec::{SmallVec, smallvec};
 
-use super::records::{Malformed, MetadataRecord, PartitionState, Registration, Resource, decode_entry, encode_entry};
+use super::records::{MetadataRecord, PartitionState, Registration, Resource};
 use crate::config::Layer;
 use crate::ids::{LeaderEpoch, NodeId, ProducerId, TopicId, TopicPartition};
 use crate::wire::Str;
+
+pub use snapshot::Snapshot;
 
 /// The newest level of the records' format.
 pub const FORMAT_LEVEL: u16 = 1;
@@ -45,8 +50,8 @@ pub struct Topic {
     pub id: TopicId,
     /// Its name.
     pub name: Str,
-    /// Its partitions, by index.
-    pub partitions: Vec<PartitionState>,
+    /// Its partitions, by index: shared with a snapshot in the making, and copied where they change meanwhile.
+    pub partitions: Arc<Vec<PartitionState>>,
     /// The settings that it has of its own.
     pub settings: Layer,
 }
@@ -121,7 +126,7 @@ impl MetadataImage {
             return changes;
         }
         for topic in self.topics.values_mut() {
-            for (index, state) in (0..).zip(&mut topic.partitions) {
+            for (index, state) in (0..).zip(Arc::make_mut(&mut topic.partitions)) {
                 if state.leader == Some(node_id) {
                     state.leader_epoch = LeaderEpoch(state.leader_epoch.0 + 1);
                     state.partition_epoch += 1;
@@ -134,7 +139,7 @@ impl MetadataImage {
     }
 
     fn create(&mut self, id: TopicId, name: &Str) -> Changes {
-        let topic = Topic { id, name: name.clone(), partitions: Vec::new(), settings: Layer::new() };
+        let topic = Topic { id, name: name.clone(), partitions: Arc::default(), settings: Layer::new() };
         assert!(self.topics.insert(id, topic).is_none(), "topic id {id} is new");
         assert!(self.by_name.insert(name.clone(), id).is_none(), "topic name {name} is new");
         let unified = self.by_unified_name.insert(unified(name), id);
@@ -145,7 +150,8 @@ impl MetadataImage {
     fn place(&mut self, partition: TopicPartition, state: &PartitionState) -> Changes {
         let topic = self.topics.get_mut(&partition.topic).expect("a partition follows its topic");
         let index = usize::try_from(partition.partition).expect("partitions count from 0");
-        match topic.partitions.get_mut(index) {
+        let partitions = Arc::make_mut(&mut topic.partitions);
+        match partitions.get_mut(index) {
             Some(before) => {
                 assert!(state.leader_epoch >= before.leader_epoch, "the leader epoch of {partition} never falls");
                 assert!(state.partition_epoch > before.partition_epoch, "the epoch of {partition} rises");
@@ -153,8 +159,8 @@ impl MetadataImage {
                 smallvec![Change::PartitionChanged(partition)]
             }
             None => {
-                assert_eq!(index, topic.partitions.len(), "partition {partition} follows its topic's last");
-                topic.partitions.push(state.clone());
+                assert_eq!(index, partitions.len(), "partition {partition} follows its topic's last");
+                partitions.push(state.clone());
                 self.partitions += 1;
                 smallvec![Change::PartitionCreated(partition)]
             }
@@ -271,60 +277,6 @@ impl MetadataImage {
     pub fn next_producer_id(&self) -> ProducerId {
         self.next_producer_id
     }
-}
-
-/// The image as a run of records.
-impl MetadataImage {
-    /// Records that rebuild this image from nothing: a snapshot, which stands for the log up to [`index`](Self::index).
-    pub fn records(&self) -> impl Iterator<Item = MetadataRecord> {
-        let level = (self.format_level > 0).then_some(MetadataRecord::FormatLevel { level: self.format_level });
-        // Brokers come before partitions, so that their registration raises no epoch a second time.
-        let brokers = self.brokers.values().cloned().map(MetadataRecord::RegisterBroker);
-        let cluster = configs(Resource::Cluster, &self.cluster_settings);
-        let broker = self.broker_settings.iter().flat_map(|(id, layer)| configs(Resource::Broker(*id), layer));
-        let granted = (self.next_producer_id > ProducerId(0)).then_some(MetadataRecord::ProducerIds {
-            node_id: NodeId(-1),
-            broker_epoch: -1,
-            next: self.next_producer_id,
-        });
-        let topics = self.topics.values().flat_map(|topic| {
-            let partitions = (0..).zip(&topic.partitions).map(|(index, state)| MetadataRecord::Partition {
-                partition: TopicPartition { topic: topic.id, partition: index },
-                state: state.clone(),
-            });
-            [MetadataRecord::Topic { id: topic.id, name: topic.name.clone() }]
-                .into_iter()
-                .chain(configs(Resource::Topic(topic.id), &topic.settings))
-                .chain(partitions)
-        });
-        level.into_iter().chain(brokers).chain(cluster).chain(broker).chain(granted).chain(topics)
-    }
-
-    /// The bytes of the snapshot.
-    pub fn encode_snapshot(&self) -> Vec<u8> {
-        // One after the other: together they would be several times as large as their bytes.
-        encode_entry(self.records())
-    }
-
-    /// The image that a snapshot of the log up to entry `index` stands for.
-    ///
-    /// # Errors
-    /// Where `bytes` are not records that this version knows.
-    pub fn decode_snapshot(index: u64, bytes: &[u8]) -> Result<MetadataImage, Malformed> {
-        let mut image = MetadataImage { index, ..MetadataImage::default() };
-        for record in decode_entry(bytes)? {
-            image.replay(index, &record);
-        }
-        Ok(image)
-    }
-}
-
-fn configs(of: Resource, layer: &Layer) -> impl Iterator<Item = MetadataRecord> {
-    layer.iter().map(move |(name, value)| MetadataRecord::Config {
-        of: of.clone(),
-        name: name.as_str().into(),
-        value: Some(value.as_str().into()),
-    })
 }
 
 /// `name` as it stands in the name of a metric.

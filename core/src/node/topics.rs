@@ -35,16 +35,15 @@ pub(super) fn decode_metadata(mut payload: &[u8]) -> Result<(u64, Vec<MetadataRe
     Ok((index, records))
 }
 
-/// The image as a checkpoint keeps it.
-pub(super) fn encode_state(image: &MetadataImage, newest: Option<Lsn>) -> Vec<u8> {
-    let mut state = Vec::with_capacity(1024);
-    state.extend_from_slice(&image.index().to_le_bytes());
-    state.extend_from_slice(&newest.map_or(u64::MAX, |lsn| lsn.0).to_le_bytes());
-    state.extend_from_slice(&image.encode_snapshot());
-    state
+/// What stands before a snapshot of the image in a checkpoint.
+pub(super) fn encode_state_head(image: &MetadataImage, newest: Option<Lsn>) -> Vec<u8> {
+    let mut head = Vec::with_capacity(16);
+    head.extend_from_slice(&image.index().to_le_bytes());
+    head.extend_from_slice(&newest.map_or(u64::MAX, |lsn| lsn.0).to_le_bytes());
+    head
 }
 
-/// Reads what [`encode_state`] wrote: index, LSN of the newest record, snapshot.
+/// Reads what a checkpoint keeps of the image: index, LSN of the newest record, snapshot.
 pub(super) fn decode_state(state: &Bytes) -> Result<(u64, Option<Lsn>, Bytes), String> {
     let mut numbers = &state[..];
     let index = numbers.try_get_u64_le().map_err(|_| "the node's state is cut short")?;
@@ -130,6 +129,7 @@ impl Node {
         self.newest_metadata = Some(lsn);
         self.metadata_end = self.journal.end();
         for record in &records {
+            self.checkpoints.keep_metadata(self.controller.image(), record);
             for change in self.controller.replay(index, record) {
                 self.changed(now, change, out);
             }

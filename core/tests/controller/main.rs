@@ -13,7 +13,7 @@ mod producer_ids;
 mod records;
 
 use chronik_core::config::BrokerConfig;
-use chronik_core::controller::image::{Change, MetadataImage};
+use chronik_core::controller::image::{Change, MetadataImage, Snapshot};
 use chronik_core::controller::records::{Listener, decode_entry, encode_entry};
 use chronik_core::controller::{Controller, Decision};
 use chronik_core::ids::{NodeId, Uuid};
@@ -29,6 +29,8 @@ struct Cluster {
     controller: Controller,
     rng: Rng,
     index: u64,
+    /// One that is taken meanwhile.
+    snapshot: Option<Snapshot>,
 }
 
 impl Cluster {
@@ -36,7 +38,7 @@ impl Cluster {
     fn with(pairs: &[(&str, &str)]) -> Cluster {
         let file = BrokerConfig::parse(pairs.iter().copied()).expect("the file is sound");
         let controller = Controller::new(NodeId(1), "cluster".into(), file, MetadataImage::default());
-        let mut cluster = Cluster { controller, rng: Rng::from_number(1), index: 0 };
+        let mut cluster = Cluster { controller, rng: Rng::from_number(1), index: 0, snapshot: None };
         cluster.start();
         cluster
     }
@@ -65,7 +67,13 @@ impl Cluster {
         self.index += 1;
         let records = decode_entry(&encode_entry(&decision.records)).expect("it was just encoded");
         assert_eq!(records, decision.records);
-        let changes = records.iter().flat_map(|record| self.controller.replay(self.index, record)).collect();
+        let mut changes = Vec::new();
+        for record in &records {
+            if let Some(snapshot) = &mut self.snapshot {
+                snapshot.keep(self.controller.image(), record);
+            }
+            changes.extend(self.controller.replay(self.index, record));
+        }
         // They walk all partitions: not again and again where a test makes very many.
         if self.controller.image().partition_count() <= 10_000 {
             self.controller.image().invariants();

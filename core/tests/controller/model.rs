@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::{Cluster, LISTENER, topic};
 use chronik_core::controller::ProducerIdBlock;
-use chronik_core::controller::image::MetadataImage;
+use chronik_core::controller::image::{MetadataImage, Snapshot};
 use chronik_core::wire::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
 use chronik_core::wire::create_topics::CreateTopicsRequest;
 use chronik_core::wire::delete_topics::DeleteTopicsRequest;
@@ -118,5 +118,31 @@ proptest! {
         let image = cluster.controller.image();
         let again = MetadataImage::decode_snapshot(image.index(), &image.encode_snapshot());
         prop_assert_eq!(again.as_ref(), Ok(image));
+    }
+
+    #[test]
+    fn a_snapshot_in_parts_is_of_the_moment_when_it_began(
+        before in prop::collection::vec(step(), 1..30),
+        meanwhile in prop::collection::vec((step(), 0..4usize), 1..20),
+    ) {
+        let mut cluster = Cluster::new();
+        let mut block = ProducerIdBlock::default();
+        let mut model = Model::new();
+        for step in &before {
+            take(&mut cluster, &mut block, &mut model, step);
+        }
+        let image = cluster.controller.image().clone();
+        cluster.snapshot = Some(Snapshot::begin(&image));
+        let mut bytes = Vec::new();
+        for (step, records) in meanwhile.into_iter().chain(std::iter::repeat((Step::Name, 1))) {
+            take(&mut cluster, &mut block, &mut model, &step);
+            let snapshot = cluster.snapshot.as_mut().expect("it was begun");
+            let (part, more) = snapshot.next_part(cluster.controller.image(), records);
+            bytes.extend(part);
+            if !more {
+                break;
+            }
+        }
+        prop_assert_eq!(MetadataImage::decode_snapshot(image.index(), &bytes), Ok(image));
     }
 }

@@ -94,3 +94,37 @@ fn a_start_makes_the_checkpoint_that_it_relies_on_durable_by_writing_it_again() 
     let newest = [0, 1].map(|slot| rig.files.written_before_sync(FileName::Checkpoint(slot)));
     assert_eq!(newest.iter().filter(|&&bytes| bytes > 0).count(), 1, "the newest one, and no other: {newest:?}");
 }
+
+#[test]
+fn topics_that_come_go_and_change_while_the_metadata_is_written_are_what_they_are_after_a_crash() {
+    let mut rig = Rig::new();
+    let names = ["t0", "t1", "t2", "t3", "t4", "t5", "t6", "t7"];
+    for name in names {
+        rig.create(name, 200);
+    }
+    for _ in 0..2 {
+        rig.node.checkpoint_soon();
+        rig.step(Input::Deadline);
+        assert!(rig.node.checkpoints.is_running());
+        for name in names.into_iter().take(6) {
+            rig.delete(name);
+        }
+        for (partitions, name) in (1..).zip(names.into_iter().take(6).skip(2)) {
+            rig.create(name, partitions);
+        }
+        rig.create("new", 300);
+        rig.pass(1);
+        rig = rig.crash();
+        let image = rig.node.controller.image();
+        let mut told: Vec<(&str, usize)> =
+            image.topics_from("").map(|topic| (topic.name.as_str(), topic.partitions.len())).collect();
+        told.sort_unstable();
+        let expect = [("new", 300), ("t2", 1), ("t3", 2), ("t4", 3), ("t5", 4), ("t6", 200), ("t7", 200)];
+        assert_eq!(told, expect);
+        assert_eq!(rig.node.by_id.len(), 710);
+        rig.delete("new");
+        for name in names.into_iter().take(2) {
+            rig.create(name, 200);
+        }
+    }
+}

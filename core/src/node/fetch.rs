@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::session::Resolved;
+use super::session::{Asked, SessionRef, Watch};
 use super::{Node, Reason};
 use crate::boundary::{DiskError, DiskOp, Effect, Level, Outbox, Refused, ReplyTo};
 use crate::ids::{ConnId, Offset, TopicId, TopicPartition};
@@ -27,6 +27,9 @@ use crate::wire::{ErrorCode, Records, Response, Str};
 /// One request has so many partitions read from disk; the others get their turn with the next one. Without it a client
 /// that asks for a byte of each of a million would have a chunk of each read.
 const READS_MAX: usize = 256;
+
+/// Places of sessions that have ended are taken apart so many in a step, at about 0.1 µs each.
+const UNWATCHED_AT_ONCE: usize = 500;
 
 /// So many fetches are answered in the step that brings what they wait for; were it thousands, all others would wait.
 const SERVED_AT_ONCE: usize = 32;
@@ -95,9 +98,40 @@ impl FetchPart {
 #[derive(Debug)]
 pub(super) struct ParkedFetch {
     to: ReplyTo,
-    resolved: Resolved,
+    wanted: Wanted,
     max_bytes: usize,
     state: State,
+}
+
+/// What a fetch reads.
+#[derive(Clone, Debug)]
+enum Wanted {
+    /// These, outside of any session.
+    Parts(Vec<FetchPart>),
+    /// What is dirty in a session.
+    Session {
+        of: SessionRef,
+        /// Whether it is the session's first, whose answer tells of all partitions.
+        is_full: bool,
+    },
+}
+
+impl Wanted {
+    fn session(&self) -> Option<SessionRef> {
+        match self {
+            Wanted::Parts(_) => None,
+            Wanted::Session { of, .. } => Some(*of),
+        }
+    }
+}
+
+/// What is found of one partition.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// Its place in the fetch's session, if there is one.
+    pub(super) place: Option<u32>,
+    pub(super) part: FetchPart,
+    pub(super) data: PartitionData,
 }
 
 #[derive(Debug)]
@@ -106,12 +140,13 @@ enum State {
         min_bytes: usize,
         credited: usize,
         deadline: Instant,
+        /// The partitions waited for, where there is no session that watches them.
         slots: SmallVec<[u32; 4]>,
     },
     /// Would read so many bytes.
     Queued(usize),
     Reading {
-        answers: Vec<(FetchPart, PartitionData)>,
+        answers: Vec<Answer>,
         left: usize,
         bytes: usize,
         is_closed: bool,
@@ -170,8 +205,9 @@ impl Turns {
 }
 
 /// What one look at all partitions found.
+#[derive(Default)]
 struct Look {
-    answers: Vec<(FetchPart, PartitionData)>,
+    answers: Vec<Answer>,
     /// The partitions that exist.
     slots: SmallVec<[u32; 4]>,
     /// Bytes found, on disk estimated.
@@ -186,22 +222,24 @@ struct Look {
 
 impl Node {
     pub(super) fn fetch(&mut self, now: Now, to: ReplyTo, request: &FetchRequest, out: &mut Outbox) {
-        let (parts, forgotten) = parts(request, to.version);
-        let is_by_id = to.version >= Topic::IDS_FROM;
-        let resolved = match self.sessions.resolve(now.instant, to.conn, request, is_by_id, parts, &forgotten) {
-            Ok(resolved) => resolved,
+        let wanted = match self.wanted(now, to, request, out) {
+            Ok(wanted) => wanted,
             Err(code) => {
                 let response = FetchResponse { error_code: code.into(), ..FetchResponse::default() };
                 return out.push(Effect::Reply { to, response: Some(Response::Fetch(response)) });
             }
         };
         let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(self.fetch_bytes_max);
-        let look = self.look(&resolved.parts, max_bytes);
+        let look = self.look(&wanted, max_bytes);
         let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
         let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-        let enough = look.urgent || look.bytes >= min_bytes || wait.is_zero() || resolved.parts.is_empty();
+        let is_empty = match &wanted {
+            Wanted::Parts(parts) => parts.is_empty(),
+            Wanted::Session { of, .. } => self.sessions.is_empty(*of),
+        };
+        let enough = look.urgent || look.bytes >= min_bytes || wait.is_zero() || is_empty;
         if enough || self.fetches.len() >= self.limits.parked_requests_max {
-            return self.answer(to, resolved, max_bytes, look, out);
+            return self.answer(to, wanted, max_bytes, look, out);
         }
         let mut slots = look.slots;
         // Whoever names a partition twice waits for it once, or would be served twice.
@@ -209,60 +247,151 @@ impl Node {
         slots.dedup();
         let deadline = now.instant + wait;
         let state = State::Waiting { min_bytes, credited: look.bytes, deadline, slots: slots.clone() };
-        let id = FetchId(self.fetches.insert(ParkedFetch { to, resolved, max_bytes, state }));
+        let session = wanted.session();
+        let id = FetchId(self.fetches.insert(ParkedFetch { to, wanted, max_bytes, state }));
         for slot in slots {
             self.host(slot).fetchers.join(id);
+        }
+        if let Some(of) = session {
+            self.sessions.set_waiting(of, Some(id));
         }
         self.fetches_by_conn.entry(to.conn).or_default().push(id);
         self.deadlines.insert((deadline, Reason::Fetch(id)));
     }
 
-    /// Looks at all partitions once.
-    fn look(&mut self, parts: &[FetchPart], max_bytes: usize) -> Look {
-        let mut look = Look {
-            answers: Vec::with_capacity(parts.len()),
-            slots: SmallVec::new(),
-            bytes: 0,
-            urgent: false,
-            reads: Vec::new(),
-            read_bytes: 0,
+    /// Finds out what a request reads, and has its session know what it names.
+    fn wanted(&mut self, now: Now, to: ReplyTo, request: &FetchRequest, out: &mut Outbox) -> Result<Wanted, ErrorCode> {
+        let is_by_id = to.version >= Topic::IDS_FROM;
+        let asked = self.sessions.judge(request, is_by_id)?;
+        // Answers leave in the order of their requests: whoever asks again in a session waits no longer.
+        let before = self.sessions.named(request.session_id);
+        if let Some(id) = before.and_then(|of| self.sessions.waiting(of)) {
+            self.serve_fetch(id, out);
+        }
+        let parts = parts(request, to.version);
+        let (of, is_full) = match asked {
+            Asked::Incremental(of) => (of, false),
+            Asked::Full { wants_session } => {
+                if let Some(before) = before {
+                    self.end_session(before);
+                }
+                let begun = wants_session.then(|| self.sessions.begin(now.instant, to.conn, parts.len())).flatten();
+                self.unwatch_some();
+                let Some(of) = begun else { return Ok(Wanted::Parts(parts)) };
+                (of, true)
+            }
         };
+        if !is_full {
+            self.sessions.use_up(of, now.instant, to.conn);
+        }
+        for part in &parts {
+            if !self.sessions.name(of, part) {
+                self.end_session(of);
+                return Err(ErrorCode::FetchSessionIdNotFound);
+            }
+        }
+        for gone in &request.forgotten_topics_data {
+            let topic = Topic::named(to.version, &gone.topic, gone.topic_id);
+            for &index in &gone.partitions {
+                if let Some((slot, watch)) = self.sessions.forget(of, &topic, index) {
+                    self.host(slot).watchers.leave(watch);
+                }
+            }
+        }
+        Ok(Wanted::Session { of, is_full })
+    }
+
+    /// Looks at all partitions once.
+    fn look(&mut self, wanted: &Wanted, max_bytes: usize) -> Look {
+        let mut look = Look::default();
+        match wanted {
+            Wanted::Parts(parts) => self.look_at_parts(parts, max_bytes, &mut look),
+            Wanted::Session { of, is_full } => self.look_at_dirty(*of, *is_full, max_bytes, &mut look),
+        }
+        look
+    }
+
+    fn look_at_parts(&mut self, parts: &[FetchPart], max_bytes: usize, look: &mut Look) {
         let mut resolved: Option<(&Topic, Result<TopicId, Refused>)> = None;
         for part in parts {
-            let mut data = PartitionData { partition_index: part.index, ..PartitionData::default() };
-            data.records = Some(Records::default());
             // Partitions of one topic mostly stand together, and finding it costs more than all the rest.
             let topic = match &resolved {
                 Some((topic, id)) if **topic == part.topic => id.clone(),
                 _ => resolved.insert((&part.topic, self.resolve_topic(&part.topic))).1.clone(),
             };
-            match topic.and_then(|topic| self.look_at(topic, part, &mut data, max_bytes, &mut look)) {
-                Ok(()) => {}
-                Err(refused) => {
-                    look.urgent = true;
-                    data.error_code = refused.code.into();
-                    if refused.code != ErrorCode::OffsetOutOfRange {
-                        data.high_watermark = -1;
-                        data.last_stable_offset = -1;
-                        data.log_start_offset = -1;
-                    }
-                }
-            }
-            look.answers.push((part.clone(), data));
+            let slot = topic.and_then(|topic| self.hosted(TopicPartition { topic, partition: part.index }));
+            look.slots.extend(slot.as_ref().ok().copied());
+            let (data, _) = self.look_at(slot, part, max_bytes, look);
+            look.answers.push(Answer { place: None, part: part.clone(), data });
         }
-        look
     }
 
+    /// Looks at what is dirty in a session, and finds clean what its consumer knows all of.
+    fn look_at_dirty(&mut self, of: SessionRef, is_full: bool, max_bytes: usize, look: &mut Look) {
+        let mut from = 0;
+        while let Some((turn, watch, part, watched)) = self.sessions.next_dirty(of, from) {
+            // What does not fit keeps its turn. The first answer tells of all partitions nevertheless.
+            if !is_full && look.bytes >= max_bytes && look.bytes > 0 {
+                break;
+            }
+            from = turn + 1;
+            let part = part.clone();
+            let slot = match watched {
+                Some(slot) => Ok(slot),
+                None => self.watch(watch, &part),
+            };
+            let (data, is_at_end) = self.look_at(slot, &part, max_bytes, look);
+            if !is_at_end || !self.sessions.settle(watch, &data) {
+                look.answers.push(Answer { place: Some(watch.place), part, data });
+            }
+        }
+    }
+
+    /// Has a place of a session watch its partition.
+    fn watch(&mut self, watch: Watch, part: &FetchPart) -> Result<u32, Refused> {
+        let topic = self.resolve_topic(&part.topic)?;
+        let slot = self.hosted(TopicPartition { topic, partition: part.index })?;
+        self.sessions.watch(watch, slot);
+        self.host(slot).watchers.join(watch);
+        Ok(slot)
+    }
+
+    /// Looks at one partition: what to tell of it, and whether there is nothing to read and nothing wrong.
     fn look_at(
         &mut self,
-        topic: TopicId,
+        slot: Result<u32, Refused>,
+        part: &FetchPart,
+        max_bytes: usize,
+        look: &mut Look,
+    ) -> (PartitionData, bool) {
+        let mut data = PartitionData { partition_index: part.index, ..PartitionData::default() };
+        data.records = Some(Records::default());
+        match slot.and_then(|slot| self.read_from(slot, part, &mut data, max_bytes, look)) {
+            Ok(()) => {
+                let is_at_end = part.offset.0 >= data.high_watermark;
+                (data, is_at_end)
+            }
+            Err(refused) => {
+                look.urgent = true;
+                data.error_code = refused.code.into();
+                if refused.code != ErrorCode::OffsetOutOfRange {
+                    data.high_watermark = -1;
+                    data.last_stable_offset = -1;
+                    data.log_start_offset = -1;
+                }
+                (data, false)
+            }
+        }
+    }
+
+    fn read_from(
+        &mut self,
+        slot: u32,
         part: &FetchPart,
         data: &mut PartitionData,
         max_bytes: usize,
         look: &mut Look,
     ) -> Result<(), Refused> {
-        let slot = self.hosted(TopicPartition { topic, partition: part.index })?;
-        look.slots.push(slot);
         let hosted = self.hosts[slot as usize].as_mut().expect("a slot that was looked up");
         hosted.partition.check_epoch(part.epoch)?;
         let advanced = hosted.partition.advanced();
@@ -300,12 +429,12 @@ impl Node {
         Ok(())
     }
 
-    fn answer(&mut self, to: ReplyTo, resolved: Resolved, max_bytes: usize, look: Look, out: &mut Outbox) {
+    fn answer(&mut self, to: ReplyTo, wanted: Wanted, max_bytes: usize, look: Look, out: &mut Outbox) {
         if look.reads.is_empty() {
-            return self.reply_fetch(to, &resolved, look.answers, out);
+            return self.reply_fetch(to, &wanted, look.answers, out);
         }
         let state = State::Queued(look.read_bytes);
-        let id = FetchId(self.fetches.insert(ParkedFetch { to, resolved, max_bytes, state }));
+        let id = FetchId(self.fetches.insert(ParkedFetch { to, wanted, max_bytes, state }));
         self.fetches_by_conn.entry(to.conn).or_default().push(id);
         if self.turns.is_free(to.conn, look.read_bytes, self.limits.read_bytes_in_flight_max) {
             self.begin_reads(id, look, out);
@@ -335,29 +464,29 @@ impl Node {
             }
             self.turns.queue.pop_front();
             // What it found may have moved meanwhile.
-            let ParkedFetch { resolved, max_bytes, .. } = &self.fetches[id.0];
-            let (parts, max_bytes) = (resolved.parts.clone(), *max_bytes);
-            let look = self.look(&parts, max_bytes);
+            let ParkedFetch { wanted, max_bytes, .. } = &self.fetches[id.0];
+            let (wanted, max_bytes) = (wanted.clone(), *max_bytes);
+            let look = self.look(&wanted, max_bytes);
             if look.reads.is_empty() {
                 let fetch = self.unpark_fetch(id).expect("it was in the queue");
-                self.reply_fetch(fetch.to, &fetch.resolved, look.answers, out);
+                self.reply_fetch(fetch.to, &fetch.wanted, look.answers, out);
             } else {
                 self.begin_reads(id, look, out);
             }
         }
     }
 
-    fn reply_fetch(
-        &mut self,
-        to: ReplyTo,
-        resolved: &Resolved,
-        answers: Vec<(FetchPart, PartitionData)>,
-        out: &mut Outbox,
-    ) {
-        let news = self.sessions.told(resolved.session, &answers);
+    fn reply_fetch(&mut self, to: ReplyTo, wanted: &Wanted, answers: Vec<Answer>, out: &mut Outbox) {
+        let (session_id, news) = match wanted {
+            Wanted::Parts(_) => (0, None),
+            Wanted::Session { of, is_full } => {
+                let news = self.sessions.told(*of, &answers);
+                (of.id, (!is_full).then_some(news))
+            }
+        };
         let mut responses: Vec<FetchableTopicResponse> = Vec::new();
-        for ((part, data), news) in answers.into_iter().zip(news) {
-            if resolved.incremental && !news {
+        for (at, Answer { part, data, .. }) in answers.into_iter().enumerate() {
+            if news.as_ref().is_some_and(|news| !news[at]) {
                 continue;
             }
             self.counters.bytes_out += data.records.as_ref().map_or(0, Records::len) as u64;
@@ -367,14 +496,17 @@ impl Node {
                 None => responses.push(FetchableTopicResponse { topic, topic_id, partitions: vec![data] }),
             }
         }
-        let response = FetchResponse { session_id: resolved.session, responses, ..FetchResponse::default() };
+        let response = FetchResponse { session_id, responses, ..FetchResponse::default() };
         out.push(Effect::Reply { to, response: Some(Response::Fetch(response)) });
     }
 
     /// A high watermark advanced by `bytes`: credits who waits, and serves who has enough.
     pub(super) fn credit(&mut self, slot: u32, bytes: usize, out: &mut Outbox) {
         let mut ready: SmallVec<[FetchId; 4]> = SmallVec::new();
-        for id in self.hosts[slot as usize].as_ref().expect("a hosted partition").fetchers.iter() {
+        let hosted = self.hosts[slot as usize].as_ref().expect("a hosted partition");
+        let sessions = &mut self.sessions;
+        let watching = hosted.watchers.iter().filter_map(|watch| sessions.mark(watch));
+        for id in hosted.fetchers.iter().chain(watching) {
             if let State::Waiting { min_bytes, credited, .. } = &mut self.fetches[id.0].state {
                 let had_enough = *credited >= *min_bytes;
                 *credited += bytes;
@@ -391,6 +523,37 @@ impl Node {
         }
     }
 
+    /// What is told of a partition has changed, though there is nothing new to read: sessions look at it again.
+    pub(super) fn touch(&mut self, slot: u32) {
+        let hosted = self.hosts[slot as usize].as_ref().expect("a hosted partition");
+        for watch in hosted.watchers.iter() {
+            self.sessions.mark(watch);
+        }
+    }
+
+    /// A partition is no more: those who wait for it, of whom its sessions let go of it.
+    pub(super) fn leave_all(&mut self, hosted: &super::Hosted) -> Vec<FetchId> {
+        let sessions = &mut self.sessions;
+        let watching = hosted.watchers.iter().filter_map(|watch| sessions.lose(watch));
+        hosted.fetchers.iter().chain(watching).collect()
+    }
+
+    fn end_session(&mut self, of: SessionRef) {
+        self.sessions.end(of);
+        self.unwatch_some();
+    }
+
+    /// Takes sessions apart that have ended, as far as a step has time for.
+    pub(super) fn unwatch_some(&mut self) {
+        for _ in 0..UNWATCHED_AT_ONCE {
+            if let Some((slot, watch)) = self.sessions.take_apart() {
+                self.host(slot).watchers.leave(watch);
+            } else if !self.sessions.has_ended() {
+                break;
+            }
+        }
+    }
+
     /// Answers a fetch that had enough when it was put aside.
     pub(super) fn serve_ready(&mut self, id: FetchId, out: &mut Outbox) {
         // It may have been answered since, and another may have its number.
@@ -403,9 +566,9 @@ impl Node {
 
     /// Answers a waiting fetch with what there is.
     pub(super) fn serve_fetch(&mut self, id: FetchId, out: &mut Outbox) {
-        let Some(ParkedFetch { to, resolved, max_bytes, .. }) = self.unpark_fetch(id) else { return };
-        let look = self.look(&resolved.parts, max_bytes);
-        self.answer(to, resolved, max_bytes, look, out);
+        let Some(ParkedFetch { to, wanted, max_bytes, .. }) = self.unpark_fetch(id) else { return };
+        let look = self.look(&wanted, max_bytes);
+        self.answer(to, wanted, max_bytes, look, out);
     }
 
     /// Takes a fetch out of every place that knows it.
@@ -418,6 +581,9 @@ impl Node {
                     if let Some(hosted) = &mut self.hosts[slot as usize] {
                         hosted.fetchers.leave(id);
                     }
+                }
+                if let Some(of) = fetch.wanted.session() {
+                    self.sessions.set_waiting(of, None);
                 }
             }
             State::Queued(_) => self.turns.end(fetch.to.conn, id, 0),
@@ -441,6 +607,7 @@ impl Node {
             }
         }
         self.sessions.closed(conn);
+        self.unwatch_some();
         self.next_turns(out);
     }
 
@@ -450,7 +617,7 @@ impl Node {
         let State::Reading { answers, left, .. } = &mut fetch.state else { return };
         *left -= 1;
         let done = *left == 0;
-        let (part, data) = &mut answers[index];
+        let Answer { part, data, .. } = &mut answers[index];
         match result {
             Ok(ReadOutcome::Batches(bytes)) => data.records = Some(Records::from(bytes)),
             Ok(_) => {}
@@ -486,14 +653,14 @@ impl Node {
                         .into(),
                 };
                 let State::Reading { answers, .. } = &mut self.fetches[id.0].state else { unreachable!("it reads") };
-                answers[index].1 = now;
+                answers[index].data = now;
             }
         }
         if done {
             let fetch = self.unpark_fetch(id).expect("it was just there");
             let State::Reading { answers, is_closed, .. } = fetch.state else { unreachable!("it was reading") };
             if !is_closed {
-                self.reply_fetch(fetch.to, &fetch.resolved, answers, out);
+                self.reply_fetch(fetch.to, &fetch.wanted, answers, out);
             }
             self.next_turns(out);
         }
@@ -506,14 +673,15 @@ impl Node {
         let name = format!("{}-{}", hosted.name, hosted.partition.id().partition);
         if let DiskError::Corrupt(..) = error {
             hosted.partition.mark_damaged(error.to_string());
+            self.touch(slot);
             self.resign_damaged(slot, out);
         }
         out.log(Level::Error, format!("partition {name} cannot be read: {error}"));
     }
 }
 
-/// The partitions that a request names, and those that it takes out of its session.
-fn parts(request: &FetchRequest, version: i16) -> (Vec<FetchPart>, Vec<(Topic, Vec<i32>)>) {
+/// The partitions that a request names.
+fn parts(request: &FetchRequest, version: i16) -> Vec<FetchPart> {
     let mut parts = Vec::new();
     for fetched in &request.topics {
         let topic = Topic::named(version, &fetched.topic, fetched.topic_id);
@@ -527,7 +695,5 @@ fn parts(request: &FetchRequest, version: i16) -> (Vec<FetchPart>, Vec<(Topic, V
             });
         }
     }
-    let forgotten = request.forgotten_topics_data.iter();
-    let forgotten = forgotten.map(|gone| (Topic::named(version, &gone.topic, gone.topic_id), gone.partitions.clone()));
-    (parts, forgotten.collect())
+    parts
 }

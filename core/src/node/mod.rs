@@ -135,6 +135,7 @@ struct Hosted {
     config: Arc<TopicConfig>,
     acks: Acks,
     fetchers: Fetchers,
+    watchers: session::Watchers,
     accounted: tails::Accounted,
     /// Whether its topic is one of the broker's own.
     is_internal: bool,
@@ -441,11 +442,16 @@ impl Node {
         let durable = self.durable;
         let Some(hosted) = &mut self.hosts[slot as usize] else { return };
         let before = hosted.partition.advanced().high_watermark;
+        let start = hosted.partition.log().start();
         let gone = hosted.partition.confirm(durable);
         let advanced = hosted.partition.advanced();
+        let start_moved = hosted.partition.log().start() != start;
         if !gone.is_empty() {
             self.storage.removals.drop_segments(gone, hosted.config.file_delete_delay_ms);
             self.account_tail(slot);
+        }
+        if start_moved {
+            self.touch(slot);
         }
         if advanced.high_watermark == before {
             return;
@@ -456,7 +462,7 @@ impl Node {
         if self.host(slot).is_internal {
             self.settle_groups(slot, out);
         }
-        if !self.host(slot).fetchers.is_empty() {
+        if !self.host(slot).fetchers.is_empty() || !self.host(slot).watchers.is_empty() {
             let bytes = self.host(slot).partition.log().bytes_between(before, advanced.high_watermark);
             self.credit(slot, bytes, out);
         }
@@ -518,6 +524,9 @@ impl Node {
         assert!(!self.journal.is_overrun(), "nothing is appended that the journal has no room for");
         let tail: usize = self.hosts.iter().flatten().map(|hosted| hosted.partition.log().tail_bytes()).sum();
         assert_eq!(self.tails.bytes(), tail as u64, "the tail cache is accounted for");
+        self.sessions.invariants(|slot, watch| {
+            self.hosts[slot as usize].as_ref().is_some_and(|hosted| hosted.watchers.iter().any(|known| known == watch))
+        });
         self.group_invariants();
     }
 }

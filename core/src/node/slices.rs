@@ -97,6 +97,7 @@ impl Node {
             let Some(id) = self.slices.ready.pop_front() else { break };
             self.serve_ready(id, out);
         }
+        self.unwatch_some();
         if let Some((to, long)) = self.slices.queue.pop_front()
             && let Some(long) = self.slice(now, to, long, out)
         {
@@ -106,7 +107,7 @@ impl Node {
 
     /// Has the next step made at once where there is something left to do.
     pub(super) fn plan_slice(&mut self, now: Now) {
-        if !self.slices.is_planned && !self.slices.is_empty() {
+        if !self.slices.is_planned && (!self.slices.is_empty() || self.sessions.has_ended()) {
             self.slices.is_planned = true;
             self.deadlines.insert((now.instant, Reason::Slice));
         }

@@ -527,6 +527,7 @@ impl Node {
             partition: Partition::lead(id, epoch, log),
             acks: Acks::default(),
             fetchers: Fetchers::default(),
+            watchers: session::Watchers::default(),
             accounted: Accounted::default(),
             unread: None,
         };

@@ -152,6 +152,7 @@ impl Node {
                 let epoch = self.controller.image().partition(id).map(|state| state.leader_epoch);
                 if let (Some(&slot), Some(epoch)) = (self.by_id.get(&id), epoch) {
                     self.host(slot).partition.lead_in(epoch);
+                    self.touch(slot);
                 }
             }
             Change::TopicRemoved { id, name, partitions } => {
@@ -180,8 +181,8 @@ impl Node {
         if *self.host(slot).name == *GROUP_OFFSETS {
             self.unseat(id, out);
         }
-        let waiting: Vec<_> = self.host(slot).fetchers.iter().collect();
         let hosted = self.hosts[slot as usize].take().expect("a hosted partition");
+        let waiting = self.leave_all(&hosted);
         self.free_hosts.push(slot);
         let Hosted { name, config, mut acks, accounted, .. } = hosted;
         self.close_account(accounted);

@@ -3,6 +3,9 @@
 //! Clients record what they ask and what they are told; engines record what they do to the broker and what it says to
 //! its operator. Nothing here knows of an engine, so one set of claims judges them all.
 
+mod counted;
+mod group;
+
 use std::fmt;
 
 use chronik_core::boundary::Level;
@@ -12,6 +15,9 @@ use chronik_core::wire::ErrorCode;
 
 use crate::plan::FaultKind;
 use crate::value::Attempt;
+
+pub use counted::{COUNTED, counted};
+pub use group::{Committed, InGroup, Place, Places, Tag};
 
 /// Who reports an event: a client of the plan by its index, or one of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -205,6 +211,13 @@ pub enum What {
         /// The value; `None` puts the default back.
         value: Option<String>,
     },
+    /// Something between the client and a group.
+    Group {
+        /// The group's number in the plan.
+        group: u32,
+        /// What.
+        what: InGroup,
+    },
     /// An operation is over: answered well, refused, or given up.
     Finished {
         /// Whether it was answered well.
@@ -328,6 +341,7 @@ impl fmt::Display for What {
                 write!(f, "records of {partition} below {} are deleted", low_watermark.0)
             }
             What::AlterConfig { topic, name, value } => write!(f, "set {name} of {topic} to {value:?}"),
+            What::Group { group, what } => write!(f, "group {group}: {what}"),
             What::Finished { is_ok: true, .. } => f.write_str("finished"),
             What::Finished { is_ok: false, code } => write!(f, "given up: {code:?}"),
             What::Done => f.write_str("nothing more to do"),

@@ -72,7 +72,10 @@ pub(super) fn transfer(facts: &Facts<'_>, client: ClientId) -> Option<Duration> 
     /// Of larger fetches it is not known how large they are.
     const FETCH_BYTES_MAX: u64 = 1 << 20;
     let bytes = match facts.plan.clients.get(client.0 as usize)?.kind {
-        ClientKind::Producer { .. } | ClientKind::Admin { .. } => ORDINARY_BYTES,
+        ClientKind::Producer { .. }
+        | ClientKind::Admin { .. }
+        | ClientKind::Member { .. }
+        | ClientKind::GroupAdmin { .. } => ORDINARY_BYTES,
         ClientKind::Consumer { max_bytes, .. } => {
             u64::try_from(max_bytes).ok().filter(|&max| max <= FETCH_BYTES_MAX)?
         }

@@ -9,18 +9,23 @@
 
 mod acked;
 mod answers;
+mod commits;
 mod epochs;
 mod facts;
+mod fencing;
+mod generations;
 mod idempotence;
 mod listed;
 mod offsets;
 mod operator;
 mod order;
+mod owned;
 mod progress;
 mod protocol;
 mod reads;
 mod serving;
 mod settings;
+mod settling;
 #[cfg(test)]
 mod told;
 mod topics;
@@ -78,6 +83,13 @@ pub fn claims() -> &'static [Claim] {
         topics::DELETED_TOPICS_STAY_DELETED,
         topics::TOPICS_STAY,
         settings::SETTINGS_STAY,
+        owned::OWNED_ONCE,
+        generations::GENERATIONS_RISE,
+        commits::COMMITTED_IS_TOLD,
+        commits::COMMITS_AS_SENT,
+        commits::DELETED_OFFSETS_STAY_DELETED,
+        fencing::COMMITS_ARE_FENCED,
+        fencing::LIVE_GROUPS_STAY,
         operator::QUIET_OPERATOR_LOG,
         operator::ENDS_ONLY_WHEN_TOLD,
         operator::MEMORY_WITHIN_BOUNDS,
@@ -86,6 +98,7 @@ pub fn claims() -> &'static [Claim] {
         answers::STORAGE_ERRORS_HAVE_A_CAUSE,
         serving::DATA_IS_SERVED,
         serving::SESSIONS_FORGET_NOBODY,
+        settling::GROUPS_SETTLE,
         progress::PROGRESS_AFTER_HEALING,
     ]
 }
@@ -105,6 +118,11 @@ pub fn judge(plan: &Plan, history: &History) -> Vec<Violation> {
         topics::judge,
         settings::judge,
         epochs::judge,
+        owned::judge,
+        generations::judge,
+        commits::judge,
+        fencing::judge,
+        settling::judge,
         answers::judge,
         serving::judge,
         operator::judge,

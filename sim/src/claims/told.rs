@@ -2,7 +2,8 @@
 //!
 //! Time passes by a millisecond with every event, and whatever is told was asked for just before. There is a topic
 //! `orders` of one partition with id 1; clients 0 and 1 write by id, client 2 reads by id and 3 by name, client 4 is an
-//! admin.
+//! admin. With [`Told::members`] clients 5 and 6 are members of a group, with a session of a second, and client 7 looks
+//! after it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,13 +14,15 @@ use chronik_core::wire::ErrorCode;
 
 use super::facts::{EARLIEST, LATEST};
 use super::judge;
-use crate::history::{ClientId, Event, History, Read, What};
-use crate::plan::{ClientKind, ClientPlan, FORMAT, FaultKind, NetworkPlan, NodePlan, Plan};
+use crate::history::{ClientId, Committed, Event, History, InGroup, Place, Read, Tag, What};
+use crate::plan::{ClientKind, ClientPlan, FORMAT, FaultKind, GroupProtocol, NetworkPlan, NodePlan, Plan, TopicPlan};
 use crate::value::Attempt;
 
 pub(super) const READER: u32 = 2;
 pub(super) const READER_BY_NAME: u32 = 3;
 pub(super) const ADMIN: u32 = 4;
+/// The first of two members of group 0, where there are any; the one behind them deletes.
+pub(super) const MEMBERS: u32 = 5;
 
 /// What was told so far.
 pub(super) struct Told {
@@ -303,7 +306,112 @@ impl Told {
 
     /// Everything heals and all clients are done.
     pub(super) fn heals(self) -> Told {
-        (0..5).fold(self.engine(What::Healed), |told, client| told.says(ClientId(client), None, What::Done))
+        let clients = self.plan.clients.len();
+        (0..clients).fold(self.engine(What::Healed), Told::is_done)
+    }
+
+    /// A client has nothing more to do.
+    pub(super) fn is_done(self, client: usize) -> Told {
+        self.says(ClientId(u32::try_from(client).expect("few")), None, What::Done)
+    }
+
+    /// Goes on with two members of a group, and who looks after it.
+    pub(super) fn members(self) -> Told {
+        self.under(|plan| {
+            let member = ClientKind::Member {
+                group: 0,
+                protocol: GroupProtocol::Range,
+                instance: None,
+                session_timeout_ms: 1_000,
+                rebalance_timeout_ms: 5_000,
+                heartbeat_ms: 300,
+                request_timeout_ms: 1_000,
+                topics: vec![0],
+                uses_regex: false,
+                age: 0,
+            };
+            let kinds = [member.clone(), member, ClientKind::GroupAdmin { request_timeout_ms: 1_000 }];
+            plan.clients.extend(kinds.map(|kind| ClientPlan { kind, operations: Vec::new() }));
+            plan.topics.push(TopicPlan { name: "orders".into(), partitions: 2, configs: BTreeMap::new() });
+        })
+    }
+
+    /// Something between a client and the group.
+    pub(super) fn in_group(self, client: u32, what: InGroup) -> Told {
+        self.says(ClientId(client), None, What::Group { group: 0, what })
+    }
+
+    pub(super) fn joined(self, member: u32, generation: i32, leader: &str) -> Told {
+        let (asked_at, leader) = (self.just_now(), leader.to_owned());
+        let member_id = format!("m{member}");
+        self.in_group(MEMBERS + member, InGroup::Joined { asked_at, member: member_id, generation, leader })
+    }
+
+    pub(super) fn assigned(self, member: u32, number: i32, partitions: &[i32]) -> Told {
+        let what = InGroup::Assigned {
+            asked_at: self.just_now(),
+            member: format!("m{member}"),
+            number,
+            is_next: false,
+            is_first: false,
+            places: partitions.iter().copied().map(place).collect(),
+        };
+        self.in_group(MEMBERS + member, what)
+    }
+
+    pub(super) fn released(self, member: u32, partitions: &[i32]) -> Told {
+        let places = partitions.iter().copied().map(place).collect();
+        self.in_group(MEMBERS + member, InGroup::Released { places })
+    }
+
+    pub(super) fn alive(self, member: u32, number: i32) -> Told {
+        let (asked_at, name) = (self.just_now(), format!("m{member}"));
+        self.in_group(MEMBERS + member, InGroup::Alive { asked_at, member: name, number })
+    }
+
+    /// A member commits an offset of partition 0.
+    pub(super) fn commits(self, member: u32, number: u32, offset: i64) -> Told {
+        self.commits_under(member, number, 1, offset)
+    }
+
+    pub(super) fn commits_under(self, member: u32, number: u32, generation: i32, offset: i64) -> Told {
+        let what =
+            InGroup::Commit { tag: tag(member, number), number: generation, offsets: vec![(place(0), Offset(offset))] };
+        self.in_group(MEMBERS + member, what)
+    }
+
+    pub(super) fn taken(self, member: u32, number: u32) -> Told {
+        self.in_group(MEMBERS + member, InGroup::Taken { tag: tag(member, number), places: vec![place(0)] })
+    }
+
+    pub(super) fn declined(self, member: u32, number: u32) -> Told {
+        let code = ErrorCode::IllegalGeneration;
+        let places = vec![place(0)];
+        self.in_group(MEMBERS + member, InGroup::Declined { tag: tag(member, number), code, places })
+    }
+
+    /// A member is told what is committed of partition 0: by whom, by which commit, and where.
+    pub(super) fn committed(self, member: u32, told: Option<(u32, u32, i64)>) -> Told {
+        let (tag, offset) = match told {
+            Some((member, number, offset)) => (Some(tag(member, number)), Offset(offset)),
+            None => (None, Offset(-1)),
+        };
+        let committed = vec![Committed { place: place(0), offset, tag }];
+        let asked_at = self.just_now();
+        self.in_group(MEMBERS + member, InGroup::Offsets { asked_at, committed, is_all: false })
+    }
+
+    /// A member asks for all offsets, and is told of none.
+    pub(super) fn all_committed(self, member: u32) -> Told {
+        let asked_at = self.just_now();
+        self.in_group(MEMBERS + member, InGroup::Offsets { asked_at, committed: Vec::new(), is_all: true })
+    }
+
+    /// The group is deleted.
+    pub(super) fn deletes(self) -> Told {
+        let asked = self.in_group(MEMBERS + 2, InGroup::Delete { topic: None });
+        let asked_at = asked.now;
+        asked.in_group(MEMBERS + 2, InGroup::Deleted { topic: None, asked_at })
     }
 
     /// All claims hold.
@@ -320,6 +428,14 @@ impl Told {
         }
         assert!(violations.iter().any(|violation| violation.text.contains(words)), "{violations:#?}");
     }
+}
+
+fn place(partition: i32) -> Place {
+    Place { topic: 0, partition }
+}
+
+fn tag(member: u32, number: u32) -> Tag {
+    Tag { client: MEMBERS + member, number }
 }
 
 pub(super) fn attempt(client: u32, operation: u32) -> Attempt {

@@ -273,9 +273,7 @@ impl Admin {
                 let (request, version) = asking::question(which, doing.operation, &self.topics, self.plans.len());
                 Step::Request(request, version, Asked::Act(Acting::Ask))
             }
-            Action::Produce { .. } | Action::Poll { .. } | Action::Rewind | Action::Misbehave { .. } => {
-                Step::Impossible
-            }
+            _ => Step::Impossible,
         }
     }
 

@@ -3,7 +3,8 @@
 //! It begins with [`Happened::Healed`]. All topics are asked for by Metadata, their starts and ends by ListOffsets, and
 //! what lies between is fetched by topic id until it has all. A partition that answers errors is asked several times
 //! and then left; the history shows them. Then it asks a few questions whose answers follow from what it read: where
-//! leader epochs end, which offsets timestamps have, and whether topics have the settings that the plan gave them.
+//! leader epochs end, which offsets timestamps have, whether topics have the settings that the plan gave them, and what
+//! groups have committed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,10 +21,12 @@ use chronik_core::wire::offset_for_leader_epoch::{
 use chronik_core::wire::{ErrorCode, Request, Response, Str};
 
 use super::caller::{Caller, Outcome};
+use super::group::group_name;
+use super::group::offsets::{self, Credentials};
 use super::reading::{EARLIEST, Fetching, LATEST, Sought, known_code, list_offsets, listed};
-use super::topics::METADATA_VERSION;
+use super::topics::{METADATA_VERSION, Topics};
 use super::{Client, ClientNow, Happened, Wanted};
-use crate::history::{ClientId, What};
+use crate::history::{ClientId, InGroup, What};
 use crate::plan::{Plan, TopicPlan};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,6 +34,10 @@ const FETCH_VERSION: i16 = 17;
 const OFFSETS_VERSION: i16 = 9;
 const CONFIGS_VERSION: i16 = 4;
 const EPOCHS_VERSION: i16 = 4;
+/// The version of OffsetFetch that it asks in: topics go by name.
+const COMMITTED_VERSION: i16 = 9;
+/// So many answers that offsets cannot be told yet, and the group is left.
+const LOADS_MAX: u32 = 12;
 /// The number that Kafka's config requests give to topics.
 const TOPIC_RESOURCE: i8 = 2;
 /// As much as one answer should hold, in bytes.
@@ -48,6 +55,9 @@ pub(super) struct Auditor {
     asked: Option<Asked>,
     failures: u32,
     jitter: Rng,
+    /// The plan's topics by name, for what groups have committed.
+    topics: Topics,
+    groups: Vec<u32>,
     /// The names of the configs that the plan sets, by topic.
     configs: Vec<(Str, Vec<Str>)>,
     /// What is still to be asked.
@@ -63,6 +73,8 @@ enum Question {
     Time(usize, i64),
     /// The topics' settings.
     Settings,
+    /// What is committed for a group, after so many answers that say to ask again.
+    Group(u32, u32),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +157,8 @@ impl Auditor {
             asked: None,
             failures: 0,
             jitter,
+            topics: Topics::new(plan),
+            groups: plan.groups().into_iter().collect(),
             configs: plan.topics.iter().map(configs).collect(),
             questions: Vec::new(),
         }
@@ -152,7 +166,8 @@ impl Auditor {
 
     /// What to ask about what was read.
     fn questions(&self) -> Vec<Question> {
-        let mut questions = vec![Question::Settings, Question::Epochs];
+        let mut questions: Vec<Question> = self.groups.iter().map(|&group| Question::Group(group, 0)).collect();
+        questions.extend([Question::Settings, Question::Epochs]);
         let known: Vec<usize> = self.places_read().filter(|&place| !self.parts[place].timestamps.is_empty()).collect();
         for number in 0..TIMES.min(known.len() as u64 * 2) {
             let mut dice = self.jitter.keyed(super::stream(ClientId::AUDITOR.0) + 1, number);
@@ -171,6 +186,10 @@ impl Auditor {
 
     fn request(&self, question: &Question) -> (Request, i16) {
         match *question {
+            Question::Group(group, _) => {
+                let (name, nobody) = (group_name(group), Credentials::none());
+                (offsets::fetch(COMMITTED_VERSION, &name, &nobody, None, &self.topics), COMMITTED_VERSION)
+            }
             Question::Time(place, timestamp) => (list_offsets([&self.parts[place].sought], timestamp), OFFSETS_VERSION),
             Question::Settings => {
                 let is_there = |name: &Str| self.parts.iter().any(|part| part.sought.name == *name);
@@ -333,6 +352,22 @@ impl Auditor {
             return Ok(());
         };
         match (asked, response) {
+            (Asked::Question(Question::Group(group, tries)), Response::OffsetFetch(response)) => {
+                match offsets::fetched(COMMITTED_VERSION, &group_name(group), None, &response, &self.topics)? {
+                    Ok(committed) => {
+                        let what = InGroup::Offsets { asked_at: at, committed, is_all: true };
+                        wanted.push(Wanted::Record(None, What::Group { group, what }));
+                        self.caller.go_on();
+                    }
+                    // A coordinator is loaded, or there never was a group.
+                    Err(_) if tries < LOADS_MAX => {
+                        self.questions.push(Question::Group(group, tries + 1));
+                        self.caller.back_off(now);
+                    }
+                    Err(_) => self.caller.go_on(),
+                }
+                Ok(())
+            }
             (Asked::Question(question), response) => self.answered(&question, at, &response, wanted),
             (Asked::Metadata, Response::Metadata(response)) => self.learn(&response, wanted),
             (Asked::Offsets(asked, places), Response::ListOffsets(response)) => {
@@ -387,7 +422,8 @@ impl Auditor {
     }
 
     fn learn(&mut self, response: &MetadataResponse, wanted: &mut Vec<Wanted>) -> Result<(), String> {
-        for topic in &response.topics {
+        // What the broker keeps for itself holds no records of clients.
+        for topic in response.topics.iter().filter(|topic| !topic.is_internal) {
             let code = known_code(topic.error_code)?;
             let name: Str = topic.name.clone().unwrap_or_default();
             if code != ErrorCode::None {

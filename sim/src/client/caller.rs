@@ -69,6 +69,19 @@ impl Caller {
         self.wire.send(now, request, version, Some(()), wanted);
     }
 
+    /// Asks for what may take so long.
+    pub(super) fn ask_within(
+        &mut self,
+        now: ClientNow,
+        timeout: Duration,
+        request: &Request,
+        version: i16,
+        wanted: &mut Vec<Wanted>,
+    ) {
+        self.wire.send(now, request, version, Some(()), wanted);
+        self.wire.wait_for(timeout);
+    }
+
     /// An answer said to try again: nothing is asked for a while.
     pub(super) fn back_off(&mut self, now: ClientNow) {
         let wait = (AGAIN_MS_MIN << self.again.min(3)).min(AGAIN_MS_MAX);

@@ -10,6 +10,7 @@ mod auditor;
 mod caller;
 mod consumer;
 mod garbage;
+mod group;
 mod hostile;
 mod lane;
 mod producer;
@@ -147,6 +148,34 @@ pub fn machine(plan: &Plan, client: ClientId) -> Box<dyn Client> {
             Box::new(admin::Admin::new(plan, client.0, milliseconds(request_timeout_ms), operations))
         }
         ClientKind::Hostile => Box::new(hostile::Hostile::new(plan, client.0, operations)),
+        ClientKind::Member {
+            group,
+            protocol,
+            instance,
+            session_timeout_ms,
+            rebalance_timeout_ms,
+            heartbeat_ms,
+            request_timeout_ms,
+            ref topics,
+            uses_regex,
+            age,
+        } => {
+            let settings = group::Settings {
+                group,
+                protocol,
+                instance,
+                session_timeout: milliseconds(session_timeout_ms),
+                rebalance_timeout: milliseconds(rebalance_timeout_ms),
+                heartbeat: milliseconds(heartbeat_ms.max(1)),
+                request_timeout: milliseconds(request_timeout_ms),
+                uses_regex,
+                age,
+            };
+            Box::new(group::Member::new(plan, client.0, settings, topics, operations))
+        }
+        ClientKind::GroupAdmin { request_timeout_ms } => {
+            Box::new(group::GroupAdmin::new(plan, client.0, milliseconds(request_timeout_ms), operations))
+        }
     }
 }
 

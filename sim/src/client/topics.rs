@@ -32,6 +32,11 @@ impl Topics {
         Topics(plan.topics.iter().map(|topic_plan| topic(&topic_plan.name)).collect())
     }
 
+    /// How many there are in the plan.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn get(&self, topic: usize) -> &Topic {
         &self.0[topic]
     }

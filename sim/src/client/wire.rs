@@ -70,6 +70,8 @@ struct Pending<T> {
     version: i16,
     correlation_id: i32,
     at: Instant,
+    /// How long it is waited for.
+    timeout: Duration,
 }
 
 /// What came of a connection.
@@ -138,7 +140,7 @@ impl<T> Wire<T> {
         match self.state {
             State::Closed => wants_open.then_some(self.redial_at),
             State::Connecting(since) => Some(since + self.timeout),
-            State::Greeting | State::Open => self.pending.front().map(|oldest| oldest.at + self.timeout),
+            State::Greeting | State::Open => self.pending.front().map(|oldest| oldest.at + oldest.timeout),
         }
     }
 
@@ -153,6 +155,13 @@ impl<T> Wire<T> {
     ) {
         assert!(self.state == State::Open, "requests are sent on an open connection");
         self.put(now, request, version, asked.map(Some), wanted);
+    }
+
+    /// The newest request is waited for so long, and not as long as others.
+    pub(super) fn wait_for(&mut self, timeout: Duration) {
+        if let Some(newest) = self.pending.back_mut() {
+            newest.timeout = timeout;
+        }
     }
 
     fn put(
@@ -176,7 +185,8 @@ impl<T> Wire<T> {
             wanted.extend(frame.into_chunks().into_iter().map(|piece| Wanted::Send(self.link, piece)));
         }
         if let Some(asked) = asked {
-            self.pending.push_back(Pending { asked, api_key, version, correlation_id, at: now.instant });
+            let timeout = self.timeout;
+            self.pending.push_back(Pending { asked, api_key, version, correlation_id, at: now.instant, timeout });
         }
     }
 
@@ -302,18 +312,18 @@ impl<T> Wire<T> {
         let Some(pending) = self.pending.pop_front() else {
             return Err(format!("an answer of {} bytes that nobody asked for", frame.len()));
         };
-        let Pending { asked, api_key, version, correlation_id, at } = pending;
+        let Pending { asked, api_key, version, correlation_id, at, timeout } = pending;
         let decoded = decode_response(api_key, version, frame);
         let (id, response) = match decoded {
             Ok(decoded) => decoded,
             Err(error) => {
                 // What is cut off with the connection had no answer either.
-                self.pending.push_front(Pending { asked, api_key, version, correlation_id, at });
+                self.pending.push_front(Pending { asked, api_key, version, correlation_id, at, timeout });
                 return Err(format!("the answer to {api_key}, version {version}, cannot be read: {error}"));
             }
         };
         if id != correlation_id {
-            self.pending.push_front(Pending { asked, api_key, version, correlation_id, at });
+            self.pending.push_front(Pending { asked, api_key, version, correlation_id, at, timeout });
             return Err(format!("the answer to request {correlation_id} ({api_key}) says that it is the one to {id}"));
         }
         match (asked, response) {

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use chronik_core::time::Instant;
 
-use crate::history::History;
+use crate::history::{COUNTED, History};
 
 pub use abilities::EngineName;
 
@@ -49,7 +49,18 @@ pub struct Run {
 }
 
 /// What [`Run::counters`] may count. Each of them should happen in a long hunt: what never took effect was not tested.
-pub const COUNTERS: [&str; 38] = [
+pub const COUNTERS: [&str; FAULTS.len() + COUNTED.len()] = {
+    let mut all = [""; FAULTS.len() + COUNTED.len()];
+    let mut at = 0;
+    while at < all.len() {
+        all[at] = if at < FAULTS.len() { FAULTS[at] } else { COUNTED[at - FAULTS.len()] };
+        at += 1;
+    }
+    all
+};
+
+/// What is counted of faults.
+const FAULTS: [&str; 38] = [
     "clock_step",
     "connect_refused",
     "connect_unanswered",

@@ -24,12 +24,16 @@
 //! **Stories.** Some faults tell only together: power that fails while a commit is under way and a client waits. Left to
 //! chance they seldom meet, so plans draw such pairs as well (`stories`), of the kinds that are promised.
 //!
+//! **Groups.** Every other plan has consumer groups beside all that, with settings, clients and stories of their own
+//! (`groups`).
+//!
 //! A plan beyond the promises has the kinds of a promised one and at least one of the others. The second checkpoint
 //! would carry a start over one that is damaged, but not where a crash has torn that second one: no fault of a file is
 //! promised beside crashes.
 
 mod clients;
 mod faults;
+mod groups;
 mod stories;
 
 use std::collections::BTreeMap;
@@ -60,12 +64,18 @@ enum Atlas {
 
 fn draw_from(seed: u64, atlas: Atlas) -> Plan {
     let root = Root(Rng::from_number(seed));
-    let node = node(&mut root.of(Key::Node));
+    let mut node = node(&mut root.of(Key::Node));
     let topics = topics(&root, &node);
-    let clients = clients::clients(&root, &topics, &node);
+    let mut clients = clients::clients(&root, &topics, &node);
     let mut faults = faults::faults(&root, atlas, node.trusts_os, clients.len());
     let loses_power = !node.trusts_os || atlas == Atlas::Beyond;
     faults.extend(stories::stories(&root, loses_power, &clients));
+    if groups::has_groups(&root) {
+        let first = clients.len();
+        groups::settings(&root, &mut node.broker);
+        clients.extend(groups::clients(&root, &topics, first));
+        faults.extend(groups::faults(&root, loses_power, &clients, first));
+    }
     faults.sort_by_key(|fault| fault.at_ms);
     Plan {
         format: FORMAT,
@@ -187,6 +197,7 @@ enum Key {
     /// Above all clients' operations.
     Stories = 1 << 30,
     Compaction = 3 << 29,
+    Groups,
 }
 
 /// The generator of a plan.

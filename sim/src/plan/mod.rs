@@ -7,7 +7,7 @@
 
 pub mod draw;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -165,6 +165,61 @@ pub enum ClientKind {
     },
     /// Sends what no sound client sends; one operation at a time, each by a connection of its own.
     Hostile,
+    /// A member of a consumer group: joins, reads what it is assigned, commits. Its heartbeats come of themselves.
+    Member {
+        /// The group's number: it is called after it.
+        group: u32,
+        /// How it becomes a member and who assigns.
+        protocol: GroupProtocol,
+        /// Which static member it is (KIP-345), if one; two clients may be the same.
+        #[serde(default)]
+        instance: Option<u32>,
+        /// How long it may be silent, in milliseconds; the next protocol takes the broker's setting instead.
+        session_timeout_ms: u64,
+        /// How long it may take to join again, or to give up partitions, in milliseconds.
+        rebalance_timeout_ms: u64,
+        /// How often it heartbeats, in milliseconds; the next protocol does as the broker says.
+        heartbeat_ms: u64,
+        /// When a request without an answer is given up, in milliseconds; one to join or to sync has the rebalance
+        /// timeout more.
+        request_timeout_ms: u64,
+        /// The topics that it subscribes to at first, by index.
+        topics: Vec<usize>,
+        /// Whether it subscribes by a regular expression, which only the next protocol can.
+        #[serde(default)]
+        uses_regex: bool,
+        /// How old the client is: 0 uses the newest versions of each request, 1 those before topics went by id, 2 those
+        /// before static members.
+        #[serde(default)]
+        age: u8,
+    },
+    /// Looks after groups that it is no member of: describes, deletes, commits without membership, and sends what must
+    /// be refused; one operation at a time.
+    GroupAdmin {
+        /// When a request without an answer is given up, in milliseconds.
+        request_timeout_ms: u64,
+    },
+}
+
+/// By which protocol a member takes part in its group, and how partitions are assigned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupProtocol {
+    /// The classic one; one of the members assigns ranges, and all stop reading while they join.
+    Range,
+    /// The classic one; partitions stay where they are, and who keeps its partitions goes on reading (KIP-429).
+    CooperativeSticky,
+    /// The next one, by the broker's `uniform` (KIP-848).
+    NextUniform,
+    /// The next one, by the broker's `range`.
+    NextRange,
+}
+
+impl GroupProtocol {
+    /// Whether it is the next protocol.
+    pub fn is_next(self) -> bool {
+        matches!(self, GroupProtocol::NextUniform | GroupProtocol::NextRange)
+    }
 }
 
 /// One thing that a client is to do.
@@ -254,6 +309,71 @@ pub enum Action {
     },
     /// A hostile client sends bytes that are no request, or part of one: which kind, by number.
     Misbehave {
+        /// Which.
+        which: u8,
+    },
+    /// A member joins its group. One that is in it goes on.
+    Join,
+    /// A member leaves its group in order; a static one of the next protocol for a while only, one of the classic
+    /// protocol without a word.
+    Leave,
+    /// A member dies: it closes its connection and forgets who it was. It comes back by the next [`Action::Join`].
+    Vanish,
+    /// A member does nothing at all for a while, and then goes on as if nothing had happened.
+    Stall {
+        /// For how long, in milliseconds.
+        for_ms: u64,
+    },
+    /// A member subscribes to other topics.
+    Subscribe {
+        /// The topics' indexes.
+        topics: Vec<usize>,
+    },
+    /// A member commits where it is.
+    Commit {
+        /// Under a generation or epoch that is over, so that it must be refused.
+        is_stale: bool,
+    },
+    /// A group admin asks about a group: DescribeGroups, ConsumerGroupDescribe, ListGroups, OffsetFetch of all its
+    /// offsets, in turn by number.
+    AskGroup {
+        /// The group's number.
+        group: u32,
+        /// Which.
+        which: u8,
+    },
+    /// A group admin deletes a group.
+    DeleteGroup {
+        /// Its number.
+        group: u32,
+    },
+    /// A group admin deletes the offsets of a topic.
+    DeleteOffsets {
+        /// The group's number.
+        group: u32,
+        /// The topic's index.
+        topic: usize,
+    },
+    /// A group admin commits for a group without being a member.
+    CommitAlone {
+        /// The group's number.
+        group: u32,
+        /// The topic's index.
+        topic: usize,
+        /// The partition's index.
+        partition: i32,
+    },
+    /// A group admin removes a static member.
+    RemoveMember {
+        /// The group's number.
+        group: u32,
+        /// The static member's.
+        instance: u32,
+    },
+    /// A group admin asks for what must be refused: which, by number.
+    Bother {
+        /// The group's number.
+        group: u32,
         /// Which.
         which: u8,
     },
@@ -448,6 +568,20 @@ impl Plan {
     /// The plan as JSON for people.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("a plan has no keys but strings")
+    }
+
+    /// The numbers of all groups that somebody is a member of, or commits for.
+    pub fn groups(&self) -> BTreeSet<u32> {
+        let of_member = |client: &ClientPlan| match client.kind {
+            ClientKind::Member { group, .. } => Some(group),
+            _ => None,
+        };
+        let of_operation = |operation: &Operation| match operation.what {
+            Action::CommitAlone { group, .. } => Some(group),
+            _ => None,
+        };
+        let operations = self.clients.iter().flat_map(|client| &client.operations);
+        self.clients.iter().filter_map(of_member).chain(operations.filter_map(of_operation)).collect()
     }
 
     /// How many operations its clients have.

@@ -108,6 +108,13 @@ fn kind(kind: &ClientKind) -> String {
         ),
         ClientKind::Admin { .. } => "admin".to_string(),
         ClientKind::Hostile => "hostile".to_string(),
+        ClientKind::Member { group, protocol, instance, session_timeout_ms, uses_regex, age, .. } => format!(
+            "member of group {group}, {protocol:?}, session {session_timeout_ms} ms{}{}{}",
+            instance.map_or(String::new(), |instance| format!(", static {instance}")),
+            if *uses_regex { ", regex" } else { "" },
+            if *age > 0 { format!(", age {age}") } else { String::new() },
+        ),
+        ClientKind::GroupAdmin { .. } => "group admin".to_string(),
     }
 }
 

@@ -194,6 +194,9 @@ impl<F: FnMut(&Plan) -> Option<&'static str>, G: FnMut() -> bool> Search<'_, F, 
             while self.change(|plan| simpler::halve_fault(&mut plan.faults[index].what)) {}
         }
         for client in 0..self.plan.clients.len() {
+            for change in simpler::CLIENT {
+                while self.change(|plan| change(&mut plan.clients[client].kind)) {}
+            }
             for operation in 0..self.plan.clients[client].operations.len() {
                 for change in simpler::OPERATION {
                     while self.change(|plan| change(&mut plan.clients[client].operations[operation].what)) {}

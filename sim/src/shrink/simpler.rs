@@ -3,7 +3,7 @@
 //! None of them may take a plan beyond what the broker promises: no step makes an acknowledgement weaker, a fault
 //! longer or a bound tighter.
 
-use crate::plan::{Action, FaultKind, Plan};
+use crate::plan::{Action, ClientKind, ClientPlan, FaultKind, Plan};
 use crate::value::VALUE_BYTES_MIN;
 
 /// What is usual instead of what was drawn.
@@ -45,8 +45,32 @@ pub(super) const OPERATION: [fn(&mut Action); 6] = [
         }
     },
     |action| match action {
-        Action::Poll { topics } if topics.len() > 1 => drop(topics.pop()),
+        Action::Poll { topics } | Action::Subscribe { topics } if topics.len() > 1 => drop(topics.pop()),
         Action::CreatePartitions { more, .. } => *more = 1,
+        Action::Stall { for_ms } => *for_ms /= 2,
+        _ => {}
+    },
+];
+
+/// A plainer client.
+pub(super) const CLIENT: [fn(&mut ClientKind); 4] = [
+    |kind| {
+        if let ClientKind::Member { uses_regex, .. } = kind {
+            *uses_regex = false;
+        }
+    },
+    |kind| {
+        if let ClientKind::Member { age, .. } = kind {
+            *age = 0;
+        }
+    },
+    |kind| {
+        if let ClientKind::Member { instance, .. } = kind {
+            *instance = None;
+        }
+    },
+    |kind| match kind {
+        ClientKind::Member { topics, .. } if topics.len() > 1 => drop(topics.pop()),
         _ => {}
     },
 ];
@@ -115,7 +139,9 @@ fn victim_mut(fault: &mut FaultKind) -> Option<&mut usize> {
 /// Whether an operation names a topic.
 pub(super) fn names_topic(plan: &Plan, index: usize) -> bool {
     let mut actions = plan.clients.iter().flat_map(|client| &client.operations).map(|operation| &operation.what);
+    let is_subscribed = |client: &ClientPlan| subscribed(&mut client.kind.clone()).iter().any(|topic| *topic == index);
     actions.any(|action| topics(&mut action.clone()).any(|topic| *topic == index))
+        || plan.clients.iter().any(is_subscribed)
 }
 
 /// Takes a topic out that nobody names; those after it move up.
@@ -126,6 +152,19 @@ pub(super) fn drop_topic(plan: &mut Plan, index: usize) {
             *topic -= 1;
         }
     }
+    for client in &mut plan.clients {
+        for topic in subscribed(&mut client.kind).iter_mut().filter(|topic| **topic > index) {
+            *topic -= 1;
+        }
+    }
+}
+
+/// The topics that a client subscribes to at first.
+fn subscribed(kind: &mut ClientKind) -> &mut [usize] {
+    match kind {
+        ClientKind::Member { topics, .. } => topics,
+        _ => &mut [],
+    }
 }
 
 /// Leaves a topic one partition, to which everything goes that went to another.
@@ -134,7 +173,8 @@ pub(super) fn one_partition(plan: &mut Plan, index: usize) {
     for operation in plan.clients.iter_mut().flat_map(|client| &mut client.operations) {
         if let Action::Produce { topic, partition, .. }
         | Action::ListOffsets { topic, partition, .. }
-        | Action::DeleteRecords { topic, partition, .. } = &mut operation.what
+        | Action::DeleteRecords { topic, partition, .. }
+        | Action::CommitAlone { topic, partition, .. } = &mut operation.what
             && *topic == index
         {
             *partition = 0;
@@ -145,15 +185,28 @@ pub(super) fn one_partition(plan: &mut Plan, index: usize) {
 /// The topics that an operation names.
 fn topics(action: &mut Action) -> impl Iterator<Item = &mut usize> {
     match action {
-        Action::Poll { topics } => topics.iter_mut(),
+        Action::Poll { topics } | Action::Subscribe { topics } => topics.iter_mut(),
         Action::Produce { topic, .. }
         | Action::ListOffsets { topic, .. }
         | Action::CreateTopic { topic }
         | Action::DeleteTopic { topic }
         | Action::CreatePartitions { topic, .. }
         | Action::DeleteRecords { topic, .. }
-        | Action::AlterConfig { topic, .. } => std::slice::from_mut(topic).iter_mut(),
-        Action::Rewind | Action::Ask { .. } | Action::Misbehave { .. } => [].iter_mut(),
+        | Action::AlterConfig { topic, .. }
+        | Action::DeleteOffsets { topic, .. }
+        | Action::CommitAlone { topic, .. } => std::slice::from_mut(topic).iter_mut(),
+        Action::Rewind
+        | Action::Ask { .. }
+        | Action::Misbehave { .. }
+        | Action::Join
+        | Action::Leave
+        | Action::Vanish
+        | Action::Stall { .. }
+        | Action::Commit { .. }
+        | Action::AskGroup { .. }
+        | Action::DeleteGroup { .. }
+        | Action::RemoveMember { .. }
+        | Action::Bother { .. } => [].iter_mut(),
     }
 }
 

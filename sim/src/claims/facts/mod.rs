@@ -5,11 +5,13 @@
 
 mod calm;
 mod faults;
+mod groups;
 mod partition;
 mod sent;
 mod topics;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::time::Instant;
@@ -17,11 +19,12 @@ use chronik_core::wire::ErrorCode;
 
 pub(super) use calm::Calm;
 pub(super) use faults::{Faults, is_of_the_disk};
+pub(super) use groups::{Group, Groups, patience};
 pub(super) use partition::{Ack, BatchRun, Partition, Seen};
 pub(super) use sent::{Origin, Sends, Sent};
 pub(super) use topics::Topics;
 
-use crate::history::{ClientId, Event, History, Read, What};
+use crate::history::{ClientId, Event, History, Place, Read, What};
 use crate::plan::{ClientKind, FaultKind, Plan};
 use crate::value::Attempt;
 
@@ -34,6 +37,7 @@ pub(super) struct Facts<'a> {
     pub faults: Faults<'a>,
     pub calm: Calm,
     pub sends: Sends,
+    pub groups: Groups,
     /// By rising id.
     pub partitions: Vec<Partition>,
     /// The place in `partitions` of what each event is about; [`NOWHERE`] for the other events.
@@ -44,6 +48,8 @@ pub(super) struct Facts<'a> {
     pub is_audited: bool,
     /// How far clocks were moved about in all, in milliseconds.
     moved_ms: u64,
+    /// Whether the clock stepped.
+    has_steps: bool,
 }
 
 /// What ListOffsets asks the end of a log by.
@@ -66,11 +72,13 @@ impl<'a> Facts<'a> {
             faults: Faults::of(plan, events),
             calm: Calm::of(events),
             sends: Sends::of(events),
+            groups: Groups::of(plan, events),
             partitions: Vec::new(),
             places: Vec::new(),
             healed: None,
             is_audited: false,
             moved_ms: plan.node.clock_skew_ms.unsigned_abs(),
+            has_steps: false,
         };
         facts.place();
         for (index, event) in events.iter().enumerate() {
@@ -90,7 +98,10 @@ impl<'a> Facts<'a> {
                 What::DeleteRecords { partition, before } => facts.records_are_deleted(index, *partition, *before),
                 What::Healed => facts.healed = Some(event.at),
                 What::Done if event.client == ClientId::AUDITOR => facts.is_audited = true,
-                What::Fault(FaultKind::ClockStep { by_ms }) => facts.moved_ms += by_ms.unsigned_abs(),
+                What::Fault(FaultKind::ClockStep { by_ms }) => {
+                    facts.moved_ms += by_ms.unsigned_abs();
+                    facts.has_steps = true;
+                }
                 _ => {}
             }
         }
@@ -209,7 +220,11 @@ impl<'a> Facts<'a> {
         /// Fetch names topics by id from this version on (KIP-516).
         const FETCH_BY_ID: i16 = 13;
         let plan = self.plan.clients.get(client.0 as usize);
-        plan.is_some_and(|plan| matches!(plan.kind, ClientKind::Consumer { version, .. } if version >= FETCH_BY_ID))
+        plan.is_some_and(|plan| match plan.kind {
+            ClientKind::Consumer { version, .. } => version >= FETCH_BY_ID,
+            ClientKind::Member { .. } => true,
+            _ => false,
+        })
     }
 
     /// The partition that an event is about.
@@ -254,6 +269,46 @@ impl<'a> Facts<'a> {
         /// Kafka keeps it for a day unless it is told otherwise; less two hours for what clocks drift.
         const DAY_MS: u64 = 22 * 3_600_000;
         self.moved_ms > DAY_MS || self.plan.node.broker.contains_key("producer.id.expiration.ms")
+    }
+
+    /// Whether the broker may have lost what it acknowledged, so that nothing is claimed of what groups remember.
+    pub(super) fn may_lose(&self) -> bool {
+        self.faults.last_era() > 0 || self.plan.is_beyond_promises
+    }
+
+    /// Whether a partition may have been one of another topic of the name.
+    pub(super) fn may_be_another(&self, place: Place) -> bool {
+        self.plan.topics.get(place.topic as usize).is_none_or(|topic| self.topics.is_ever_deleted(&topic.name))
+    }
+
+    /// Which static member a client is, of which group.
+    pub(super) fn static_member(&self, client: ClientId) -> Option<(u32, u32)> {
+        match self.plan.clients.get(client.0 as usize)?.kind {
+            ClientKind::Member { group, instance: Some(instance), .. } => Some((group, instance)),
+            _ => None,
+        }
+    }
+
+    /// A partition by its topic's place in the plan, in Kafka's terms.
+    pub(super) fn place_name(&self, place: Place) -> String {
+        let name = self.plan.topics.get(place.topic as usize).map_or("?", |topic| &topic.name);
+        format!("{name}-{}", place.partition)
+    }
+
+    /// How long offsets are kept that nobody reads on from; `None` where that is longer than any run.
+    pub(super) fn offsets_are_kept(&self) -> Option<Duration> {
+        /// Kafka keeps them for a week unless it is told otherwise; less one day for what clocks drift.
+        const WEEK_MS: u64 = 6 * 24 * 3_600_000;
+        let minutes = self.plan.node.broker.get("offsets.retention.minutes").and_then(|text| text.parse::<u64>().ok());
+        match minutes {
+            Some(minutes) => Some(Duration::from_secs(60 * minutes)),
+            None => (self.moved_ms > WEEK_MS).then_some(Duration::ZERO),
+        }
+    }
+
+    /// Whether the broker's clock stepped.
+    pub(super) fn has_clock_steps(&self) -> bool {
+        self.has_steps
     }
 
     /// Whether the broker, not the client, sets timestamps.

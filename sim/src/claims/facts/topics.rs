@@ -101,6 +101,11 @@ impl<'a> Topics<'a> {
         known.deleted.is_some() || self.deletions.iter().any(strikes)
     }
 
+    /// Whether somebody asked for the deletion of a topic of this name.
+    pub(in crate::claims) fn is_ever_deleted(&self, name: &str) -> bool {
+        self.deletions.iter().any(|deletion| deletion.name == name)
+    }
+
     /// Whether two ids are, or may be, of topics of one name.
     pub(in crate::claims) fn may_share_name(&self, one: TopicId, other: TopicId) -> bool {
         match (self.name(one), self.name(other)) {

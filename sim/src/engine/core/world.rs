@@ -18,7 +18,7 @@ use crate::disk::SimDisk;
 use crate::engine::chance::{Chance, NETWORK, RECOVERY, mix};
 use crate::engine::net::{Pipe, Weather};
 use crate::engine::{AUDIT_MS, Lane, MS, RESTART_MS, Run, Traced, Watch, node};
-use crate::history::{ClientId, Event as Noted, What};
+use crate::history::{ClientId, Event as Noted, What, counted};
 use crate::plan::{FaultKind, HEAL_MS, Plan};
 
 /// The true time at which runs begin, in milliseconds since 1970.
@@ -232,6 +232,7 @@ impl<'a> World<'a> {
         for (name, times) in self.disk.counters() {
             *self.run.counters.entry(name).or_default() += times;
         }
+        self.run.counters.extend(counted(&self.run.history));
         self.run
     }
 

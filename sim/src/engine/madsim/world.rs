@@ -20,7 +20,7 @@ use crate::disk::SimDisk;
 use crate::engine::chance::{Chance, mix};
 use crate::engine::work::Work;
 use crate::engine::{Lane, Run, Traced, Watch};
-use crate::history::{ClientId, Event, What};
+use crate::history::{ClientId, Event, What, counted};
 use crate::plan::Plan;
 
 /// What the supervisor is told.
@@ -136,6 +136,7 @@ impl World {
         for (name, times) in self.disk.counters() {
             *run.counters.entry(name).or_default() += times;
         }
+        run.counters.extend(counted(&run.history));
         run
     }
 

@@ -104,7 +104,7 @@ fn tell(kind: Story, dice: &mut Dice, loses_power: bool, clients: &[ClientPlan],
 }
 
 /// The process dies or, where that is promised, its machine does.
-fn death(dice: &mut Dice, loses_power: bool) -> FaultKind {
+pub(super) fn death(dice: &mut Dice, loses_power: bool) -> FaultKind {
     let down_ms = dice.scale(20, 500);
     if !loses_power || dice.one_in(5) {
         return FaultKind::Kill { down_ms };

@@ -1,0 +1,811 @@
+//! A member of a consumer group: reads what it is assigned, and commits how far it has come.
+//!
+//! It looks for its group's coordinator, takes part by one of the protocols, asks for what is committed of partitions
+//! that it is given, reads on from there, and commits when the plan says so. So long after everything has healed it tells
+//! what it has, and ends without a word.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chronik_core::ids::{Offset, TopicPartition};
+use chronik_core::rng::Rng;
+use chronik_core::time::Instant;
+use chronik_core::wire::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
+use chronik_core::wire::{ErrorCode, Request, Response, Str};
+
+use super::super::caller::{Caller, Outcome};
+use super::super::lane::is_about_topic;
+use super::super::reading::{EARLIEST, Fetching, Sought, known_code, list_offsets, listed};
+use super::super::schedule::Schedule;
+use super::super::topics::{METADATA_VERSION, Topics};
+use super::super::{Client, ClientNow, Happened, Wanted, stream};
+use super::classic::Classic;
+use super::next::Next;
+use super::offsets::{self, Credentials};
+use super::{Settings, Sight, Told, find_coordinator, found, group_name, instance_name, of_coordinator, topic_index};
+use crate::history::{InGroup, Place, Tag, What};
+use crate::plan::{Action, Operation, Plan};
+
+/// So long after everything has healed every group must have come to rest.
+pub(super) const SETTLE: Duration = Duration::from_secs(20);
+/// Topics are asked for again after this.
+const TOPICS_AGE: Duration = Duration::from_secs(2);
+/// A request to join or to sync may take so much longer than the rebalance timeout.
+const REBALANCE_GRACE: Duration = Duration::from_secs(3);
+/// The version of Fetch: topics go by id.
+const FETCH_VERSION: i16 = 17;
+/// The version of ListOffsets.
+const POSITIONS_VERSION: i16 = 6;
+/// As much as one answer should hold, in bytes.
+const MAX_BYTES: i32 = 256 << 10;
+/// As much as one partition's part of it should hold, in bytes.
+const PARTITION_MAX_BYTES: i32 = 64 << 10;
+/// How long the broker may wait for data, in milliseconds.
+const MAX_WAIT_MS: i32 = 50;
+
+/// A member.
+pub(in crate::client) struct Member {
+    index: u32,
+    settings: Settings,
+    group: Str,
+    instance: Option<Str>,
+    subscribed: Vec<usize>,
+    caller: Caller,
+    topics: Topics,
+    topics_at: Option<Instant>,
+    schedule: Schedule,
+    role: Role,
+    /// It knows who coordinates the group.
+    has_coordinator: bool,
+    /// It was not let in when it last asked.
+    is_barred: bool,
+    parts: BTreeMap<Place, Part>,
+    doing: Option<Doing>,
+    asked: Option<Asked>,
+    stalled_until: Option<Instant>,
+    commits: u32,
+    settles_at: Option<Instant>,
+    is_done: bool,
+}
+
+/// Its side of the protocol.
+#[derive(Debug)]
+enum Role {
+    Classic(Classic),
+    Next(Next),
+}
+
+/// A partition that it reads.
+#[derive(Debug)]
+struct Part {
+    id: TopicPartition,
+    position: Option<Offset>,
+    /// Nothing is committed: it begins at the start.
+    has_no_commit: bool,
+}
+
+/// An operation under way.
+#[derive(Debug)]
+struct Doing {
+    operation: u32,
+    what: Action,
+    /// It was answered with an error before.
+    errors: u32,
+}
+
+/// A request under way.
+#[derive(Debug)]
+enum Asked {
+    Coordinator,
+    Metadata,
+    Membership,
+    Offsets { version: i16, places: Vec<Place> },
+    Starts(Vec<Sought>),
+    Fetch(Vec<Place>),
+    Commit { version: i16, tag: Tag, is_stale: bool, offsets: Vec<(Place, Offset)> },
+}
+
+/// An operation that is answered with so many errors is given up.
+const ERRORS_MAX: u32 = 4;
+
+impl Member {
+    pub(in crate::client) fn new(
+        plan: &Plan,
+        index: u32,
+        settings: Settings,
+        topics: &[usize],
+        operations: &[Operation],
+    ) -> Member {
+        let role = if settings.protocol.is_next() { Role::Next(Next::new()) } else { Role::Classic(Classic::new()) };
+        let name = format!("member-{index}");
+        Member {
+            index,
+            settings,
+            group: group_name(settings.group),
+            instance: settings.instance.map(instance_name),
+            subscribed: topics.to_vec(),
+            caller: Caller::new(&name, settings.request_timeout, Rng::from_number(plan.seed), stream(index)),
+            topics: Topics::new(plan),
+            topics_at: None,
+            schedule: Schedule::new(operations),
+            role,
+            has_coordinator: false,
+            is_barred: false,
+            parts: BTreeMap::new(),
+            doing: None,
+            asked: None,
+            stalled_until: None,
+            commits: 0,
+            settles_at: None,
+            is_done: false,
+        }
+    }
+
+    /// Has its side of the protocol do something.
+    fn with<T>(&mut self, act: impl FnOnce(&mut Role, &Sight<'_>) -> T) -> T {
+        let sight = Sight {
+            settings: &self.settings,
+            group: &self.group,
+            instance: self.instance.as_ref(),
+            subscribed: &self.subscribed,
+            topics: &self.topics,
+        };
+        act(&mut self.role, &sight)
+    }
+
+    fn record(&self, operation: Option<u32>, what: InGroup) -> Wanted {
+        super::record(self.settings.group, operation, what)
+    }
+
+    fn finish(&mut self, is_ok: bool, code: Option<ErrorCode>, wanted: &mut Vec<Wanted>) {
+        if let Some(doing) = self.doing.take() {
+            wanted.push(Wanted::Record(Some(doing.operation), What::Finished { is_ok, code }));
+        }
+    }
+
+    fn operation(&self) -> Option<u32> {
+        self.doing.as_ref().map(|doing| doing.operation)
+    }
+
+    /// Begins what is due.
+    fn begin(&mut self, now: ClientNow, wanted: &mut Vec<Wanted>) {
+        while self.stalled_until.is_none()
+            && let Some((number, operation)) = self.schedule.due(now)
+        {
+            let is_poll = matches!(operation.what, Action::Poll { .. });
+            if self.doing.is_some() && !is_poll {
+                return;
+            }
+            // What was asked of its membership is answered first.
+            let is_about_membership = matches!(operation.what, Action::Join | Action::Leave | Action::Subscribe { .. });
+            if is_about_membership && (matches!(self.asked, Some(Asked::Membership)) || self.role.is_leaving()) {
+                return;
+            }
+            let what = operation.what.clone();
+            self.schedule.go_on();
+            if self.doing.is_some() {
+                continue;
+            }
+            let done = |is_ok| Wanted::Record(Some(number), What::Finished { is_ok, code: None });
+            match what {
+                Action::Poll { .. } | Action::Commit { .. } => {
+                    self.doing = Some(Doing { operation: number, what, errors: 0 });
+                    return;
+                }
+                Action::Join => {
+                    let index = self.index;
+                    self.with(|role, sight| role.join(sight, index));
+                    wanted.push(done(true));
+                }
+                Action::Leave => {
+                    self.with(|role, sight| role.leave(sight, wanted));
+                    wanted.push(done(true));
+                }
+                Action::Vanish => {
+                    self.with(|role, sight| role.forget(sight, wanted));
+                    // Nobody is there to hear an answer.
+                    self.asked = None;
+                    self.caller.close(wanted);
+                    self.has_coordinator = false;
+                    wanted.push(done(true));
+                }
+                Action::Stall { for_ms } => {
+                    let is_healed = self.settles_at.is_some();
+                    self.stalled_until = (!is_healed).then(|| now.instant + Duration::from_millis(for_ms));
+                    wanted.push(done(true));
+                }
+                Action::Subscribe { topics } => {
+                    self.subscribed = topics;
+                    self.role.resubscribe();
+                    wanted.push(done(true));
+                }
+                _ => wanted.push(done(false)),
+            }
+        }
+    }
+
+    /// Keeps a place for each partition that it reads, and no other.
+    fn keep_parts(&mut self) {
+        let owned = self.role.owned();
+        self.parts.retain(|place, _| owned.binary_search(place).is_ok());
+        for place in owned {
+            let Some(id) = self.topics.partition(place.topic as usize, place.partition) else {
+                self.parts.remove(&place);
+                continue;
+            };
+            let part = Part { id, position: None, has_no_commit: false };
+            let known = self.parts.entry(place).or_insert(part);
+            // A topic of another id is read from its start on.
+            if known.id != id {
+                *known = Part { id, position: None, has_no_commit: false };
+            }
+        }
+    }
+
+    /// Does whatever can be done now.
+    fn advance(&mut self, now: ClientNow, wanted: &mut Vec<Wanted>) {
+        if self.stalled_until.is_some() {
+            return;
+        }
+        loop {
+            self.begin(now, wanted);
+            self.keep_parts();
+            if self.stalled_until.is_some() || self.settle(now, wanted) {
+                return;
+            }
+            let wants = self.wants_to_ask(now);
+            if self.asked.is_some() || !wants || !self.caller.is_free(now, wanted) {
+                return;
+            }
+            if self.ask(now, wanted) {
+                return;
+            }
+        }
+    }
+
+    fn needs_topics(&self, now: ClientNow) -> bool {
+        self.role.is_in() && self.topics_at.is_none_or(|at| at + TOPICS_AGE <= now.instant) || self.role.lacks_topics()
+    }
+
+    fn wants_to_ask(&self, now: ClientNow) -> bool {
+        let is_due = |at: Instant| at <= now.instant;
+        self.doing.is_some() || self.role.due_at(&self.subscribed).is_some_and(is_due) || self.needs_topics(now)
+    }
+
+    /// Asks for what is next; whether it asked for anything.
+    fn ask(&mut self, now: ClientNow, wanted: &mut Vec<Wanted>) -> bool {
+        let is_due = self.role.due_at(&self.subscribed).is_some_and(|at| at <= now.instant);
+        if self.needs_topics(now) {
+            let request = self.topics.request(0..self.topics.len());
+            self.put(now, &request, METADATA_VERSION, Asked::Metadata, wanted);
+        } else if !self.has_coordinator {
+            let version = [6, 3, 1][usize::from(self.settings.age.min(2))];
+            let request = find_coordinator(&self.group, version);
+            self.put(now, &request, version, Asked::Coordinator, wanted);
+        } else if is_due {
+            let (request, version) = self.with(|role, sight| role.request(sight, wanted));
+            let is_waiting = matches!(request, Request::JoinGroup(_) | Request::SyncGroup(_));
+            let patience = match is_waiting {
+                true => self.settings.rebalance_timeout + REBALANCE_GRACE,
+                false => self.settings.request_timeout,
+            };
+            self.caller.ask_within(now, patience, &request, version, wanted);
+            self.asked = Some(Asked::Membership);
+        } else if let Some(doing) = &self.doing {
+            return match doing.what {
+                Action::Commit { is_stale } => self.ask_commit(now, is_stale, wanted),
+                _ => self.ask_poll(now, wanted),
+            };
+        }
+        true
+    }
+
+    fn put(&mut self, now: ClientNow, request: &Request, version: i16, asked: Asked, wanted: &mut Vec<Wanted>) {
+        self.caller.ask(now, request, version, wanted);
+        self.asked = Some(asked);
+    }
+
+    /// The version of OffsetCommit and OffsetFetch.
+    fn offsets_version(&self) -> i16 {
+        match (self.settings.protocol.is_next(), self.settings.age) {
+            (_, 0) => 10,
+            (true, _) => 9,
+            (false, 1) => 8,
+            // Static members came with version 7.
+            (false, _) => {
+                if self.instance.is_some() {
+                    7
+                } else {
+                    5
+                }
+            }
+        }
+    }
+
+    fn ask_commit(&mut self, now: ClientNow, is_stale: bool, wanted: &mut Vec<Wanted>) -> bool {
+        let Some(mut credentials) = self.role.credentials(self.instance.as_ref()) else {
+            self.finish(false, None, wanted);
+            return false;
+        };
+        let offsets: Vec<(Place, Offset)> =
+            self.parts.iter().filter_map(|(place, part)| Some((*place, part.position?))).collect();
+        if offsets.is_empty() || is_stale && credentials.number < 1 {
+            self.finish(false, None, wanted);
+            return false;
+        }
+        if is_stale {
+            let back = 1 + i32::try_from(self.commits % 3).expect("below three");
+            credentials.number = (credentials.number - back).max(0);
+        }
+        let tag = Tag { client: self.index, number: self.commits };
+        self.commits += 1;
+        let version = offsets::version(self.offsets_version(), &self.topics, offsets.iter().map(|(place, _)| *place));
+        let request = offsets::commit(version, &self.group, &credentials, tag, &offsets, &self.topics);
+        let number = credentials.number;
+        let what = InGroup::Commit { tag, number, offsets: offsets.clone() };
+        wanted.push(self.record(self.operation(), what));
+        self.put(now, &request, version, Asked::Commit { version, tag, is_stale, offsets }, wanted);
+        true
+    }
+
+    fn ask_poll(&mut self, now: ClientNow, wanted: &mut Vec<Wanted>) -> bool {
+        let without = |has_no_commit: bool| {
+            let parts = self
+                .parts
+                .iter()
+                .filter(move |(_, part)| part.position.is_none() && part.has_no_commit == has_no_commit);
+            parts.map(|(place, _)| *place).collect::<Vec<Place>>()
+        };
+        let (unknown, at_start) = (without(false), without(true));
+        if !unknown.is_empty() {
+            let version = offsets::version(self.offsets_version(), &self.topics, unknown.iter().copied());
+            let credentials = match (self.settings.protocol.is_next(), self.role.credentials(self.instance.as_ref())) {
+                (true, Some(credentials)) => credentials,
+                _ => Credentials::none(),
+            };
+            let request = offsets::fetch(version, &self.group, &credentials, Some(&unknown), &self.topics);
+            self.put(now, &request, version, Asked::Offsets { version, places: unknown }, wanted);
+        } else if !at_start.is_empty() {
+            let sought = |place: &Place| Sought {
+                name: self.topics.get(place.topic as usize).name.clone(),
+                partition: self.parts[place].id,
+            };
+            let sought: Vec<Sought> = at_start.iter().map(sought).collect();
+            let request = list_offsets(&sought, EARLIEST);
+            self.put(now, &request, POSITIONS_VERSION, Asked::Starts(sought), wanted);
+        } else if self.parts.is_empty() {
+            self.finish(true, None, wanted);
+            return false;
+        } else {
+            let mut topics: Vec<FetchTopic> = Vec::new();
+            for part in self.parts.values() {
+                let TopicPartition { topic: topic_id, partition } = part.id;
+                if topics.last().is_none_or(|topic| topic.topic_id != topic_id) {
+                    topics.push(FetchTopic { topic_id, ..FetchTopic::default() });
+                }
+                topics.last_mut().expect("one was pushed").partitions.push(FetchPartition {
+                    partition,
+                    fetch_offset: part.position.expect("positions are asked for first").0,
+                    partition_max_bytes: PARTITION_MAX_BYTES,
+                    ..FetchPartition::default()
+                });
+            }
+            let request = FetchRequest {
+                max_wait_ms: MAX_WAIT_MS,
+                min_bytes: 1,
+                max_bytes: MAX_BYTES,
+                session_epoch: -1,
+                topics,
+                ..FetchRequest::default()
+            };
+            let places = self.parts.keys().copied().collect();
+            self.put(now, &request.into(), FETCH_VERSION, Asked::Fetch(places), wanted);
+        }
+        true
+    }
+
+    /// Ends the member's part, when it is time to; whether it is over.
+    fn settle(&mut self, now: ClientNow, wanted: &mut Vec<Wanted>) -> bool {
+        if self.is_done || self.settles_at.is_none_or(|at| at > now.instant) {
+            return self.is_done;
+        }
+        self.finish(false, None, wanted);
+        let topic = |&topic: &usize| {
+            let known = self.topics.get(topic);
+            known.id.is_some().then(|| (topic_index(topic), known.partitions))
+        };
+        let what = InGroup::Settled {
+            is_in: self.role.is_in() && !self.is_barred,
+            is_stable: self.role.is_stable(),
+            number: self.role.credentials(None).map_or(-1, |credentials| credentials.number),
+            subscribed: self.subscribed.iter().filter_map(topic).collect(),
+            places: self.role.owned(),
+        };
+        wanted.push(self.record(None, what));
+        self.is_done = true;
+        self.caller.close(wanted);
+        wanted.push(Wanted::Record(None, What::Done));
+        true
+    }
+
+    fn take(&mut self, now: ClientNow, outcome: Outcome, wanted: &mut Vec<Wanted>) -> Result<(), String> {
+        let Some(asked) = self.asked.take() else { return Ok(()) };
+        let Outcome::Answered(at, response) = outcome else {
+            // A coordinator that does not answer may be another one by now.
+            self.has_coordinator = false;
+            self.topics_at = None;
+            if let Asked::Membership = asked {
+                self.with(|role, sight| role.lost(sight, wanted));
+            }
+            if let Asked::Commit { .. } = asked {
+                self.finish(false, None, wanted);
+            }
+            return Ok(());
+        };
+        match (asked, response) {
+            (Asked::Coordinator, Response::FindCoordinator(response)) => {
+                let code = found(&self.group, &response)?;
+                self.has_coordinator = code == ErrorCode::None;
+                if !self.has_coordinator {
+                    self.caller.back_off(now);
+                }
+                Ok(())
+            }
+            (Asked::Metadata, Response::Metadata(response)) => {
+                self.topics.learn(&response, wanted)?;
+                self.topics_at = Some(now.instant);
+                self.with(|role, sight| role.topics_learned(sight, wanted));
+                Ok(())
+            }
+            (Asked::Membership, response) => {
+                let told = self.with(|role, sight| role.take(sight, now.instant, at, &response, wanted))?;
+                self.told(now, told, wanted);
+                Ok(())
+            }
+            (Asked::Offsets { version, places }, Response::OffsetFetch(response)) => {
+                match offsets::fetched(version, &self.group, Some(&places), &response, &self.topics)? {
+                    Ok(committed) => {
+                        for known in &committed {
+                            if let Some(part) = self.parts.get_mut(&known.place) {
+                                part.position = known.tag.map(|_| known.offset);
+                                part.has_no_commit = known.tag.is_none();
+                            }
+                        }
+                        let what = InGroup::Offsets { asked_at: at, committed, is_all: false };
+                        wanted.push(self.record(self.operation(), what));
+                    }
+                    Err(code) => self.failed(now, code, wanted)?,
+                }
+                Ok(())
+            }
+            (Asked::Starts(sought), Response::ListOffsets(response)) => {
+                let offsets = listed(&sought, EARLIEST, at, &response, self.operation(), wanted)?;
+                let mut failed = None;
+                for (Sought { partition, .. }, offset) in sought.iter().zip(offsets) {
+                    match (self.parts.values_mut().find(|part| part.id == *partition), offset) {
+                        (Some(part), Ok(offset)) => part.position = Some(offset),
+                        (_, Err(code)) => failed = Some(code),
+                        (None, Ok(_)) => {}
+                    }
+                }
+                failed.map_or(Ok(()), |code| self.failed(now, code, wanted))
+            }
+            (Asked::Fetch(places), Response::Fetch(response)) => self.fetched(now, &places, at, &response, wanted),
+            (Asked::Commit { version, tag, is_stale, offsets }, Response::OffsetCommit(response)) => {
+                let told = offsets::committed(version, &offsets, &response, &self.topics)?;
+                self.committed(now, tag, is_stale, &told, wanted)
+            }
+            (_, response) => unreachable!("{} is decoded as what was asked", response.api_key()),
+        }
+    }
+
+    fn told(&mut self, now: ClientNow, told: Told, wanted: &mut Vec<Wanted>) {
+        let code = match told {
+            Told::Again => Some(ErrorCode::CoordinatorLoadInProgress),
+            Told::Elsewhere => Some(ErrorCode::NotCoordinator),
+            _ => None,
+        };
+        wanted.extend(code.map(|code| self.record(None, InGroup::TurnedAway { code })));
+        self.is_barred = matches!(told, Told::Barred | Told::Out);
+        match told {
+            Told::Well => return self.caller.go_on(),
+            Told::Later | Told::Again | Told::Barred | Told::Out => {}
+            Told::Elsewhere => self.has_coordinator = false,
+        }
+        self.caller.back_off(now);
+    }
+
+    fn committed(
+        &mut self,
+        now: ClientNow,
+        tag: Tag,
+        is_stale: bool,
+        told: &[(Place, ErrorCode)],
+        wanted: &mut Vec<Wanted>,
+    ) -> Result<(), String> {
+        let with = |wanted_code: ErrorCode| {
+            told.iter().filter(move |(_, code)| *code == wanted_code).map(|(place, _)| *place).collect::<Vec<Place>>()
+        };
+        let taken = with(ErrorCode::None);
+        if !taken.is_empty() {
+            wanted.push(self.record(self.operation(), InGroup::Taken { tag, places: taken }));
+        }
+        let mut codes: Vec<ErrorCode> =
+            told.iter().map(|(_, code)| *code).filter(|code| *code != ErrorCode::None).collect();
+        codes.sort_unstable_by_key(|code| code.code());
+        codes.dedup();
+        for &code in codes.iter().filter(|code| offsets::is_declined(**code)) {
+            wanted.push(self.record(self.operation(), InGroup::Declined { tag, code, places: with(code) }));
+        }
+        match codes.first() {
+            None => {
+                self.finish(true, None, wanted);
+                Ok(())
+            }
+            // It knew that.
+            Some(code) if is_stale && of_coordinator(*code).is_none() => {
+                self.finish(true, Some(*code), wanted);
+                Ok(())
+            }
+            Some(code) => self.failed(now, *code, wanted),
+        }
+    }
+
+    /// What was asked for the operation's sake was answered with an error.
+    fn failed(&mut self, now: ClientNow, code: ErrorCode, wanted: &mut Vec<Wanted>) -> Result<(), String> {
+        use ErrorCode as E;
+        let mut is_over = false;
+        match code {
+            code if of_coordinator(code).is_some() => {
+                wanted.push(self.record(self.operation(), InGroup::TurnedAway { code }));
+                self.has_coordinator &= of_coordinator(code) == Some(Told::Again);
+            }
+            E::UnknownMemberId | E::IllegalGeneration | E::FencedInstanceId | E::RebalanceInProgress => {
+                let told = self.with(|role, sight| role.fenced(sight, code, wanted));
+                self.is_barred |= told == Told::Out;
+                is_over = true;
+            }
+            // The next heartbeat tells the epoch.
+            E::StaleMemberEpoch | E::GroupIdNotFound => {
+                self.role.hurry(now.instant);
+                is_over = true;
+            }
+            code if is_about_topic(code) => {
+                self.topics_at = None;
+                is_over = true;
+            }
+            E::KafkaStorageError | E::OffsetNotAvailable | E::RequestTimedOut | E::OffsetOutOfRange => {}
+            code => return Err(format!("a member is answered with {code}")),
+        }
+        self.caller.back_off(now);
+        if let Some(doing) = &mut self.doing {
+            doing.errors += 1;
+            if is_over || doing.errors >= ERRORS_MAX {
+                self.finish(false, Some(code), wanted);
+            }
+        }
+        Ok(())
+    }
+
+    fn fetched(
+        &mut self,
+        now: ClientNow,
+        places: &[Place],
+        asked_at: Instant,
+        response: &FetchResponse,
+        wanted: &mut Vec<Wanted>,
+    ) -> Result<(), String> {
+        match known_code(response.error_code)? {
+            ErrorCode::None => {}
+            code => return Err(format!("a fetch is answered with {code}")),
+        }
+        let operation = self.operation();
+        let (mut told, mut failed) = (0, None);
+        for topic in &response.responses {
+            for data in &topic.partitions {
+                let id = TopicPartition { topic: topic.topic_id, partition: data.partition_index };
+                let part = self.parts.iter_mut().find(|(place, part)| part.id == id && places.contains(place));
+                let Some((_, part)) = part else {
+                    return Err(format!("partition {id} is told, but nobody asked for it"));
+                };
+                told += 1;
+                let from = part.position.expect("a partition is fetched from its position on");
+                let fetching = Fetching { partition: id, from, asked_at, operation };
+                let (code, next) = fetching.told(data, wanted)?;
+                part.position = Some(next);
+                match code {
+                    ErrorCode::None => {}
+                    // What was committed is gone: it begins at the start.
+                    ErrorCode::OffsetOutOfRange => (part.position, part.has_no_commit) = (None, true),
+                    code => failed = Some(code),
+                }
+            }
+        }
+        if told != places.len() {
+            return Err(format!("{} partitions were fetched, {told} are told", places.len()));
+        }
+        match failed {
+            Some(code) => self.failed(now, code, wanted),
+            None => {
+                self.caller.go_on();
+                self.finish(true, None, wanted);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Role {
+    fn is_in(&self) -> bool {
+        match self {
+            Role::Classic(classic) => classic.is_in(),
+            Role::Next(next) => next.is_in(),
+        }
+    }
+
+    fn is_leaving(&self) -> bool {
+        match self {
+            Role::Classic(classic) => classic.is_leaving(),
+            Role::Next(next) => next.is_leaving(),
+        }
+    }
+
+    fn is_stable(&self) -> bool {
+        match self {
+            Role::Classic(classic) => classic.is_stable(),
+            Role::Next(next) => next.is_stable(),
+        }
+    }
+
+    fn lacks_topics(&self) -> bool {
+        matches!(self, Role::Next(next) if next.lacks_topics())
+    }
+
+    /// What it reads, in order.
+    fn owned(&self) -> Vec<Place> {
+        let mut owned: Vec<Place> = match self {
+            Role::Classic(classic) => classic.owned().collect(),
+            Role::Next(next) => next.owned().collect(),
+        };
+        owned.sort_unstable();
+        owned
+    }
+
+    /// In whose name it commits, while it is in a generation or an epoch.
+    fn credentials(&self, instance: Option<&Str>) -> Option<Credentials> {
+        let (number, member) = match self {
+            Role::Classic(classic) => (classic.generation(), classic.member()),
+            Role::Next(next) => (next.epoch(), next.member()),
+        };
+        (number > 0).then(|| Credentials { number, member: member.clone(), instance: instance.cloned() })
+    }
+
+    fn join(&mut self, sight: &Sight<'_>, index: u32) {
+        match self {
+            Role::Classic(classic) => classic.join(),
+            Role::Next(next) => next.join(sight, index),
+        }
+    }
+
+    fn resubscribe(&mut self) {
+        if let Role::Classic(classic) = self {
+            classic.rejoin();
+        }
+    }
+
+    fn leave(&mut self, sight: &Sight<'_>, wanted: &mut Vec<Wanted>) {
+        match self {
+            Role::Classic(classic) => classic.leave(sight, wanted),
+            Role::Next(next) => next.leave(sight, wanted),
+        }
+    }
+
+    fn forget(&mut self, sight: &Sight<'_>, wanted: &mut Vec<Wanted>) {
+        match self {
+            Role::Classic(classic) => classic.forget(sight, wanted),
+            Role::Next(next) => next.forget(sight, wanted),
+        }
+    }
+
+    fn fenced(&mut self, sight: &Sight<'_>, code: ErrorCode, wanted: &mut Vec<Wanted>) -> Told {
+        match self {
+            Role::Classic(classic) => classic.fenced(sight, code, wanted),
+            Role::Next(next) => next.fenced(sight, code, wanted),
+        }
+    }
+
+    fn hurry(&mut self, now: Instant) {
+        if let Role::Next(next) = self {
+            next.hurry(now);
+        }
+    }
+
+    fn topics_learned(&mut self, sight: &Sight<'_>, wanted: &mut Vec<Wanted>) {
+        match self {
+            Role::Classic(classic) => classic.topics_learned(sight),
+            Role::Next(next) => next.topics_learned(sight, wanted),
+        }
+    }
+
+    fn due_at(&self, subscribed: &[usize]) -> Option<Instant> {
+        match self {
+            Role::Classic(classic) => classic.due_at(),
+            Role::Next(next) => next.due_at(subscribed),
+        }
+    }
+
+    fn request(&mut self, sight: &Sight<'_>, wanted: &mut Vec<Wanted>) -> (Request, i16) {
+        match self {
+            Role::Classic(classic) => classic.request(sight, wanted),
+            Role::Next(next) => next.request(sight, wanted),
+        }
+    }
+
+    fn lost(&mut self, sight: &Sight<'_>, wanted: &mut Vec<Wanted>) {
+        match self {
+            Role::Classic(classic) => classic.lost(sight, wanted),
+            Role::Next(next) => next.lost(sight, wanted),
+        }
+    }
+
+    fn take(
+        &mut self,
+        sight: &Sight<'_>,
+        now: Instant,
+        asked_at: Instant,
+        response: &Response,
+        wanted: &mut Vec<Wanted>,
+    ) -> Result<Told, String> {
+        match self {
+            Role::Classic(classic) => classic.take(sight, now, asked_at, response, wanted),
+            Role::Next(next) => next.take(sight, now, asked_at, response, wanted),
+        }
+    }
+}
+
+impl Client for Member {
+    fn step(&mut self, now: ClientNow, happened: Happened, wanted: &mut Vec<Wanted>) {
+        self.schedule.take(&happened);
+        if happened == Happened::Healed {
+            self.settles_at = Some(now.instant + SETTLE);
+            self.stalled_until = None;
+        }
+        if self.stalled_until.is_some_and(|until| until <= now.instant) {
+            self.stalled_until = None;
+        }
+        if let Some(outcome) = self.caller.take(now, happened, wanted)
+            && let Err(what) = self.take(now, outcome, wanted)
+        {
+            let operation = self.operation();
+            self.caller.broken(now, operation, what, wanted);
+            self.caller.back_off(now);
+            self.finish(false, None, wanted);
+        }
+        self.advance(now, wanted);
+        if self.is_done {
+            return;
+        }
+        let topics_at = self.topics_at.filter(|_| self.role.is_in()).map(|at| at + TOPICS_AGE);
+        let own = match self.stalled_until {
+            Some(until) => vec![Some(until)],
+            None => {
+                vec![self.schedule.wake(now), self.role.due_at(&self.subscribed), topics_at, self.settles_at]
+            }
+        };
+        let due = own.into_iter().flatten().filter(|at| *at > now.instant).min();
+        let wants = self.stalled_until.is_none() && self.wants_to_ask(now);
+        self.caller.rest(now, wants, due, wanted);
+    }
+
+    fn is_done(&self) -> bool {
+        self.is_done
+    }
+
+    fn describe(&self) -> String {
+        let (schedule, state) = (self.schedule.describe(), self.caller.describe());
+        format!(
+            "member {} of group {}: {state}, {schedule}, {:?}, reads {:?}",
+            self.index, self.settings.group, self.role, self.parts
+        )
+    }
+}

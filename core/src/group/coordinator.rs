@@ -57,6 +57,10 @@ pub fn partition_of(group: &str, partitions: u32) -> i32 {
     i32::try_from(hash % partitions).expect("it is at most the hash, which is no negative number")
 }
 
+/// How many members may be on their way to join at once, each with an id that it was given and some 700 bytes of memory
+/// for as long as a session: a client comes back within milliseconds, and whoever never does must not take it all.
+const PENDING_MAX: usize = 10_000;
+
 /// What the node lends for one call.
 pub struct Surroundings<'a> {
     /// What time it is.
@@ -176,6 +180,11 @@ impl Coordinator {
         let ctx = &mut lend(&mut self.timers, with);
         if let Err(code) = may_join(ctx.settings, &request) {
             return refuse_join(ctx, to, code, request.member_id);
+        }
+        let wants_id = request.member_id.is_empty() && request.group_instance_id.is_none();
+        if wants_id && ctx.timers.pending() >= PENDING_MAX {
+            // Clients ask again after a while, and of the same coordinator.
+            return refuse_join(ctx, to, ErrorCode::CoordinatorLoadInProgress, Str::EMPTY);
         }
         match self.groups.get_mut(&name) {
             Some(Group { members: Members::Classic(group), .. }) => group.join(ctx, to, client, request),

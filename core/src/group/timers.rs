@@ -15,7 +15,7 @@ pub enum TimerKind {
     /// A member has been silent for too long. Heartbeats only move the member's own deadline: when this comes before it,
     /// it is set anew.
     Session(Str),
-    /// A member was given an id and has not come back with it.
+    /// A member was given an id and has not come back with it; in a group of the next protocol, has joined and not synced.
     Pending(Str),
     /// A member has not given up what it was asked to in time.
     Revocation(Str),
@@ -39,6 +39,8 @@ pub struct Timer {
 pub struct Timers {
     due: BTreeSet<(Instant, Timer)>,
     at: BTreeMap<Timer, Instant>,
+    /// How many are of the kind [`TimerKind::Pending`].
+    pending: usize,
 }
 
 impl Timers {
@@ -46,6 +48,8 @@ impl Timers {
     pub fn set(&mut self, timer: Timer, at: Instant) {
         if let Some(before) = self.at.insert(timer.clone(), at) {
             self.due.remove(&(before, timer.clone()));
+        } else {
+            self.pending += usize::from(timer.is_pending());
         }
         self.due.insert((at, timer));
     }
@@ -58,8 +62,14 @@ impl Timers {
     /// Forgets a timer; one that is not set is no error.
     pub fn cancel(&mut self, timer: &Timer) {
         if let Some((timer, at)) = self.at.remove_entry(timer) {
+            self.pending -= usize::from(timer.is_pending());
             self.due.remove(&(at, timer));
         }
+    }
+
+    /// How many [`TimerKind::Pending`] are set.
+    pub fn pending(&self) -> usize {
+        self.pending
     }
 
     /// Forgets a group's timers but those of which `keep` says otherwise.
@@ -86,7 +96,14 @@ impl Timers {
         }
         let (_, timer) = self.due.pop_first()?;
         self.at.remove(&timer);
+        self.pending -= usize::from(timer.is_pending());
         Some(timer)
+    }
+}
+
+impl Timer {
+    fn is_pending(&self) -> bool {
+        matches!(self.kind, TimerKind::Pending(_))
     }
 }
 
@@ -112,6 +129,24 @@ mod tests {
         assert_eq!(timers.take_due(start), None);
         assert_eq!(timers.take_due(two), Some(timer("readers", TimerKind::Join)));
         assert_eq!((timers.take_due(two), timers.next()), (None, None));
+    }
+
+    #[test]
+    fn those_who_are_waited_for_are_counted() {
+        let mut timers = Timers::default();
+        let pending = |id| timer("readers", TimerKind::Pending(Str::from(id)));
+        for (id, at) in [("a", 1), ("b", 2), ("a", 3), ("c", 4)] {
+            timers.set(pending(id), Instant(at));
+        }
+        timers.set(timer("readers", TimerKind::Join), Instant(1));
+        assert_eq!(timers.pending(), 3);
+        timers.cancel(&pending("b"));
+        timers.cancel(&pending("b"));
+        assert_eq!(timers.pending(), 2);
+        assert_eq!((timers.take_due(Instant(1)), timers.pending()), (Some(timer("readers", TimerKind::Join)), 2));
+        assert_eq!((timers.take_due(Instant(3)), timers.pending()), (Some(pending("a")), 1));
+        timers.cancel_all(&Str::from("readers"), |_| false);
+        assert_eq!(timers.pending(), 0);
     }
 
     #[test]

@@ -7,9 +7,10 @@ use super::bench::{Bench, NOBODY, Seat, beat, commit, image, join, load};
 use crate::group::testing::client;
 use crate::rng::Rng;
 use crate::wire::heartbeat::HeartbeatRequest;
+use crate::wire::join_group::{JoinGroupRequest, JoinGroupResponse};
 use crate::wire::leave_group::LeaveGroupRequest;
 use crate::wire::sync_group::SyncGroupRequest;
-use crate::wire::{Response, Str};
+use crate::wire::{ErrorCode, Response, Str};
 
 #[test]
 fn every_request_has_one_answer_whatever_is_asked_in_whatever_order() {
@@ -86,6 +87,33 @@ fn every_request_has_one_answer_whatever_is_asked_in_whatever_order() {
         assert_eq!(members.collect::<Vec<_>>(), [""; 0], "seed {seed}: somebody is still there");
         assert_eq!(image(&load(&bench.log)), image(&bench.coordinator), "seed {seed}");
     }
+}
+
+#[test]
+fn ids_that_nobody_comes_back_with_take_a_bounded_memory() {
+    let mut bench = Bench::new();
+    let ask = |bench: &mut Bench, group: &str, member: Str| {
+        let to = bench.rig.ask(4);
+        let request = JoinGroupRequest { member_id: member, ..join(group, "consumer", &["orders"]) };
+        bench.call(|coordinator, with| coordinator.join(with, to, &client("one"), request));
+        to
+    };
+    let mut last = Str::EMPTY;
+    for at in 0..10_000 {
+        let to = ask(&mut bench, &format!("group-{}", at % 100), Str::EMPTY);
+        let given: JoinGroupResponse = bench.rig.reply(to);
+        assert_eq!(given.error_code, ErrorCode::MemberIdRequired as i16);
+        last = given.member_id;
+    }
+    let to = ask(&mut bench, "audit", Str::EMPTY);
+    let refused: JoinGroupResponse = bench.rig.reply(to);
+    assert_eq!((refused.error_code, refused.member_id), (ErrorCode::CoordinatorLoadInProgress as i16, Str::EMPTY));
+    let to = ask(&mut bench, "group-99", last);
+    let joined: JoinGroupResponse = bench.rig.reply(to);
+    assert_eq!(joined.error_code, 0, "who was given an id joins with it");
+    let to = ask(&mut bench, "audit", Str::EMPTY);
+    let given: JoinGroupResponse = bench.rig.reply(to);
+    assert_eq!(given.error_code, ErrorCode::MemberIdRequired as i16);
 }
 
 fn take_answers(bench: &mut Bench, unanswered: &mut BTreeSet<u64>, ids: &mut Vec<Str>) {

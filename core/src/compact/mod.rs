@@ -110,6 +110,8 @@ pub struct Pass {
     fingerprints: Fingerprints,
     map: OffsetMap,
     outcomes: Outcomes,
+    /// So many sources, the oldest, are not the log's any more.
+    gone: usize,
     /// Where the pass ends: at the end of its sources, or before.
     end: Offset,
     stage: Stage,
@@ -154,6 +156,7 @@ impl Pass {
             fingerprints: Fingerprints::new(scope.secret),
             map: OffsetMap::new(scope.map_bytes_max, records_max),
             outcomes: Outcomes::default(),
+            gone: 0,
             end,
             stage: Stage::Mapping(Cursor { source: first, edge: Edge::default() }),
             judge: Judge::default(),
@@ -173,14 +176,37 @@ impl Pass {
         self.work
     }
 
-    /// The oldest of its segments that is not behind it.
-    pub fn oldest_source(&self) -> Option<SegmentName> {
+    /// The segment that it goes on with. It cannot without.
+    pub fn current_source(&self) -> Option<SegmentName> {
         let source = match &self.stage {
-            Stage::Mapping(_) => 0,
+            Stage::Mapping(at) => at.source,
             Stage::Looking(run, _) | Stage::Writing(run, _) => run.sources.start,
             Stage::Done => return None,
         };
         self.scope.sources.get(source).map(|source| source.name)
+    }
+
+    /// The log lets go of its segments below `base`, where one begins: the pass copies what lies behind, and nothing of
+    /// them. Returns what it has written of them, which is of no use.
+    ///
+    /// What it knows of transactions may come from batches that are gone. Their markers then stay for one pass more.
+    pub fn let_go(&mut self, base: Offset) -> Option<SegmentName> {
+        self.gone = self.scope.sources.partition_point(|source| source.name.base < base);
+        match &self.stage {
+            Stage::Looking(run, _) | Stage::Writing(run, _) if run.sources.start < self.gone => {
+                let unfinished = self.unfinished();
+                self.next_run(self.gone);
+                unfinished
+            }
+            _ => None,
+        }
+    }
+
+    /// The log did not take the last new segment, because it lets go of its segments below `base`: what of that one lies
+    /// behind is copied again.
+    pub fn begin_again(&mut self, base: Offset) {
+        self.gone = self.scope.sources.partition_point(|source| source.name.base < base);
+        self.next_run(self.gone);
     }
 
     /// The segment that it is writing, which is of no use if the pass ends here.
@@ -274,7 +300,7 @@ impl Pass {
             let bytes = self.scope.map_bytes_max;
             return Progress::Stuck(format!("the keys of one transaction do not fit into {bytes} bytes"));
         }
-        self.next_run(0)
+        self.next_run(self.gone)
     }
 
     // Rewriting.

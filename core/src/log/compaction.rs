@@ -80,6 +80,11 @@ pub struct Seal {
 }
 
 impl Log {
+    /// Where its oldest segment begins, once the log start is where it is to be.
+    pub fn coming_first_base(&self) -> Offset {
+        self.coming_cut().base
+    }
+
     /// Everything below is compacted.
     pub fn clean_to(&self) -> Offset {
         self.clean_to.max(self.coming_start())

@@ -12,9 +12,10 @@
 //! given up again and again, would keep all others from being compacted. What a pass needs on disk is written and synced
 //! here, since a checkpoint would leave small segments in memory.
 //!
-//! A pass is given up, and its unfinished file removed, where the topic is deleted or changes its policy, its segments
-//! are let go of by retention or DeleteRecords, damage is found, or there is no space. What it had replaced until then
-//! stays: each new segment stands for itself. Where a pass cannot get on, its partition is left alone for a while.
+//! A pass goes on behind segments that retention or DeleteRecords let go of. It is given up, and its unfinished file
+//! removed, where that takes what it is just reading, the topic is deleted or changes its policy, damage is found, or
+//! there is no space. What it had replaced until then stays: each new segment stands for itself. Where a pass cannot get
+//! on, its partition is left alone for a while.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -326,22 +327,30 @@ impl Node {
 
     // A pass under way.
 
-    /// Whether a pass may go on.
-    fn may_go_on(&self, running: Running, pass: &Pass) -> bool {
+    /// Whether a pass is still wanted.
+    fn is_wanted(&self, running: Running) -> bool {
         let Running { slot, partition, .. } = running;
         if !self.is_hosted(slot, partition) || self.stopping {
             return false;
         }
         let hosted = self.hosts[slot as usize].as_ref().expect("it is hosted");
-        let has_sources = pass.oldest_source().is_none_or(|oldest| hosted.partition.log().has_segment(oldest));
-        has_sources
-            && hosted.config.cleanup_policy.compacts
+        hosted.config.cleanup_policy.compacts
             && hosted.partition.damage().is_none()
             && self.broker_config().log_cleaner_enable
     }
 
-    fn take_step(&mut self, now: Now, running: Running, pass: Box<Pass>, out: &mut Outbox) {
-        if !self.may_go_on(running, &pass) {
+    /// Whether the log still has the segment that a pass goes on with.
+    fn has_source(&self, pass: &Pass) -> bool {
+        pass.current_source().is_none_or(|source| self.is_live(source))
+    }
+
+    fn take_step(&mut self, now: Now, running: Running, mut pass: Box<Pass>, out: &mut Outbox) {
+        if self.is_wanted(running) {
+            let base = self.host(running.slot).partition.log().coming_first_base();
+            let unfinished = pass.let_go(base);
+            self.discard(running.partition, unfinished);
+        }
+        if !self.is_wanted(running) || !self.has_source(&pass) {
             return self.give_up(now, running, &pass);
         }
         self.compaction.state = State::Stepping(running);
@@ -369,7 +378,7 @@ impl Node {
             Ok(Progress::Replaced(replacement, replaced)) => {
                 self.put_in_place(now, running, pass, replacement, replaced, out);
             }
-            _ if !self.may_go_on(running, &pass) => self.give_up(now, running, &pass),
+            _ if !self.is_wanted(running) => self.give_up(now, running, &pass),
             Ok(Progress::Ahead) => self.pause(now, running, pass, moved),
             Ok(Progress::Done(end)) => self.end_pass(now, running, end, out),
             Ok(Progress::Stuck(why)) => {
@@ -377,6 +386,7 @@ impl Node {
                 out.log(Level::Warn, format!("{name} cannot be compacted, and is left alone for a while: {why}"));
                 self.leave_alone(now, running, &pass);
             }
+            Err(_) if !self.has_source(&pass) => self.give_up(now, running, &pass),
             Err(error) => self.pass_failed(now, running, &pass, &error, out),
         }
     }
@@ -400,7 +410,7 @@ impl Node {
         &mut self,
         now: Now,
         mut running: Running,
-        pass: Box<Pass>,
+        mut pass: Box<Pass>,
         replacement: Replacement,
         replaced: Vec<SegmentName>,
         out: &mut Outbox,
@@ -426,8 +436,13 @@ impl Node {
         }
         let hosted = self.hosts[slot as usize].as_mut().expect("it is hosted");
         if !hosted.partition.log_mut().replace(&replaced, replacement, &mut self.journal) {
+            let kept_from = hosted.partition.log().coming_first_base();
             self.discard(partition, Some(new));
-            return self.give_up(now, running, &pass);
+            if kept_from <= base {
+                return self.give_up(now, running, &pass);
+            }
+            pass.begin_again(kept_from);
+            return self.pause(now, running, pass, 0);
         }
         let name = logs::display(&hosted.name, partition);
         let text = format!("{} segments of {name} are compacted into one at {base}", replaced.len());

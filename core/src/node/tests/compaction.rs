@@ -266,6 +266,42 @@ fn deleting_records_under_a_pass_takes_its_result_away() {
 }
 
 #[test]
+fn a_pass_goes_on_behind_what_was_deleted() {
+    let half_compacted = || {
+        let mut rig = compacting();
+        assert_eq!(rig.alter((2, "t"), "cleanup.policy", "compact,delete"), 0);
+        fill(&mut rig, 0..10);
+        rig.pass(ENOUGH);
+        fill(&mut rig, 10..20);
+        rig.lines.clear();
+        rig
+    };
+    let mut rig = half_compacted();
+    rig.pass(ENOUGH);
+    let steps = rig.lines.iter().filter(|line| line.ends_with("a step of compaction")).count();
+    assert!(steps > 10, "a pass takes {steps} steps");
+    for steps in 0..steps {
+        let mut rig = half_compacted();
+        let pass = hold_a_pass(&mut rig, steps);
+        // What is compacted already is deleted while the rest is.
+        let (before, clean_to) = (log(&rig).segments().count(), log(&rig).clean_to());
+        rig.delete_records("t", clean_to.0);
+        assert!(log(&rig).segments().count() < before || steps > 10);
+        release(&mut rig, pass);
+        rig.pass(ENOUGH);
+        assert_eq!(rig.node.counters().compactions_given_up, 0, "after {steps} steps");
+        expect_newest(&mut rig, 19);
+        let mut rig = rig.crash();
+        assert_eq!(damage(&rig), None, "after {steps} steps");
+        expect_newest(&mut rig, 19);
+        for _ in 0..3 {
+            rig.pass(ENOUGH);
+        }
+        assert_eq!(segment_files(&rig), live_files(&rig), "after {steps} steps");
+    }
+}
+
+#[test]
 fn a_cut_on_its_way_to_disk_counts_as_made() {
     for steps in 0..5 {
         let mut rig = Rig::with(&[("log.cleaner.backoff.ms", "1000")]);

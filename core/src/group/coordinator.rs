@@ -39,7 +39,7 @@ use crate::wire::describe_groups::DescribedGroup;
 use crate::wire::heartbeat::{HeartbeatRequest, HeartbeatResponse};
 use crate::wire::join_group::{JoinGroupRequest, JoinGroupResponse};
 use crate::wire::leave_group::{LeaveGroupRequest, LeaveGroupResponse, MemberResponse};
-use crate::wire::offset_commit::OffsetCommitRequest;
+use crate::wire::offset_commit::{OffsetCommitRequest, OffsetCommitResponse};
 use crate::wire::offset_delete::{OffsetDeleteRequest, OffsetDeleteResponse};
 use crate::wire::offset_fetch::{OffsetFetchRequestGroup, OffsetFetchResponseGroup};
 use crate::wire::sync_group::{SyncGroupRequest, SyncGroupResponse};
@@ -301,17 +301,28 @@ impl Coordinator {
     }
 
     /// OffsetCommit.
-    pub fn commit(&mut self, with: &mut Surroundings<'_>, to: ReplyTo, request: OffsetCommitRequest) {
+    pub fn commit(&mut self, with: &mut Surroundings<'_>, to: ReplyTo, request: &OffsetCommitRequest) {
+        let response = self.commit_part(with, to.version, request);
+        with.out.replies.push((to, response.into()));
+    }
+
+    /// A part of an OffsetCommit in `version`.
+    pub fn commit_part(
+        &mut self,
+        with: &mut Surroundings<'_>,
+        version: i16,
+        request: &OffsetCommitRequest,
+    ) -> OffsetCommitResponse {
         let ctx = &mut lend(&mut self.timers, with);
         let name = &request.group_id;
         let (member, epoch) = (&request.member_id, request.generation_id_or_member_epoch);
         let instance = request.group_instance_id.as_ref();
-        let mut targets = targets(ctx.topics, to.version, &request).peekable();
+        let mut targets = targets(ctx.topics, version, request).peekable();
         let admitted = match self.groups.get_mut(name).map(|group| &mut group.members) {
             // Nothing is committed, and the group is not asked.
             _ if targets.peek().is_none() => Ok(()),
             Some(Members::Classic(group)) => group.admit_commit(ctx, member, instance, epoch),
-            Some(Members::Consumer(group)) => match group.admit_commit(ctx, to.version, member, instance, epoch) {
+            Some(Members::Consumer(group)) => match group.admit_commit(ctx, version, member, instance, epoch) {
                 Err(ErrorCode::StaleMemberEpoch | ErrorCode::IllegalGeneration) => {
                     targets.try_for_each(|(topic, at)| group.admit_earlier_commit(member, epoch, topic, at))
                 }
@@ -319,22 +330,21 @@ impl Coordinator {
             },
             // Somebody who uses groups only to keep offsets, or a tool.
             None if epoch < 0 => Ok(()),
-            None if to.version >= 9 => Err(ErrorCode::GroupIdNotFound),
+            None if version >= 9 => Err(ErrorCode::GroupIdNotFound),
             None => Err(ErrorCode::IllegalGeneration),
         };
-        let response = match self.groups.get_mut(name) {
-            Some(group) => group.offsets.commit(ctx, &request, to.version, admitted),
+        match self.groups.get_mut(name) {
+            Some(group) => group.offsets.commit(ctx, request, version, admitted),
             None => {
                 let mut offsets = Offsets::default();
-                let response = offsets.commit(ctx, &request, to.version, admitted);
+                let response = offsets.commit(ctx, request, version, admitted);
                 if !offsets.is_empty() {
                     let name = name.detached();
                     self.groups.insert(name.clone(), Group { offsets, ..Group::new(name) });
                 }
                 response
             }
-        };
-        ctx.reply(to, response);
+        }
     }
 
     /// OffsetDelete.

@@ -83,6 +83,8 @@ pub enum Reason {
     Reload(i32),
     /// All groups are told of something.
     Sweep,
+    /// A commit of very many offsets goes on.
+    Commit,
     /// The next groups are counted for metrics.
     Survey,
     /// Offsets of groups expire.
@@ -335,6 +337,7 @@ impl Node {
                 Reason::Load => self.load(now, out),
                 Reason::Reload(partition) => self.reload(now, partition),
                 Reason::Sweep => self.sweep_on(now, out),
+                Reason::Commit => self.commit_on(now, out),
                 Reason::Survey => self.survey_on(now),
                 Reason::Expire => self.expire_groups(now),
                 Reason::Gather => self.gather_on(now, out),

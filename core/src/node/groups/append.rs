@@ -55,6 +55,9 @@ impl Node {
 
     /// Whether a request may be taken, or refused, at once; where not, it waits for room in the journal.
     pub(super) fn admits(&self, request: &wire::Request) -> bool {
+        if self.groups.long_commit.is_some() {
+            return false;
+        }
         if self.no_space.is_some() {
             // Whatever may write is refused then.
             return true;
@@ -78,11 +81,16 @@ impl Node {
         if bytes_of(request).is_none() && self.groups.unwritten.is_empty() {
             return Ok(partition);
         }
+        self.check_log(partition).map(|()| partition)
+    }
+
+    /// Whether something new may be written to a partition's log.
+    pub(super) fn check_log(&self, partition: i32) -> Result<(), ErrorCode> {
         let slot = self.groups.seats[&partition].slot;
         let hosted = self.hosts[slot as usize].as_ref().expect("a seat's partition is hosted");
         match self.no_space.is_some() || hosted.partition.is_below_minimum(&hosted.config) {
             true => Err(ErrorCode::CoordinatorNotAvailable),
-            false => Ok(partition),
+            false => Ok(()),
         }
     }
 
@@ -99,6 +107,7 @@ impl Node {
     pub(in crate::node) fn groups_wait_for_room(&self) -> bool {
         match self.groups.unwritten.front() {
             Some(Unwritten { batches, .. }) => batches.front().is_some_and(|batch| !self.has_room_for_batch(batch)),
+            None if self.groups.long_commit.is_some() => self.long_commit_waits_for_room(),
             None => self.groups.delayed.front().is_some_and(|(_, _, request)| !self.admits(request)),
         }
     }

@@ -33,6 +33,7 @@
 //! What is not here: what a coordinator decides ([`crate::group`]).
 
 mod append;
+mod commit;
 mod find;
 mod gather;
 mod load;
@@ -57,6 +58,7 @@ use crate::time::{Instant, Now};
 use crate::wire::{self, ErrorCode, Str};
 
 use append::{Unwritten, Waiter};
+use commit::LongCommit;
 use gather::{Gather, Gathered};
 use load::{Load, Loads};
 use metrics::Surveys;
@@ -90,6 +92,8 @@ pub(super) struct Groups {
     unwritten: VecDeque<Unwritten>,
     /// Requests that wait for room, or behind what is unwritten.
     delayed: VecDeque<(ReplyTo, Client, wire::Request)>,
+    /// While it is under way, all other requests wait.
+    long_commit: Option<LongCommit>,
     /// Requests about many groups that are being worked on.
     gathers: VecDeque<Gather>,
     /// Answers about many groups that wait for several partitions.
@@ -131,6 +135,7 @@ impl Groups {
             topics_version: 0,
             unwritten: VecDeque::new(),
             delayed: VecDeque::new(),
+            long_commit: None,
             gathers: VecDeque::new(),
             gathered: Slab::new(),
             loads: Loads::default(),
@@ -143,6 +148,7 @@ impl Groups {
     pub(super) fn forget(&mut self, conn: crate::ids::ConnId) {
         self.delayed.retain(|(to, ..)| to.conn != conn);
         self.gathers.retain(|gather| gather.to.conn != conn);
+        self.long_commit.take_if(|long| long.to.conn == conn);
     }
 
     /// The partitions that are being loaded, each with its slot.
@@ -154,7 +160,7 @@ impl Groups {
 
     /// Whether requests, or decisions, wait for room.
     pub(super) fn has_waiting(&self) -> bool {
-        !self.unwritten.is_empty() || !self.delayed.is_empty()
+        !self.unwritten.is_empty() || (self.long_commit.is_none() && !self.delayed.is_empty())
     }
 }
 
@@ -273,6 +279,10 @@ impl Node {
             State::Loading(_) | State::Beginning(..) => self.end_turn(partition),
             State::Waiting | State::Failed => {}
         }
+        if let Some(long) = self.groups.long_commit.take_if(|long| long.partition == partition) {
+            let (to, response) = long.refuse(code);
+            out.push(Effect::Reply { to, response: Some(response) });
+        }
         let (gone, kept) = std::mem::take(&mut self.groups.unwritten)
             .into_iter()
             .partition(|unwritten| unwritten.partition == partition);
@@ -367,7 +377,7 @@ impl Node {
             let (to, client, request) = self.groups.delayed.pop_front().expect("one was at the front");
             self.take_group_request(now, to, &client, request, out);
         }
-        if !self.groups.delayed.is_empty() && self.no_space.is_none() {
+        if self.groups_wait_for_room() && self.no_space.is_none() {
             self.checkpoint_soon();
         }
     }
@@ -391,13 +401,19 @@ impl Node {
                 return out.push(Effect::Reply { to, response });
             }
         };
+        let request = match request {
+            R::OffsetCommit(request) if commit::is_long(&request) => {
+                return self.begin_long_commit(now, to, partition, request, out);
+            }
+            request => request,
+        };
         self.call(now, partition, out, |coordinator, with| match request {
             R::JoinGroup(request) => coordinator.join(with, to, client, request),
             R::SyncGroup(request) => coordinator.sync(with, to, request),
             R::Heartbeat(request) => coordinator.heartbeat(with, to, request),
             R::LeaveGroup(request) => coordinator.leave(with, to, request),
             R::ConsumerGroupHeartbeat(request) => coordinator.consumer_heartbeat(with, to, client, request),
-            R::OffsetCommit(request) => coordinator.commit(with, to, request),
+            R::OffsetCommit(request) => coordinator.commit(with, to, &request),
             R::OffsetDelete(request) => coordinator.delete_offsets(with, to, request),
             other => unreachable!("{other:?} is about many groups"),
         });

@@ -141,7 +141,7 @@ impl Bench {
     /// Sends an OffsetCommit, and takes what it says of the first partition.
     pub(super) fn commit_in(&mut self, version: i16, request: OffsetCommitRequest) -> ErrorCode {
         let response: OffsetCommitResponse = self.ask(version, |coordinator, with, to| {
-            coordinator.commit(with, to, request);
+            coordinator.commit(with, to, &request);
         });
         code(response.topics[0].partitions[0].error_code)
     }

@@ -53,7 +53,7 @@ fn the_record_says_what_was_committed_and_when_and_the_topics_id() {
     let mut bench = Bench::new();
     let request = commit("readers", &NOBODY, ("orders", 2), 5);
     let to = bench.rig.ask(9);
-    bench.coordinator.commit(&mut bench.rig.surroundings(), to, request);
+    bench.coordinator.commit(&mut bench.rig.surroundings(), to, &request);
     let [Record { key, value: Some(Value::OffsetCommit(value)) }] = &bench.rig.records()[..] else {
         panic!("one offset, one record");
     };
@@ -298,7 +298,7 @@ fn a_time_of_its_own_that_overflows_never_comes() {
         let mut request = commit("readers", &NOBODY, ("orders", 0), 5);
         request.retention_time_ms = retention;
         let to = bench.rig.ask(2);
-        bench.coordinator.commit(&mut bench.rig.surroundings(), to, request);
+        bench.coordinator.commit(&mut bench.rig.surroundings(), to, &request);
         let [Record { value: Some(Value::OffsetCommit(value)), .. }] = &bench.rig.records()[..] else {
             panic!("one offset, one record");
         };

@@ -63,8 +63,8 @@ fn every_request_has_one_answer_whatever_is_asked_in_whatever_order() {
                     let request = beat(group, seat.generation.min(2));
                     coordinator.consumer_heartbeat(with, to, &client("two"), request);
                 }
-                7 => coordinator.commit(with, to, commit(group, &seat, ("orders", 0), 5)),
-                _ => coordinator.commit(with, to, commit(group, &NOBODY, ("orders", 1), 5)),
+                7 => coordinator.commit(with, to, &commit(group, &seat, ("orders", 0), 5)),
+                _ => coordinator.commit(with, to, &commit(group, &NOBODY, ("orders", 1), 5)),
             });
             match rng.below(20) {
                 0 => {

@@ -169,3 +169,49 @@ fn very_many_groups_begin_are_listed_and_counted_in_many_steps() {
     assert!(text.contains(&format!("chronik_groups{{state=\"Empty\"}} {count}\n")), "{text}");
     assert_eq!(text.lines().filter(|line| line.starts_with("chronik_group_lag{")).count(), count);
 }
+
+#[test]
+fn a_commit_of_very_many_offsets_takes_many_steps_and_what_comes_later_stays_behind_it() {
+    let mut rig = Rig::with_groups(&[]);
+    let offsets: Vec<(i32, i64)> = (0..1000).map(|n| (n % 5, i64::from(n))).collect();
+    let long = rig.ask(8, Request::Other(Rig::commit_request("g", &offsets)));
+    let later = rig.ask(8, Request::Other(Rig::commit_request("g", &[(0, 7)])));
+    let fetching = rig.ask(FETCH_VERSION, Request::Other(Rig::fetch_offsets_request(&["g"])));
+    assert!(rig.committed(later).is_none() && rig.reply(long).is_none(), "it goes on");
+    rig.pass(1000);
+    let Some(Some(Response::OffsetCommit(response))) = rig.reply(long) else { panic!("no answer") };
+    assert_eq!(response.topics.len(), 1, "the parts are one answer again");
+    let told: Vec<(i32, i16)> =
+        response.topics[0].partitions.iter().map(|told| (told.partition_index, told.error_code)).collect();
+    let no_such = code(ErrorCode::UnknownTopicOrPartition);
+    let expect = offsets.iter().map(|&(at, _)| (at, if at < 4 { 0 } else { no_such }));
+    assert_eq!(told, expect.collect::<Vec<_>>());
+    assert_eq!(rig.committed(later), Some(0));
+    assert_eq!(rig.fetched_offsets(fetching).expect("an answer")[0].topics[0].partitions[0].committed_offset, 7);
+    assert_eq!(rig.crash_and_load().offset_of("g"), Ok(7));
+}
+
+#[test]
+fn a_long_commit_ends_with_its_connection_its_topic_and_the_node() {
+    let offsets: Vec<(i32, i64)> = (0..1000).map(|n| (n % 4, i64::from(n))).collect();
+    let begin = |rig: &mut Rig| rig.ask(8, Request::Other(Rig::commit_request("g", &offsets)));
+
+    let mut rig = Rig::with_groups(&[]);
+    begin(&mut rig);
+    rig.step(Input::Closed { conn: ConnId(1) });
+    assert_eq!(rig.commit_offset("g", 0, 7), 0, "others do not wait for it");
+    assert_eq!(rig.offset_of("g"), Ok(7));
+
+    let mut rig = Rig::with_groups(&[]);
+    let long = begin(&mut rig);
+    rig.delete(OFFSETS);
+    assert_eq!(rig.committed(long), Some(code(ErrorCode::NotCoordinator)));
+
+    let mut rig = Rig::with_groups(&[]);
+    let long = begin(&mut rig);
+    rig.step(Input::Stop);
+    rig.run();
+    assert_eq!(rig.committed(long), Some(code(ErrorCode::NotCoordinator)));
+    rig.pass(100);
+    assert!(rig.stopped);
+}

@@ -155,6 +155,8 @@ pub struct Node {
     codecs: TopicCodecs,
     /// Whether connections have not been told of the codecs yet.
     codecs_changed: bool,
+    /// New settings of the broker, while not all partitions have them.
+    obeying: Option<topics::Obeying>,
     listeners: Vec<Str>,
     data_dir: Str,
     journal: journal::Writer,

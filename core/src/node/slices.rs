@@ -50,6 +50,8 @@ pub(super) enum Long {
     Configs(DescribeConfigsRequest, Vec<DescribeConfigsResult>, usize),
     /// All partitions: those after one, and what was found so far.
     LogDirs(Option<TopicPartition>, Vec<DescribeLogDirsTopic>),
+    /// The answer to a change of settings, while not all partitions have those of their broker.
+    Altered(Box<Response>),
     /// The number of a ListOffsets request among those that search.
     Offsets(usize),
 }
@@ -61,6 +63,7 @@ impl Long {
             Long::Metadata(describing) => Long::Metadata(describing.anew()),
             Long::Configs(request, ..) => Long::Configs(request, Vec::new(), 0),
             Long::LogDirs(..) => Long::LogDirs(None, Vec::new()),
+            Long::Altered(response) => Long::Altered(response),
             Long::Offsets(query) => Long::Offsets(query),
         }
     }
@@ -98,6 +101,7 @@ impl Node {
             self.serve_ready(id, out);
         }
         self.unwatch_some();
+        self.obey_on();
         if let Some((to, long)) = self.slices.queue.pop_front()
             && let Some(long) = self.slice(now, to, long, out)
         {
@@ -107,7 +111,8 @@ impl Node {
 
     /// Has the next step made at once where there is something left to do.
     pub(super) fn plan_slice(&mut self, now: Now) {
-        if !self.slices.is_planned && (!self.slices.is_empty() || self.sessions.has_ended()) {
+        let has_more = !self.slices.is_empty() || self.sessions.has_ended() || self.obeying.is_some();
+        if !self.slices.is_planned && has_more {
             self.slices.is_planned = true;
             self.deadlines.insert((now.instant, Reason::Slice));
         }
@@ -167,6 +172,9 @@ impl Node {
                 let response = Response::DescribeLogDirs(self.log_dirs(topics));
                 out.push(Effect::Reply { to, response: Some(response) });
             }
+            // Who has been told of a setting finds it in force.
+            Long::Altered(response) if self.obeying.is_some() => return Some(Long::Altered(response)),
+            Long::Altered(response) => self.reply_metadata(to, *response, out),
             Long::Offsets(query) => return self.look_up(query, out).then_some(Long::Offsets(query)),
         }
         None

@@ -494,8 +494,8 @@ impl Node {
             producer_ids: ProducerIdBlock::default(),
             codecs: TopicCodecs::default(),
             codecs_changed: false,
+            obeying: None,
         };
-        node.apply_broker_config();
         node.storage.removals.drop_segments(dropped, NO_DELAY);
         for (id, name) in ids {
             let log = logs.remove(&id).unwrap_or_else(|| Log::new(id));
@@ -505,6 +505,10 @@ impl Node {
                 node.host(slot).unread = unread.remove(&id);
             }
             node.flush_if_due(slot);
+        }
+        node.apply_broker_config();
+        while node.obeying.is_some() {
+            node.obey_on();
         }
         node
     }

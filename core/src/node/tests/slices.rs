@@ -222,3 +222,28 @@ fn a_request_that_names_one_broker_often_gets_no_more_settings_than_memory_has_r
     assert_eq!(response.results[0].error_code, 0);
     assert_eq!(response.results[1_499].error_code, ErrorCode::PolicyViolation.code());
 }
+
+#[test]
+fn a_setting_of_all_brokers_is_in_force_everywhere_when_its_change_is_answered() {
+    let mut rig = rig();
+    rig.create_with("own", 1, &[("compression.type", "gzip")]);
+    let codecs = rig.codecs.clone();
+    let config = AlterableConfig { name: "log.retention.ms".into(), config_operation: 0, value: Some("77000".into()) };
+    let resource = AlterConfigsResource { resource_type: 4, resource_name: "".into(), configs: vec![config] };
+    let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+    let sequence = rig.ask(1, Request::Other(request.into()));
+    assert_eq!(rig.reply(sequence), None);
+    // What is made meanwhile inherits it too.
+    rig.create("new", 1);
+    rig.delete("z");
+    while slice(&mut rig) {
+        assert_eq!(rig.codecs, codecs, "no table is half made");
+    }
+    assert!(matches!(rig.reply(sequence), Some(Some(Response::IncrementalAlterConfigs(_)))));
+    let hosts = rig.node.hosts.iter().flatten();
+    assert!(hosts.clone().count() > 2_500);
+    for hosted in hosts {
+        assert_eq!(hosted.config.retention_ms, Some(77_000), "{}-{}", hosted.name, hosted.partition.id().partition);
+    }
+    assert_eq!(rig.codecs, codecs);
+}

@@ -120,6 +120,11 @@ impl Tail {
         true
     }
 
+    /// Whether a commit of `less` bytes still goes into the file at hand, and one of `more` only into the next.
+    pub(super) fn parts(&self, less: u64, more: u64) -> bool {
+        less <= self.room && self.room < more
+    }
+
     /// What is left, in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.room + self.files * self.file_bytes

@@ -387,7 +387,7 @@ impl Writer {
         let mut open = self.open.length();
         for bytes in payloads.filter(|&bytes| bytes <= self.max_record_bytes()) {
             let size = record_size(bytes);
-            if open > 0 && !self.fits_one_commit(open + size) {
+            if open > 0 && !self.fits_one_commit(Some(tail), open, size) {
                 if !tail.take(commit_size(open)) {
                     return false;
                 }
@@ -403,11 +403,16 @@ impl Writer {
     }
 
     fn fits_open_commit(&self, size: u64) -> bool {
-        self.fits_one_commit(self.open.length() + size)
+        self.fits_one_commit(self.behind_full, self.open.length(), size)
     }
 
-    fn fits_one_commit(&self, length: u64) -> bool {
-        commit_size(length) <= COMMIT_BYTES_MAX.min(self.geometry.file_bytes)
+    /// Whether a record of `size` bytes joins a commit that has `open` by now and goes to the `tail`. A commit ends with the
+    /// file that it fits into: one that grew past that would leave the rest of the file behind, and records that turn
+    /// out shorter than what [`Writer::has_room_for`] was asked about could so need more files than they were given.
+    fn fits_one_commit(&self, tail: Option<Tail>, open: u64, size: u64) -> bool {
+        let grown = commit_size(open + size);
+        grown <= COMMIT_BYTES_MAX.min(self.geometry.file_bytes)
+            && !tail.is_some_and(|tail| tail.parts(commit_size(open), grown))
     }
 
     fn has_place(&self, length: u64) -> bool {

@@ -4,6 +4,7 @@ use chronik_core::ids::Lsn;
 use chronik_core::journal::{
     BLOCK_BYTES, Class, Geometry, MemorySlots, RECORD_HEADER_BYTES, RecordKind, Start, Writer,
 };
+use chronik_core::rng::Rng;
 
 use super::world::{JOURNAL, partition, replay};
 
@@ -199,4 +200,26 @@ fn only_some_kinds_must_be_synced_where_appends_need_not() {
         append(&mut writer, 10);
         assert_eq!(writer.take_commit().map(|commit| commit.must_sync), Some(must_sync), "{kind:?}");
     }
+}
+
+#[test]
+fn records_that_are_shorter_than_was_asked_about_need_no_more_files() {
+    let mut rng = Rng::from_number(7);
+    let mut admitted = 0;
+    for _ in 0..3000 {
+        let mut writer = opened(2, Geometry { file_bytes: FILE_BYTES, max_files: 2, reserve_bytes: 0 });
+        append(&mut writer, rng.below(FILE_BYTES / 2));
+        let commit = writer.take_commit().expect("a record is pending");
+        writer.committed(commit.number);
+        append(&mut writer, rng.below(FILE_BYTES / 2));
+        let asked: Vec<u64> = (0..3).map(|_| 1000 + rng.below(FILE_BYTES / 2)).collect();
+        if writer.has_room_for(asked.iter().copied(), Class::Ordinary) {
+            admitted += 1;
+            for bytes in &asked {
+                append(&mut writer, bytes - rng.below(1000));
+            }
+            assert!(!writer.is_overrun(), "{asked:?}");
+        }
+    }
+    assert!((100..2900).contains(&admitted), "{admitted} were admitted");
 }

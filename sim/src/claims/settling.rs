@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use super::facts::{Facts, Group};
 use super::{Claim, Found};
 use crate::history::{InGroup, Place, What};
+use crate::plan::{ClientKind, ClientPlan, Plan};
 
 pub(super) const GROUPS_SETTLE: Claim = Claim {
     name: "groups-settle",
     meaning: "20 s after everything has healed each live member of a group has an assignment, of one generation or \
-              epoch, and every partition of the topics that they subscribe to is read by one of them.",
+              epoch, and every partition of the topics that they subscribe to is read by one of them. Where a group \
+              takes fewer members than there are, those outside come in whenever a place is free, up to the end: then \
+              no partition is read by two of them.",
 };
 
 pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
@@ -21,7 +24,17 @@ pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
     }
 }
 
+/// Whether a group may have more members than it takes.
+fn is_crowded(plan: &Plan, group_number: u32) -> bool {
+    let is_member =
+        |client: &&ClientPlan| matches!(client.kind, ClientKind::Member { group, .. } if group == group_number);
+    let members = plan.clients.iter().filter(is_member).count();
+    let limits = ["group.max.size", "group.consumer.max.size"].map(|name| plan.node.broker.get(name));
+    limits.into_iter().flatten().filter_map(|limit| limit.parse::<usize>().ok()).any(|limit| limit < members)
+}
+
 fn settled(facts: &Facts<'_>, group_number: u32, group: &Group, found: &mut Found) {
+    let is_crowded = is_crowded(facts.plan, group_number);
     let mut numbers: BTreeMap<i32, usize> = BTreeMap::new();
     let mut readers: BTreeMap<Place, usize> = BTreeMap::new();
     let mut partitions: BTreeMap<u32, i32> = BTreeMap::new();
@@ -34,6 +47,9 @@ fn settled(facts: &Facts<'_>, group_number: u32, group: &Group, found: &mut Foun
         };
         last = Some(index);
         if !is_stable {
+            if is_crowded {
+                continue;
+            }
             return found.add(GROUPS_SETTLE, index, || {
                 format!("group {group_number}: {} has no settled assignment at {}", facts.who(index), facts.when(index))
             });
@@ -52,7 +68,7 @@ fn settled(facts: &Facts<'_>, group_number: u32, group: &Group, found: &mut Foun
             *known = (*known).max(count);
         }
     }
-    let Some(last) = last else { return };
+    let Some(last) = last.filter(|_| !is_crowded) else { return };
     if group.is_pure && numbers.len() > 1 {
         return found.add(GROUPS_SETTLE, last, || {
             let numbers: Vec<String> =
@@ -106,5 +122,8 @@ mod tests {
         over(ends(ends(healed(), 0, 3, &[0]), 1, 3, &[])).breaks(GROUPS_SETTLE, "nobody reads orders-1");
         over(ends(ends(healed(), 0, 3, &[0, 1]), 1, 3, &[1])).breaks(GROUPS_SETTLE, "orders-1 is read by");
         over(ends(healed(), 0, -1, &[])).breaks(GROUPS_SETTLE, "no settled assignment");
+        let mut crowded = healed();
+        crowded.plan.node.broker.insert("group.max.size".into(), "1".into());
+        over(ends(crowded, 0, -1, &[])).holds();
     }
 }

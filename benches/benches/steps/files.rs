@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
-use chronik_core::boundary::{DiskError, FileName, Files};
-use chronik_core::ids::{Offset, TopicPartition};
+use chronik_core::boundary::{DiskError, FileName, Files, SegmentName};
+use chronik_core::ids::TopicPartition;
 
 #[derive(Default)]
 pub(crate) struct Memory(Mutex<BTreeMap<FileName, Vec<u8>>>);
@@ -74,7 +74,7 @@ impl Files for Memory {
         Ok(Vec::new())
     }
 
-    fn segments(&self, _: TopicPartition) -> Result<Vec<Offset>, DiskError> {
+    fn segments(&self, _: TopicPartition) -> Result<Vec<SegmentName>, DiskError> {
         Ok(Vec::new())
     }
 }

@@ -5,6 +5,7 @@
 //! 100 µs on a machine of its own, since everybody else waits for it.
 
 mod files;
+mod groups;
 mod requests;
 
 use std::time::Duration;
@@ -16,7 +17,7 @@ use chronik_core::journal::Geometry;
 use chronik_core::limits::Limits;
 use chronik_core::node::{Node, NodeOptions};
 use chronik_core::time::{self, Now, Timestamp};
-use chronik_core::wire;
+use chronik_core::wire::{self, Response};
 
 use files::Memory;
 use rustix::time::{ClockId, clock_gettime};
@@ -30,13 +31,19 @@ pub(crate) struct Driver {
     files: Memory,
     now: Now,
     asked: u64,
-    answers: usize,
+    /// Those that came since they were looked at last.
+    answers: Vec<Response>,
     /// The steps since they were taken last.
     steps: Vec<Duration>,
+    seed: u8,
 }
 
 impl Driver {
     fn new() -> Driver {
+        Driver::on(Memory::default(), 7)
+    }
+
+    fn on(files: Memory, seed: u8) -> Driver {
         let now = Now { instant: time::Instant::default(), wall: Timestamp(1_700_000_000_000) };
         let options = NodeOptions {
             node_id: NodeId(1),
@@ -49,9 +56,8 @@ impl Driver {
             journal: Geometry::default(),
             direct_from: u64::MAX,
         };
-        let files = Memory::default();
-        let (node, _) = Node::recover(options, &files, [7; 32], now).expect("an empty folder");
-        let mut driver = Driver { node, files, now, asked: 0, answers: 0, steps: Vec::new() };
+        let (node, _) = Node::recover(options, &files, [seed; 32], now).expect("sound files, or none");
+        let mut driver = Driver { node, files, now, asked: 0, answers: Vec::new(), steps: Vec::new(), seed };
         driver.run(Outbox::default());
         driver
     }
@@ -73,6 +79,33 @@ impl Driver {
         let mut out = Outbox::default();
         self.step(Input::Closed { conn: ConnId(conn) }, &mut out);
         self.run(out);
+    }
+
+    /// Lets time pass, deadline by deadline.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let until = self.now.instant + time;
+        while let Some((at, _)) = self.node.deadline().filter(|&(at, _)| at <= until) {
+            self.now.instant = at.max(self.now.instant);
+            self.run(Outbox::default());
+        }
+        self.now.instant = until;
+    }
+
+    /// The process ends at once, and another begins on the same files.
+    pub(crate) fn restart(&mut self) {
+        let files = std::mem::take(&mut self.files);
+        // Every start draws what tells its journal from the one before.
+        *self = Driver::on(files, self.seed + 1);
+    }
+
+    /// A scrape of the metrics.
+    pub(crate) fn scrape(&mut self) {
+        let begun = cpu_time();
+        let text = self.node.metrics();
+        self.node.survey_groups(self.now);
+        self.steps.push(cpu_time() - begun);
+        assert!(!text.is_empty());
+        self.pass(Duration::from_millis(1));
     }
 
     /// Has the node write its last checkpoint.
@@ -102,7 +135,7 @@ impl Driver {
                         let done = self.carry_out(op);
                         self.step(Input::Disk(done), &mut out);
                     }
-                    Effect::Reply { .. } => self.answers += 1,
+                    Effect::Reply { response, .. } => self.answers.extend(response),
                     Effect::Fatal(why) => panic!("{why}"),
                     _ => {}
                 }
@@ -123,6 +156,10 @@ impl Driver {
             }
             DiskOp::Read(id, plan) => Done::Read(id, plan.run(&self.files)),
             DiskOp::Task(id, task) => Done::Task(id, task.run(&self.files)),
+            DiskOp::Compact(mut pass) => {
+                let result = pass.step(&self.files);
+                Done::Compacted(pass, result)
+            }
         }
     }
 
@@ -166,5 +203,6 @@ fn main() {
         return;
     }
     println!("{:<64} {:>10} {:>8} {:>10}", "", "longest µs", "steps", "all µs");
+    groups::measure_all(&mut Driver::new());
     requests::measure_all(&mut Driver::new());
 }

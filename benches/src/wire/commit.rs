@@ -103,11 +103,11 @@ pub(crate) fn fetch_offsets(version: i16, correlation: i32, group: &str, topic: 
     out.finish(0)
 }
 
+/// Partitions with the offsets that a group has committed, or why they cannot be told.
+pub(crate) type CommittedOffsets = Vec<(i32, Result<i64, ErrorCode>)>;
+
 /// Reads partitions with their offsets, -1 where there is none, or why that cannot be told.
-pub(crate) fn read_fetch_offsets(
-    version: i16,
-    mut body: Reader<'_>,
-) -> Result<Vec<(i32, Result<i64, ErrorCode>)>, Malformed> {
+pub(crate) fn read_fetch_offsets(version: i16, mut body: Reader<'_>) -> Result<CommittedOffsets, Malformed> {
     if version >= 3 {
         body.i32()?; // throttled for so long
     }

@@ -111,7 +111,7 @@ mod tests {
 
     fn over(told: Told) -> Told {
         let clients = told.plan.clients.len();
-        let done = (0..clients).fold(told, |told, client| told.is_done(client));
+        let done = (0..clients).fold(told, |told, client| told.done(client));
         done.audits(&[])
     }
 

@@ -307,11 +307,11 @@ impl Told {
     /// Everything heals and all clients are done.
     pub(super) fn heals(self) -> Told {
         let clients = self.plan.clients.len();
-        (0..clients).fold(self.engine(What::Healed), Told::is_done)
+        (0..clients).fold(self.engine(What::Healed), Told::done)
     }
 
     /// A client has nothing more to do.
-    pub(super) fn is_done(self, client: usize) -> Told {
+    pub(super) fn done(self, client: usize) -> Told {
         self.says(ClientId(u32::try_from(client).expect("few")), None, What::Done)
     }
 

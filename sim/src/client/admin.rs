@@ -93,12 +93,8 @@ enum Acting {
     Ask,
 }
 
-/// What is next.
-enum Step {
-    Request(Request, i16, Asked),
-    /// There is nothing to do it to.
-    Impossible,
-}
+/// What is next: a request, its version and what it asks; none where there is nothing to do it to.
+type Step = Option<(Request, i16, Asked)>;
 
 impl Admin {
     pub(super) fn new(plan: &Plan, index: u32, request_timeout: Duration, operations: &[Operation]) -> Admin {
@@ -181,12 +177,12 @@ impl Admin {
                 break;
             }
             match self.next_step(now, wanted) {
-                Step::Request(request, version, asked) => {
+                Some((request, version, asked)) => {
                     self.caller.ask(now, &request, version, wanted);
                     self.asked = Some(asked);
                     break;
                 }
-                Step::Impossible => self.finish(false, Some(ErrorCode::UnknownTopicOrPartition), wanted),
+                None => self.finish(false, Some(ErrorCode::UnknownTopicOrPartition), wanted),
             }
         }
         if !self.is_done && self.doing.is_none() && self.schedule.is_over() {
@@ -200,34 +196,32 @@ impl Admin {
         let doing = self.doing.as_mut().expect("an operation is under way");
         if !doing.has_topics {
             let request = self.topics.request(0..self.plans.len());
-            return Step::Request(request, METADATA_VERSION, Asked::Metadata);
+            return Some((request, METADATA_VERSION, Asked::Metadata));
         }
         let record = |what| Wanted::Record(Some(doing.operation), what);
         match &doing.what {
             Action::CreateTopic { topic } => {
                 let name = self.plans[*topic].name.clone();
                 wanted.push(record(What::CreateTopic { name }));
-                Step::Request(create(&self.plans[*topic]), 7, Asked::Act(Acting::Create))
+                Some((create(&self.plans[*topic]), 7, Asked::Act(Acting::Create)))
             }
             Action::DeleteTopic { topic } => {
                 let topic = self.topics.get(*topic);
-                let Some(id) = doing.id.or(topic.id) else { return Step::Impossible };
+                let id = doing.id.or(topic.id)?;
                 wanted.push(record(What::DeleteTopic { name: topic.name.to_string(), id }));
                 doing.id = Some(id);
                 let topic = DeleteTopicState { name: None, topic_id: id };
                 let request = DeleteTopicsRequest { topics: vec![topic], timeout_ms: 5_000, ..Default::default() };
-                Step::Request(request.into(), 6, Asked::Act(Acting::Delete(id)))
+                Some((request.into(), 6, Asked::Act(Acting::Delete(id))))
             }
             Action::CreatePartitions { topic, more } => {
                 let topic = self.topics.get(*topic);
-                if topic.id.is_none() {
-                    return Step::Impossible;
-                }
+                topic.id?;
                 let count = *doing.count.get_or_insert(topic.partitions + more.max(&1));
                 let name = topic.name.clone();
                 let topic = CreatePartitionsTopic { name, count, ..Default::default() };
                 let request = CreatePartitionsRequest { topics: vec![topic], timeout_ms: 5_000, validate_only: false };
-                Step::Request(request.into(), 3, Asked::Act(Acting::Grow))
+                Some((request.into(), 3, Asked::Act(Acting::Grow)))
             }
             Action::AlterConfig { topic, name, value } => {
                 let topic = self.topics.get(*topic);
@@ -243,7 +237,7 @@ impl Admin {
                 let resource =
                     AlterConfigsResource { resource_type: TOPIC_RESOURCE, resource_name, configs: vec![config] };
                 let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
-                Step::Request(request.into(), 1, Asked::Act(Acting::Alter))
+                Some((request.into(), 1, Asked::Act(Acting::Alter)))
             }
             &Action::ListOffsets { topic, partition, timestamp } => {
                 let asked = match timestamp {
@@ -258,7 +252,7 @@ impl Admin {
                     (Some(_), None) => return self.ask_offset(topic, partition, LATEST),
                     (Some(start), Some(end)) => (start, end),
                 };
-                let Some(id) = self.topics.partition(topic, partition) else { return Step::Impossible };
+                let id = self.topics.partition(topic, partition)?;
                 let span = u64::try_from(end.0 - start.0).unwrap_or(0);
                 let above = i64::try_from(span * u64::from(permille.min(1_000)) / 1_000).expect("within the span");
                 let before = Offset(start.0 + above);
@@ -267,21 +261,21 @@ impl Admin {
                 let name = self.topics.get(topic).name.clone();
                 let topic = DeleteRecordsTopic { name, partitions: vec![partition] };
                 let request = DeleteRecordsRequest { topics: vec![topic], timeout_ms: 5_000 };
-                Step::Request(request.into(), 2, Asked::Act(Acting::DeleteRecords(id)))
+                Some((request.into(), 2, Asked::Act(Acting::DeleteRecords(id))))
             }
             &Action::Ask { which } => {
                 let (request, version) = asking::question(which, doing.operation, &self.topics, self.plans.len());
-                Step::Request(request, version, Asked::Act(Acting::Ask))
+                Some((request, version, Asked::Act(Acting::Ask)))
             }
-            _ => Step::Impossible,
+            _ => None,
         }
     }
 
     fn ask_offset(&self, topic: usize, partition: i32, asked: i64) -> Step {
-        let Some(id) = self.topics.partition(topic, partition) else { return Step::Impossible };
+        let id = self.topics.partition(topic, partition)?;
         let sought = vec![Sought { name: self.topics.get(topic).name.clone(), partition: id }];
         let request = list_offsets(&sought, asked);
-        Step::Request(request, OFFSETS_VERSION, Asked::Offset(sought, asked))
+        Some((request, OFFSETS_VERSION, Asked::Offset(sought, asked)))
     }
 
     fn take(&mut self, now: ClientNow, outcome: Outcome, wanted: &mut Vec<Wanted>) -> Result<(), String> {

@@ -139,7 +139,7 @@ fn victim_mut(fault: &mut FaultKind) -> Option<&mut usize> {
 /// Whether an operation names a topic.
 pub(super) fn names_topic(plan: &Plan, index: usize) -> bool {
     let mut actions = plan.clients.iter().flat_map(|client| &client.operations).map(|operation| &operation.what);
-    let is_subscribed = |client: &ClientPlan| subscribed(&mut client.kind.clone()).iter().any(|topic| *topic == index);
+    let is_subscribed = |client: &ClientPlan| subscribed(&mut client.kind.clone()).contains(&index);
     actions.any(|action| topics(&mut action.clone()).any(|topic| *topic == index))
         || plan.clients.iter().any(is_subscribed)
 }

@@ -190,7 +190,7 @@ pub(super) fn read(client: &mut Client, topic: &Topic, partition: i32, offset: i
 impl TopicClaim {
     /// The key under which a value is written here.
     fn key_of<'a>(&self, value: &'a Repeated) -> Option<&'a [u8]> {
-        self.compacts().then(|| value.of.as_bytes())
+        self.compacts().then_some(value.of.as_bytes())
     }
 }
 

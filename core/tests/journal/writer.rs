@@ -73,7 +73,8 @@ fn commits_are_capped_and_fill_a_file_to_the_last_block() {
     // Sixty-three records and the header take a record's length less than 4 MiB, rounded up to whole blocks.
     let full = 63 * record + BLOCK_BYTES;
     assert_eq!(sizes[..4], [(0, full); 4]);
-    assert_eq!(sizes[4], (1, full));
+    assert_eq!(sizes[4], (0, 3 * record + BLOCK_BYTES), "as many as the rest of the file holds");
+    assert_eq!(sizes[5], (1, full));
 }
 
 #[test]

@@ -57,7 +57,8 @@ fn fenced(facts: &Facts<'_>, number: u32, group: &Group, found: &mut Found) {
                     true => (0, BTreeMap::new()),
                     false => (knows.number, std::mem::take(&mut knows.before)),
                 };
-                let since = |place: &Place| (*place, known.get(place).copied().unwrap_or(before));
+                // A group that was deleted begins its epochs again: what was known of later ones is void.
+                let since = |place: &Place| (*place, known.get(place).copied().unwrap_or(before).min(*told));
                 *knows = Knows { number: *told, before: places.iter().map(since).collect() };
             }
             InGroup::Fenced { .. } => _ = clients.remove(&event.client),

@@ -10,8 +10,8 @@ use crate::history::{ClientId, InGroup, Place, Tag, What};
 
 pub(super) const COMMITS_ARE_FENCED: Claim = Claim {
     name: "commits-are-fenced",
-    meaning: "No commit is taken under a generation or epoch that its client knows to be over, nor one without \
-              membership while the group has members.",
+    meaning: "No commit is taken under a generation or epoch that its client knows to be over, in a group of one \
+              protocol, nor one without membership while the group has members.",
 };
 
 pub(super) const LIVE_GROUPS_STAY: Claim = Claim {
@@ -64,7 +64,9 @@ fn fenced(facts: &Facts<'_>, number: u32, group: &Group, found: &mut Found) {
             InGroup::Fenced { .. } => _ = clients.remove(&event.client),
             InGroup::Commit { tag, number: -1, .. } => _ = alone.insert(*tag, event.at),
             InGroup::Commit { tag, number: under, offsets } => {
-                let Some(knows) = clients.get(&event.client) else { continue };
+                // An upgrade in the middle of a rebalance gives members what is theirs since the generation before,
+                // which they do not hear: in groups of both protocols it is not known which commits are late.
+                let Some(knows) = clients.get(&event.client).filter(|_| group.is_pure) else { continue };
                 for (place, _) in offsets {
                     let newest = if group.is_classic { Some(knows.number) } else { knows.before.get(place).copied() };
                     if let Some(newest) = newest.filter(|newest| newest > under) {

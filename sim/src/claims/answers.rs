@@ -51,7 +51,7 @@ fn gave_up(facts: &Facts<'_>, event: usize, since: Instant, found: &mut Found) {
     // What held it up before was over for so long.
     let asked_by = Instant(happened.at.0.saturating_sub(u64::try_from(enough.as_nanos()).expect("seconds")));
     let is_calm = facts.calm.is_calm(happened.client, asked_by, happened.at)
-        && facts.calm.is_one_process(since, happened.at)
+        && facts.calm.is_one_process(connected(facts, event, since), happened.at)
         && !facts.faults.is_down_by_damage();
     if is_long && is_calm {
         found.add(ANSWERED_IN_TIME, event, || {
@@ -63,6 +63,15 @@ fn gave_up(facts: &Facts<'_>, event: usize, since: Instant, found: &mut Found) {
             )
         });
     }
+}
+
+/// When the connection was made that a client gave up at `event`, where that is known. It may have been to a process whose
+/// machine died before anything was asked; then the answer is a reset, which may get lost.
+fn connected(facts: &Facts<'_>, event: usize, since: Instant) -> Instant {
+    let client = facts.events[event].client;
+    let before = facts.events[..event].iter().rev().filter(|before| before.client == client);
+    let mut made = before.filter(|before| matches!(before.what, What::Connected)).map(|before| before.at);
+    made.next().map_or(since, |made| made.min(since))
 }
 
 /// How long a client's largest requests and answers may be on their way; `None` for one that is not judged.
@@ -111,6 +120,9 @@ mod tests {
         let asked = told().wait(5_000);
         let since = asked.now;
         asked.loses_power().wait(5_000).says(ClientId(READER), None, What::GaveUp { since }).holds();
+        // Nor what a connection to the machine before it was asked.
+        let told_by_none = told().says(ClientId(READER), None, What::Connected).wait(5_000).loses_power();
+        gives_up(told_by_none.wait(5_000), 2_000).holds();
         let other = FaultKind::MuteToClient { client: 0, for_ms: 1_000 };
         gives_up(told().wait(5_000).fault(other), 2_000).breaks(ANSWERED_IN_TIME, "client 2");
     }

@@ -10,6 +10,8 @@
 //! A checkpoint that is abandoned leaves what it condemned to the next one. What is left when the process ends is found
 //! at the next start and removed without delay.
 
+use std::collections::VecDeque;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::time::Duration;
 
 use crate::boundary::{SegmentName, Task};
@@ -17,24 +19,33 @@ use crate::ids::TopicPartition;
 use crate::time::Instant;
 
 /// What is removed together.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug)]
 enum Files {
     Segments(Vec<SegmentName>),
     Partition(TopicPartition),
 }
 
-/// Files, and when they may be removed.
-type Due = (Instant, Files);
+/// Files by when they may be removed. Thousands that are dropped together are due together, and move from state to state
+/// as one.
+type Due = BTreeMap<Instant, VecDeque<Files>>;
+
+fn join(to: &mut Due, from: &mut Due) {
+    while let Some((due, mut files)) = from.pop_first() {
+        match to.entry(due) {
+            Entry::Vacant(free) => _ = free.insert(files),
+            Entry::Occupied(mut there) => there.get_mut().append(&mut files),
+        }
+    }
+}
 
 /// All files that are to be removed.
 #[derive(Debug, Default)]
 pub(super) struct Removals {
     /// Dropped in this step, with how long they stay.
     fresh: Vec<(Duration, Files)>,
-    dropped: Vec<Due>,
-    condemned: Vec<Due>,
-    /// The first that is due comes last.
-    unnamed: Vec<Due>,
+    dropped: Due,
+    condemned: Due,
+    unnamed: Due,
 }
 
 impl Removals {
@@ -55,24 +66,23 @@ impl Removals {
         for (delay, files) in self.fresh.drain(..) {
             let due = now + delay;
             wake_at(due);
-            self.dropped.push((due, files));
+            self.dropped.entry(due).or_default().push_back(files);
         }
     }
 
     /// Whether something would be removed now if a checkpoint had begun since it was dropped.
     pub(super) fn wants_checkpoint(&self, now: Instant) -> bool {
-        self.dropped.iter().any(|(due, _)| *due <= now)
+        self.dropped.first_key_value().is_some_and(|(due, _)| *due <= now)
     }
 
     /// A checkpoint begins.
     pub(super) fn condemn(&mut self) {
-        self.condemned.append(&mut self.dropped);
+        join(&mut self.condemned, &mut self.dropped);
     }
 
     /// The checkpoint that has begun is durable.
     pub(super) fn unname(&mut self) {
-        self.unnamed.append(&mut self.condemned);
-        self.unnamed.sort_by(|a, b| b.cmp(a));
+        join(&mut self.unnamed, &mut self.condemned);
     }
 
     /// Lets go of what checkpoints may still name, once its removal is durable in the journal: a start does without
@@ -84,8 +94,12 @@ impl Removals {
 
     /// The next task that removes what is due.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<Task> {
-        let (_, files) = self.unnamed.pop_if(|(due, _)| *due <= now)?;
-        Some(match files {
+        let mut due = self.unnamed.first_entry().filter(|due| *due.key() <= now)?;
+        let files = due.get_mut().pop_front();
+        if due.get().is_empty() {
+            due.remove();
+        }
+        Some(match files? {
             Files::Segments(segments) => Task::RemoveSegments(segments),
             Files::Partition(partition) => Task::RemovePartition(partition),
         })

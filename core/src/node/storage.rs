@@ -21,6 +21,8 @@ pub(super) const FLUSH_AT: u64 = 256 << 10;
 const ALLOCATE_AHEAD: u64 = 64 << 20;
 /// How many partitions one step looks at for a checkpoint or retention, so that it stays under about 100 µs.
 pub(super) const PARTITIONS_AT_ONCE: usize = 64;
+/// Removals that one step asks for, at about 0.3 µs each.
+const REMOVED_AT_ONCE: usize = 200;
 /// How long the journal's ring stays as it is after there was no space to extend it.
 const EXTEND_RETRY: Duration = Duration::from_secs(10);
 /// How long to wait before trying a full disk again.
@@ -140,7 +142,12 @@ impl Node {
         if self.no_space.is_some() && self.journal.durable() == self.journal.end() {
             self.storage.removals.unname_all();
         }
-        while let Some(mut task) = self.storage.removals.take_due(now.instant) {
+        for removed in 0.. {
+            if removed == REMOVED_AT_ONCE {
+                self.deadlines.insert((now.instant, Reason::Removal));
+                break;
+            }
+            let Some(mut task) = self.storage.removals.take_due(now.instant) else { break };
             if let Task::RemoveSegments(segments) = &mut task {
                 // Where the system lost acknowledged records, a start may find a segment beyond the log's end, and the
                 // log may begin one of the same name since.

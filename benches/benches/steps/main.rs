@@ -33,6 +33,8 @@ pub(crate) struct Driver {
     asked: u64,
     /// Those that came since they were looked at last.
     answers: Vec<Response>,
+    /// The fetch session that was told last.
+    pub(crate) session: i32,
     /// The steps since they were taken last.
     steps: Vec<Duration>,
     seed: u8,
@@ -57,7 +59,8 @@ impl Driver {
             direct_from: u64::MAX,
         };
         let (node, _) = Node::recover(options, &files, [seed; 32], now).expect("sound files, or none");
-        let mut driver = Driver { node, files, now, asked: 0, answers: Vec::new(), steps: Vec::new(), seed };
+        let mut driver =
+            Driver { node, files, now, asked: 0, answers: Vec::new(), session: 0, steps: Vec::new(), seed };
         driver.run(Outbox::default());
         driver
     }
@@ -135,7 +138,12 @@ impl Driver {
                         let done = self.carry_out(op);
                         self.step(Input::Disk(done), &mut out);
                     }
-                    Effect::Reply { response, .. } => self.answers.extend(response),
+                    Effect::Reply { response, .. } => {
+                        if let Some(Response::Fetch(response)) = &response {
+                            self.session = response.session_id;
+                        }
+                        self.answers.extend(response);
+                    }
                     Effect::Fatal(why) => panic!("{why}"),
                     _ => {}
                 }

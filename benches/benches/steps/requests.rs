@@ -10,6 +10,9 @@ use chronik_core::wire::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use chronik_core::wire::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
 use chronik_core::wire::describe_log_dirs::DescribeLogDirsRequest;
 use chronik_core::wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use chronik_core::wire::incremental_alter_configs::{
+    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
+};
 use chronik_core::wire::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use chronik_core::wire::metadata::{MetadataRequest, MetadataRequestTopic};
 
@@ -62,8 +65,38 @@ pub(crate) fn measure_all(driver: &mut Driver) {
         |driver, _| driver.close(3),
         |driver, _| driver.ask(3, 12, fetch(0, 1, 500)),
     );
+    driver.ask(4, 12, fetch(0, 0, 0));
+    let session = driver.session;
+    let epoch = std::cell::Cell::new(0);
+    let next = || {
+        epoch.set(epoch.get() + 1);
+        epoch.get()
+    };
+    let incremental = |session_epoch, max_wait_ms| FetchRequest {
+        session_id: session,
+        topics: Vec::new(),
+        ..fetch(session_epoch, 1, max_wait_ms)
+    };
+    driver.ask(4, 12, incremental(next(), 0));
+    driver.measure("Fetch, a session of 10,000 partitions, idle", nothing, |driver, _| {
+        driver.ask(4, 12, incremental(next(), 0));
+    });
+    driver.measure("Fetch, a session of 10,000 partitions that waits, and an answer", nothing, |driver, _| {
+        driver.ask(4, 12, incremental(next(), 500));
+        driver.ask(4, 12, incremental(next(), 0));
+    });
     driver.measure(
-        "Closing that connection",
+        "Fetch, a session of 10,000 partitions, one of them dirty",
+        |driver, _| driver.input(1, 9, produce("small-7")),
+        |driver, _| driver.ask(4, 12, incremental(next(), 500)),
+    );
+    driver.measure(
+        "Fetch, a session of 10,000 partitions, all of them dirty",
+        |driver, _| driver.input(1, 9, produce("small-7")),
+        |driver, _| driver.ask(4, 12, FetchRequest { session_id: session, ..fetch(next(), 1, 0) }),
+    );
+    driver.measure(
+        "Closing the connection of a session that waits",
         |driver, _| driver.ask(3, 12, fetch(0, 1, 500)),
         |driver, _| driver.close(3),
     );
@@ -78,6 +111,10 @@ pub(crate) fn measure_all(driver: &mut Driver) {
         |driver, run| wait(driver, run, 1),
         |driver, _| driver.input(1, 9, produce(LARGE)),
     );
+
+    driver.measure("A setting of all brokers changes", nothing, |driver, run| {
+        driver.ask(1, 1, alter("log.retention.ms", &(run + 1_000_000).to_string()));
+    });
 
     let name = |run: usize| format!("made-{run}");
     driver.measure("CreateTopics, 1,000 partitions", nothing, |driver, run| {
@@ -131,6 +168,13 @@ fn create(topics: &[(String, i32)]) -> CreateTopicsRequest {
 fn delete(names: &[String]) -> DeleteTopicsRequest {
     let topic = |name: &String| DeleteTopicState { name: Some(name.as_str().into()), ..DeleteTopicState::default() };
     DeleteTopicsRequest { topics: names.iter().map(topic).collect(), ..DeleteTopicsRequest::default() }
+}
+
+/// Sets what topics inherit that have no setting of their own.
+fn alter(name: &str, value: &str) -> IncrementalAlterConfigsRequest {
+    let config = AlterableConfig { name: name.into(), config_operation: 0, value: Some(value.into()) };
+    let resource = AlterConfigsResource { resource_type: 4, resource_name: "".into(), configs: vec![config] };
+    IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false }
 }
 
 fn list() -> ListOffsetsRequest {

@@ -2,7 +2,7 @@
 //!
 //! A chunk is what cold reads read and check at once. Base offset, length and leader epoch of a batch lie outside its
 //! own checksum, so each entry carries a checksum of its chunk's heads; entry and chunk together vouch for every byte
-//! (the bodies by the batches' CRC-32C). An index can be rebuilt from its segment.
+//! (the bodies by the batches' CRC-32C). Entries that are damaged are made again from the segment ([`super::mend`]).
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -92,6 +92,11 @@ impl Indexer {
         if self.position - open.position >= CHUNK_BYTES as u64 {
             self.close();
         }
+    }
+
+    /// Whether the last chunk is closed.
+    pub(super) fn is_closed(&self) -> bool {
+        self.open.is_none()
     }
 
     fn close(&mut self) {

@@ -9,6 +9,7 @@ mod compaction;
 mod damage;
 mod epochs;
 mod index;
+mod mend;
 mod payload;
 mod producers;
 mod read;
@@ -34,6 +35,7 @@ pub use compaction::{Dirt, Replacement, Seal, Source};
 pub use damage::{damage_of, damaged_state};
 pub use epochs::Epochs;
 pub(crate) use index::Indexer;
+pub use mend::{Mend, Mended};
 pub use payload::PayloadError;
 pub use producers::{Producer, Producers, Remembered, Sequence};
 pub(crate) use read::{DECOMPRESSED_BYTES_MAX, read_chunks};
@@ -492,6 +494,13 @@ impl Log {
     /// How to look for damage in one of its segments from a place on.
     pub fn plan_for_damage(&self, segment: &Segment, from: Edge) -> ReadPlan {
         ReadPlan { place: self.place(segment), sought: Sought::Damage(from) }
+    }
+
+    /// How to begin with making damaged entries of a segment's index again; `None` where it has no such segment.
+    pub fn plan_to_mend(&self, name: SegmentName) -> Option<ReadPlan> {
+        let at = self.segments.binary_search_by_key(&name.base, |segment| segment.base).ok()?;
+        let segment = Some(&self.segments[at]).filter(|&segment| self.name_of(segment) == name)?;
+        Some(ReadPlan { place: self.place(segment), sought: Sought::Index(Mend::new(segment.base, segment.mark())) })
     }
 
     /// The offset up to which the segments on disk are synced.

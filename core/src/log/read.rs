@@ -9,6 +9,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::index::{ENTRY_BYTES, Entry};
+use super::mend::{Mend, Mended};
 use super::search::{Rank, Wanted};
 use crate::batch::{self, HEAD_BYTES, Scan};
 use crate::boundary::{DiskError, FileName, Files, SegmentName};
@@ -72,6 +73,8 @@ pub enum Sought {
     },
     /// Damage, in the chunks from this place on: about a mebibyte of them, at least one.
     Damage(Edge),
+    /// Damaged entries of the index, to make them again: the next step of that.
+    Index(Mend),
 }
 
 /// A record as it was written.
@@ -109,6 +112,8 @@ pub enum ReadOutcome {
     Nothing,
     /// What lies before this place, from where the search began, is what was written.
     Sound(Edge),
+    /// Entries of the index that were damaged, made again.
+    Mended(Mended),
 }
 
 /// How many records are opened at once, and how many bytes they come to, unless one alone has more: what is compressed
@@ -133,7 +138,7 @@ impl ReadPlan {
                 Sought::Batches { .. } => ReadOutcome::Batches(batch.clone()),
                 Sought::Record { wanted, from, below } => record(find(batch, wanted, &(from..below))),
                 Sought::Records { from, below, .. } => open(batch, &(from..below)),
-                Sought::Damage(_) => ReadOutcome::Nothing,
+                Sought::Damage(_) | Sought::Index(_) => ReadOutcome::Nothing,
             }),
             Place::Segment { segment, entries } => {
                 let segment = Segment { files, name: *segment, entries: *entries };
@@ -156,6 +161,7 @@ impl ReadPlan {
                         })
                     }
                     Sought::Damage(from) => segment.check(from).map(ReadOutcome::Sound),
+                    Sought::Index(mend) => segment.mend(mend).map(ReadOutcome::Mended),
                 }
             }
         }
@@ -233,21 +239,26 @@ fn record(found: Option<(Offset, Timestamp)>) -> ReadOutcome {
 }
 
 /// A segment being read.
-struct Segment<'a> {
-    files: &'a dyn Files,
-    name: SegmentName,
-    entries: u64,
+pub(super) struct Segment<'a> {
+    pub(super) files: &'a dyn Files,
+    pub(super) name: SegmentName,
+    pub(super) entries: u64,
 }
 
 impl Segment<'_> {
     /// Reads what is said to be there. How much that is may come from a damaged index, so no memory is reserved for it
     /// before the file is known to be long enough.
-    fn read(&self, file: FileName, position: u64, bytes: usize) -> Result<Bytes, DiskError> {
+    pub(super) fn read(&self, file: FileName, position: u64, bytes: usize) -> Result<Bytes, DiskError> {
         let corrupt = |left: u64| {
             let text = format!("{bytes} bytes were written here, {left} are left");
             Err(DiskError::Corrupt(file, position, text))
         };
-        let length = self.files.len(file)?.ok_or_else(|| DiskError::Io(file, "there is no such file".into()))?;
+        let length = match (self.files.len(file)?, file) {
+            (Some(length), _) => length,
+            // It can be made again.
+            (None, FileName::Index(_)) => 0,
+            (None, _) => return Err(DiskError::Io(file, "there is no such file".into())),
+        };
         let left = length.saturating_sub(position);
         if left < bytes as u64 {
             return corrupt(left);
@@ -257,12 +268,16 @@ impl Segment<'_> {
         if read < bytes { corrupt(read as u64) } else { Ok(Bytes::from(buffer)) }
     }
 
+    /// How many entries are read at once from one on.
+    pub(super) fn count_from(&self, first: u64) -> usize {
+        usize::try_from((self.entries - first).min(ENTRIES_AT_ONCE)).expect("small")
+    }
+
     /// Entries `first..` of the index, at most [`ENTRIES_AT_ONCE`].
     fn entries_from(&self, first: u64) -> Result<Vec<Entry>, DiskError> {
-        let count = (self.entries - first).min(ENTRIES_AT_ONCE);
         let file = FileName::Index(self.name);
         let position = first * ENTRY_BYTES as u64;
-        let bytes = self.read(file, position, usize::try_from(count).expect("small") * ENTRY_BYTES)?;
+        let bytes = self.read(file, position, self.count_from(first) * ENTRY_BYTES)?;
         bytes
             .chunks_exact(ENTRY_BYTES)
             .enumerate()
@@ -290,6 +305,18 @@ impl Segment<'_> {
         Ok(low)
     }
 
+    /// Checks that the entries from `first` on follow one another, the first of them at `position` of the segment.
+    fn check_order(&self, first: u64, mut position: u64, entries: &[Entry]) -> Result<(), DiskError> {
+        for (at, entry) in (first..).zip(entries) {
+            if entry.position != position {
+                let text = format!("byte {position} of the segment belongs to no chunk");
+                return Err(DiskError::Corrupt(FileName::Index(self.name), at * ENTRY_BYTES as u64, text));
+            }
+            position = position.saturating_add(entry.bytes.into());
+        }
+        Ok(())
+    }
+
     /// The bytes of consecutive chunks, checked.
     fn chunks(&self, entries: &[Entry]) -> Result<Bytes, DiskError> {
         let file = FileName::Segment(self.name);
@@ -299,9 +326,6 @@ impl Segment<'_> {
         let mut at = 0;
         for entry in entries {
             let corrupt = |text: String| DiskError::Corrupt(file, start + at as u64, text);
-            if entry.position != start + at as u64 {
-                return Err(corrupt("the index does not continue here".into()));
-            }
             let chunk = bytes.slice(at..at + entry.bytes as usize);
             let mut heads = crc32fast::Hasher::new();
             for found in Scan::checked(&chunk) {
@@ -333,14 +357,19 @@ impl Segment<'_> {
                 if entry.offset >= below.0 || (wanted.len() > 1 && total >= max_bytes) {
                     break 'reading;
                 }
-                total += entry.bytes as usize;
-                wanted.push(entry);
                 next += 1;
+                // Where an index was made again, some chunks hold nothing.
+                if entry.bytes > 0 {
+                    total += entry.bytes as usize;
+                    wanted.push(entry);
+                }
             }
         }
-        let Some(bytes) = (!wanted.is_empty()).then(|| self.chunks(&wanted)).transpose()? else {
+        if wanted.is_empty() {
             return Ok(ReadOutcome::Nothing);
-        };
+        }
+        self.check_order(first, wanted[0].position, &wanted)?;
+        let bytes = self.chunks(&wanted)?;
         let range = batch::slice(&bytes, from, below, max_bytes).map_err(|error| {
             let position = wanted[0].position + error.position as u64;
             DiskError::Corrupt(FileName::Segment(self.name), position, error.error.to_string())
@@ -365,14 +394,11 @@ impl Segment<'_> {
             next = Edge { entries: next.entries + 1, position: end };
             wanted.push(entry);
         }
-        match wanted.first() {
-            Some(first) if first.position != from.position => {
-                let text = "the index does not continue here".into();
-                Err(DiskError::Corrupt(FileName::Segment(self.name), from.position, text))
-            }
-            Some(_) => Ok((self.chunks(&wanted)?, next)),
-            None => Ok((Bytes::new(), next)),
+        if wanted.is_empty() {
+            return Ok((Bytes::new(), next));
         }
+        self.check_order(from.entries, from.position, &wanted)?;
+        Ok((self.chunks(&wanted)?, next))
     }
 
     /// Calls `visit` for each entry whose chunk may hold a record within some offsets, until it answers something.
@@ -477,7 +503,7 @@ mod tests {
             for sought in [batches, first, largest, Sought::Damage(Edge::default())] {
                 let plan = ReadPlan { place: Place::Segment { segment, entries: 1 }, sought };
                 let found = plan.run(&files);
-                assert!(matches!(found, Err(DiskError::Corrupt(FileName::Segment(_), ..))), "{found:?}");
+                assert!(matches!(found, Err(DiskError::Corrupt(..))), "{found:?}");
             }
             assert!(files.largest_read() <= 1000);
         }

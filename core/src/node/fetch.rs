@@ -666,9 +666,17 @@ impl Node {
         }
     }
 
-    /// A segment could not be read: damage stops the partition, an error of the system is told and may pass.
+    /// A segment could not be read: its index is made again, damage of itself stops the partition, an error of the system
+    /// is told and may pass.
     pub(super) fn read_failed(&mut self, slot: u32, error: &DiskError, out: &mut Outbox) {
         self.counters.read_errors += 1;
+        if !self.mend(slot, error, out) {
+            self.refuse_unreadable(slot, error, out);
+        }
+    }
+
+    /// A segment cannot be read, and nothing can be done about it.
+    pub(super) fn refuse_unreadable(&mut self, slot: u32, error: &DiskError, out: &mut Outbox) {
         let hosted = self.host(slot);
         let name = format!("{}-{}", hosted.name, hosted.partition.id().partition);
         if let DiskError::Corrupt(..) = error {

@@ -27,6 +27,10 @@ pub struct Counters {
     pub checkpoints: u64,
     /// Reads from segments that failed.
     pub read_errors: u64,
+    /// Indexes of segments that were damaged, and were made again.
+    pub indexes_mended: u64,
+    /// Their entries that were.
+    pub index_entries_mended: u64,
     /// Bytes of closed segments that the scrub found to be what was written.
     pub scrubbed_bytes: u64,
     /// Reads of the scrub that failed; [`Counters::read_errors`] counts them too.
@@ -75,6 +79,13 @@ impl Node {
         metric("counter", "journal_commit_bytes_total", "Bytes of journal commits.", counters.commit_bytes);
         metric("counter", "checkpoints_total", "Checkpoints completed.", counters.checkpoints);
         metric("counter", "read_errors_total", "Reads from segments that failed.", counters.read_errors);
+        metric("counter", "indexes_mended_total", "Damaged indexes that were made again.", counters.indexes_mended);
+        metric(
+            "counter",
+            "index_entries_mended_total",
+            "Entries of damaged indexes that were made again.",
+            counters.index_entries_mended,
+        );
         metric("counter", "scrubbed_bytes_total", "Bytes that the scrub found sound.", counters.scrubbed_bytes);
         metric("counter", "scrub_errors_total", "Reads of the scrub that failed.", counters.scrub_errors);
         metric("counter", "compactions_total", "Passes of log compaction that ended.", counters.compactions);

@@ -9,6 +9,7 @@ mod compaction;
 mod fetch;
 mod groups;
 mod logs;
+mod mending;
 mod metrics;
 mod offsets;
 mod produce;
@@ -114,6 +115,8 @@ enum Reader {
     /// A ListOffsets request, and which of its partitions.
     Offsets(usize, usize),
     Scrub,
+    /// An index that is made again.
+    Mending,
     /// The coordinator of a partition of `__consumer_offsets`, and the number of its load.
     Load(i32, u64),
 }
@@ -199,6 +202,7 @@ pub struct Node {
     /// Partitions up to here have been looked at by the round of retention that is under way.
     retention_after: Option<TopicPartition>,
     scrub: scrub::Scrub,
+    mending: mending::Mending,
     groups: groups::Groups,
     compaction: compaction::Compaction,
     /// Batches of so many bytes go straight to their segments.
@@ -422,6 +426,7 @@ impl Node {
                     Reader::Fetch(fetch, index) => self.fetch_read(fetch, index, result, out),
                     Reader::Offsets(query, index) => self.offset_read(query, index, result, out),
                     Reader::Scrub => self.scrubbed(now, result, out),
+                    Reader::Mending => self.mended(result, out),
                     Reader::Load(partition, load) => self.loaded(now, partition, load, result, out),
                 }
             }

@@ -10,7 +10,9 @@ use bytes::{Bytes, BytesMut};
 use slab::Slab;
 
 use super::tails::{Accounted, Tails};
-use super::{Counters, Hosted, Node, Reason, checkpoints, compaction, groups, scrub, session, slices, storage, topics};
+use super::{
+    Counters, Hosted, Node, Reason, checkpoints, compaction, groups, mending, scrub, session, slices, storage, topics,
+};
 use crate::boundary::{DiskError, FileName, Files, Outbox, SegmentName, Task, make_checkpoint_slot};
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
@@ -479,6 +481,7 @@ impl Node {
             tails: Tails::default(),
             retention_after: None,
             scrub: scrub::Scrub::default(),
+            mending: mending::Mending::default(),
             groups,
             compaction: compaction::Compaction::default(),
             direct_from: options.direct_from,

@@ -40,6 +40,8 @@ pub(super) enum Job {
     Checkpoint,
     Close(Closing),
     Remove,
+    /// Entries of an index that are made again.
+    Mend,
 }
 
 /// What the node knows of its background work.
@@ -157,7 +159,7 @@ impl Node {
         }
     }
 
-    fn log_of(&self, name: SegmentName) -> Option<&Log> {
+    pub(super) fn log_of(&self, name: SegmentName) -> Option<&Log> {
         let slot = *self.by_id.get(&name.partition)?;
         self.hosts[slot as usize].as_ref().map(|hosted| hosted.partition.log())
     }
@@ -275,6 +277,7 @@ impl Node {
                     self.checkpoints.abandon();
                 }
             }
+            Job::Mend => self.mend_written(done, out),
             Job::Trim | Job::Remove => {}
         }
     }

@@ -25,6 +25,7 @@ mod checkpoints;
 mod compaction;
 mod damage;
 mod groups;
+mod mending;
 mod naming;
 mod offsets;
 mod room;

@@ -63,13 +63,16 @@ fn damage_that_nobody_reads_is_found_within_a_period_and_stops_its_partition_alo
 }
 
 #[test]
-fn a_damaged_index_is_found_too() {
+fn a_damaged_index_is_found_and_made_again() {
     let mut rig = rig();
     fill(&mut rig, "t", 200);
     let (segment, _) = closed(&rig)[1];
     rig.files.flip(FileName::Index(segment), 3);
     rig.pass(8 * DAY_MS);
     assert_eq!(rig.node.counters().scrub_errors, 1);
+    assert_eq!(rig.node.counters().indexes_mended, 1);
+    rig.pass(8 * DAY_MS);
+    assert_eq!(rig.node.counters().scrub_errors, 1, "it is whole again");
 }
 
 #[test]

@@ -251,6 +251,11 @@ impl Node {
         let next = self.partitions_after(run.after, PARTITIONS_AT_ONCE);
         run.encoded = next.is_empty();
         for (id, slot) in next {
+            if self.controller.image().topic(id.topic).is_none() {
+                // Its topic is deleted, and it waits to be let go of.
+                run.after = Some(id);
+                continue;
+            }
             // Only what came before the checkpoint began: under load there is always more, which the journal holds.
             let at_least = if run.thorough { 1 } else { FLUSH_AT };
             let much = usize::try_from(at_least).expect("a few hundred KiB");

@@ -8,6 +8,7 @@ mod checkpoints;
 mod compaction;
 mod fetch;
 mod groups;
+mod hosting;
 mod logs;
 mod mending;
 mod metrics;
@@ -160,6 +161,8 @@ pub struct Node {
     codecs_changed: bool,
     /// New settings of the broker, while not all partitions have them.
     obeying: Option<topics::Obeying>,
+    /// Partitions of topics that were made or deleted, while not all are where they belong.
+    moves: hosting::Moves,
     listeners: Vec<Str>,
     data_dir: Str,
     journal: journal::Writer,

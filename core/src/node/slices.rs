@@ -52,6 +52,8 @@ pub(super) enum Long {
     LogDirs(Option<TopicPartition>, Vec<DescribeLogDirsTopic>),
     /// The answer to a change of settings, while not all partitions have those of their broker.
     Altered(Box<Response>),
+    /// The answer to a change of topics, while not all of their partitions have come or gone.
+    Moved(Box<Response>),
     /// The number of a ListOffsets request among those that search.
     Offsets(usize),
 }
@@ -64,6 +66,7 @@ impl Long {
             Long::Configs(request, ..) => Long::Configs(request, Vec::new(), 0),
             Long::LogDirs(..) => Long::LogDirs(None, Vec::new()),
             Long::Altered(response) => Long::Altered(response),
+            Long::Moved(response) => Long::Moved(response),
             Long::Offsets(query) => Long::Offsets(query),
         }
     }
@@ -102,6 +105,7 @@ impl Node {
         }
         self.unwatch_some();
         self.obey_on();
+        self.move_some(out);
         if let Some((to, long)) = self.slices.queue.pop_front()
             && let Some(long) = self.slice(now, to, long, out)
         {
@@ -111,7 +115,8 @@ impl Node {
 
     /// Has the next step made at once where there is something left to do.
     pub(super) fn plan_slice(&mut self, now: Now) {
-        let has_more = !self.slices.is_empty() || self.sessions.has_ended() || self.obeying.is_some();
+        let has_more =
+            !self.slices.is_empty() || self.sessions.has_ended() || self.obeying.is_some() || !self.moves.is_empty();
         if !self.slices.is_planned && has_more {
             self.slices.is_planned = true;
             self.deadlines.insert((now.instant, Reason::Slice));
@@ -135,6 +140,8 @@ impl Node {
     /// One slice; what is left after it.
     fn slice(&mut self, now: Now, to: ReplyTo, long: Long, out: &mut Outbox) -> Option<Long> {
         match long {
+            // Who has been told of a partition finds it here.
+            Long::Metadata(describing) if !self.moves.is_empty() => return Some(Long::Metadata(describing)),
             Long::Metadata(mut describing) => {
                 if !self.controller.describe(self.listener(to), &mut describing, DESCRIBED) {
                     return Some(Long::Metadata(describing));
@@ -172,9 +179,10 @@ impl Node {
                 let response = Response::DescribeLogDirs(self.log_dirs(topics));
                 out.push(Effect::Reply { to, response: Some(response) });
             }
-            // Who has been told of a setting finds it in force.
+            // Who has been told of a change finds it in force.
             Long::Altered(response) if self.obeying.is_some() => return Some(Long::Altered(response)),
-            Long::Altered(response) => self.reply_metadata(to, *response, out),
+            Long::Moved(response) if !self.moves.is_empty() => return Some(Long::Moved(response)),
+            Long::Altered(response) | Long::Moved(response) => self.reply_metadata(to, *response, out),
             Long::Offsets(query) => return self.look_up(query, out).then_some(Long::Offsets(query)),
         }
         None

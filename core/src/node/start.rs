@@ -11,7 +11,8 @@ use slab::Slab;
 
 use super::tails::{Accounted, Tails};
 use super::{
-    Counters, Hosted, Node, Reason, checkpoints, compaction, groups, mending, scrub, session, slices, storage, topics,
+    Counters, Hosted, Node, Reason, checkpoints, compaction, groups, hosting, mending, scrub, session, slices, storage,
+    topics,
 };
 use crate::boundary::{DiskError, FileName, Files, Outbox, SegmentName, Task, make_checkpoint_slot};
 use crate::config::BrokerConfig;
@@ -498,6 +499,7 @@ impl Node {
             codecs: TopicCodecs::default(),
             codecs_changed: false,
             obeying: None,
+            moves: hosting::Moves::default(),
         };
         node.storage.removals.drop_segments(dropped, NO_DELAY);
         for (id, name) in ids {

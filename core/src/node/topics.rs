@@ -13,7 +13,6 @@ use crate::controller::records::{MetadataRecord, decode_entry, encode_entry};
 use crate::controller::{self, Decision, Describing, GROUP_OFFSETS};
 use crate::ids::{Lsn, TopicId, TopicPartition};
 use crate::journal::RecordKind;
-use crate::log::Log;
 use crate::time::Now;
 use crate::topic_codecs::TopicCodecs;
 use crate::wire::{self, Response};
@@ -90,15 +89,18 @@ impl Node {
             }
             R::CreateTopics(request) => {
                 let decision = self.controller.create_topics(&mut self.rng, &request);
-                Response::CreateTopics(self.decided(now, decision, out))
+                let response = Response::CreateTopics(self.decided(now, decision, out));
+                return self.begin_long(now, to, Long::Moved(Box::new(response)), out);
             }
             R::DeleteTopics(request) => {
                 let decision = self.controller.delete_topics(version, &request);
-                Response::DeleteTopics(self.decided(now, decision, out))
+                let response = Response::DeleteTopics(self.decided(now, decision, out));
+                return self.begin_long(now, to, Long::Moved(Box::new(response)), out);
             }
             R::CreatePartitions(request) => {
                 let decision = self.controller.create_partitions(&request);
-                Response::CreatePartitions(self.decided(now, decision, out))
+                let response = Response::CreatePartitions(self.decided(now, decision, out));
+                return self.begin_long(now, to, Long::Moved(Box::new(response)), out);
             }
             R::AlterConfigs(request) => {
                 let decision = self.controller.alter_configs(&request);
@@ -151,6 +153,7 @@ impl Node {
                 self.changed(now, change, out);
             }
         }
+        self.move_some(out);
     }
 
     fn changed(&mut self, _now: Now, change: Change, out: &mut Outbox) {
@@ -162,7 +165,10 @@ impl Node {
             }
             Change::PartitionCreated(id) => {
                 let topic = self.controller.image().topic(id.topic).expect("the topic of a new partition");
-                self.host_partition(id, topic.name.clone(), Log::new(id));
+                match *topic.name == *GROUP_OFFSETS {
+                    true => self.take_in(id),
+                    false => self.moves.come(id),
+                }
                 self.topics_changed();
             }
             Change::PartitionChanged(id) => {
@@ -178,8 +184,11 @@ impl Node {
                 if let Some(obeying) = &mut self.obeying {
                     obeying.codecs.forget(&name, id);
                 }
-                for partition in 0..partitions {
-                    self.drop_partition(TopicPartition { topic: id, partition }, out);
+                match *name == *GROUP_OFFSETS {
+                    true => (0..partitions).for_each(|partition| {
+                        self.drop_partition(TopicPartition { topic: id, partition }, out);
+                    }),
+                    false => self.moves.leave(id, partitions),
                 }
                 self.topics_changed();
                 self.forget_topic(&name, id);
@@ -196,7 +205,7 @@ impl Node {
     }
 
     /// Lets a partition go, and whoever waits for it.
-    fn drop_partition(&mut self, id: TopicPartition, out: &mut Outbox) {
+    pub(super) fn drop_partition(&mut self, id: TopicPartition, out: &mut Outbox) {
         let Some(slot) = self.by_id.remove(&id) else { return };
         if *self.host(slot).name == *GROUP_OFFSETS {
             self.unseat(id, out);
@@ -257,7 +266,8 @@ impl Node {
             let config = match &current {
                 Some((topic, config)) if *topic == id.topic => config.clone(),
                 _ => {
-                    let config = self.controller.topic_config(id.topic).expect("a partition's topic is in the image");
+                    // A partition whose topic is deleted, and that waits to be let go of, obeys nobody.
+                    let Some(config) = self.controller.topic_config(id.topic) else { continue };
                     obeying.codecs.set(&self.host(slot).name, id.topic, &config);
                     self.compaction.obey(&config);
                     current.insert((id.topic, Arc::new(config))).1.clone()

@@ -86,7 +86,7 @@ fn a_topic_that_goes_between_two_slices_is_told_as_what_it_is_by_then() {
     ] {
         let mut rig = rig();
         let sequence = rig.ask(12, Request::Other(metadata(asked).into()));
-        rig.delete("many");
+        ask_to_delete(&mut rig, "many");
         while slice(&mut rig) {}
         assert_eq!(topics(&mut rig, sequence), expect);
     }
@@ -96,8 +96,8 @@ fn a_topic_that_goes_between_two_slices_is_told_as_what_it_is_by_then() {
 fn a_topic_that_is_made_anew_between_two_slices_is_told_whole() {
     let mut rig = rig();
     let sequence = rig.ask(12, Request::Other(metadata(Some(&["many"])).into()));
-    rig.delete("many");
-    rig.create("many", 3);
+    ask_to_delete(&mut rig, "many");
+    ask_to_create(&mut rig, "many", 3);
     while slice(&mut rig) {}
     assert_eq!(topics(&mut rig, sequence), told(&[("many", 3, ErrorCode::None)]));
 }
@@ -246,4 +246,108 @@ fn a_setting_of_all_brokers_is_in_force_everywhere_when_its_change_is_answered()
         assert_eq!(hosted.config.retention_ms, Some(77_000), "{}-{}", hosted.name, hosted.partition.id().partition);
     }
     assert_eq!(rig.codecs, codecs);
+}
+
+fn partitions_of(rig: &Rig, topic: &str) -> usize {
+    rig.node.hosts.iter().flatten().filter(|hosted| *hosted.name == *topic).count()
+}
+
+fn ask_to_create(rig: &mut Rig, name: &'static str, partitions: i32) -> u64 {
+    let topic = CreatableTopic {
+        name: name.into(),
+        num_partitions: partitions,
+        replication_factor: 1,
+        ..CreatableTopic::default()
+    };
+    rig.ask(7, Request::Other(CreateTopicsRequest { topics: vec![topic], ..CreateTopicsRequest::default() }.into()))
+}
+
+fn ask_to_delete(rig: &mut Rig, name: &'static str) -> u64 {
+    let topic = DeleteTopicState { name: Some(name.into()), ..DeleteTopicState::default() };
+    rig.ask(6, Request::Other(DeleteTopicsRequest { topics: vec![topic], ..DeleteTopicsRequest::default() }.into()))
+}
+
+fn is_answered(rig: &mut Rig, sequence: u64) -> bool {
+    match rig.reply(sequence) {
+        None => false,
+        Some(Some(Response::CreateTopics(response))) => response.topics[0].error_code == 0,
+        Some(Some(Response::DeleteTopics(response))) => response.responses[0].error_code == 0,
+        other => panic!("another answer: {other:?}"),
+    }
+}
+
+#[test]
+fn a_large_topic_comes_in_slices_and_is_told_of_when_all_of_it_is_there() {
+    let mut rig = Rig::new();
+    let created = ask_to_create(&mut rig, "many", 1_000);
+    let seen = rig.ask(12, Request::Other(metadata(Some(&["many"])).into()));
+    let mut slices = 0;
+    while partitions_of(&rig, "many") < 1_000 {
+        assert!(!is_answered(&mut rig, created));
+        assert_eq!(topics(&mut rig, seen), None);
+        slice(&mut rig);
+        slices += 1;
+    }
+    assert!((3..=10).contains(&slices), "{slices} slices");
+    while rig.node.deadline().is_some_and(|(_, reason)| reason == Reason::Slice) {
+        slice(&mut rig);
+    }
+    assert!(is_answered(&mut rig, created));
+    assert_eq!(topics(&mut rig, seen), told(&[("many", 1_000, ErrorCode::None)]));
+    let batch = records(rig.now.wall, &["last"]);
+    let sequence = rig.send("many", 999, -1, batch);
+    assert_eq!(rig.produced(sequence).expect("an acknowledgement").error_code, 0);
+}
+
+#[test]
+fn a_large_topic_is_there_as_a_whole_after_a_crash_in_the_middle_of_its_coming() {
+    let mut rig = Rig::new();
+    ask_to_create(&mut rig, "many", 1_000);
+    assert!(partitions_of(&rig, "many") < 1_000);
+    let rig = rig.crash();
+    assert_eq!(partitions_of(&rig, "many"), 1_000);
+}
+
+#[test]
+fn a_large_topic_goes_in_slices_and_one_of_its_name_is_another() {
+    let mut rig = Rig::new();
+    rig.create("many", 1_000);
+    let batch = records(rig.now.wall, &["old"]);
+    rig.send("many", 999, -1, batch);
+    let mut request = Rig::fetch_request("many", 0, 1, 30_000);
+    request.topics[0].partitions[0].partition = 998;
+    let waiting = rig.ask(12, Request::Other(request.into()));
+    let deleted = ask_to_delete(&mut rig, "many");
+    assert!(partitions_of(&rig, "many") > 0);
+    let created = ask_to_create(&mut rig, "many", 1_000);
+    assert_eq!(rig.fetched(waiting), None);
+    // A checkpoint may begin and end meanwhile.
+    rig.node.checkpoint_soon();
+    rig.pass(0);
+    assert!(is_answered(&mut rig, deleted));
+    let answer = rig.fetched(waiting).expect("it waits for nothing any more");
+    assert_ne!(answer.responses[0].partitions[0].error_code, 0);
+    assert!(is_answered(&mut rig, created));
+    assert_eq!(partitions_of(&rig, "many"), 1_000);
+    let mut again = Rig::fetch_request("many", 0, 0, 0);
+    again.topics[0].partitions[0].partition = 999;
+    let sequence = rig.ask(12, Request::Other(again.into()));
+    let partition = rig.fetched(sequence).expect("an answer").responses.remove(0).partitions.remove(0);
+    assert_eq!((partition.error_code, partition.high_watermark), (0, 0), "nothing of the old one is here");
+    let rig = rig.crash();
+    assert_eq!(partitions_of(&rig, "many"), 1_000);
+}
+
+#[test]
+fn a_topic_that_is_deleted_while_it_comes_leaves_nothing() {
+    let mut rig = Rig::new();
+    let created = ask_to_create(&mut rig, "many", 1_000);
+    let deleted = ask_to_delete(&mut rig, "many");
+    rig.alter((4, ""), "log.retention.ms", "100000");
+    while !is_answered(&mut rig, deleted) {
+        slice(&mut rig);
+    }
+    assert!(is_answered(&mut rig, created));
+    assert_eq!((partitions_of(&rig, "many"), rig.node.by_id.len()), (0, 0));
+    assert!(rig.node.moves.is_empty());
 }

@@ -1,0 +1,84 @@
+//! Partitions that come with a topic and go with it, a slice at a time.
+//!
+//! A topic is made or deleted at once, as one entry of the journal and one change of the image. What a partition needs
+//! to serve, and what it leaves behind, is many times as much work, of which no request needs more than that of its own
+//! partition: some partitions are taken in or let go of in the step of the change, and the others in those that
+//! [`Reason::Slice`](super::Reason::Slice) asks for, in the order of the changes.
+//!
+//! Nobody finds a partition that is only half here. The change is answered, and metadata is told, when all of them are
+//! where they belong; a request that comes before that finds no such partition, as one that came before the change. A
+//! topic's name belongs to its image, so what waits to be let go of is found by nobody, whatever has its name by then.
+//! The topic that keeps what groups must not lose does not wait: coordinators are where the image says.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use super::Node;
+use crate::boundary::Outbox;
+use crate::ids::{TopicId, TopicPartition};
+use crate::log::Log;
+
+/// Partitions that are taken in or let go of in one step, at about 0.3 µs each.
+const MOVED_AT_ONCE: usize = 200;
+
+/// Partitions of one topic that come or go.
+#[derive(Debug)]
+struct Move {
+    topic: TopicId,
+    partitions: Range<i32>,
+    is_leaving: bool,
+}
+
+/// Partitions that are on their way, in the order of the changes that moved them.
+#[derive(Debug, Default)]
+pub(super) struct Moves {
+    queue: VecDeque<Move>,
+}
+
+impl Moves {
+    /// Whether all partitions are where they belong.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// A topic has got one partition more.
+    pub(super) fn come(&mut self, TopicPartition { topic, partition }: TopicPartition) {
+        match self.queue.back_mut() {
+            Some(last) if last.topic == topic && !last.is_leaving && last.partitions.end == partition => {
+                last.partitions.end += 1;
+            }
+            _ => self.queue.push_back(Move { topic, partitions: partition..partition + 1, is_leaving: false }),
+        }
+    }
+
+    /// A topic is gone, and had so many partitions.
+    pub(super) fn leave(&mut self, topic: TopicId, partitions: i32) {
+        self.queue.push_back(Move { topic, partitions: 0..partitions, is_leaving: true });
+    }
+}
+
+impl Node {
+    /// Moves the next partitions.
+    pub(super) fn move_some(&mut self, out: &mut Outbox) {
+        for _ in 0..MOVED_AT_ONCE {
+            let Some(next) = self.moves.queue.front_mut() else { return };
+            let (topic, is_leaving) = (next.topic, next.is_leaving);
+            match next.partitions.next() {
+                None => drop(self.moves.queue.pop_front()),
+                Some(partition) if is_leaving => self.drop_partition(TopicPartition { topic, partition }, out),
+                Some(partition) => self.take_in(TopicPartition { topic, partition }),
+            }
+        }
+        while self.moves.queue.front().is_some_and(|done| done.partitions.is_empty()) {
+            self.moves.queue.pop_front();
+        }
+    }
+
+    /// Takes a partition in.
+    pub(super) fn take_in(&mut self, id: TopicPartition) {
+        // Its topic may have been deleted meanwhile.
+        let Some(topic) = self.controller.image().topic(id.topic) else { return };
+        let name = topic.name.clone();
+        self.host_partition(id, name, Log::new(id));
+    }
+}

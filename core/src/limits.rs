@@ -6,6 +6,8 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use crate::wire::MEMORY_PER_BYTE;
+
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const DAY_SECONDS: u64 = 24 * 60 * 60;
@@ -85,6 +87,7 @@ impl Limits {
         };
         line("connections", self.connections_max.to_string());
         line("bytes of one request", bytes(self.request_bytes_max));
+        line("  memory for each of them, beside", format!("{MEMORY_PER_BYTE} B"));
         line("  before ApiVersions or authentication", bytes(self.request_bytes_max_before_handshake));
         line("bytes in flight on one connection", bytes(self.connection_bytes_in_flight_max));
         line("bytes in flight in all", bytes(self.bytes_in_flight_max));

@@ -3,7 +3,10 @@
 mod wire_bodies;
 
 use bytes::Bytes;
-use chronik_core::wire::{ApiKey, Malformed, Undecodable, decode_request};
+use chronik_core::wire::{
+    ApiKey, MEMORY_ALWAYS, MEMORY_PER_BYTE, Malformed, Request, RequestHeader, Undecodable, Writer, decode_request,
+    decode_request_counted, describe_producers, encode_request,
+};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use wire_bodies::entropy::Entropy;
@@ -79,17 +82,106 @@ fn a_request_cut_short_names_what_is_known_of_it() {
     }
 }
 
-#[test]
-fn nested_empty_arrays_stop_at_a_million_elements() {
-    // Fetch version 4: a topic of an empty name without partitions takes 6 bytes, and many times that in memory.
-    fn topics(count: u32) -> Result<(), Undecodable> {
-        let mut frame = vec![0, 1, 0, 4, 0, 0, 0, 7, 0xff, 0xff];
-        frame.extend([0; 17]);
-        frame.extend(count.to_be_bytes());
-        frame.extend(std::iter::repeat_n(0, 6 * count as usize));
-        decode_request(Bytes::from(frame)).map(|_| ())
+/// A request as it comes, without its size.
+fn frame(version: i16, request: impl Into<Request>) -> Bytes {
+    let request = request.into();
+    let header = RequestHeader { api_key: request.api_key().code(), api_version: version, ..Default::default() };
+    let mut writer = Writer::new();
+    encode_request(&header, &request, &mut writer);
+    writer.finish().to_bytes().slice(4..)
+}
+
+/// Reads a request, which must keep to what its length lets it take.
+fn read(version: i16, request: impl Into<Request>) -> Result<usize, Malformed> {
+    let frame = frame(version, request);
+    let bytes = frame.len();
+    match decode_request_counted(frame) {
+        Ok((_, _, memory)) => {
+            assert!(memory <= MEMORY_PER_BYTE * bytes + MEMORY_ALWAYS, "{memory} bytes for {bytes}");
+            Ok(memory)
+        }
+        Err(Undecodable::Body { malformed, .. }) => Err(malformed),
+        Err(other) => panic!("{other}"),
     }
-    assert_eq!(topics(1_000_000), Ok(()));
-    let Err(Undecodable::Body { malformed, .. }) = topics(1_000_001) else { panic!("refused") };
-    assert_eq!(malformed, Malformed::TooManyElements);
+}
+
+const HOSTILE: usize = 900_000;
+
+#[test]
+fn elements_of_nearly_no_bytes_are_refused_before_they_take_memory() {
+    use chronik_core::wire::*;
+    fn check(version: i16, request: impl Into<Request>) {
+        assert_eq!(read(version, request), Err(Malformed::TooMuchMemory));
+    }
+    let topics = vec![metadata::MetadataRequestTopic { name: Some(Str::EMPTY), ..Default::default() }; HOSTILE];
+    check(9, metadata::MetadataRequest { topics: Some(topics), ..Default::default() });
+    check(4, fetch::FetchRequest { topics: vec![Default::default(); HOSTILE], ..Default::default() });
+    check(7, create_topics::CreateTopicsRequest { topics: vec![Default::default(); HOSTILE], ..Default::default() });
+    check(9, offset_commit::OffsetCommitRequest { topics: vec![Default::default(); HOSTILE], ..Default::default() });
+    check(5, delete_topics::DeleteTopicsRequest { topic_names: vec![Str::EMPTY; HOSTILE], ..Default::default() });
+    check(5, describe_groups::DescribeGroupsRequest { groups: vec![Str::EMPTY; HOSTILE], ..Default::default() });
+    check(
+        4,
+        find_coordinator::FindCoordinatorRequest { coordinator_keys: vec![Str::EMPTY; HOSTILE], ..Default::default() },
+    );
+    check(9, produce::ProduceRequest { topic_data: vec![Default::default(); HOSTILE], ..Default::default() });
+    check(
+        2,
+        describe_configs::DescribeConfigsRequest { resources: vec![Default::default(); HOSTILE], ..Default::default() },
+    );
+    // However the many are spread over arrays in arrays.
+    let assignment = create_topics::CreatableReplicaAssignment { broker_ids: vec![1], ..Default::default() };
+    let assigned = create_topics::CreatableTopic { assignments: vec![assignment; 1_000], ..Default::default() };
+    check(7, create_topics::CreateTopicsRequest { topics: vec![assigned; 400], ..Default::default() });
+    let key = describe_configs::DescribeConfigsResource {
+        configuration_keys: Some(vec![Str::EMPTY; 1_000]),
+        ..Default::default()
+    };
+    check(4, describe_configs::DescribeConfigsRequest { resources: vec![key; 400], ..Default::default() });
+}
+
+#[test]
+fn the_largest_requests_that_make_sense_are_read() {
+    use chronik_core::wire::*;
+    const PARTITIONS: usize = 100_000;
+    let name = || Str::from("a-topic-of-many-partitions");
+    let fetched =
+        fetch::FetchTopic { topic: name(), partitions: vec![Default::default(); PARTITIONS], ..Default::default() };
+    for version in [4, 12] {
+        assert!(read(version, fetch::FetchRequest { topics: vec![fetched.clone()], ..Default::default() }).is_ok());
+    }
+    let partition =
+        offset_commit::OffsetCommitRequestPartition { committed_metadata: Some(Str::EMPTY), ..Default::default() };
+    let committed = offset_commit::OffsetCommitRequestTopic {
+        name: name(),
+        partitions: vec![partition; PARTITIONS],
+        ..Default::default()
+    };
+    let commit = offset_commit::OffsetCommitRequest { topics: vec![committed], ..Default::default() };
+    assert!(read(8, commit).is_ok());
+    let listed = list_offsets::ListOffsetsTopic { name: name(), partitions: vec![Default::default(); PARTITIONS] };
+    assert!(read(7, list_offsets::ListOffsetsRequest { topics: vec![listed], ..Default::default() }).is_ok());
+    let named = (0..PARTITIONS).map(|number| metadata::MetadataRequestTopic {
+        name: Some(format!("topic-{number:06}").as_str().into()),
+        ..Default::default()
+    });
+    assert!(read(9, metadata::MetadataRequest { topics: Some(named.collect()), ..Default::default() }).is_ok());
+    let assignment = create_topics::CreatableReplicaAssignment { broker_ids: vec![1], ..Default::default() };
+    let created =
+        create_topics::CreatableTopic { name: name(), assignments: vec![assignment; 20_000], ..Default::default() };
+    assert!(read(7, create_topics::CreateTopicsRequest { topics: vec![created], ..Default::default() }).is_ok());
+    // Names of two letters, by the ten thousand.
+    let short = delete_topics::DeleteTopicsRequest { topic_names: vec![Str::from("ab"); 30_000], ..Default::default() };
+    assert!(read(5, short).is_ok());
+}
+
+#[test]
+fn arrays_stop_at_a_million_elements() {
+    // DescribeProducers: partitions as plain numbers take no more memory than bytes.
+    let asked = |count| {
+        let topic = describe_producers::TopicRequest { partition_indexes: vec![0; count], ..Default::default() };
+        describe_producers::DescribeProducersRequest { topics: vec![topic] }
+    };
+    assert!(read(0, asked(999_999)).is_ok());
+    assert_eq!(read(0, asked(1_000_000)), Err(Malformed::TooManyElements));
 }

@@ -28,6 +28,9 @@
 //! connection after another: nobody relies on more.
 //!
 //! # Memory
+//! What is in flight counts as it lies in memory: a request as its frame and the arrays that it was decoded to, which
+//! are bounded by its length ([`wire::MEMORY_PER_BYTE`]).
+//!
 //! A request is copied out of the driver's read buffer into memory of its own size; small produce requests that arrive
 //! together share theirs, up to 16 KiB. A large one is read straight into its own memory
 //! ([`Connection::large_frame`]), which grows with what has arrived and not with what was announced. Batches are slices of their request; where one is less than half of it, it is copied once more, so that
@@ -76,7 +79,7 @@ pub struct Connection {
     /// Whether one of `pending` has an answer that may outgrow it.
     awaits_outgrowing: bool,
     held_back: Option<HeldBack>,
-    /// The bytes of `pending`.
+    /// The bytes of `pending`, with what it was decoded to.
     bytes_in_flight: usize,
     bytes_in_flight_max: usize,
     batch_limits: BatchLimits,
@@ -227,10 +230,11 @@ impl Connection {
         codecs: &TopicCodecs,
         accepted: &mut Vec<(ReplyTo, Request)>,
     ) -> Result<(), CloseReason> {
-        let bytes = frame.len();
+        let mut bytes = frame.len();
         let is_outgrowing = request::may_be_outgrown(&frame);
         let (correlation_id, version, answer) = match request::read(frame, &self.host, codecs, &self.batch_limits)? {
-            Outcome::Asked { correlation_id, version, request } => {
+            Outcome::Asked { correlation_id, version, request, memory } => {
+                bytes += memory;
                 let sequence = self.requests_taken();
                 accepted.push((ReplyTo { conn: self.conn, sequence, version, listener: self.listener }, request));
                 (correlation_id, version, Answer::Awaited)
@@ -323,7 +327,8 @@ impl Connection {
             && self.bytes_in_flight + unsent < self.bytes_in_flight_max
     }
 
-    /// The bytes of all requests that have no encoded answer, and of what is held back with them.
+    /// The bytes of all requests that have no encoded answer, with what they were decoded to, and of what is held back
+    /// with them.
     pub fn bytes_in_flight(&self) -> usize {
         self.bytes_in_flight + self.held_back.as_ref().map_or(0, HeldBack::bytes)
     }

@@ -13,7 +13,13 @@ use crate::wire::{self, ApiKey, ErrorCode, Response, Str, Undecodable, produce};
 /// What a frame comes to.
 pub(super) enum Outcome {
     /// A request for the node.
-    Asked { correlation_id: i32, version: i16, request: Request },
+    Asked {
+        correlation_id: i32,
+        version: i16,
+        request: Request,
+        /// What it takes beside its frame, in bytes.
+        memory: usize,
+    },
     /// Something that no node is needed to answer, and, if so, why the connection ends with that answer.
     Answered { correlation_id: i32, version: i16, response: Response, close: Option<CloseReason> },
 }
@@ -30,8 +36,9 @@ pub(super) fn read(
     limits: &BatchLimits,
 ) -> Result<Outcome, CloseReason> {
     let frame_bytes = frame.len();
-    match wire::decode_request(frame) {
-        Ok((header, request)) => Ok(Outcome::Asked {
+    match wire::decode_request_counted(frame) {
+        Ok((header, request, memory)) => Ok(Outcome::Asked {
+            memory,
             correlation_id: header.correlation_id,
             version: header.api_version,
             request: match request {

@@ -119,7 +119,25 @@ fn requests_come_out_alike_byte_by_byte() {
     let mut connection = connection();
     let accepted: Vec<_> = stream.iter().flat_map(|byte| receive(&mut connection, &[*byte])).collect();
     assert_eq!(accepted.len(), 3);
-    assert_eq!(connection.bytes_in_flight(), stream.len() - 3 * 4);
+    let memory = connection.bytes_in_flight() - (stream.len() - 3 * 4);
+    assert!((100..300).contains(&memory), "{memory} bytes for one topic and one partition that were decoded");
+}
+
+#[test]
+fn what_is_decoded_counts_and_more_than_its_frame_allows_closes() {
+    let ask = |topics: usize, name: &str| {
+        let topic = metadata::MetadataRequestTopic { name: Some(name.into()), ..Default::default() };
+        let request = metadata::MetadataRequest { topics: Some(vec![topic; topics]), ..Default::default() };
+        frame(9, 1, request)
+    };
+    let mut connection = connection();
+    let fair = ask(1_000, "some-topic");
+    assert_eq!(receive(&mut connection, &fair).len(), 1);
+    assert!((50_000..80_000).contains(&connection.bytes_in_flight()), "{}", connection.bytes_in_flight());
+    let hostile = ask(100_000, "");
+    let refused = self::connection().receive(&hostile, 0, &TopicCodecs::default(), &mut Vec::new());
+    let Err(CloseReason::Undecodable(Undecodable::Body { malformed, .. })) = refused else { panic!("{refused:?}") };
+    assert_eq!(malformed, wire::Malformed::TooMuchMemory);
 }
 
 #[test]

@@ -85,6 +85,14 @@ impl Error for Undecodable {}
 /// # Errors
 /// See [`Undecodable`].
 pub fn decode_request(frame: Bytes) -> Result<(RequestHeader, Request), Undecodable> {
+    decode_request_counted(frame).map(|(header, request, _)| (header, request))
+}
+
+/// The same, and how many bytes of memory the request takes beside its frame.
+///
+/// # Errors
+/// As [`decode_request`].
+pub fn decode_request_counted(frame: Bytes) -> Result<(RequestHeader, Request, usize), Undecodable> {
     let mut reader = Reader::new(frame);
     let mut fixed = || Ok((reader.i16()?, reader.i16()?, reader.i32()?));
     let (key, api_version, correlation_id) = fixed().map_err(Undecodable::Header)?;
@@ -97,7 +105,7 @@ pub fn decode_request(frame: Bytes) -> Result<(RequestHeader, Request), Undecoda
     let client_id = decode_client_id(api_key, api_version, &mut reader).map_err(Undecodable::Header)?;
     let header = RequestHeader { api_key: key, api_version, correlation_id, client_id };
     match Request::decode(api_key, api_version, &mut reader) {
-        Ok(request) => Ok((header, request)),
+        Ok(request) => Ok((header, request, reader.memory())),
         Err(malformed) => Err(Undecodable::Body { api_key, header, malformed, position: reader.position() }),
     }
 }
@@ -156,7 +164,7 @@ pub fn encode_response(response: &Response, version: i16, correlation_id: i32, w
 /// Where the bytes are not such a response. Bytes after the last field are refused: no broker sends any, so they show
 /// that the two sides differ about the version.
 pub fn decode_response(api_key: ApiKey, version: i16, frame: Bytes) -> Result<(i32, Response), Malformed> {
-    let mut reader = Reader::new(frame);
+    let mut reader = Reader::of_answer(frame);
     let correlation_id = reader.i32()?;
     if api_key.response_header_version(version) >= 1 {
         reader.tagged_fields(|_, _| Ok(false))?;

@@ -334,7 +334,7 @@ impl<T: Field> Nullable for Vec<T> {
     #[inline]
     fn decode_nullable(reader: &mut Reader, shape: Shape) -> Result<Option<Vec<T>>, Malformed> {
         let Some(count) = reader.count(shape.flexible, T::MIN_BYTES)? else { return Ok(None) };
-        let mut elements = Reader::room_for(count);
+        let mut elements = reader.room_for(count)?;
         for _ in 0..count {
             elements.push(T::decode(reader, shape.with_nullable(false))?);
         }

@@ -23,6 +23,9 @@ pub enum Malformed {
     UnexpectedNull,
     /// The arrays of one message hold more than [`MAX_ELEMENTS`](super::MAX_ELEMENTS) elements.
     TooManyElements,
+    /// The arrays would take more memory than a message of this length may: see
+    /// [`MEMORY_PER_BYTE`](super::MEMORY_PER_BYTE).
+    TooMuchMemory,
     /// A section of tagged fields names more than [`MAX_TAGGED_FIELDS`](super::MAX_TAGGED_FIELDS) of them.
     TooManyTaggedFields,
     /// A tagged field that we know is shorter or longer than its announced length.
@@ -42,6 +45,7 @@ impl fmt::Display for Malformed {
             Malformed::StringNotUtf8 => "a string is not UTF-8",
             Malformed::UnexpectedNull => "a field that must be there is null",
             Malformed::TooManyElements => "the arrays hold more than 1,000,000 elements",
+            Malformed::TooMuchMemory => "the arrays take more than four times the bytes of the message in memory",
             Malformed::TooManyTaggedFields => "a section holds more than 10,000 tagged fields",
             Malformed::TaggedFieldLength => "a tagged field does not fill its announced length",
             Malformed::TrailingBytes => "bytes are left after the last field",

@@ -5,17 +5,24 @@ use bytes::Bytes;
 use super::Malformed;
 use super::str::Str;
 
-/// How many elements the arrays of one message may hold together. Kafka 4.4 allows as many to each array; the sum is
-/// bounded here, since nested empty arrays would otherwise turn one byte of a frame into a hundred of memory, without
-/// end. No real message comes near either.
+/// How many elements the arrays of one message may hold together. Kafka 4.4 allows as many to each array. No real message
+/// comes near either.
 pub const MAX_ELEMENTS: usize = 1_000_000;
+
+/// How many bytes of memory the arrays of a message may take for each byte of it. Without a bound one byte, an empty
+/// string or an empty array, would become a hundred. What clients ask for at its largest takes up to four: a partition of
+/// Fetch 4 takes 16 bytes of a frame and 56 of memory, one of OffsetCommit 18 and 56.
+pub const MEMORY_PER_BYTE: usize = 4;
+
+/// How many bytes of memory the arrays of any message may take, however short it is: topics with names of one or two
+/// letters by the ten thousand are unusual, and nothing to fear.
+pub const MEMORY_ALWAYS: usize = 1 << 20;
+
+/// What an allocation takes beside what is asked for, in bytes.
+const ALLOCATION_BYTES: usize = 16;
 
 /// How many tagged fields one section may name, as in Kafka 4.4.
 pub const MAX_TAGGED_FIELDS: usize = 10_000;
-
-/// How many elements memory is set aside for before the first of them has been read, as in Kafka 4.4. What a sender
-/// announces beyond this it must also send.
-const INITIAL_ELEMENTS: usize = 1_000;
 
 /// Kafka's longest string, in bytes of UTF-8, in either form of its length.
 pub(super) const MAX_STRING: usize = i16::MAX as usize;
@@ -28,13 +35,28 @@ pub struct Reader {
     /// Where to stop: the frame's end, or inside a tagged field that field's end.
     end: usize,
     elements_left: usize,
+    /// Bytes of memory that arrays take, and how many more they may.
+    memory: usize,
+    memory_left: usize,
 }
 
 impl Reader {
     /// Reads from the first of `bytes`.
     pub fn new(bytes: Bytes) -> Reader {
         let end = bytes.len();
-        Reader { bytes, at: 0, end, elements_left: MAX_ELEMENTS }
+        let memory_left = end.saturating_mul(MEMORY_PER_BYTE).saturating_add(MEMORY_ALWAYS);
+        Reader { bytes, at: 0, end, elements_left: MAX_ELEMENTS, memory: 0, memory_left }
+    }
+
+    /// The same of bytes that a broker answers with, who may be trusted to hold no more than it says: large answers
+    /// take more memory for each byte than large requests.
+    pub fn of_answer(bytes: Bytes) -> Reader {
+        Reader { memory_left: usize::MAX, ..Reader::new(bytes) }
+    }
+
+    /// How many bytes of memory the arrays take that have been read. Strings and byte strings take none of their own.
+    pub fn memory(&self) -> usize {
+        self.memory
     }
 
     /// How many bytes have been read.
@@ -168,10 +190,17 @@ impl Reader {
         Ok(Some(count))
     }
 
-    /// An empty vector with room for the first of `count` elements, which [`Reader::count`] has checked.
+    /// An empty vector with room for `count` elements, which [`Reader::count`] has checked.
+    ///
+    /// # Errors
+    /// Where the arrays of the message would take more memory than [`MEMORY_PER_BYTE`] and [`MEMORY_ALWAYS`] let them.
     #[inline]
-    pub(super) fn room_for<T>(count: usize) -> Vec<T> {
-        Vec::with_capacity(count.min(INITIAL_ELEMENTS))
+    pub(super) fn room_for<T>(&mut self, count: usize) -> Result<Vec<T>, Malformed> {
+        let allocation = if count > 0 { ALLOCATION_BYTES } else { 0 };
+        let bytes = count.saturating_mul(size_of::<T>()).saturating_add(allocation);
+        self.memory_left = self.memory_left.checked_sub(bytes).ok_or(Malformed::TooMuchMemory)?;
+        self.memory += bytes;
+        Ok(Vec::with_capacity(count))
     }
 
     /// A string's text, shared with the frame.

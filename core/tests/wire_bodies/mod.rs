@@ -10,7 +10,9 @@ pub mod hostile;
 mod tree;
 pub mod valid;
 
-use chronik_core::wire::{ApiKey, Malformed, Reader, Request, Response, Schema, Shape, Writer};
+use chronik_core::wire::{
+    ApiKey, MEMORY_ALWAYS, MEMORY_PER_BYTE, Malformed, Reader, Request, Response, Schema, Shape, Writer,
+};
 
 use bytes::Bytes;
 
@@ -60,12 +62,15 @@ impl Which {
 
     /// Reads it, and says how many bytes are left.
     pub fn decode(self, body: Bytes) -> Result<(Message, usize), Malformed> {
-        let mut reader = Reader::new(body);
+        let bytes = body.len();
+        let mut reader = if self.is_request { Reader::new(body) } else { Reader::of_answer(body) };
         let message = if self.is_request {
             Message::Request(Request::decode(self.api_key, self.version, &mut reader)?)
         } else {
             Message::Response(Response::decode(self.api_key, self.version, &mut reader)?)
         };
+        let memory_max = MEMORY_PER_BYTE * bytes + MEMORY_ALWAYS;
+        assert!(!self.is_request || reader.memory() <= memory_max, "{self:?}: {} of {bytes} bytes", reader.memory());
         Ok((message, reader.remaining()))
     }
 

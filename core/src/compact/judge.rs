@@ -156,8 +156,10 @@ impl Pass {
 
     /// Whether it is the newest batch of a producer that is remembered.
     fn is_newest_of_producer(&self, head: &BatchHead) -> bool {
-        let newest = self.scope.producers.get(&head.producer_id).filter(|_| head.has_producer_id());
-        newest.is_some_and(|&(last, epoch)| match last {
+        let producers = &self.scope.producers;
+        let found = producers.binary_search_by_key(&head.producer_id, |&(id, _)| id);
+        let newest = found.ok().filter(|_| head.has_producer_id()).map(|at| producers[at].1);
+        newest.is_some_and(|(last, epoch)| match last {
             Some(last) => head.last_offset() == last,
             None => head.attributes.is_control() && head.producer_epoch == epoch,
         })

@@ -34,7 +34,6 @@ mod output;
 mod tests;
 mod transactions;
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -72,9 +71,9 @@ pub struct Scope {
     pub secret: u64,
     /// The number that the first new segment gets; each further one gets the next.
     pub generation: u32,
-    /// The newest batch of each producer that is remembered: its last offset, or none where that was a marker, and its
-    /// epoch.
-    pub producers: BTreeMap<ProducerId, (Option<Offset>, ProducerEpoch)>,
+    /// The newest batch of each producer that is remembered, by its id: the last offset, or none where it was a marker,
+    /// and the epoch. One block of memory, which is let go of in no time however many they are.
+    pub producers: Vec<(ProducerId, (Option<Offset>, ProducerEpoch))>,
 }
 
 /// What a step brought.
@@ -169,6 +168,11 @@ impl Pass {
     /// The partition that it compacts.
     pub fn partition(&self) -> TopicPartition {
         self.scope.partition
+    }
+
+    /// Where what it was given to read ends.
+    pub fn sources_end(&self) -> Offset {
+        self.scope.sources_end()
     }
 
     /// What it has done so far.
@@ -319,20 +323,23 @@ impl Pass {
         });
         let count = fitting.count().max(1);
         let run = Run { sources: first..first + count, at: Cursor { source: first, edge: Edge::default() } };
-        self.stage = if count > 1 {
-            let output = self.output(&run);
-            Stage::Writing(run, output)
-        } else {
-            Stage::Looking(run, self.judge.clone())
-        };
+        if count > 1 {
+            return self.begin_writing(run);
+        }
+        self.stage = Stage::Looking(run, self.judge.clone());
         Progress::Ahead
     }
 
-    fn output(&mut self, run: &Run) -> Box<Output> {
+    /// Begins a new segment, if there is a number left for its files.
+    fn begin_writing(&mut self, run: Run) -> Progress {
+        let Some(next) = self.next_generation.checked_add(1) else {
+            return Progress::Stuck("there are no more numbers for new segments".into());
+        };
         let base = self.scope.sources[run.sources.start].name.base;
-        let generation = self.next_generation;
-        self.next_generation += 1;
-        Box::new(Output::new(SegmentName { partition: self.scope.partition, base, generation }))
+        let name = SegmentName { partition: self.scope.partition, base, generation: self.next_generation };
+        self.next_generation = next;
+        self.stage = Stage::Writing(run, Box::new(Output::new(name)));
+        Progress::Ahead
     }
 
     fn run_end(&self, run: &Run) -> Offset {
@@ -349,9 +356,7 @@ impl Pass {
             if self.judge(&bytes[found.range], &found.head, end).fate != Fate::Stays {
                 run.at = Cursor { source: run.sources.start, edge: Edge::default() };
                 self.judge = before;
-                let output = self.output(&run);
-                self.stage = Stage::Writing(run, output);
-                return Ok(Progress::Ahead);
+                return Ok(self.begin_writing(run));
             }
         }
         self.stage = Stage::Looking(run, before);

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::batch::{BatchBuilder, Codec, check};
 use crate::boundary::FileName;

@@ -67,6 +67,8 @@ pub enum RecordKind {
     Replace = 10,
     /// A partition is compacted up to an offset.
     Cleaned = 11,
+    /// Segments of a partition are wholly on disk.
+    Sealed = 12,
 }
 
 impl RecordKind {
@@ -87,6 +89,7 @@ impl RecordKind {
             9 => RecordKind::NodeState,
             10 => RecordKind::Replace,
             11 => RecordKind::Cleaned,
+            12 => RecordKind::Sealed,
             number => return Err(Malformed::UnknownKind(number)),
         })
     }
@@ -99,7 +102,7 @@ impl RecordKind {
     /// Whether such a record must be synced before anyone hears of it even where appends need not be: what was cut,
     /// voted or decided may never be unsaid.
     pub fn is_always_synced(self) -> bool {
-        let may_be_unsaid = matches!(self, RecordKind::PartitionState | RecordKind::Cleaned);
+        let may_be_unsaid = matches!(self, RecordKind::PartitionState | RecordKind::Cleaned | RecordKind::Sealed);
         !(may_be_unsaid || matches!(self, RecordKind::Append | RecordKind::AppendDirect))
     }
 }
@@ -454,10 +457,10 @@ mod tests {
 
     #[test]
     fn kinds_keep_their_numbers() {
-        for number in 1..=11 {
+        for number in 1..=12 {
             assert_eq!(RecordKind::from_number(number).map(|kind| kind as u8), Ok(number));
         }
-        for number in [0, 12, 255] {
+        for number in [0, 13, 255] {
             assert_eq!(RecordKind::from_number(number), Err(Malformed::UnknownKind(number)));
         }
     }

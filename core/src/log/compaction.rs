@@ -149,6 +149,27 @@ impl Log {
         payload::replacement_bytes(self.unsealed(base).count())
     }
 
+    /// How long a record is that says of the first `count` segments before `base` that they are on disk, in bytes; `None`
+    /// where the journal does not know it of fewer than that, so that the record of a replacement may say it.
+    pub fn sealing_bytes(&self, base: Offset, count: usize) -> Option<u64> {
+        let next = self.segments.partition_point(|segment| segment.base < base);
+        let is_synced = self.segments.range(..next).all(Segment::is_synced);
+        (is_synced && self.unsealed(base).nth(count).is_some()).then(|| payload::sealed_bytes(count))
+    }
+
+    /// Has the journal know of the first `count` segments before `base`, which are all on disk, that they are. So a replacement behind
+    /// thousands of segments that never needed one takes many small records, and no large one.
+    pub fn seal(&mut self, base: Offset, count: usize, journal: &mut journal::Writer) {
+        let seals: Vec<Seal> = self.unsealed(base).take(count).collect();
+        let Some(last) = seals.last() else { return };
+        let next = self.segments.partition_point(|segment| segment.base <= last.base);
+        let to = self.segments[next].base;
+        assert!(self.segments.range(..next).all(Segment::is_synced), "what is sealed is on disk");
+        let payload = payload::sealed(&seals);
+        self.record(journal, RecordKind::Sealed, &[&payload]);
+        self.sealed_to = self.sealed_to.max(to);
+    }
+
     /// Has a new segment take the place of the segments `replaced`, which then need no files. Returns whether it does:
     /// not where the log has let go of one of them meanwhile, or is about to.
     pub fn replace(
@@ -230,28 +251,55 @@ impl Log {
         let Some((first, count)) = self.range_of(base, end).filter(|_| is_segment) else {
             return contradiction(format!("no segments run from {base} to {end}, which are said to be replaced"));
         };
-        for Seal { base, entries } in seals {
-            // What the log start has passed meanwhile is not here any more.
-            let Ok(at) = self.segments.binary_search_by_key(&base, |segment| segment.base) else { continue };
-            let Some(next) = self.segments.get(at + 1).map(|next| next.base) else {
-                return contradiction(format!("the segment at {base} is said to be closed"));
-            };
-            let segment = &mut self.segments[at];
-            (segment.written, segment.written_to, segment.entries) = (segment.bytes, next, entries);
-            segment.synced = segment.mark();
-        }
+        self.replay_seals(seals)?;
         if !self.segments.range(..first).all(Segment::is_synced) {
             return contradiction(format!("a segment before {base}, which is replaced, is not on disk"));
         }
         let gone = self.segments.range(first..first + count).map(|segment| self.name_of(segment)).collect();
         self.put_in_place(first, count, replacement);
-        // What memory holds of these segments may lack bodies that lay in files that are gone, or stand before a gap.
+        self.forget_replayed(end);
+        self.refuse_broken()?;
+        Ok(gone)
+    }
+
+    /// Lets go of what memory holds below `end`, where all is on disk: of replaced segments it may lack bodies that lay in
+    /// files that are gone, or stand before a gap.
+    fn forget_replayed(&mut self, end: Offset) {
         while self.tail.front().is_some_and(|batch| batch.base < end) {
             self.tail.pop_front();
         }
         self.lost.take_if(|(offset, _)| *offset < end);
-        self.refuse_broken()?;
-        Ok(gone)
+    }
+
+    /// Takes over what is said of segments that are on disk.
+    fn replay_seals(&mut self, seals: Vec<Seal>) -> Result<(), PayloadError> {
+        for Seal { base, entries } in seals {
+            // What the log start has passed meanwhile is not here any more.
+            let Ok(at) = self.segments.binary_search_by_key(&base, |segment| segment.base) else { continue };
+            let Some(next) = self.segments.get(at + 1).map(|next| next.base) else {
+                return Err(PayloadError::Contradiction(format!("the segment at {base} is said to be closed")));
+            };
+            let segment = &mut self.segments[at];
+            (segment.written, segment.written_to, segment.entries) = (segment.bytes, next, entries);
+            segment.synced = segment.mark();
+        }
+        Ok(())
+    }
+
+    /// Takes a record of segments that are on disk again.
+    pub(super) fn replay_sealed(&mut self, payload: bytes::Bytes) -> Result<(), PayloadError> {
+        let seals = payload::read_sealed(payload)?;
+        let Some(&Seal { base, .. }) = seals.last() else { return Ok(()) };
+        self.replay_seals(seals)?;
+        let next = self.segments.partition_point(|segment| segment.base <= base);
+        if !self.segments.range(..next).all(Segment::is_synced) {
+            return Err(PayloadError::Contradiction(format!("a segment before the one at {base} is not on disk")));
+        }
+        if let Some(to) = self.segments.get(next).map(|next| next.base) {
+            self.sealed_to = self.sealed_to.max(to);
+            self.forget_replayed(to);
+        }
+        self.refuse_broken()
     }
 
     /// Takes the record of a pass that ended again.

@@ -121,7 +121,7 @@ pub(super) fn read_append(mut payload: Bytes) -> Result<(Timestamp, BatchHead, B
 
 /// What a Replace record says before its seals, in bytes.
 const REPLACEMENT_BYTES: usize = 60;
-/// What it says of one segment that is sealed, in bytes.
+/// What it or a Sealed record says of one segment that is sealed, in bytes.
 const SEAL_BYTES: usize = 16;
 
 /// How long the payload of a Replace record with so many seals is, in bytes.
@@ -141,11 +141,40 @@ pub(super) fn replace(replacement: &Replacement, seals: &[Seal]) -> Vec<u8> {
     payload.put_i64_le(max_timestamp);
     payload.put_i64_le(since.0);
     payload.put_u64_le(seals.len() as u64);
+    put_seals(&mut payload, seals);
+    payload
+}
+
+/// How long the payload of a Sealed record about so many segments is, in bytes.
+pub(super) fn sealed_bytes(seals: usize) -> u64 {
+    (seals * SEAL_BYTES) as u64
+}
+
+/// Of a Sealed record.
+pub(super) fn sealed(seals: &[Seal]) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(seals.len() * SEAL_BYTES);
+    put_seals(&mut payload, seals);
+    payload
+}
+
+/// Reads what [`sealed`] wrote.
+pub(super) fn read_sealed(payload: Bytes) -> Result<Vec<Seal>, PayloadError> {
+    read_seals(payload)
+}
+
+fn put_seals(payload: &mut Vec<u8>, seals: &[Seal]) {
     for seal in seals {
         payload.put_i64_le(seal.base.0);
         payload.put_u64_le(seal.entries);
     }
-    payload
+}
+
+fn read_seals(mut payload: Bytes) -> Result<Vec<Seal>, PayloadError> {
+    let mut seals = Vec::with_capacity(payload.len() / SEAL_BYTES);
+    while !payload.is_empty() {
+        seals.push(Seal { base: Offset(payload.try_get_i64_le()?), entries: payload.try_get_u64_le()? });
+    }
+    Ok(seals)
 }
 
 /// Reads what [`replace`] wrote.
@@ -163,9 +192,5 @@ pub(super) fn read_replace(mut payload: Bytes) -> Result<(Replacement, Vec<Seal>
     if payload.len() as u64 != count.saturating_mul(SEAL_BYTES as u64) {
         return Err(PayloadError::Short);
     }
-    let mut seals = Vec::with_capacity(payload.len() / SEAL_BYTES);
-    while !payload.is_empty() {
-        seals.push(Seal { base: Offset(payload.try_get_i64_le()?), entries: payload.try_get_u64_le()? });
-    }
-    Ok((replacement, seals))
+    Ok((replacement, read_seals(payload)?))
 }

@@ -1,6 +1,7 @@
 //! What a partition remembers of its idempotent producers, so that a batch sent twice is stored once (KIP-98).
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use smallvec::SmallVec;
 
@@ -130,6 +131,12 @@ impl Producers {
     /// The producers, by id.
     pub fn iter(&self) -> impl Iterator<Item = (ProducerId, &Producer)> {
         self.by_id.iter().map(|(&id, producer)| (id, producer))
+    }
+
+    /// The producers that follow `after`, by id.
+    pub fn behind(&self, after: Option<ProducerId>) -> impl Iterator<Item = (ProducerId, &Producer)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_id.range((from, Bound::Unbounded)).map(|(&id, producer)| (id, producer))
     }
 
     /// How many producers are remembered.

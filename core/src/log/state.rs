@@ -366,6 +366,7 @@ impl Log {
             }
             RecordKind::Replace => gone = self.replay_replace(payload)?,
             RecordKind::Cleaned => self.replay_cleaned(payload)?,
+            RecordKind::Sealed => self.replay_sealed(payload)?,
             other => return Err(PayloadError::Contradiction(format!("a record of kind {other:?} for a partition"))),
         }
         self.newest = Some(lsn);

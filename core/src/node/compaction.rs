@@ -1,7 +1,8 @@
 //! Compaction: which partition is compacted when, and what becomes of the files ([`crate::compact`] says what goes).
 //!
 //! `Asleep` → `Surveying` (there may be partitions whose topic asks for it; looks at some of them in a step, and closes
-//! segments that are old enough) → `Stepping` (the dirtiest one's pass is with the disk) → `Paused` (so that it takes no
+//! segments that are old enough) → `Gathering` (of the dirtiest one's producers, some in a step, what must stay of theirs)
+//! → `Stepping` (its pass is with the disk) → `Paused` (so that it takes no
 //! more than its share of the disk) → `Stepping` → … → `Surveying`. `Stepping` → `Holding` where a new segment is complete
 //! and the journal has no room for the record that says so. `Surveying` → `Resting` where no partition is dirty enough,
 //! and → `Asleep` where no topic asks for compaction, so that an idle broker without one is never woken.
@@ -25,7 +26,7 @@ use super::{Node, Reason, logs};
 use crate::boundary::{DiskError, DiskOp, Effect, FileName, Level, Outbox, SegmentName, Task};
 use crate::compact::{Pass, Progress, Scope, Work};
 use crate::config::TopicConfig;
-use crate::ids::{Offset, TopicPartition};
+use crate::ids::{Offset, ProducerEpoch, ProducerId, TopicPartition};
 use crate::journal::Class;
 use crate::log::Replacement;
 use crate::time::{Instant, Now, Timestamp};
@@ -39,6 +40,13 @@ const SOON: Duration = Duration::from_millis(100);
 const ASIDE: Duration = Duration::from_secs(60);
 /// How many batches in memory one step lets go of, so that it stays under about 100 µs.
 const BATCHES_AT_ONCE: usize = 1_000;
+/// How many producers one step looks at, at about 0.05 µs each.
+const PRODUCERS_AT_ONCE: usize = 1_000;
+/// How many segments one record of the journal says to be on disk: few in tests, which so take several.
+const SEALED_AT_ONCE: usize = if cfg!(test) { 3 } else { 1_000 };
+/// How long a pass may take, and with it keep its map of keys in memory, where `log.cleaner.io.max.bytes.per.second` allows
+/// next to nothing. At a mebibyte a second that is enough for 20 GiB of a log.
+const PASS_TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// The map of keys has room for a few thousand, whatever is set.
 const MAP_BYTES_MIN: u64 = 64 << 10;
 /// Nobody reads a file that never counted.
@@ -76,10 +84,20 @@ struct Running {
     slot: u32,
     partition: TopicPartition,
     dirty_from: Offset,
+    begun: Instant,
     /// What it had done before its last step.
     work: Work,
     /// How many records it has removed from segments that were replaced.
     removed: u64,
+}
+
+/// A pass before it begins.
+#[derive(Debug)]
+struct Gathering {
+    candidate: Candidate,
+    after: Option<ProducerId>,
+    /// As [`Scope::producers`].
+    producers: Vec<(ProducerId, (Option<Offset>, ProducerEpoch))>,
 }
 
 #[derive(Debug, Default)]
@@ -88,6 +106,7 @@ enum State {
     Asleep,
     Resting,
     Surveying(Survey),
+    Gathering(Gathering),
     Stepping(Running),
     Paused(Running, Box<Pass>),
     Holding(Running, Box<Pass>, Replacement, Vec<SegmentName>),
@@ -107,6 +126,9 @@ pub(super) struct Compaction {
     served: BTreeSet<TopicPartition>,
     /// Partitions that are left alone, and until when.
     aside: BTreeMap<TopicPartition, Instant>,
+    /// Partitions of which nothing can be gained before more of their segments are closed than up to an offset: what those
+    /// hold begins with a transaction whose marker lies behind.
+    undecided: BTreeMap<TopicPartition, Offset>,
     /// How dirty the dirtiest partition was when they were last looked at, in millionths.
     dirty_ratio_max: u64,
 }
@@ -125,11 +147,18 @@ impl Compaction {
     /// This partition is gone.
     pub(super) fn forget(&mut self, partition: TopicPartition) {
         self.served.remove(&partition);
+        self.undecided.remove(&partition);
     }
 
     /// How dirty the dirtiest partition was when they were last looked at, in percent.
     pub(super) fn dirty_percent_max(&self) -> u64 {
         self.dirty_ratio_max / 10_000
+    }
+
+    /// Whether producers are being looked at.
+    #[cfg(test)]
+    pub(super) fn is_gathering(&self) -> bool {
+        matches!(self.state, State::Gathering(_))
     }
 
     /// How many partitions could not be compacted and are left alone.
@@ -172,6 +201,7 @@ impl Node {
             State::Asleep | State::Stepping(_) => unreachable!("no deadline is set then"),
             State::Resting => self.survey(now, Survey::default(), out),
             State::Surveying(survey) => self.survey(now, survey, out),
+            State::Gathering(gathering) => self.gather_producers(now, gathering, out),
             State::Paused(running, pass) => self.take_step(now, running, pass, out),
             State::Holding(running, pass, replacement, replaced) => {
                 self.put_in_place(now, running, pass, replacement, replaced, out);
@@ -255,6 +285,9 @@ impl Node {
         if !(is_overdue || ratio > u64::from(config.min_cleanable_dirty_ratio)) {
             return;
         }
+        if self.compaction.undecided.get(&id).is_some_and(|&end| dirt.end <= end) {
+            return;
+        }
         if !dirt.is_synced {
             survey.is_near = true;
             return self.bring_to_disk(slot, id, out);
@@ -279,7 +312,7 @@ impl Node {
     }
 
     fn begin_pass(&mut self, now: Now, candidate: Candidate, out: &mut Outbox) {
-        let Candidate { is_next, slot, partition, end, .. } = candidate;
+        let Candidate { is_next, slot, partition, .. } = candidate;
         if !self.is_hosted(slot, partition) {
             return self.survey_after(now, SLICE_PAUSE);
         }
@@ -287,6 +320,45 @@ impl Node {
             self.compaction.served.clear();
         }
         self.compaction.served.insert(partition);
+        // Pages that are never used take no memory.
+        let count = self.host(slot).partition.log().producers().count();
+        let gathering = Gathering { candidate, after: None, producers: Vec::with_capacity(count) };
+        self.gather_producers(now, gathering, out);
+    }
+
+    /// Looks at the next producers. What one of them writes meanwhile lies behind the pass, or keeps a batch more than it
+    /// must.
+    fn gather_producers(&mut self, now: Now, mut gathering: Gathering, out: &mut Outbox) {
+        let Candidate { slot, partition, end, .. } = gathering.candidate;
+        if !self.is_hosted(slot, partition) {
+            return self.survey_after(now, SLICE_PAUSE);
+        }
+        let log = self.host(slot).partition.log();
+        let mut seen = 0;
+        for (id, producer) in log.producers().behind(gathering.after).take(PRODUCERS_AT_ONCE) {
+            let last = producer.batches.last().map(|batch| batch.last);
+            if last.is_none_or(|last| last < end) {
+                gathering.producers.push((id, (last, producer.epoch)));
+            }
+            gathering.after = Some(id);
+            seen += 1;
+        }
+        if seen == PRODUCERS_AT_ONCE {
+            self.compaction.state = State::Gathering(gathering);
+            self.deadlines.insert((now.instant + SLICE_PAUSE, Reason::Compaction));
+            return;
+        }
+        self.make_pass(now, gathering, out);
+    }
+
+    fn make_pass(&mut self, now: Now, Gathering { candidate, producers, .. }: Gathering, out: &mut Outbox) {
+        let Candidate { slot, partition, end, .. } = candidate;
+        let Some(generation) = self.compaction.generation.checked_add(1) else {
+            let name = self.name_of(slot);
+            out.log(Level::Warn, format!("{name} cannot be compacted: there are no more numbers for new segments"));
+            self.compaction.aside.insert(partition, now.instant + ASIDE);
+            return self.survey_after(now, SLICE_PAUSE);
+        };
         let secret = self.rng.u64();
         let map_bytes = self.broker_config().log_cleaner_dedupe_buffer_size.max(MAP_BYTES_MIN);
         let hosted = self.hosts[slot as usize].as_ref().expect("it is hosted");
@@ -297,10 +369,6 @@ impl Node {
             return self.survey_after(now, SOON);
         };
         let end = last.end;
-        let producers = log.producers().iter().filter_map(|(id, producer)| {
-            let last = producer.batches.last().map(|batch| batch.last);
-            last.is_none_or(|last| last < end).then_some((id, (last, producer.epoch)))
-        });
         let scope = Scope {
             partition,
             start: log.start(),
@@ -310,8 +378,8 @@ impl Node {
             segment_bytes: u64::from(config.segment_bytes),
             map_bytes_max: usize::try_from(map_bytes).unwrap_or(usize::MAX),
             secret,
-            generation: self.compaction.generation + 1,
-            producers: producers.collect(),
+            generation,
+            producers,
             sources,
         };
         let text = format!(
@@ -321,7 +389,8 @@ impl Node {
             scope.sources.len()
         );
         out.log(Level::Debug, text);
-        let running = Running { slot, partition, dirty_from: scope.dirty_from, work: Work::default(), removed: 0 };
+        let (dirty_from, begun) = (scope.dirty_from, now.instant);
+        let running = Running { slot, partition, dirty_from, begun, work: Work::default(), removed: 0 };
         self.take_step(now, running, Box::new(Pass::new(scope)), out);
     }
 
@@ -379,8 +448,8 @@ impl Node {
                 self.put_in_place(now, running, pass, replacement, replaced, out);
             }
             _ if !self.is_wanted(running) => self.give_up(now, running, &pass),
-            Ok(Progress::Ahead) => self.pause(now, running, pass, moved),
-            Ok(Progress::Done(end)) => self.end_pass(now, running, end, out),
+            Ok(Progress::Ahead) => self.pause(now, running, pass, moved, out),
+            Ok(Progress::Done(end)) => self.end_pass(now, running, &pass, end, out),
             Ok(Progress::Stuck(why)) => {
                 let name = self.name_of(running.slot);
                 out.log(Level::Warn, format!("{name} cannot be compacted, and is left alone for a while: {why}"));
@@ -396,11 +465,24 @@ impl Node {
         logs::display(&hosted.name, hosted.partition.id())
     }
 
-    fn pause(&mut self, now: Now, running: Running, pass: Box<Pass>, moved: u64) {
+    fn pause(&mut self, now: Now, running: Running, pass: Box<Pass>, moved: u64, out: &mut Outbox) {
         let asked = self.broker_config().log_cleaner_io_max_bytes_per_second.max(1);
         let rate = u128::from(asked.min(self.limits.compaction_bytes_per_second_max));
         let nanos = u128::from(moved) * 1_000_000_000 / rate;
         let pause = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)).max(SLICE_PAUSE);
+        let elapsed = now.instant - running.begun;
+        if elapsed.saturating_add(pause) > PASS_TIME_MAX {
+            let name = self.name_of(running.slot);
+            let text = format!(
+                "compaction of {name} would take more than a day at log.cleaner.io.max.bytes.per.second={asked}: it is \
+                 given up, and begins again later"
+            );
+            out.log(Level::Warn, text);
+            // As long as it would have waited, so that the rate is kept, and no memory for longer than without it.
+            let pause = pause.max(elapsed).max(ASIDE);
+            self.compaction.aside.insert(running.partition, now.instant + pause);
+            return self.give_up(now, running, &pass);
+        }
         self.compaction.state = State::Paused(running, pass);
         self.deadlines.insert((now.instant + pause, Reason::Compaction));
     }
@@ -427,11 +509,20 @@ impl Node {
             self.discard(partition, Some(new));
             return self.give_up(now, running, &pass);
         }
-        let bytes = self.host(slot).partition.log().replacement_bytes(base);
+        let log = self.host(slot).partition.log();
+        let sealing = log.sealing_bytes(base, SEALED_AT_ONCE);
+        let bytes = sealing.unwrap_or_else(|| log.replacement_bytes(base));
         if !self.journal.has_room_for([bytes].into_iter(), Class::Ordinary) {
             self.checkpoint_soon();
             self.compaction.state = State::Holding(running, pass, replacement, replaced);
             self.deadlines.insert((now.instant + SOON, Reason::Compaction));
+            return;
+        }
+        if sealing.is_some() {
+            let hosted = self.hosts[slot as usize].as_mut().expect("it is hosted");
+            hosted.partition.log_mut().seal(base, SEALED_AT_ONCE, &mut self.journal);
+            self.compaction.state = State::Holding(running, pass, replacement, replaced);
+            self.deadlines.insert((now.instant + SLICE_PAUSE, Reason::Compaction));
             return;
         }
         let hosted = self.hosts[slot as usize].as_mut().expect("it is hosted");
@@ -442,7 +533,7 @@ impl Node {
                 return self.give_up(now, running, &pass);
             }
             pass.begin_again(kept_from);
-            return self.pause(now, running, pass, 0);
+            return self.pause(now, running, pass, 0, out);
         }
         let name = logs::display(&hosted.name, partition);
         let text = format!("{} segments of {name} are compacted into one at {base}", replaced.len());
@@ -451,10 +542,10 @@ impl Node {
         self.compaction.forgets = Some((slot, partition, replacement.end));
         self.counters.compaction_records_removed += running.work.records_removed - running.removed;
         running.removed = running.work.records_removed;
-        self.pause(now, running, pass, 0);
+        self.pause(now, running, pass, 0, out);
     }
 
-    fn end_pass(&mut self, now: Now, running: Running, end: Offset, out: &mut Outbox) {
+    fn end_pass(&mut self, now: Now, running: Running, pass: &Pass, end: Offset, out: &mut Outbox) {
         let Running { slot, partition, dirty_from, work, .. } = running;
         self.counters.compactions += 1;
         if self.has_room_to_advance() {
@@ -464,7 +555,10 @@ impl Node {
             self.checkpoint_soon();
         }
         if end <= dirty_from {
-            self.compaction.aside.insert(partition, now.instant + ASIDE);
+            // Another pass over the same segments would read all of them for nothing.
+            self.compaction.undecided.insert(partition, pass.sources_end());
+        } else {
+            self.compaction.undecided.remove(&partition);
         }
         let name = self.name_of(slot);
         let Work { bytes_read, bytes_written, records_removed, records_without_key } = work;

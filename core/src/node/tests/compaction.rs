@@ -589,3 +589,119 @@ fn a_partition_that_is_filled_up_all_the_time_does_not_keep_another_from_being_c
     }
     assert_eq!(rig.node.counters().compactions, before + 1, "the other one is next");
 }
+
+fn lines_with(rig: &Rig, text: &str) -> usize {
+    rig.lines.iter().filter(|line| line.contains(text)).count()
+}
+
+#[test]
+fn segments_that_never_needed_compaction_are_sealed_some_at_a_time_and_a_crash_finds_all() {
+    let mut rig = compacting();
+    // No key comes twice, so that passes replace nothing and the journal hears of no segment.
+    for key in 0..60 {
+        put(&mut rig, &format!("only{key}"), &"v".repeat(200));
+    }
+    rig.pass(ENOUGH);
+    let generation_of = |rig: &Rig| log(rig).segments().map(|segment| segment.generation).max();
+    assert!(log(&rig).segments().len() > 15);
+    assert_eq!(generation_of(&rig), Some(0));
+    put(&mut rig, "only55", "again/");
+    fill(&mut rig, 0..5);
+    rig.pass(ENOUGH);
+    assert!(generation_of(&rig) > Some(0), "the last ones have been compacted");
+    let expected = rig.consume("t", 0);
+    // Without a checkpoint since: the journal alone says it.
+    let mut rig = rig.crash();
+    assert_eq!(damage(&rig), None);
+    assert_eq!(rig.consume("t", 0), expected);
+}
+
+#[test]
+fn a_rate_of_next_to_nothing_keeps_no_keys_in_memory() {
+    let mut rig = compacting();
+    assert_eq!(rig.alter((4, ""), "log.cleaner.io.max.bytes.per.second", "1"), 0);
+    // Four pauses of six hours and more do not fit into a day.
+    for round in 0..60 {
+        put(&mut rig, "a", &format!("{round}/{}", "v".repeat(2_000)));
+    }
+    rig.pass(3 * 24 * 60 * 60 * 1000);
+    assert!(lines_with(&rig, "it is given up, and begins again later") > 0);
+    assert_eq!(rig.node.counters().compactions, 0);
+    let bytes = rig.node.counters().compaction_bytes_read;
+    assert!(bytes < 700_000, "{bytes} bytes read in three days");
+    assert_eq!(rig.alter((4, ""), "log.cleaner.io.max.bytes.per.second", "1000000"), 0);
+    rig.pass(3 * 24 * 60 * 60 * 1000);
+    assert!(rig.node.counters().compactions > 0);
+}
+
+#[test]
+fn where_the_numbers_of_files_have_run_out_nothing_is_compacted_and_nothing_breaks() {
+    let mut rig = compacting();
+    rig.node.compaction.saw(crate::boundary::SegmentName {
+        partition: TopicPartition { topic: Uuid([9; 16]), partition: 0 },
+        base: crate::ids::Offset(0),
+        generation: u32::MAX - 1,
+    });
+    fill(&mut rig, 0..20);
+    rig.pass(ENOUGH);
+    assert!(lines_with(&rig, "there are no more numbers for new segments") > 0);
+    expect_newest(&mut rig, 19);
+    assert!(log(&rig).segments().all(|segment| segment.generation == 0));
+}
+
+#[test]
+fn thousands_of_producers_are_looked_at_some_at_a_time() {
+    let mut rig = compacting();
+    fill(&mut rig, 0..20);
+    let slot = *rig.node.by_id.values().next().expect("one partition");
+    rig.node.host(slot).partition.log_mut().remember_producers(5_500);
+    let mut gathered = 0;
+    for _ in 0..5_000 {
+        let Some((at, _)) = rig.node.deadline() else { break };
+        rig.advance_to(at.max(rig.now.instant));
+        rig.step(Input::Deadline);
+        gathered += usize::from(rig.node.compaction.is_gathering());
+        rig.run();
+        if rig.node.counters().compactions > 0 {
+            break;
+        }
+    }
+    assert!(gathered >= 5, "{gathered} steps");
+    assert_eq!(rig.node.counters().compactions, 1);
+    expect_newest(&mut rig, 19);
+}
+
+/// Appends a batch that no client may send yet, of a producer's transaction.
+fn append_of_transaction(rig: &mut Rig, batch: BatchBuilder) {
+    let limits = BatchLimits { batch_bytes_max: 1 << 24, decompressed_bytes_max: 1 << 24 };
+    let batch = verify(batch.build(), &limits).expect("a sound batch");
+    let slot = *rig.node.by_id.values().next().expect("one partition");
+    let now = rig.now.wall;
+    let partition = &mut rig.node.hosts[slot as usize].as_mut().expect("it is hosted").partition;
+    let epoch = partition.epoch();
+    partition.log_mut().append(&batch, epoch, now, crate::log::Way::Journal, &mut rig.node.journal);
+    rig.node.account_tail(slot);
+    rig.node.woken.push_back((rig.node.journal.end(), Woken::Partition(slot)));
+    rig.run();
+}
+
+#[test]
+fn a_transaction_whose_marker_is_not_closed_yet_has_the_log_read_once_and_no_more() {
+    let mut rig = compacting();
+    let begun = BatchBuilder::new().producer(ProducerId(7), ProducerEpoch(0), 0).transactional();
+    let begun = begun.record(rig.now.wall, Some(b"a"), Some(b"first/"));
+    append_of_transaction(&mut rig, begun);
+    fill(&mut rig, 0..20);
+    rig.pass(ENOUGH);
+    let read = rig.node.counters().compaction_bytes_read;
+    assert!(read > 0);
+    rig.pass(10 * 60 * 1000);
+    assert_eq!(rig.node.counters().compaction_bytes_read, read, "nothing could be gained");
+    // More is closed, in which the marker might be.
+    fill(&mut rig, 20..25);
+    rig.pass(ENOUGH);
+    let again = rig.node.counters().compaction_bytes_read;
+    assert!(again > read);
+    rig.pass(10 * 60 * 1000);
+    assert_eq!(rig.node.counters().compaction_bytes_read, again);
+}

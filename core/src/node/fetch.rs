@@ -681,6 +681,8 @@ impl Node {
         let name = format!("{}-{}", hosted.name, hosted.partition.id().partition);
         if let DiskError::Corrupt(..) = error {
             hosted.partition.mark_damaged(error.to_string());
+            let id = hosted.partition.id();
+            self.damaged.insert(id);
             self.touch(slot);
             self.resign_damaged(slot, out);
         }

@@ -55,6 +55,9 @@ pub struct Counters {
     pub compaction_records_removed: u64,
 }
 
+/// What the metrics take without those of groups, in bytes, and somewhat more.
+const TEXT_BYTES: usize = 16 << 10;
+
 impl Node {
     /// What the node has counted since its start.
     pub fn counters(&self) -> Counters {
@@ -64,7 +67,8 @@ impl Node {
     /// Its metrics as Prometheus text (version 0.0.4).
     pub fn metrics(&self) -> String {
         let counters = self.counters;
-        let mut text = String::new();
+        // Room for all, so that what there is of groups, up to some megabytes, is copied once.
+        let mut text = String::with_capacity(TEXT_BYTES + self.groups.metrics_bytes());
         let mut metric = |kind: &str, name: &str, help: &str, value: u64| {
             write!(text, "# HELP chronik_{name} {help}\n# TYPE chronik_{name} {kind}\nchronik_{name} {value}\n")
                 .expect("writing to a string cannot fail");
@@ -126,12 +130,11 @@ impl Node {
             self.compaction.aside(),
         );
         metric("gauge", "partitions", "Partitions on this broker.", self.by_id.len() as u64);
-        let damaged = self.hosts.iter().flatten().filter(|hosted| hosted.partition.damage().is_some()).count();
         metric(
             "gauge",
             "partitions_damaged",
             "Partitions that do not serve since their data is damaged.",
-            damaged as u64,
+            self.damaged.len() as u64,
         );
         metric("gauge", "journal_used_bytes", "Bytes of the journal that a restart needs.", self.journal.used_bytes());
         metric("gauge", "journal_free_bytes", "Bytes of the journal that can be written.", self.journal.free_bytes());

@@ -223,6 +223,8 @@ pub struct Node {
     /// The end of the journal after that: the process ends when it is durable.
     stops_at: Option<Lsn>,
     counters: Counters,
+    /// Partitions that do not serve since their data is damaged.
+    damaged: BTreeSet<TopicPartition>,
 }
 
 impl Node {

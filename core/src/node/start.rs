@@ -1,7 +1,7 @@
 //! Start-up: from the files of a data folder to a node that serves. Plain functions, one after another; nothing leaves
 //! the node before what it recovered is durable.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -475,7 +475,7 @@ impl Node {
             slices: slices::Slices::default(),
             reads: BTreeMap::new(),
             next_read: 0,
-            deadlines: std::collections::BTreeSet::new(),
+            deadlines: BTreeSet::new(),
             seal_at: None,
             storage: storage::Storage::default(),
             checkpoints: checkpoints::Checkpoints::new(sequence, kept),
@@ -494,6 +494,7 @@ impl Node {
             is_checkpointed: false,
             stops_at: None,
             counters: Counters::default(),
+            damaged: BTreeSet::new(),
             controller,
             producer_ids: ProducerIdBlock::default(),
             codecs: TopicCodecs::default(),
@@ -507,6 +508,7 @@ impl Node {
             let slot = node.host_partition(id, name, log);
             if let Some(why) = damaged.remove(&id) {
                 node.host(slot).partition.mark_damaged(why);
+                node.damaged.insert(id);
                 node.host(slot).unread = unread.remove(&id);
             }
             node.flush_if_due(slot);

@@ -207,6 +207,7 @@ impl Node {
     /// Lets a partition go, and whoever waits for it.
     pub(super) fn drop_partition(&mut self, id: TopicPartition, out: &mut Outbox) {
         let Some(slot) = self.by_id.remove(&id) else { return };
+        self.damaged.remove(&id);
         if *self.host(slot).name == *GROUP_OFFSETS {
             self.unseat(id, out);
         }

@@ -47,6 +47,13 @@ struct Survey {
     place: Option<(i32, Option<Stop>)>,
 }
 
+impl super::Groups {
+    /// How many bytes of text the last survey has found, about.
+    pub(in crate::node) fn metrics_bytes(&self) -> usize {
+        self.surveys.told.as_ref().map_or(0, |survey| survey.lags.len())
+    }
+}
+
 impl Node {
     /// Counts what coordinators decide.
     pub(super) fn count_decided(&mut self, records: &[Record]) {

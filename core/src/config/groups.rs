@@ -3,6 +3,10 @@
 /// The assignors of the next protocol that there are, in Kafka's order: the first is the default.
 const ASSIGNORS: [&str; 2] = ["uniform", "range"];
 
+/// Between which protocols a group may move while it has members: both ways, to the next protocol, to the classic one, or
+/// not at all. The first is the default.
+pub(super) const MIGRATION_POLICIES: [&str; 4] = ["bidirectional", "upgrade", "downgrade", "disabled"];
+
 /// The settings of consumer groups that are in force. Fields have Kafka's names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupsConfig {
@@ -14,6 +18,9 @@ pub struct GroupsConfig {
     pub group_consumer_max_size: u32,
     /// The assignors of the next protocol, the default first.
     pub group_consumer_assignors: Vec<&'static str>,
+    /// Between which protocols a group may move while it has members: `bidirectional`, `upgrade`, `downgrade` or
+    /// `disabled`.
+    pub group_consumer_migration_policy: &'static str,
     /// How often it is looked up anew what a regular expression matches, in milliseconds, at least 10000.
     pub group_consumer_regex_refresh_interval_ms: u64,
     /// How long the first rebalance of an empty group waits for more members, in milliseconds.
@@ -50,11 +57,14 @@ impl GroupsConfig {
         if assignors.is_empty() {
             assignors.extend(ASSIGNORS);
         }
+        let policy = text("group.consumer.migration.policy").unwrap_or_default();
+        let policy = MIGRATION_POLICIES.into_iter().find(|known| known.eq_ignore_ascii_case(policy.trim()));
         GroupsConfig {
             group_consumer_heartbeat_interval_ms: unsigned("group.consumer.heartbeat.interval.ms"),
             group_consumer_session_timeout_ms: unsigned("group.consumer.session.timeout.ms"),
             group_consumer_max_size: short("group.consumer.max.size"),
             group_consumer_assignors: assignors,
+            group_consumer_migration_policy: policy.expect("a checked value or a default"),
             group_consumer_regex_refresh_interval_ms: unsigned("group.consumer.regex.refresh.interval.ms"),
             group_initial_rebalance_delay_ms: unsigned("group.initial.rebalance.delay.ms"),
             group_min_session_timeout_ms: unsigned("group.min.session.timeout.ms"),

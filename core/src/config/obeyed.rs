@@ -1,6 +1,7 @@
 //! The broker settings that are obeyed.
 
 use super::broker::{BrokerKey, Update};
+use super::groups::MIGRATION_POLICIES;
 use super::topic_keys::{CODECS, GZIP_LEVELS, LEAST_SEGMENT, MESSAGE_BYTES, POLICIES, TIMESTAMP_TYPES, ZSTD_LEVELS};
 use super::value::{Allowed, Effect, Key, Kind};
 
@@ -117,6 +118,15 @@ pub static BROKER_KEYS: &[BrokerKey] = &[
         Allowed::AtLeast(1),
         Update::ReadOnly,
         "How many members a group of the consumer protocol has at most.",
+    ),
+    key(
+        "group.consumer.migration.policy",
+        Kind::String,
+        "bidirectional",
+        Allowed::OneOfInAnyCase(&MIGRATION_POLICIES),
+        Update::ReadOnly,
+        "Whether a group with members may move from the classic to the consumer protocol (upgrade), back (downgrade), \
+         both ways (bidirectional), or not at all (disabled). An empty group moves always.",
     ),
     key(
         "group.consumer.regex.refresh.interval.ms",

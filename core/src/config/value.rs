@@ -91,6 +91,8 @@ pub enum Allowed {
     Fraction(f64, f64),
     /// One of these texts.
     OneOf(&'static [&'static str]),
+    /// One of these texts, in any case.
+    OneOfInAnyCase(&'static [&'static str]),
     /// A list of some of these texts, or of none, each at most once.
     SomeOf(&'static [&'static str]),
     /// `*`, or pairs `partition:broker` separated by commas.
@@ -108,6 +110,7 @@ impl fmt::Display for Allowed {
             Allowed::OneOrBetween(one, least, most) => write!(f, "{one}, or from {least} to {most}"),
             Allowed::Fraction(least, most) => write!(f, "from {least} to {most}"),
             Allowed::OneOf(names) => write!(f, "one of {}", names.join(", ")),
+            Allowed::OneOfInAnyCase(names) => write!(f, "one of {}, in any case", names.join(", ")),
             Allowed::SomeOf(names) => write!(f, "empty, or a list of {}", names.join(", ")),
             Allowed::Replicas => f.write_str("*, or a list of partition:broker"),
             Allowed::Only("", _) => f.write_str("unset"),
@@ -194,6 +197,7 @@ fn permits(allowed: Allowed, text: &str) -> bool {
         Allowed::OneOrBetween(one, least, most) => number().is_some_and(|n| n == one || (least..=most).contains(&n)),
         Allowed::Fraction(least, most) => text.parse::<f64>().is_ok_and(|n| (least..=most).contains(&n)),
         Allowed::OneOf(names) => names.contains(&text),
+        Allowed::OneOfInAnyCase(names) => names.iter().any(|name| name.eq_ignore_ascii_case(text)),
         Allowed::SomeOf(names) => {
             let given: Vec<&str> = parts(text).collect();
             given.iter().enumerate().all(|(at, part)| names.contains(part) && !given[..at].contains(part))

@@ -15,6 +15,19 @@ pub enum Migration {
     Bidirectional,
 }
 
+impl Migration {
+    /// The policy with this name, as Kafka spells it.
+    pub fn by_name(name: &str) -> Option<Migration> {
+        match name {
+            "disabled" => Some(Migration::Disabled),
+            "upgrade" => Some(Migration::Upgrade),
+            "downgrade" => Some(Migration::Downgrade),
+            "bidirectional" => Some(Migration::Bidirectional),
+            _ => None,
+        }
+    }
+}
+
 /// The settings of groups that are in force. Fields have Kafka's names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {

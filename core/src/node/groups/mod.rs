@@ -51,7 +51,7 @@ use crate::boundary::{Client, Effect, Level, Outbox, ReplyTo};
 use crate::config::BrokerConfig;
 use crate::controller::GROUP_OFFSETS;
 use crate::controller::image::MetadataImage;
-use crate::group::{Coordinator, Outcome, Settings, Surroundings, Topics, partition_of};
+use crate::group::{Coordinator, Migration, Outcome, Settings, Surroundings, Topics, partition_of};
 use crate::ids::{Offset, TopicId, TopicPartition};
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
@@ -211,9 +211,10 @@ fn settings(config: &BrokerConfig, record_bytes_max: usize) -> Settings {
         consumer_heartbeat_interval: ms(groups.group_consumer_heartbeat_interval_ms),
         consumer_max_size: groups.group_consumer_max_size as usize,
         consumer_assignors: groups.group_consumer_assignors.clone(),
+        consumer_migration_policy: Migration::by_name(groups.group_consumer_migration_policy)
+            .expect("a setting has one of the values that it may have"),
         consumer_regex_refresh_interval: ms(groups.group_consumer_regex_refresh_interval_ms),
         record_bytes_max,
-        ..Settings::default()
     }
 }
 

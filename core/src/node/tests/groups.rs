@@ -1,5 +1,6 @@
 //! Groups on a node: who coordinates them, what is on disk when they are told of it, and what a restart brings back.
 
+mod migration;
 mod trouble;
 
 use super::*;

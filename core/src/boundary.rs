@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 
 use crate::batch::VerifiedBatch;
 use crate::compact::{Pass, Progress};
+use crate::group::{Finding, Question};
 use crate::ids::{ConnId, ListenerId, Offset, TopicId, TopicPartition};
 use crate::journal;
 use crate::log::{ReadOutcome, ReadPlan};
@@ -229,6 +230,9 @@ pub enum DiskOp {
     Read(ReadId, ReadPlan),
     /// Background work: tasks are carried out one after another, in the order of their effects.
     Task(TaskId, Task),
+    /// Work out something of some milliseconds, or for a hostile client's question a second, on any thread, beside all
+    /// else. It needs no disk.
+    Question(QuestionId, Box<Question>),
     /// Take one step of a compaction, beside all else. There is one at a time. It may take its time: up to a second,
     /// where a batch decompresses to very much.
     Compact(Box<Pass>),
@@ -269,6 +273,10 @@ pub struct ReadId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TaskId(pub u64);
 
+/// Names a question until it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct QuestionId(pub u64);
+
 /// What the disk finished.
 #[derive(Debug)]
 pub enum Done {
@@ -281,6 +289,8 @@ pub enum Done {
     Read(ReadId, Result<ReadOutcome, DiskError>),
     /// A background task.
     Task(TaskId, Result<(), DiskError>),
+    /// The answer to a question.
+    Finding(QuestionId, Box<Finding>),
     /// A step of a compaction; the value is the same one, advanced.
     Compacted(Box<Pass>, Result<Progress, DiskError>),
 }

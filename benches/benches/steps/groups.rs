@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use chronik_core::boundary::{Client, Request};
+use chronik_core::wire::consumer_group_describe::ConsumerGroupDescribeRequest;
 use chronik_core::wire::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use chronik_core::wire::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
 use chronik_core::wire::delete_groups::DeleteGroupsRequest;
+use chronik_core::wire::describe_groups::DescribeGroupsRequest;
 use chronik_core::wire::find_coordinator::FindCoordinatorRequest;
 use chronik_core::wire::heartbeat::HeartbeatRequest;
 use chronik_core::wire::join_group::{JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse};
 use chronik_core::wire::list_groups::ListGroupsRequest;
 use chronik_core::wire::offset_commit::{OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use chronik_core::wire::offset_delete::{OffsetDeleteRequest, OffsetDeleteRequestPartition, OffsetDeleteRequestTopic};
 use chronik_core::wire::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use chronik_core::wire::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment};
 use chronik_core::wire::{self, Response, Str};
@@ -57,6 +60,29 @@ pub(crate) fn measure_all(driver: &mut Driver) {
         }
     });
 
+    driver.measure("DescribeGroups, a group of 1,000 members", nothing, |driver, _| {
+        driver.ask(1, 5, DescribeGroupsRequest { groups: vec!["crowd-8".into()], ..DescribeGroupsRequest::default() });
+        driver.pass(Duration::from_millis(1));
+    });
+    driver.measure("ConsumerGroupDescribe, 1,800 members with 10,000 partitions", nothing, |driver, _| {
+        let group_ids = vec!["next".into()];
+        driver.ask(1, 1, ConsumerGroupDescribeRequest { group_ids, ..ConsumerGroupDescribeRequest::default() });
+        driver.pass(Duration::from_millis(1));
+    });
+    driver.measure(
+        "ConsumerGroupHeartbeat, a new member of 1,800, 10,000 partitions",
+        |driver, _| driver.pass(Duration::from_secs(2)),
+        |driver, run| {
+            next(driver, &format!("late-{run}"), 0);
+        },
+    );
+    driver.measure("ConsumerGroupHeartbeat, 10,000 partitions for one member", nothing, |driver, run| {
+        heartbeat_with(driver, &format!("alone-{run}"), "m", 0, Some(TOPIC), None);
+    });
+    driver.measure("ConsumerGroupHeartbeat, a nasty expression", nothing, |driver, run| {
+        heartbeat_with(driver, "regexes", &format!("m-{run}"), 0, None, Some(&nasty(run)));
+        driver.pass(Duration::from_secs(20));
+    });
     for group in 0..GROUPS {
         driver.ask(1, 8, commit(&format!("group-{group}"), 0..10, 7));
     }
@@ -86,6 +112,21 @@ pub(crate) fn measure_all(driver: &mut Driver) {
         driver.ask(1, 8, fetch("large", None));
         driver.pass(Duration::from_millis(1));
     });
+    driver.measure(
+        "OffsetDelete, 100,000 partitions",
+        |driver, _| {
+            driver.ask(1, 8, commit("large", 0..PARTITIONS, 1));
+            driver.pass(Duration::from_millis(100));
+        },
+        |driver, _| {
+            let partition = |at| OffsetDeleteRequestPartition { partition_index: at % PARTITIONS };
+            let topic =
+                OffsetDeleteRequestTopic { name: TOPIC.into(), partitions: (0..NAMED).map(partition).collect() };
+            driver.ask(1, 0, OffsetDeleteRequest { group_id: "large".into(), topics: vec![topic] });
+            driver.pass(Duration::from_millis(100));
+        },
+    );
+    driver.measure("Expiry, groups of 1,000 members", nothing, |driver, _| driver.pass(Duration::from_secs(600)));
     driver.measure(
         "DeleteGroups, a group with 10,000 offsets",
         |driver, _| {
@@ -191,19 +232,41 @@ fn heartbeat((group, joined): &(Str, JoinGroupResponse)) -> HeartbeatRequest {
 
 /// A heartbeat of a member of the next protocol, which joins at epoch 0; gives its epoch.
 fn next(driver: &mut Driver, member: &str, epoch: i32) -> i32 {
+    heartbeat_with(driver, "next", member, epoch, (epoch == 0).then_some(TOPIC), None)
+}
+
+/// An expression of the kind that takes longest to compile: no two are the same.
+fn nasty(run: usize) -> String {
+    format!("{}x{run}", r"(\w{4}|[a-z0-9]{5}\d){9}".repeat(4))
+}
+
+/// A heartbeat of a member of the next protocol that subscribes to a topic or to an expression; gives its epoch.
+fn heartbeat_with(
+    driver: &mut Driver,
+    group: &str,
+    member: &str,
+    epoch: i32,
+    topic: Option<&str>,
+    regex: Option<&str>,
+) -> i32 {
     driver.answers.clear();
     let request = ConsumerGroupHeartbeatRequest {
-        group_id: "next".into(),
+        group_id: group.into(),
         member_id: member.into(),
         member_epoch: epoch,
         rebalance_timeout_ms: if epoch == 0 { 300_000 } else { -1 },
-        subscribed_topic_names: (epoch == 0).then(|| vec![TOPIC.into()]),
+        subscribed_topic_names: topic.map(|topic| vec![topic.into()]),
+        subscribed_topic_regex: regex.map(Str::from),
         topic_partitions: (epoch == 0).then(Vec::new),
         ..ConsumerGroupHeartbeatRequest::default()
     };
     let client = Client { id: "measured".into(), host: "/127.0.0.1".into() };
     let request: wire::Request = request.into();
     driver.input(1, 1, Request::Member { client, request: Box::new(request) });
+    if driver.answers.is_empty() {
+        // It waits for what takes several steps.
+        driver.pass(Duration::from_millis(100));
+    }
     match driver.answers.pop() {
         Some(Response::ConsumerGroupHeartbeat(answer)) => answer.member_epoch,
         other => panic!("another answer: {other:?}"),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::question::{Asked, Question};
 use super::record::Record;
 use super::timers::{TimerKind, Timers};
 use super::{Settings, Timer};
@@ -51,6 +52,13 @@ impl Context<'_> {
         self.out.replies.push((to, response.into()));
     }
 
+    /// Has something worked out for a group. Returns the question's number.
+    pub(super) fn ask(&mut self, group: &Str, what: Asked) -> u64 {
+        let number = self.timers.next_number();
+        self.out.questions.push(Question { group: group.clone(), number, what });
+        number
+    }
+
     /// Calls the group after a while; instead of when it asked for the same before.
     pub fn call_after(&mut self, group: &Str, kind: TimerKind, after: Duration) {
         self.timers.set(Timer { group: group.clone(), kind }, self.now.instant + after);
@@ -64,4 +72,6 @@ pub struct Outcome {
     pub records: Vec<Record>,
     /// To be answered when these records, and all that were appended before, are committed.
     pub replies: Vec<(ReplyTo, Response)>,
+    /// To be answered beside the sequencer, as soon as may be.
+    pub questions: Vec<Question>,
 }

@@ -12,27 +12,32 @@
 //! Offsets stay through all but the last. A group that was only looked at, or that nobody could join, is not made.
 //!
 //! Who does what: [`group`] what groups of both protocols have in common, [`protocols`] the way from one to the other,
-//! [`upkeep`] the walks over all groups. What is not here: rules of members (`classic`, `consumer`) and of offsets (`offsets`).
+//! [`upkeep`] the walks over all groups, [`due`] what is called by time, [`expressions`] heartbeats that must wait. What is not here: rules of members (`classic`, `consumer`) and of offsets (`offsets`).
 
+mod due;
+mod expressions;
 mod group;
 mod protocols;
 #[cfg(test)]
 mod tests;
 mod upkeep;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
+pub use self::due::Reached;
+use self::expressions::Held;
 use self::group::{CONSUMER, Group, Members};
 use self::protocols::{downgrade_if_due, replace, upgrade};
 use self::upkeep::Telling;
 pub use self::upkeep::{Seen, Stop};
 use super::offsets::{Offsets, Place, targets};
+use super::question::Finding;
 use super::record::{Key, Record, Value};
 use super::{Context, Outcome, Settings, Timers, Topics, classic, consumer};
 use crate::boundary::{Client, ReplyTo};
 use crate::ids::TopicId;
 use crate::rng::Rng;
-use crate::time::{Instant, Now, Timestamp};
+use crate::time::{Now, Timestamp};
 use crate::wire::consumer_group_describe as consumer_describe;
 use crate::wire::consumer_group_heartbeat::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
 use crate::wire::describe_groups::DescribedGroup;
@@ -90,6 +95,10 @@ pub struct Coordinator {
     /// How far [`Coordinator::expire`] has come in the group that it returned last, if that has too many offsets for one
     /// call.
     expiring: Option<(Str, Place)>,
+    /// What has been worked out and not been looked at.
+    findings: VecDeque<Finding>,
+    /// Heartbeats whose expressions are being looked at, by group and member.
+    held: BTreeMap<(Str, Str), Held>,
     /// The same of [`Coordinator::forget_topic`], for each topic: the group that has more to forget.
     forgetting: BTreeMap<TopicId, Str>,
 }
@@ -142,36 +151,12 @@ impl Coordinator {
 
     /// Another node leads, or the log cannot be written: every request that waits here, with its refusal.
     pub fn resign(self, code: ErrorCode) -> Vec<(ReplyTo, Response)> {
-        self.groups
-            .into_values()
-            .flat_map(|group| match group.members {
-                Members::Classic(mut group) => group.resign(code),
-                Members::Consumer(mut group) => group.resign(code),
-            })
-            .collect()
-    }
-
-    /// When [`Coordinator::reach`] is to be called.
-    pub fn deadline(&self) -> Option<Instant> {
-        if self.telling.is_some() { Some(Instant(0)) } else { self.timers.next() }
-    }
-
-    /// Calls at most one timer that is due. Returns whether there was one.
-    pub fn reach(&mut self, with: &mut Surroundings<'_>) -> bool {
-        if let Some(telling) = self.telling.take() {
-            self.tell(with, telling);
-            return true;
-        }
-        let Some(timer) = self.timers.take_due(with.now.instant) else { return false };
-        if let Some(group) = self.groups.get_mut(&timer.group) {
-            let ctx = &mut lend(&mut self.timers, with);
-            match &mut group.members {
-                Members::Classic(group) => group.timer(ctx, timer.kind),
-                Members::Consumer(group) => group.timer(ctx, timer.kind),
-            }
-            self.settle(with, &timer.group);
-        }
-        true
+        let held = self.held.into_values().flat_map(|held| held.refuse(code));
+        let waiting = self.groups.into_values().flat_map(|group| match group.members {
+            Members::Classic(mut group) => group.resign(code),
+            Members::Consumer(mut group) => group.resign(code),
+        });
+        held.chain(waiting).collect()
     }
 
     /// JoinGroup.
@@ -259,8 +244,21 @@ impl Coordinator {
         self.settle(with, &name);
     }
 
-    /// ConsumerGroupHeartbeat.
+    /// ConsumerGroupHeartbeat. It waits where its expression must be looked at first.
     pub fn consumer_heartbeat(
+        &mut self,
+        with: &mut Surroundings<'_>,
+        to: ReplyTo,
+        client: &Client,
+        request: ConsumerGroupHeartbeatRequest,
+    ) {
+        if let Some(request) = self.unless_held(with, to, client, request) {
+            self.take_heartbeat(with, to, client, request);
+        }
+    }
+
+    /// A heartbeat whose expression is a valid one, if it has any.
+    fn take_heartbeat(
         &mut self,
         with: &mut Surroundings<'_>,
         to: ReplyTo,

@@ -31,6 +31,7 @@ mod context;
 mod coordinator;
 mod offsets;
 pub mod protocol;
+mod question;
 pub mod record;
 mod settings;
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub(crate) mod testing;
 mod timers;
 
 pub use context::{Context, Outcome, Topics};
-pub use coordinator::{Coordinator, Seen, Stop, Surroundings, partition_of};
+pub use coordinator::{Coordinator, Reached, Seen, Stop, Surroundings, partition_of};
+pub use question::{Finding, Question};
 pub use settings::{Migration, Settings};
 pub use timers::{Timer, TimerKind, Timers};

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::record::Record;
-use super::{Context, Outcome, Settings, Surroundings, Timer, Timers, Topics};
+use super::{Context, Finding, Outcome, Settings, Surroundings, Timer, Timers, Topics};
 use crate::boundary::{Client, ReplyTo};
 use crate::ids::{ConnId, ListenerId, TopicId, Uuid};
 use crate::rng::Rng;
@@ -111,6 +111,12 @@ impl Rig {
     /// Takes the records that were decided since the last look, in their order.
     pub(crate) fn records(&mut self) -> Vec<Record> {
         std::mem::take(&mut self.out.records)
+    }
+
+    /// Answers the first question that was asked.
+    pub(crate) fn answer_one(&mut self) -> Option<Finding> {
+        let questions = &mut self.out.questions;
+        (!questions.is_empty()).then(|| questions.remove(0).answer())
     }
 
     /// Time passes, on both clocks. Timers that come due stay for [`Rig::due`].

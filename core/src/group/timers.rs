@@ -1,4 +1,5 @@
-//! When a coordinator wants to be called, in one ordered set for all of its groups.
+//! When a coordinator wants to be called, in one ordered set for all of its groups; and the numbers of what it has asked,
+//! for which it is called as well.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +24,8 @@ pub enum TimerKind {
     Regex,
     /// The assignment is looked at anew, since topics have changed.
     Assignment,
+    /// An assignment that is being made goes on.
+    Assigning,
 }
 
 /// One of a group's timers.
@@ -41,6 +44,8 @@ pub struct Timers {
     at: BTreeMap<Timer, Instant>,
     /// How many are of the kind [`TimerKind::Pending`].
     pending: usize,
+    /// How many questions have been asked.
+    asked: u64,
 }
 
 impl Timers {
@@ -52,6 +57,12 @@ impl Timers {
             self.pending += usize::from(timer.is_pending());
         }
         self.due.insert((at, timer));
+    }
+
+    /// The number of the next question.
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.asked += 1;
+        self.asked
     }
 
     /// Whether a timer is set, and for when.

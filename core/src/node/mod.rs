@@ -436,6 +436,7 @@ impl Node {
                 }
             }
             Done::Task(id, result) => self.task_done(now, id, result, out),
+            Done::Finding(id, finding) => self.found(now, id, *finding),
             Done::Compacted(pass, result) => self.compacted(now, pass, result, out),
         }
     }

@@ -172,6 +172,10 @@ impl Rig {
                 let result = task.run(&self.files);
                 self.step(Input::Disk(Done::Task(id, result)));
             }
+            Effect::Disk(DiskOp::Question(id, question)) => {
+                let finding = Box::new(question.answer());
+                self.step(Input::Disk(Done::Finding(id, finding)));
+            }
             Effect::Disk(DiskOp::Compact(mut pass)) => {
                 let result = pass.step(&self.files);
                 self.step(Input::Disk(Done::Compacted(pass, result)));

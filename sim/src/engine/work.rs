@@ -1,7 +1,8 @@
 //! The disk work of a broker: how long it takes, and how far it gets when its process dies.
 
-use chronik_core::boundary::{Committer, DirectWrite, DiskOp, Done, ReadId, Task, TaskId};
+use chronik_core::boundary::{Committer, DirectWrite, DiskOp, Done, QuestionId, ReadId, Task, TaskId};
 use chronik_core::compact::Pass;
+use chronik_core::group::Question;
 use chronik_core::journal::Commit;
 use chronik_core::log::ReadPlan;
 
@@ -21,6 +22,7 @@ pub(super) enum Work {
     Commit(Commit, Vec<DirectWrite>),
     Task(TaskId, Task),
     Read(ReadId, ReadPlan),
+    Question(QuestionId, Box<Question>),
     Compact(Box<Pass>),
 }
 
@@ -38,6 +40,7 @@ impl Work {
                 syncs + bytes as u64 / BYTES_PER_NANO
             }
             Work::Read(_, _) => sync(2),
+            Work::Question(..) => chance.keyed(6).between(WRITE_NANOS, 2_000 * WRITE_NANOS),
             // A step may read, write and sync.
             Work::Compact(_) => sync(4) + sync(5),
             Work::Task(_, Task::ExtendJournal { bytes, .. }) => sync(3) + bytes / BYTES_PER_NANO,
@@ -53,6 +56,7 @@ impl Work {
             Work::Commit(commit, direct) => committer.carry_out(disk, commit, &direct),
             Work::Task(id, task) => Done::Task(id, task.run(disk)),
             Work::Read(id, plan) => Done::Read(id, plan.run(disk)),
+            Work::Question(id, question) => Done::Finding(id, Box::new(question.answer())),
             Work::Compact(mut pass) => {
                 let result = pass.step(disk);
                 Done::Compacted(pass, result)
@@ -72,6 +76,7 @@ impl Work {
                 direct.len()
             ),
             Work::Read(id, _) => format!("read {}", id.0),
+            Work::Question(id, _) => format!("question {}", id.0),
             Work::Compact(pass) => format!("a step of the compaction of {}", pass.partition()),
             Work::Task(id, task) => {
                 let what = match task {
@@ -102,6 +107,7 @@ impl From<DiskOp> for Work {
             DiskOp::Commit(commit, direct) => Work::Commit(commit, direct),
             DiskOp::Task(id, task) => Work::Task(id, task),
             DiskOp::Read(id, plan) => Work::Read(id, plan),
+            DiskOp::Question(id, question) => Work::Question(id, question),
             DiskOp::Compact(pass) => Work::Compact(pass),
         }
     }

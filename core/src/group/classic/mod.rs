@@ -155,7 +155,7 @@ impl Group {
             TimerKind::Session(member) => self.on_session_due(ctx, &member),
             TimerKind::Pending(member) => self.on_pending_due(ctx, &member),
             // Those of a group of the next protocol that this one was made of.
-            TimerKind::Revocation(_) | TimerKind::Regex | TimerKind::Assignment => {}
+            TimerKind::Revocation(_) | TimerKind::Regex | TimerKind::Assignment | TimerKind::Assigning => {}
         }
     }
 

@@ -5,6 +5,7 @@
 //! It never leads: the coordinator assigns. It has its rebalance timeout to join again, and once more to fetch.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -24,6 +25,7 @@ use crate::wire::sync_group::{SyncGroupRequest, SyncGroupResponse};
 use crate::wire::{ErrorCode, Str};
 
 use super::Group;
+use super::assigning::{Asks, Made, Waiting};
 use super::departure::milliseconds;
 use super::heartbeat::{Change, Sender, bytes_of};
 use super::member::{About, Classic, Member, Owned, State, protocols_of, topics_of};
@@ -40,23 +42,21 @@ impl Group {
     /// JoinGroup of a member that uses the classic protocol. The next three likewise.
     pub fn join_classic(&mut self, ctx: &mut Context<'_>, to: ReplyTo, client: &Client, request: JoinGroupRequest) {
         let asked_as = request.member_id.clone();
-        let answer = self.joined(ctx, to.version, client, request).unwrap_or_else(|(code, id)| JoinGroupResponse {
-            error_code: code as i16,
-            member_id: id.unwrap_or(asked_as),
-            protocol_name: (to.version < NULL_PROTOCOL_VERSION).then_some(Str::EMPTY),
-            ..JoinGroupResponse::default()
-        });
-        ctx.reply(to, answer);
+        match self.joined(ctx, to, client, request) {
+            Ok(Some(answer)) => ctx.reply(to, answer),
+            Ok(None) => {}
+            Err((code, id)) => ctx.reply(to, join_refused(to.version, code, id.unwrap_or(asked_as))),
+        }
     }
 
-    /// The answer to a JoinGroup; an error comes with the id that the member is given, if it is given one.
+    /// The answer to a JoinGroup, unless it waits for an assignment that is being made; an error comes with the id that the member is given, if it is given one.
     fn joined(
         &mut self,
         ctx: &mut Context<'_>,
-        version: i16,
+        to: ReplyTo,
         client: &Client,
         request: JoinGroupRequest,
-    ) -> Result<JoinGroupResponse, (ErrorCode, Option<Str>)> {
+    ) -> Result<Option<JoinGroupResponse>, (ErrorCode, Option<Str>)> {
         let refused = |refusal: Refusal| (refusal.code, None);
         let session = milliseconds(request.session_timeout_ms);
         if session < ctx.settings.group_min_session_timeout || session > ctx.settings.group_max_session_timeout {
@@ -71,7 +71,7 @@ impl Group {
         if !self.supports(&request) {
             return Err((ErrorCode::InconsistentGroupProtocol, None));
         }
-        if has_no_id && request.group_instance_id.is_none() && version >= ID_REQUIRED_VERSION {
+        if has_no_id && request.group_instance_id.is_none() && to.version >= ID_REQUIRED_VERSION {
             return Err((ErrorCode::MemberIdRequired, Some(id)));
         }
         let sender = self.classic_sender(&id, request.group_instance_id.as_ref(), has_no_id).map_err(refused)?;
@@ -93,16 +93,34 @@ impl Group {
         let claimed = self.claimed(ctx, &subscription);
         self.settle_subscription(ctx, &id, about, change);
         self.renew_session(ctx, &id);
-        self.assign(ctx).map_err(refused)?;
-        self.reconcile(ctx, &id, Some(&claimed), change.any()).map_err(refused)?;
+        let protocol = request.protocols.first().map(|protocol| protocol.name.detached());
+        if self.assign(ctx).map_err(refused)? == Made::Soon {
+            ctx.timers.cancel(&self.timer_of(TimerKind::Revocation(id.clone())));
+            let (claimed, asks) = (Some(claimed), Asks::Join { protocol, wait });
+            self.wait_for_assignment(Waiting { to, member: id, claimed, subscription_changed: change.any(), asks });
+            return Ok(None);
+        }
+        self.rejoined(ctx, &id, Some(&claimed), change.any(), protocol, wait).map(Some).map_err(refused)
+    }
 
+    /// The answer to a JoinGroup of a member, as the assignment in force has it; it is to sync within `wait`.
+    pub(super) fn rejoined(
+        &mut self,
+        ctx: &mut Context<'_>,
+        id: &Str,
+        claimed: Option<&[TopicPartitions]>,
+        subscription_changed: bool,
+        protocol_name: Option<Str>,
+        wait: Duration,
+    ) -> Result<JoinGroupResponse, Refusal> {
+        self.reconcile(ctx, id, claimed, subscription_changed)?;
         ctx.timers.cancel(&self.timer_of(TimerKind::Revocation(id.clone())));
         ctx.call_after(&self.name, TimerKind::Pending(id.clone()), wait);
         Ok(JoinGroupResponse {
-            generation_id: self.members[&id].current.epoch,
+            generation_id: self.members[id].current.epoch,
             protocol_type: Some(PROTOCOL_TYPE),
-            protocol_name: request.protocols.first().map(|protocol| protocol.name.clone()),
-            member_id: id,
+            protocol_name,
+            member_id: id.clone(),
             ..JoinGroupResponse::default()
         })
     }
@@ -264,7 +282,7 @@ impl Group {
 
     /// Whether something that a member is to own is still another's.
     fn waits_for_others(&self, id: &Str, member: &Member) -> bool {
-        self.targets.get(id).into_iter().flatten().any(|(topic, partitions)| {
+        self.targets.get(id).into_iter().flat_map(|target| target.iter()).any(|(topic, partitions)| {
             let assigned = member.current.assigned.get(topic);
             let has = |partition| assigned.is_some_and(|assigned| assigned.contains_key(partition));
             partitions.iter().any(|partition| !has(partition) && self.is_taken(*topic, *partition, id))
@@ -282,6 +300,16 @@ impl Group {
 
     fn timer_of(&self, kind: TimerKind) -> Timer {
         Timer { group: self.name.clone(), kind }
+    }
+}
+
+/// A JoinGroup of `version` that is declined.
+pub(super) fn join_refused(version: i16, code: ErrorCode, member_id: Str) -> JoinGroupResponse {
+    JoinGroupResponse {
+        error_code: code as i16,
+        member_id,
+        protocol_name: (version < NULL_PROTOCOL_VERSION).then_some(Str::EMPTY),
+        ..JoinGroupResponse::default()
     }
 }
 

@@ -95,12 +95,13 @@ impl Group {
         }
     }
 
-    /// A member is not waited for any more.
-    pub(super) fn forget_timers(&self, ctx: &mut Context<'_>, id: &Str) {
+    /// A member is not waited for any more, and waits for nothing.
+    pub(super) fn forget_timers(&mut self, ctx: &mut Context<'_>, id: &Str) {
         for kind in [TimerKind::Session(id.clone()), TimerKind::Revocation(id.clone()), TimerKind::Pending(id.clone())]
         {
             ctx.timers.cancel(&Timer { group: self.name.clone(), kind });
         }
+        self.refuse_waiting(ctx, id);
     }
 }
 

@@ -1,6 +1,7 @@
 //! ConsumerGroupHeartbeat: a member joins, stays, tells what it owns, is told what it may own, leaves.
 //!
-//! Everything that may refuse a heartbeat is looked at before anything is decided.
+//! Everything that may refuse a heartbeat is looked at before anything is decided. Whether an expression in it is a valid
+//! one is known before it comes here.
 
 use std::collections::BTreeSet;
 
@@ -13,12 +14,14 @@ use crate::wire::consumer_group_heartbeat::{
 use crate::wire::{ErrorCode, Str};
 
 use super::Group;
+use super::assigning::{Asks, Made, Waiting};
 use super::member::{
-    About, Current, JOIN_EPOCH, LEAVE_EPOCH, Member, Owned, STATIC_LEAVE_EPOCH, regex_of, target_value, topics_of,
+    About, Current, JOIN_EPOCH, LEAVE_EPOCH, Member, Owned, Partitions, STATIC_LEAVE_EPOCH, regex_of, target_value,
+    topics_of,
 };
 use super::reconcile::Reconciliation;
 use super::refusal::Refusal;
-use super::regex::{RECORD_OVERHEAD_BYTES, compile};
+use super::regex::RECORD_OVERHEAD_BYTES;
 
 /// From this version on clients make their members' ids (KIP-1082).
 const CLIENT_MADE_ID_VERSION: i16 = 1;
@@ -44,10 +47,12 @@ impl Group {
         request: ConsumerGroupHeartbeatRequest,
     ) {
         let answer = check(ctx.settings, to.version, &request).and_then(|()| match request.member_epoch {
-            LEAVE_EPOCH | STATIC_LEAVE_EPOCH => self.leave(ctx, &request),
-            _ => self.stay(ctx, client, request),
+            LEAVE_EPOCH | STATIC_LEAVE_EPOCH => self.leave(ctx, &request).map(Some),
+            _ => self.stay(ctx, to, client, request),
         });
-        ctx.reply(to, answer.unwrap_or_else(Refusal::into));
+        if let Some(answer) = answer.unwrap_or_else(|refusal| Some(refusal.into())) {
+            ctx.reply(to, answer);
+        }
     }
 
     fn leave(
@@ -83,12 +88,14 @@ impl Group {
         self.time_revocation(ctx, &id);
     }
 
+    /// The answer, unless it waits for an assignment that is being made.
     fn stay(
         &mut self,
         ctx: &mut Context<'_>,
+        to: ReplyTo,
         client: &Client,
         request: ConsumerGroupHeartbeatRequest,
-    ) -> Result<ConsumerGroupHeartbeatResponse, Refusal> {
+    ) -> Result<Option<ConsumerGroupHeartbeatResponse>, Refusal> {
         let id = if request.member_id.is_empty() {
             Str::from(ctx.rng.uuid().to_string())
         } else {
@@ -98,22 +105,37 @@ impl Group {
         let is_as_before = sender == Sender::Known && says_nothing_new(&self.members[&id].about, client, &request);
         let subscription_changed = !is_as_before && self.take_news(ctx, &id, sender, client, &request)?;
         self.renew_session(ctx, &id);
-        self.assign(ctx)?;
-        let owned = request.topic_partitions.as_deref();
-        let is_given_or_taken = self.reconcile(ctx, &id, owned, subscription_changed)?;
-
-        let current = &self.members[&id].current;
         // A full request has all that only a first request must have; it is also sent after an answer was lost.
         let is_full = request.rebalance_timeout_ms != -1
             && (request.subscribed_topic_names.is_some() || request.subscribed_topic_regex.is_some())
             && request.topic_partitions.is_some();
-        let tells = request.member_epoch == JOIN_EPOCH || is_full || is_given_or_taken;
+        let tells = request.member_epoch == JOIN_EPOCH || is_full;
+        if self.assign(ctx)? == Made::Soon {
+            let (claimed, asks) = (request.topic_partitions, Asks::Heartbeat { tells });
+            self.wait_for_assignment(Waiting { to, member: id, claimed, subscription_changed, asks });
+            return Ok(None);
+        }
+        self.beaten(ctx, &id, request.topic_partitions.as_deref(), subscription_changed, tells).map(Some)
+    }
+
+    /// The answer to a heartbeat of a member, as the assignment in force has it; it says what the member may own where
+    /// that changes, or where it `tells` in any case.
+    pub(super) fn beaten(
+        &mut self,
+        ctx: &mut Context<'_>,
+        id: &Str,
+        claimed: Option<&[TopicPartitions]>,
+        subscription_changed: bool,
+        tells: bool,
+    ) -> Result<ConsumerGroupHeartbeatResponse, Refusal> {
+        let is_given_or_taken = self.reconcile(ctx, id, claimed, subscription_changed)?;
+        let current = &self.members[id].current;
         Ok(ConsumerGroupHeartbeatResponse {
-            member_id: Some(id),
+            member_id: Some(id.clone()),
             member_epoch: current.epoch,
             heartbeat_interval_ms: i32::try_from(ctx.settings.consumer_heartbeat_interval.as_millis())
                 .unwrap_or(i32::MAX),
-            assignment: tells.then(|| Assignment { topic_partitions: told(&current.assigned) }),
+            assignment: (tells || is_given_or_taken).then(|| Assignment { topic_partitions: told(&current.assigned) }),
             ..ConsumerGroupHeartbeatResponse::default()
         })
     }
@@ -130,11 +152,6 @@ impl Group {
         let before = self.origin(id, &sender).map(|origin| &origin.about);
         let about = about(before, client, request);
         let change = Change::of(before, &about);
-        if change.regex
-            && let Some(regex) = about.regex.as_ref().filter(|regex| !self.expressions.contains_key(*regex))
-        {
-            compile(regex)?;
-        }
         if bytes_of(&about) > ctx.settings.record_bytes_max {
             // What Kafka answers when a record does not fit.
             return Err(Refusal::new(ErrorCode::UnknownServerError, "The member's subscription is too large."));
@@ -274,10 +291,10 @@ impl Group {
         if !subscription_changed && member.is_reconciled_to(self.assignment_epoch) {
             return Ok(false);
         }
-        let nothing = Default::default();
+        let nothing = Partitions::new();
         let reconciliation = Reconciliation {
             current: &member.current,
-            target: self.targets.get(id).unwrap_or(&nothing),
+            target: self.targets.get(id).map_or(&nothing, |target| &**target),
             target_epoch: self.assignment_epoch,
             claimed,
             subscription_changed,

@@ -140,7 +140,7 @@ impl Group {
         let metadata = metadata_of(&classic.protocols, Some(protocol));
         let version = metadata.and_then(|metadata| protocol::version(metadata).ok()).unwrap_or(0);
         let mut owned = Owned::new();
-        for (topic, partitions) in self.targets.get(id).into_iter().flatten() {
+        for (topic, partitions) in self.targets.get(id).into_iter().flat_map(|target| target.iter()) {
             owned.insert(*topic, partitions.iter().map(|partition| (*partition, self.epoch)).collect());
         }
         classic::Member {

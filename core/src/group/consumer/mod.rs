@@ -15,12 +15,13 @@
 //!
 //! A steady heartbeat costs what the member sends and owns. Only a change of epoch looks at all members and partitions.
 //!
-//! Who does what: `heartbeat` the conversation, `epoch` changes of the group and of its assignment, `assign` who
-//! is to own what, `reconcile` who owns what meanwhile, `regex` subscriptions by expression, `departure` members
+//! Who does what: `heartbeat` the conversation, `epoch` changes of the group, `assigning` the way to the next assignment,
+//! `assign` who is to own what, `reconcile` who owns what meanwhile, `regex` subscriptions by expression, `departure` members
 //! that leave or fall silent, `classic_members` those that still use the classic protocol, `migrate` the ways
 //! between the protocols.
 
 pub(crate) mod assign;
+mod assigning;
 mod classic_members;
 mod departure;
 mod describe;
@@ -29,15 +30,17 @@ mod heartbeat;
 mod member;
 mod migrate;
 mod reconcile;
-mod refusal;
-mod regex;
+pub(in crate::group) mod refusal;
+pub(in crate::group) mod regex;
 mod replay;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::question::Found;
 use super::record::{Key, Record, Value};
 use super::{Context, TimerKind};
 use crate::boundary::ReplyTo;
@@ -45,6 +48,7 @@ use crate::ids::TopicId;
 use crate::time::{Instant, Timestamp};
 use crate::wire::{ErrorCode, Response, Str};
 
+use assigning::Making;
 use member::{Member, Partitions};
 use regex::{Lookups, Resolved};
 
@@ -59,7 +63,7 @@ pub struct Group {
     assignment_epoch: i32,
     members: BTreeMap<Str, Member>,
     /// What each member is to own.
-    targets: BTreeMap<Str, Partitions>,
+    targets: BTreeMap<Str, Arc<Partitions>>,
     /// What the expressions subscribed to were found to mean.
     resolved: BTreeMap<Str, Resolved>,
     /// Which records the log has of the group as a whole.
@@ -82,6 +86,7 @@ pub struct Group {
     supported: BTreeMap<Str, usize>,
 
     // In memory only.
+    making: Making,
     lookups: Lookups,
     /// Before when a large group is not assigned anew.
     next_assignment: Option<Instant>,
@@ -115,6 +120,7 @@ impl Group {
             owners: BTreeMap::new(),
             classic_members: 0,
             supported: BTreeMap::new(),
+            making: Making::default(),
             lookups: Lookups::default(),
             next_assignment: None,
         }
@@ -131,9 +137,8 @@ impl Group {
     }
 
     /// Refuses every request that waits.
-    pub fn resign(&mut self, _code: ErrorCode) -> Vec<(ReplyTo, Response)> {
-        // No request waits here: each is answered by the call that brings it.
-        Vec::new()
+    pub fn resign(&mut self, code: ErrorCode) -> Vec<(ReplyTo, Response)> {
+        self.stop_assigning(code)
     }
 
     /// Something that it asked to be called for is due.
@@ -144,9 +149,25 @@ impl Group {
             TimerKind::Pending(member) => self.sync_due(ctx, &member),
             TimerKind::Regex => self.lookup_due(ctx),
             TimerKind::Assignment => self.refresh_metadata(ctx),
+            TimerKind::Assigning => self.assigning_due(ctx),
             // A classic group's, which this one was until just now.
             TimerKind::Join | TimerKind::Sync => {}
         }
+    }
+
+    /// What it had asked has been worked out.
+    pub(super) fn found(&mut self, ctx: &mut Context<'_>, number: u64, found: Found) {
+        match found {
+            Found::Assignment(assigned) => self.take_assignment(ctx, number, assigned),
+            Found::Matches(matched) => self.take_matches(ctx, number, matched),
+            // It is the coordinator that asks this.
+            Found::Expression { .. } => {}
+        }
+    }
+
+    /// Whether a member subscribes to an expression, which is a valid one then.
+    pub(super) fn has_expression(&self, expression: &Str) -> bool {
+        self.expressions.contains_key(expression)
     }
 
     /// Topics have come, gone or grown: asks to be called where that concerns it.

@@ -5,7 +5,7 @@ use crate::wire::{ErrorCode, Str};
 
 /// Why a member is refused, with words for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(in crate::group) struct Refusal {
     pub(super) code: ErrorCode,
     pub(super) message: String,
 }

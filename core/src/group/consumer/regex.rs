@@ -5,8 +5,11 @@
 //! ([`in_other_words`]); beyond RE2 it takes a few flags and escapes more, which is harmless. Names of topics are ASCII:
 //! Unicode's classes (`\pL`) are refused, as their tables would make a short expression take much memory.
 //!
-//! A lookup goes through all topics for one expression after the other, a bounded number of topics in a step. What all
-//! of them match is decided at its end, so that new topics raise the group's epoch once. There are at least
+//! To compile an expression takes up to some milliseconds, and to match a name with a hostile one as much: neither is done
+//! in a step, but asked ([`Question`](crate::group::Question)).
+//!
+//! A lookup goes through all topics for one expression after the other, a bounded number of topics in each question. What
+//! all of them match is decided at its end, so that new topics raise the group's epoch once. There are at least
 //! [`LOOKUP_INTERVAL_MIN`] between two lookups: a client that changes its expression again and again costs no more.
 
 use std::ops::Bound;
@@ -14,6 +17,7 @@ use std::time::Duration;
 
 use regex::bytes::{Regex, RegexBuilder};
 
+use crate::group::question::Asked;
 use crate::group::record::{ConsumerGroupRegularExpressionValue, Key, Value};
 use crate::group::{Context, TimerKind};
 use crate::time::{Instant, Timestamp};
@@ -22,8 +26,7 @@ use crate::wire::{ErrorCode, Str};
 use super::Group;
 use super::refusal::Refusal;
 
-/// How many bytes an expression may have. Compiling so many takes some 2 ms at worst, in the step that refuses or takes
-/// the member.
+/// How many bytes an expression may have.
 const EXPRESSION_BYTES_MAX: usize = 4 * 1024;
 
 /// How many bytes a compiled expression may take, which a few characters of repetition can ask for.
@@ -32,8 +35,8 @@ const COMPILED_BYTES_MAX: usize = 256 * 1024;
 /// How deep an expression may be nested.
 const NESTING_MAX: u32 = 64;
 
-/// How many topics are looked at in one step: with names of usual length some 50 us.
-const TOPICS_PER_STEP: usize = 128;
+/// How many topics one question is about: their names are collected in some 20 us.
+const TOPICS_PER_QUESTION: usize = 128;
 
 /// The time between two lookups of one group, as in Kafka.
 pub(super) const LOOKUP_INTERVAL_MIN: Duration = Duration::from_secs(10);
@@ -77,8 +80,10 @@ struct Lookup {
     version: u64,
     /// The expression that is being looked up.
     expression: Str,
-    /// It compiled; `None` where it cannot be, which only one in a log can be: it matches nothing.
+    /// It compiled, once its first question is answered.
     regex: Option<Regex>,
+    /// The number of the question that is to be answered.
+    asked: u64,
     /// The first name that was not looked at.
     from: String,
     /// What it matches so far.
@@ -89,27 +94,51 @@ struct Lookup {
 
 impl Lookup {
     fn of(expression: Str, version: u64, found: Vec<(Str, Vec<Str>)>) -> Lookup {
-        let regex = compile(&expression).ok();
-        Lookup { version, expression, regex, from: String::new(), matched: Vec::new(), found }
+        Lookup { version, expression, regex: None, asked: 0, from: String::new(), matched: Vec::new(), found }
     }
 
-    /// Looks at some more topics. Returns whether it has seen all.
-    fn go_on(&mut self, ctx: &Context<'_>) -> bool {
-        let Some(regex) = &self.regex else { return true };
-        let mut left = TOPICS_PER_STEP;
+    /// Asks which of the next topics it matches.
+    fn ask(&mut self, ctx: &mut Context<'_>, group: &Str) {
         let from = std::mem::take(&mut self.from);
+        let mut names = Vec::new();
         ctx.topics.each_from(&from, &mut |name, _, _| {
-            if left == 0 {
+            if names.len() == TOPICS_PER_QUESTION {
                 self.from.push_str(name);
                 return false;
             }
-            left -= 1;
-            if regex.is_match(name.as_bytes()) {
-                self.matched.push(name.detached());
-            }
+            names.push(name.clone());
             true
         });
-        self.from.is_empty()
+        let matching = Matching { expression: self.expression.clone(), regex: self.regex.take(), names };
+        self.asked = ctx.ask(group, Asked::Matches(matching));
+    }
+}
+
+/// Some topics that an expression may match.
+#[derive(Debug)]
+pub(in crate::group) struct Matching {
+    expression: Str,
+    /// The expression compiled, where it has been.
+    regex: Option<Regex>,
+    names: Vec<Str>,
+}
+
+/// Those of them that it matches.
+#[derive(Debug)]
+pub(in crate::group) struct Matched {
+    /// `None` where the expression cannot be compiled, which only one in a log can be: it matches nothing.
+    regex: Option<Regex>,
+    names: Vec<Str>,
+}
+
+impl Matching {
+    /// Looks at each.
+    pub(in crate::group) fn run(self) -> Matched {
+        let Some(regex) = self.regex.or_else(|| compile(&self.expression).ok()) else {
+            return Matched { regex: None, names: Vec::new() };
+        };
+        let names = self.names.iter().filter(|name| regex.is_match(name.as_bytes())).map(Str::detached).collect();
+        Matched { regex: Some(regex), names }
     }
 }
 
@@ -117,7 +146,7 @@ impl Lookup {
 ///
 /// # Errors
 /// Where it is none, or would take too much memory: [`ErrorCode::InvalidRegularExpression`].
-pub(super) fn compile(expression: &str) -> Result<Regex, Refusal> {
+pub(in crate::group) fn compile(expression: &str) -> Result<Regex, Refusal> {
     let refused = |why: &dyn std::fmt::Display| {
         let message = format!("SubscribedTopicRegex `{expression}` is not a valid regular expression: {why}.");
         Refusal::new(ErrorCode::InvalidRegularExpression, message)
@@ -197,16 +226,24 @@ impl Group {
         ctx.call_after(&self.name, TimerKind::Regex, after);
     }
 
-    /// A lookup is due to begin or to go on.
+    /// A lookup is due to begin.
     pub(super) fn lookup_due(&mut self, ctx: &mut Context<'_>) {
-        let running = self.lookups.running.take();
-        let begun = || {
-            let expression = self.expressions.keys().next()?.clone();
-            Some(Lookup::of(expression, ctx.topics.version(), Vec::new()))
-        };
         // Without an expression there is nothing to look up, until a member comes with one.
-        let Some(mut lookup) = running.or_else(begun) else { return };
-        if lookup.go_on(ctx) {
+        let Some(expression) = self.expressions.keys().next().filter(|_| self.lookups.running.is_none()) else {
+            return;
+        };
+        let mut lookup = Lookup::of(expression.clone(), ctx.topics.version(), Vec::new());
+        lookup.ask(ctx, &self.name);
+        self.lookups.running = Some(lookup);
+    }
+
+    /// The question of a lookup is answered: it goes on, or ends.
+    pub(super) fn take_matches(&mut self, ctx: &mut Context<'_>, number: u64, found: Matched) {
+        let Some(mut lookup) = self.lookups.running.take_if(|lookup| lookup.asked == number) else { return };
+        let is_hopeless = found.regex.is_none();
+        lookup.regex = found.regex;
+        lookup.matched.extend(found.names);
+        if is_hopeless || lookup.from.is_empty() {
             let Lookup { version, expression, matched, mut found, .. } = lookup;
             found.push((expression.clone(), matched));
             let behind = (Bound::Excluded(expression), Bound::Unbounded);
@@ -215,8 +252,8 @@ impl Group {
                 None => return self.end_lookup(ctx, version, found),
             }
         }
+        lookup.ask(ctx, &self.name);
         self.lookups.running = Some(lookup);
-        ctx.call_after(&self.name, TimerKind::Regex, Duration::ZERO);
     }
 
     fn end_lookup(&mut self, ctx: &mut Context<'_>, version: u64, found: Vec<(Str, Vec<Str>)>) {

@@ -5,6 +5,7 @@
 //! record of each key decides, and the last owner of a partition; nothing here fails.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::group::Context;
 use crate::group::record::{Key, Record, Value};
@@ -45,7 +46,7 @@ impl Group {
             }
             (Key::TargetAssignmentMember { member, .. }, Some(Value::TargetAssignmentMember(value))) => {
                 let member = self.own_name_of(member);
-                self.targets.insert(member, target_of(value));
+                self.targets.insert(member, Arc::new(target_of(value)));
             }
             (Key::TargetAssignmentMember { member, .. }, _) => {
                 self.targets.remove(member);

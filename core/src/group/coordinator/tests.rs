@@ -3,6 +3,7 @@
 mod bench;
 mod commits;
 mod expiry;
+mod expressions;
 mod groups;
 mod hostile;
 mod model;

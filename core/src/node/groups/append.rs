@@ -118,7 +118,8 @@ impl Node {
 
     /// Sees to what a call decided: its records are written, then its replies leave.
     pub(super) fn conclude(&mut self, now: Now, partition: i32, outcome: Outcome, out: &mut Outbox) {
-        let Outcome { records, replies } = outcome;
+        let Outcome { records, replies, questions } = outcome;
+        self.ask(partition, questions, out);
         if records.is_empty() && self.groups.unwritten.is_empty() {
             for (to, response) in replies {
                 self.park(partition, Waiter::Reply(to, Box::new(response)), out);

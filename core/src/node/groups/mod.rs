@@ -38,6 +38,7 @@ mod find;
 mod gather;
 mod load;
 mod metrics;
+mod questions;
 mod refuse;
 mod sweep;
 
@@ -51,7 +52,7 @@ use crate::boundary::{Client, Effect, Level, Outbox, ReplyTo};
 use crate::config::BrokerConfig;
 use crate::controller::GROUP_OFFSETS;
 use crate::controller::image::MetadataImage;
-use crate::group::{Coordinator, Migration, Outcome, Settings, Surroundings, Topics, partition_of};
+use crate::group::{Coordinator, Migration, Outcome, Reached, Settings, Surroundings, Topics, partition_of};
 use crate::ids::{Offset, TopicId, TopicPartition};
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
@@ -62,6 +63,7 @@ use commit::LongCommit;
 use gather::{Gather, Gathered};
 use load::{Load, Loads};
 use metrics::Surveys;
+use questions::Questions;
 use sweep::Sweep;
 
 /// The stream of chance that ids of members are drawn from.
@@ -98,6 +100,7 @@ pub(super) struct Groups {
     gathers: VecDeque<Gather>,
     /// Answers about many groups that wait for several partitions.
     gathered: Slab<Gathered>,
+    questions: Questions,
     loads: Loads,
     sweeps: VecDeque<Sweep>,
     surveys: Surveys,
@@ -138,6 +141,7 @@ impl Groups {
             long_commit: None,
             gathers: VecDeque::new(),
             gathered: Slab::new(),
+            questions: Questions::default(),
             loads: Loads::default(),
             sweeps: VecDeque::new(),
             surveys: Surveys::default(),
@@ -270,6 +274,7 @@ impl Node {
     /// Ends what a partition's coordinator does. What it has decided and written is told when that is committed.
     pub(super) fn resign(&mut self, partition: i32, code: ErrorCode, out: &mut Outbox) {
         self.set_timer(partition, None);
+        self.groups.questions.forget(partition);
         let Some(seat) = self.groups.seats.get_mut(&partition) else { return };
         match std::mem::replace(&mut seat.state, State::Failed) {
             State::Serving(coordinator) => {
@@ -490,8 +495,9 @@ impl Node {
             if !self.may_write_groups() {
                 return self.wake(now, partition, Some(now.instant + ROOM_RETRY));
             }
-            if !self.call(now, partition, out, |coordinator, with| coordinator.reach(with)) {
-                return;
+            match self.call(now, partition, out, |coordinator, with| coordinator.reach(with)) {
+                Reached::Little => {}
+                Reached::Nothing | Reached::Much => return,
             }
         }
     }

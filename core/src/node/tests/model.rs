@@ -92,6 +92,7 @@ struct World {
     tasks: VecDeque<(TaskId, Task)>,
     reads: Vec<(ReadId, crate::log::ReadPlan)>,
     /// The compaction whose next step the disk has not taken.
+    questions: Vec<(crate::boundary::QuestionId, Box<crate::group::Question>)>,
     pass: Option<Box<crate::compact::Pass>>,
     unsynced: BTreeSet<u32>,
     asked: BTreeMap<u64, Asked>,
@@ -141,6 +142,7 @@ impl World {
             commits: VecDeque::new(),
             tasks: VecDeque::new(),
             reads: Vec::new(),
+            questions: Vec::new(),
             pass: None,
             unsynced: BTreeSet::new(),
             asked: BTreeMap::new(),
@@ -190,6 +192,7 @@ impl World {
                 Effect::Disk(DiskOp::Commit(commit, direct)) => self.commits.push_back((commit, direct)),
                 Effect::Disk(DiskOp::Task(id, task)) => self.tasks.push_back((id, task)),
                 Effect::Disk(DiskOp::Read(id, plan)) => self.reads.push((id, plan)),
+                Effect::Disk(DiskOp::Question(id, question)) => self.questions.push((id, question)),
                 Effect::Disk(DiskOp::Compact(pass)) => {
                     assert!(self.pass.replace(pass).is_none(), "one compaction is under way at a time");
                 }
@@ -581,6 +584,11 @@ impl World {
         match self.below(4) {
             0 => self.commit(),
             3 => self.compact(),
+            _ if !self.questions.is_empty() => {
+                let at = self.below(self.questions.len());
+                let (id, question) = self.questions.swap_remove(at);
+                self.step(Input::Disk(Done::Finding(id, Box::new(question.answer()))));
+            }
             1 => {
                 if let Some((id, task)) = self.tasks.pop_front() {
                     let result = task.run(&self.files);
@@ -647,7 +655,7 @@ impl World {
                 self.turn();
                 let is_due = self.node.deadline().is_some_and(|(at, _)| at <= self.now.instant);
                 let is_idle = self.commits.is_empty() && self.tasks.is_empty() && self.reads.is_empty();
-                if is_idle && self.pass.is_none() && !is_due {
+                if is_idle && self.questions.is_empty() && self.pass.is_none() && !is_due {
                     break;
                 }
                 busy += 1;

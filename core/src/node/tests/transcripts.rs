@@ -29,6 +29,7 @@ pub(super) fn input(input: &Input) -> String {
         Input::Disk(Done::Read(id, result)) => format!("read {} {}", id.0, outcome(result.is_ok())),
         Input::Disk(Done::Task(id, Ok(()))) => format!("task {} is done", id.0),
         Input::Disk(Done::Task(id, Err(error))) => format!("task {} failed: {error}", id.0),
+        Input::Disk(Done::Finding(id, _)) => format!("question {} is answered", id.0),
         Input::Disk(Done::Compacted(_, result)) => format!("a step of compaction: {result:?}"),
         Input::Deadline => "a deadline has come".into(),
         Input::Volume(volume) => format!("the volume has {} bytes left", volume.usable_bytes),
@@ -84,6 +85,7 @@ pub(super) fn effect(effect: &Effect) -> String {
         }
         Effect::Disk(DiskOp::Read(id, _)) => format!("read {} from a segment", id.0),
         Effect::Disk(DiskOp::Task(id, task)) => format!("task {}: {}", id.0, self::task(task)),
+        Effect::Disk(DiskOp::Question(id, _)) => format!("question {}", id.0),
         Effect::Disk(DiskOp::Compact(_)) => "a step of compaction".into(),
         Effect::TopicCodecs(_) => "new codecs for connections".into(),
         Effect::AllowConnections { max, .. } => format!("allow {max} connections"),

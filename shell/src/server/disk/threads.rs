@@ -7,8 +7,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
-use chronik_core::boundary::{Committer, DirectWrite, DiskOp, Done, Files, ReadId, Task, TaskId, Volume};
+use chronik_core::boundary::{Committer, DirectWrite, DiskOp, Done, Files, QuestionId, ReadId, Task, TaskId, Volume};
 use chronik_core::compact::Pass;
+use chronik_core::group::Question;
 use chronik_core::journal::Commit;
 use chronik_core::log::ReadPlan;
 use rustix::fs::statvfs;
@@ -27,6 +28,7 @@ pub struct Threads {
     commits: Commits,
     tasks: Sender<(TaskId, Task)>,
     compactions: Sender<Box<Pass>>,
+    questions: Sender<(QuestionId, Box<Question>)>,
     reads: Arc<Reads>,
 }
 
@@ -75,6 +77,12 @@ impl Threads {
             let (files, report) = (files.clone(), report.clone());
             move || waiting.iter().for_each(|(id, task)| report(Done::Task(id, task.run(&*files))))
         })?;
+        // Its own thread, so that no client's regular expression holds up what needs the disk.
+        let (questions, waiting): (Sender<(QuestionId, Box<Question>)>, Receiver<_>) = channel();
+        start("questions", {
+            let report = report.clone();
+            move || waiting.iter().for_each(|(id, question)| report(Done::Finding(id, Box::new(question.answer()))))
+        })?;
         let (compactions, waiting): (Sender<Box<Pass>>, Receiver<_>) = channel();
         start("compact", {
             let (files, report) = (files.clone(), report.clone());
@@ -94,7 +102,7 @@ impl Threads {
                 }
             })?;
         }
-        Ok(Threads { files, root, commits, tasks, compactions, reads })
+        Ok(Threads { files, root, commits, tasks, compactions, questions, reads })
     }
 }
 
@@ -111,6 +119,9 @@ impl Disk for Threads {
                 self.tasks.send((id, task)).expect("the background thread runs as long as this value");
             }
             DiskOp::Read(id, plan) => self.reads.add(id, plan),
+            DiskOp::Question(id, question) => {
+                self.questions.send((id, question)).expect("the questions' thread runs as long as this value");
+            }
             DiskOp::Compact(pass) => {
                 self.compactions.send(pass).expect("the compaction thread runs as long as this value");
             }

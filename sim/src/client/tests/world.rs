@@ -298,6 +298,7 @@ impl World {
             }
             DiskOp::Read(id, plan) => Done::Read(id, plan.run(&self.files)),
             DiskOp::Task(id, task) => Done::Task(id, task.run(&self.files)),
+            DiskOp::Question(id, question) => Done::Finding(id, Box::new(question.answer())),
             DiskOp::Compact(mut pass) => {
                 let result = pass.step(&self.files);
                 Done::Compacted(pass, result)

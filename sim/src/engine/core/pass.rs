@@ -277,6 +277,7 @@ impl World<'_> {
             Done::Read(id, Ok(_)) => format!("read {} is done", id.0),
             Done::Read(id, Err(error)) => format!("read {} failed: {error}", id.0),
             Done::Task(id, result) => format!("task {} is done: {result:?}", id.0),
+            Done::Finding(id, _) => format!("question {} is answered", id.0),
             Done::Compacted(_, result) => format!("a step of compaction is done: {result:?}"),
         });
         let process = self.process.as_mut().expect("it was just there");

@@ -244,7 +244,7 @@ impl World {
 
     fn settle(&mut self) {
         self.group.invariants(&self.rig.timers);
-        let Outcome { records, replies } = std::mem::take(&mut self.rig.out);
+        let Outcome { records, replies, .. } = std::mem::take(&mut self.rig.out);
         if let Some(record) = records.into_iter().last() {
             self.last_record = Some(record);
         }

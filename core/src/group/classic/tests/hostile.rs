@@ -269,7 +269,7 @@ impl World {
     }
 
     fn settle(&mut self) {
-        let Outcome { records, replies } = std::mem::take(&mut self.rig.out);
+        let Outcome { records, replies, .. } = std::mem::take(&mut self.rig.out);
         for record in records {
             self.last_record = Some(record);
         }

@@ -278,7 +278,7 @@ impl Stage {
 
     /// Tells what was decided.
     fn settle(&mut self) {
-        let Outcome { records, replies } = std::mem::take(&mut self.rig.out);
+        let Outcome { records, replies, .. } = std::mem::take(&mut self.rig.out);
         for (to, response) in &replies {
             if let Response::JoinGroup(response) = response {
                 self.learn(&self.askers[&to.sequence].clone(), response);

@@ -7,6 +7,7 @@ mod joining;
 mod load;
 mod migration;
 mod random;
+mod slices;
 mod subscriptions;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use super::Group;
 use crate::group::record::Record;
 use crate::group::testing::{Rig, client, topic_id};
+use crate::group::{Timer, TimerKind};
 use crate::time::Timestamp;
 use crate::wire::consumer_group_heartbeat::{
     Assignment, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, TopicPartitions,
@@ -51,6 +53,7 @@ impl Scene {
         let to = self.rig.ask(version);
         self.group.heartbeat(&mut self.rig.ctx(), to, &client("c"), request);
         self.settle();
+        self.end_assigning();
         self.rig.reply(to)
     }
 
@@ -73,8 +76,32 @@ impl Scene {
     /// Time passes, and the group is called for what is due, as often as it wants to be.
     fn pass(&mut self, time: Duration) {
         self.rig.pass(time);
-        while let Some(timer) = self.rig.due() {
+        while self.goes_on() {}
+    }
+
+    /// Calls the group for one thing that is due, a question that is answered above all. Returns whether there was one.
+    fn goes_on(&mut self) -> bool {
+        if let Some(found) = self.rig.answer_one() {
+            self.group.found(&mut self.rig.ctx(), found.number, found.what);
+        } else if let Some(timer) = self.rig.due() {
             self.group.timer(&mut self.rig.ctx(), timer.kind);
+        } else {
+            return false;
+        }
+        self.settle();
+        true
+    }
+
+    /// An assignment that is being made is made, and nothing else happens.
+    fn end_assigning(&mut self) {
+        let timer = Timer { group: Str::from("g"), kind: TimerKind::Assigning };
+        while self.group.is_assigning() {
+            if let Some(found) = self.rig.answer_one() {
+                self.group.found(&mut self.rig.ctx(), found.number, found.what);
+            } else {
+                self.rig.timers.cancel(&timer);
+                self.group.timer(&mut self.rig.ctx(), TimerKind::Assigning);
+            }
             self.settle();
         }
     }

@@ -9,7 +9,7 @@ use crate::group::coordinator::group::Members;
 use crate::group::protocol::{ConsumerProtocolAssignment, ConsumerProtocolSubscription, TopicPartition};
 use crate::group::record::Record;
 use crate::group::testing::{Answer, Names, Rig, client};
-use crate::group::{Coordinator, Seen, Surroundings};
+use crate::group::{Coordinator, Reached, Seen, Surroundings};
 use crate::ids::TopicId;
 use crate::time::Timestamp;
 use crate::wire::consumer_group_heartbeat::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
@@ -68,8 +68,15 @@ impl Bench {
     /// Calls the coordinator, and then every timer that is due; what it decides goes to the log.
     pub(super) fn call<T>(&mut self, call: impl FnOnce(&mut Coordinator, &mut Surroundings<'_>) -> T) -> T {
         let result = call(&mut self.coordinator, &mut self.rig.surroundings());
-        while self.coordinator.deadline().is_some_and(|deadline| deadline <= self.rig.now.instant) {
-            assert!(self.coordinator.reach(&mut self.rig.surroundings()), "a deadline names something to do");
+        loop {
+            while let Some(found) = self.rig.answer_one() {
+                self.coordinator.found(found);
+            }
+            if self.coordinator.deadline().is_none_or(|deadline| deadline > self.rig.now.instant) {
+                break;
+            }
+            let reached = self.coordinator.reach(&mut self.rig.surroundings());
+            assert_ne!(reached, Reached::Nothing, "a deadline names something to do");
         }
         self.write_down();
         result

@@ -408,7 +408,7 @@ impl Coordinator {
     pub fn describe_consumer(&self, with: &Surroundings<'_>, group: &Str) -> consumer_describe::DescribedGroup {
         let (code, message) = match self.groups.get(group).map(|group| &group.members) {
             _ if group.is_empty() => (ErrorCode::InvalidGroupId, None),
-            Some(Members::Consumer(group)) => return group.describe(with.topics),
+            Some(Members::Consumer(group)) => return group.describe(with.settings, with.topics),
             Some(Members::Classic(_)) => (ErrorCode::GroupIdNotFound, Some(is_no(CONSUMER, group))),
             None => (ErrorCode::GroupIdNotFound, Some(is_not_there(group))),
         };

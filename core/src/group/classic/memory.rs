@@ -64,18 +64,21 @@ impl Group {
             members,
         );
         self.protocol_type = Some(protocol_type).filter(|name| !name.is_empty());
+        self.is_unassigned = value.leader.is_none();
         // Brokers before Kafka 2.1 did not say. The group was in its state when the record was written, and an earlier
         // time would let its offsets expire too soon (KAFKA-8069).
         self.since = Some(Timestamp(value.current_state_timestamp)).filter(|at| at.0 >= 0).or(Some(written));
     }
 
     /// The load is complete: sessions of its members begin. If it has more of them than it may, it rebalances, so that
-    /// they can commit before some of them have to go.
+    /// they can commit before some of them have to go. So it does if its record is that of a downgrade, which names no
+    /// leader: the rebalance that belongs to it may not have come to an end.
     pub fn begin(&mut self, ctx: &mut Context<'_>) {
         for id in self.roster.ids() {
             self.extend_session_of(ctx, &id);
         }
-        if self.state == State::Stable && self.roster.len() > ctx.settings.group_max_size {
+        let is_to = self.is_unassigned || self.roster.len() > ctx.settings.group_max_size;
+        if self.state == State::Stable && is_to {
             self.rebalance(ctx);
         }
     }

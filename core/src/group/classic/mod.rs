@@ -48,6 +48,7 @@ use bytes::Bytes;
 pub(super) use self::join::PROTOCOLS_MAX;
 use self::rebalance::FirstRebalance;
 use self::roster::{Roster, Seat};
+pub(super) use self::sync::names_protocol;
 use super::{Context, Timer, TimerKind};
 use crate::boundary::{Client, ReplyTo};
 use crate::time::Timestamp;
@@ -126,6 +127,10 @@ pub struct Group {
     subscribed: Option<BTreeSet<Str>>,
     /// Whether the log has a record of it.
     is_recorded: bool,
+    /// Whether the generation has come from a downgrade, whose members nobody has assigned anything together.
+    is_unassigned: bool,
+    /// The member that was last in the way of an upgrade.
+    obstacle: Option<Str>,
 }
 
 impl Group {
@@ -144,6 +149,8 @@ impl Group {
             first: None,
             subscribed: None,
             is_recorded: false,
+            is_unassigned: false,
+            obstacle: None,
         }
     }
 
@@ -201,6 +208,21 @@ impl Group {
     /// Its members, by their ids.
     pub fn members(&self) -> impl Iterator<Item = Member> {
         self.roster.seats().map(|seat| seat.member.clone())
+    }
+
+    /// One of its members.
+    pub fn member(&self, id: &Str) -> Option<&Member> {
+        self.roster.seat(id).map(|seat| &seat.member)
+    }
+
+    /// The member that was last in the way of an upgrade, so that whoever asks again looks at it first, and not at all.
+    pub fn obstacle(&self) -> Option<&Str> {
+        self.obstacle.as_ref()
+    }
+
+    /// A member is in the way of an upgrade.
+    pub fn note_obstacle(&mut self, member: Str) {
+        self.obstacle = Some(member);
     }
 
     /// How many members it has, those that are on their way to join included.

@@ -41,6 +41,7 @@ impl Group {
             self.refuse_syncing(ctx, ErrorCode::RebalanceInProgress);
         }
         self.unsynced.clear();
+        self.is_unassigned = false;
         self.cancel(ctx, TimerKind::Sync);
         let is_first = self.state == State::Empty;
         self.become_state(ctx, State::PreparingRebalance);

@@ -10,6 +10,11 @@ use crate::group::{Context, TimerKind};
 use crate::wire::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment, SyncGroupResponse};
 use crate::wire::{ErrorCode, Str};
 
+/// Whether a SyncGroup says of which protocol it is, as it has to from version 5 on (KIP-559).
+pub(in crate::group) fn names_protocol(version: i16, request: &SyncGroupRequest) -> bool {
+    version < 5 || (request.protocol_type.is_some() && request.protocol_name.is_some())
+}
+
 impl Group {
     /// SyncGroup. The answer waits for the leader's, and with it for the group's record.
     pub fn sync(&mut self, ctx: &mut Context<'_>, to: ReplyTo, request: SyncGroupRequest) {
@@ -33,9 +38,7 @@ impl Group {
     }
 
     fn may_sync(&self, version: i16, request: &SyncGroupRequest) -> Result<(), ErrorCode> {
-        let says = [&request.protocol_type, &request.protocol_name];
-        // From version 5 on a client has to say both (KIP-559).
-        if version >= 5 && says.iter().any(|said| said.is_none()) {
+        if !names_protocol(version, request) {
             return Err(ErrorCode::InconsistentGroupProtocol);
         }
         self.roster.recognise(&request.member_id, request.group_instance_id.as_ref())?;
@@ -43,6 +46,7 @@ impl Group {
             return Err(ErrorCode::IllegalGeneration);
         }
         let differs = |(said, is): (&Option<Str>, &Option<Str>)| said.is_some() && is.is_some() && said != is;
+        let says = [&request.protocol_type, &request.protocol_name];
         if says.into_iter().zip([&self.protocol_type, &self.protocol]).any(differs) {
             return Err(ErrorCode::InconsistentGroupProtocol);
         }

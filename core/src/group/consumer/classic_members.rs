@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::boundary::{Client, ReplyTo};
-use crate::group::classic::PROTOCOLS_MAX;
+use crate::group::classic::{PROTOCOLS_MAX, names_protocol};
 use crate::group::protocol::{
     self, ConsumerProtocolAssignment, ConsumerProtocolSubscription, PROTOCOL_TYPE, TopicPartition,
 };
@@ -128,12 +128,20 @@ impl Group {
     /// SyncGroup.
     pub fn sync_classic(&mut self, ctx: &mut Context<'_>, to: ReplyTo, request: SyncGroupRequest) {
         let answer = self
-            .synced(ctx, request)
+            .synced(ctx, to.version, request)
             .unwrap_or_else(|code| SyncGroupResponse { error_code: code as i16, ..SyncGroupResponse::default() });
         ctx.reply(to, answer);
     }
 
-    fn synced(&mut self, ctx: &mut Context<'_>, request: SyncGroupRequest) -> Result<SyncGroupResponse, ErrorCode> {
+    fn synced(
+        &mut self,
+        ctx: &mut Context<'_>,
+        version: i16,
+        request: SyncGroupRequest,
+    ) -> Result<SyncGroupResponse, ErrorCode> {
+        if !names_protocol(version, &request) {
+            return Err(ErrorCode::InconsistentGroupProtocol);
+        }
         let id = &request.member_id;
         let (member, classic) = self.classic_member(id, request.group_instance_id.as_ref())?;
         if member.current.epoch != request.generation_id {

@@ -1,15 +1,12 @@
 //! What tools are told of a group.
 
-use crate::group::Topics;
+use crate::group::{Settings, Topics};
 use crate::ids::TopicId;
 use crate::wire::consumer_group_describe::{Assignment, DescribedGroup, Member as DescribedMember, TopicPartitions};
 use crate::wire::{ErrorCode, Str, describe_groups};
 
 use super::Group;
 use super::member::{Member, Owned, Partitions};
-
-/// The assignor of a group whose members ask for none.
-const DEFAULT_ASSIGNOR: Str = Str::from_static("uniform");
 
 /// The first version of DescribeGroups that says of a group that is not there that it is an error (KIP-1043).
 const NOT_FOUND_VERSION: i16 = 6;
@@ -19,14 +16,15 @@ const CLASSIC_MEMBER: i8 = 0;
 const CONSUMER_MEMBER: i8 = 1;
 
 impl Group {
-    /// As ConsumerGroupDescribe tells of it.
-    pub fn describe(&self, topics: &dyn Topics) -> DescribedGroup {
+    /// As ConsumerGroupDescribe tells of it: where no member asks for an assignor, it is the settings' first.
+    pub fn describe(&self, settings: &Settings, topics: &dyn Topics) -> DescribedGroup {
+        let default = || settings.consumer_assignors.first().map(|name| Str::from_static(name));
         DescribedGroup {
             group_id: self.name.clone(),
             group_state: Str::from_static(self.state()),
             group_epoch: self.epoch,
             assignment_epoch: self.assignment_epoch,
-            assignor_name: self.preferred_assignor().cloned().unwrap_or(DEFAULT_ASSIGNOR),
+            assignor_name: self.preferred_assignor().cloned().or_else(default).unwrap_or_default(),
             members: self.members.iter().map(|(id, member)| self.describe_member(topics, id, member)).collect(),
             ..DescribedGroup::default()
         }

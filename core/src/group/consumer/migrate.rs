@@ -28,11 +28,19 @@ use super::regex::RECORD_OVERHEAD_BYTES;
 
 impl Group {
     /// Whether a classic group with members may be upgraded (protocol type, decodable subscriptions, policy, room).
-    pub fn may_upgrade(ctx: &Context<'_>, group: &classic::Group) -> bool {
-        matches!(ctx.settings.consumer_migration_policy, Migration::Upgrade | Migration::Bidirectional)
-            && group.protocol_type().is_some_and(|name| *name == PROTOCOL_TYPE)
-            && group.size() <= ctx.settings.consumer_max_size
-            && group.members().all(|member| upgraded(ctx, group, &member).is_some())
+    pub fn may_upgrade(ctx: &Context<'_>, group: &mut classic::Group) -> bool {
+        let is_allowed =
+            matches!(ctx.settings.consumer_migration_policy, Migration::Upgrade | Migration::Bidirectional)
+                && group.protocol_type().is_some_and(|name| *name == PROTOCOL_TYPE)
+                && group.size() <= ctx.settings.consumer_max_size;
+        let is_in_the_way = |member: &classic::Member| upgraded(ctx, group, member).is_none();
+        if !is_allowed || group.obstacle().and_then(|id| group.member(id)).is_some_and(is_in_the_way) {
+            return false;
+        }
+        let obstacle = group.members().find(is_in_the_way).map(|member| member.id);
+        let may = obstacle.is_none();
+        obstacle.into_iter().for_each(|id| group.note_obstacle(id));
+        may
     }
 
     /// Decides the upgrade of a classic group with members: writes the tombstone of the classic record and the records
@@ -115,7 +123,8 @@ impl Group {
             protocol_type: PROTOCOL_TYPE,
             generation,
             protocol: Some(protocol.clone()),
-            leader: leader.clone(),
+            // As long as the group has not come together, it is to do so after a load.
+            leader: None,
             current_state_timestamp: ctx.now.wall.0,
             members: members.iter().map(|member| member_value(member, &protocol)).collect(),
         };

@@ -31,9 +31,12 @@ pub(super) fn upgrade<'a>(
 ) -> Result<&'a mut consumer::Group, ConsumerGroupHeartbeatResponse> {
     let name = &request.group_id;
     let group = match members {
-        Members::Classic(group) if consumer::Group::may_upgrade(ctx, group) => group,
-        _ => return Err(refusal(ErrorCode::GroupIdNotFound, &is_no(CONSUMER, name))),
+        Members::Classic(group) => group,
+        Members::Consumer(_) => return Err(refusal(ErrorCode::GroupIdNotFound, &is_no(CONSUMER, name))),
     };
+    if !consumer::Group::may_upgrade(ctx, group) {
+        return Err(refusal(ErrorCode::GroupIdNotFound, &is_no(CONSUMER, name)));
+    }
     if group.size() >= ctx.settings.consumer_max_size {
         let message = format!("The consumer group has reached its maximum capacity of {} members.", group.size());
         return Err(refusal(ErrorCode::GroupMaxSizeReached, &message));

@@ -63,7 +63,9 @@ impl Node {
     fn coordinator_of(&self, to: ReplyTo, key_type: i8, key: Str) -> Coordinator {
         let found = match key_type {
             GROUP => self.group_coordinator_of(to, &key),
-            // Fatal to every client: none goes on asking.
+            // To librdkafka only this error and that of the cluster's authorization are fatal here, and it asks anew twice
+            // a second after any other, for as long as its application waits; it shows our message. To the Java client
+            // this one is fatal by name, as is every error that is not retriable, but it shows its own message.
             TRANSACTION => Err((
                 ErrorCode::TransactionalIdAuthorizationFailed,
                 Some(Str::from_static("transactions are not served by this broker")),

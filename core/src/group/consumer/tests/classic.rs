@@ -314,3 +314,31 @@ fn the_last_one_of_the_next_protocol_makes_way_for_the_classic_one() {
     scene.rig.settings.record_bytes_max = 100;
     assert!(!scene.group.may_downgrade(&scene.rig.ctx()), "its record would be too large");
 }
+
+#[test]
+fn from_version_5_on_a_sync_has_to_say_of_which_protocol_it_is() {
+    let mut scene = Scene::new(&[("orders", 2)]);
+    scene.accepted(join("b", &["orders"]));
+    let joined = scene.classic_join(joining("a", &[]));
+    let mut sync = |version, protocol_type: Option<&str>, protocol_name: Option<&str>| {
+        let request = SyncGroupRequest {
+            group_id: Str::from("g"),
+            generation_id: joined.generation_id,
+            member_id: Str::from("a"),
+            protocol_type: protocol_type.map(Str::from),
+            protocol_name: protocol_name.map(Str::from),
+            ..SyncGroupRequest::default()
+        };
+        let to = scene.rig.ask(version);
+        scene.group.sync_classic(&mut scene.rig.ctx(), to, request);
+        let response: SyncGroupResponse = scene.rig.reply(to);
+        ErrorCode::from_code(response.error_code).expect("a known error")
+    };
+    let both = (Some("consumer"), Some("cooperative-sticky"));
+    assert_eq!(sync(5, None, both.1), ErrorCode::InconsistentGroupProtocol);
+    assert_eq!(sync(5, both.0, None), ErrorCode::InconsistentGroupProtocol);
+    assert_eq!(sync(5, Some("connect"), both.1), ErrorCode::InconsistentGroupProtocol);
+    assert_eq!(sync(5, both.0, Some("range")), ErrorCode::InconsistentGroupProtocol);
+    assert_eq!(sync(5, both.0, both.1), ErrorCode::None);
+    assert_eq!(sync(4, None, None), ErrorCode::None);
+}

@@ -152,7 +152,7 @@ fn most_members_choose_the_assignor() {
     };
     scene.accepted(by_range("a"));
     scene.accepted(by_range("b"));
-    assert_eq!(scene.group.describe(&scene.rig.topics).assignor_name, "range");
+    assert_eq!(scene.group.describe(&scene.rig.settings, &scene.rig.topics).assignor_name, "range");
     let target: Vec<_> = scene.group.targets[&Str::from("a")].values().cloned().collect();
     assert_eq!(target, [vec![0], vec![0]], "partitions of one index meet");
 }
@@ -163,10 +163,12 @@ fn describing_a_group_tells_all_of_it() {
     scene.accepted(join("a", &["orders"]));
     scene.accepted(static_join("b", "two", &["orders"]));
     scene.accepted(steady("a", 1));
-    let described = scene.group.describe(&scene.rig.topics);
+    let described = scene.group.describe(&scene.rig.settings, &scene.rig.topics);
     assert_eq!(described.group_state, "Reconciling");
     assert_eq!((described.group_epoch, described.assignment_epoch), (2, 2));
     assert_eq!(described.assignor_name, "uniform");
+    scene.rig.settings.consumer_assignors = vec!["range", "uniform"];
+    assert_eq!(scene.group.describe(&scene.rig.settings, &scene.rig.topics).assignor_name, "range");
     let [a, b] = described.members.as_slice() else { panic!("two members") };
     let of = |assignment: &crate::wire::consumer_group_describe::Assignment| {
         let topics = &assignment.topic_partitions;

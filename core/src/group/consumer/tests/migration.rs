@@ -42,8 +42,8 @@ fn two() -> Vec<classic::Member> {
 impl Scene {
     fn upgraded(members: Vec<classic::Member>) -> Scene {
         let mut scene = Scene::new(&[("orders", 3)]);
-        let group = classic_group(members);
-        assert!(Group::may_upgrade(&scene.rig.ctx(), &group));
+        let mut group = classic_group(members);
+        assert!(Group::may_upgrade(&scene.rig.ctx(), &mut group));
         scene.group = Group::upgrade(&mut scene.rig.ctx(), &group, Str::from("g"));
         scene.settle();
         scene
@@ -58,8 +58,13 @@ fn a_classic_group_goes_on_as_it_was() {
     assert_eq!((scene.group.epoch(), scene.group.state(), scene.group.size()), (7, "Stable", 2));
     assert_eq!(scene.classic_beat("a", 7), ErrorCode::None);
     assert_eq!(scene.classic_beat("b", 6), ErrorCode::IllegalGeneration);
-    let types: Vec<i8> =
-        scene.group.describe(&scene.rig.topics).members.iter().map(|member| member.member_type).collect();
+    let types: Vec<i8> = scene
+        .group
+        .describe(&scene.rig.settings, &scene.rig.topics)
+        .members
+        .iter()
+        .map(|member| member.member_type)
+        .collect();
     assert_eq!(types, [0, 0]);
     scene.pass(Duration::from_secs(30));
     assert_eq!(scene.group.size(), 0, "sessions go on too");
@@ -128,8 +133,8 @@ fn partitions_that_are_not_there_are_nobodys_after_an_upgrade() {
     assert_eq!(scene.group.members[&Str::from("a")].current.held().count(), 3);
     let mut scene = Scene::new(&[("orders", 100_000)]);
     scene.rig.settings.record_bytes_max = 500_000;
-    let group = classic_group(vec![member("a", &[("orders", &many)])]);
-    assert!(!Group::may_upgrade(&scene.rig.ctx(), &group), "no record holds what it owns");
+    let mut group = classic_group(vec![member("a", &[("orders", &many)])]);
+    assert!(!Group::may_upgrade(&scene.rig.ctx(), &mut group), "no record holds what it owns");
 }
 
 #[test]
@@ -152,16 +157,34 @@ fn what_cannot_be_upgraded_stays() {
             ConsumerProtocolAssignment { assigned_partitions: vec![], user_data: Some(Bytes::from_static(b"x")) };
         member.assignment = assignment.to_bytes(3);
     });
-    for group in [no_subscription, no_assignment, user_data] {
-        assert!(!Group::may_upgrade(&scene.rig.ctx(), &group));
+    for mut group in [no_subscription, no_assignment, user_data] {
+        assert!(!Group::may_upgrade(&scene.rig.ctx(), &mut group));
     }
-    let connect = classic::Group::restore(Str::from("g"), 7, Str::from("connect"), Str::from("range"), None, two());
-    assert!(!Group::may_upgrade(&scene.rig.ctx(), &connect));
+    let mut connect = classic::Group::restore(Str::from("g"), 7, Str::from("connect"), Str::from("range"), None, two());
+    assert!(!Group::may_upgrade(&scene.rig.ctx(), &mut connect));
     scene.rig.settings.consumer_max_size = 1;
-    assert!(!Group::may_upgrade(&scene.rig.ctx(), &classic_group(two())));
+    assert!(!Group::may_upgrade(&scene.rig.ctx(), &mut classic_group(two())));
     for (policy, may) in [(Migration::Disabled, false), (Migration::Downgrade, false), (Migration::Upgrade, true)] {
-        assert_eq!(Group::may_upgrade(&scene_with(policy).rig.ctx(), &classic_group(two())), may);
+        assert_eq!(Group::may_upgrade(&scene_with(policy).rig.ctx(), &mut classic_group(two())), may);
     }
+}
+
+#[test]
+fn whoever_is_in_the_way_of_an_upgrade_is_looked_at_first_when_somebody_asks_again() {
+    let mut scene = Scene::new(&[("orders", 3)]);
+    let mut members = two();
+    members[1].assignment = Bytes::from_static(&[0, 1, 2]);
+    let mut group = classic_group(members);
+    for _ in 0..2 {
+        assert!(!Group::may_upgrade(&scene.rig.ctx(), &mut group));
+        assert_eq!(group.obstacle(), Some(&Str::from("b")));
+    }
+    // One that is not in the way any more does not keep the group from it.
+    group.note_obstacle(Str::from("a"));
+    assert!(!Group::may_upgrade(&scene.rig.ctx(), &mut group));
+    let mut group = classic_group(two());
+    group.note_obstacle(Str::from("b"));
+    assert!(Group::may_upgrade(&scene.rig.ctx(), &mut group));
 }
 
 #[test]

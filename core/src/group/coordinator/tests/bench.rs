@@ -9,7 +9,7 @@ use crate::group::coordinator::group::Members;
 use crate::group::protocol::{ConsumerProtocolAssignment, ConsumerProtocolSubscription, TopicPartition};
 use crate::group::record::Record;
 use crate::group::testing::{Answer, Names, Rig, client};
-use crate::group::{Coordinator, Reached, Seen, Surroundings};
+use crate::group::{Coordinator, Reached, Seen, Settings, Surroundings};
 use crate::ids::TopicId;
 use crate::time::Timestamp;
 use crate::wire::consumer_group_heartbeat::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
@@ -297,7 +297,7 @@ pub(super) fn image(coordinator: &Coordinator) -> Vec<String> {
                     format!("{:?} {} {:?}", group.describe(6), group.generation(), group.empty_since())
                 }
                 Members::Consumer(group) => {
-                    let described = group.describe(&Names::default());
+                    let described = group.describe(&Settings::default(), &Names::default());
                     format!("{described:?} {:?} {:?}", group.subscribed(), group.empty_since())
                 }
             };

@@ -30,7 +30,7 @@ use self::group::{CONSUMER, Group, Members};
 use self::protocols::{downgrade_if_due, replace, upgrade};
 use self::upkeep::Telling;
 pub use self::upkeep::{Seen, Stop};
-use super::offsets::{Offsets, Place, targets};
+use super::offsets::{FetchStop, Offsets, Place, targets};
 use super::question::Finding;
 use super::record::{Key, Record, Value};
 use super::{Context, Outcome, Settings, Timers, Topics, classic, consumer};
@@ -346,29 +346,43 @@ impl Coordinator {
     }
 
     /// OffsetDelete.
-    pub fn delete_offsets(&mut self, with: &mut Surroundings<'_>, to: ReplyTo, request: OffsetDeleteRequest) {
+    pub fn delete_offsets(&mut self, with: &mut Surroundings<'_>, to: ReplyTo, request: &OffsetDeleteRequest) {
+        let response = self.delete_offsets_part(with, request);
+        with.out.replies.push((to, response.into()));
+    }
+
+    /// A part of an OffsetDelete. An error of the whole answer is that of all parts.
+    pub fn delete_offsets_part(
+        &mut self,
+        with: &mut Surroundings<'_>,
+        request: &OffsetDeleteRequest,
+    ) -> OffsetDeleteResponse {
         let ctx = &mut lend(&mut self.timers, with);
         let name = &request.group_id;
         let found = self.groups.get_mut(name).filter(|_| !name.is_empty());
         let response = match found.map(|group| group.subscribed().map(|subscribed| (group, subscribed))) {
-            Some(Ok((group, subscribed))) => group.offsets.delete(ctx, &request, |topic| subscribed.may_be_to(topic)),
+            Some(Ok((group, subscribed))) => group.offsets.delete(ctx, request, |topic| subscribed.may_be_to(topic)),
             Some(Err(code)) => OffsetDeleteResponse { error_code: code as i16, ..OffsetDeleteResponse::default() },
             None => {
                 let code = if name.is_empty() { ErrorCode::InvalidGroupId } else { ErrorCode::GroupIdNotFound };
                 OffsetDeleteResponse { error_code: code as i16, ..OffsetDeleteResponse::default() }
             }
         };
-        ctx.reply(to, response);
         self.forget_if_gone(&request.group_id);
+        response
     }
 
-    /// One group of OffsetFetch.
+    /// A part of what OffsetFetch asks of one group, from where the part before ended: about `budget` offsets are looked
+    /// at. Adds it to the answer; where the group declines, that is the whole answer. Returns where the next part begins.
     pub fn fetch_offsets(
         &self,
         with: &Surroundings<'_>,
         version: i16,
         request: &OffsetFetchRequestGroup,
-    ) -> OffsetFetchResponseGroup {
+        from: Option<FetchStop>,
+        budget: &mut usize,
+        answer: &mut OffsetFetchResponseGroup,
+    ) -> Option<FetchStop> {
         let nothing = Offsets::default();
         let group = self.groups.get(&request.group_id);
         let admitted = match group.map(|group| &group.members) {
@@ -376,16 +390,13 @@ impl Coordinator {
             // Members of a classic group do not say who they are.
             Some(Members::Classic(_)) | None => Ok(()),
         };
-        let group_id = request.group_id.clone();
-        match admitted {
-            // A group that is not there is one without offsets.
-            Ok(()) => {
-                let offsets = group.map_or(&nothing, |group| &group.offsets);
-                let topics = offsets.fetch(with.topics, version, request);
-                OffsetFetchResponseGroup { group_id, topics, error_code: 0 }
-            }
-            Err(code) => OffsetFetchResponseGroup { group_id, topics: Vec::new(), error_code: code as i16 },
+        if let Err(code) = admitted {
+            (answer.error_code, answer.topics) = (code as i16, Vec::new());
+            return None;
         }
+        // A group that is not there is one without offsets.
+        let offsets = group.map_or(&nothing, |group| &group.offsets);
+        offsets.fetch(with.topics, version, request, from, budget, &mut answer.topics)
     }
 
     /// One group of DescribeGroups, in `version`.
@@ -420,17 +431,20 @@ impl Coordinator {
         }
     }
 
-    /// One group of DeleteGroups.
-    pub fn delete(&mut self, with: &mut Surroundings<'_>, group: &Str) -> ErrorCode {
-        let Some(found) = self.groups.get_mut(group) else { return ErrorCode::GroupIdNotFound };
+    /// One group of DeleteGroups, `budget` of its offsets at most. Where it has more, there is no answer yet, and the
+    /// caller is to go on before anybody else asks for the group.
+    pub fn delete(&mut self, with: &mut Surroundings<'_>, group: &Str, budget: usize) -> Option<ErrorCode> {
+        let Some(found) = self.groups.get_mut(group) else { return Some(ErrorCode::GroupIdNotFound) };
         if !found.members.is_empty() {
-            return ErrorCode::NonEmptyGroup;
+            return Some(ErrorCode::NonEmptyGroup);
         }
         let ctx = &mut lend(&mut self.timers, with);
-        found.offsets.clear(ctx, group);
+        if !found.offsets.clear(ctx, group, budget) {
+            return None;
+        }
         found.members.delete(ctx);
         self.remove(group);
-        ErrorCode::None
+        Some(ErrorCode::None)
     }
 
     /// After members may have come or gone: the group becomes a classic one, or none, where that is due.

@@ -40,6 +40,7 @@ mod timers;
 
 pub use context::{Context, Outcome, Topics};
 pub use coordinator::{Coordinator, Reached, Seen, Stop, Surroundings, partition_of};
+pub use offsets::FetchStop;
 pub use question::{Finding, Question};
 pub use settings::{Migration, Settings};
 pub use timers::{Timer, TimerKind, Timers};

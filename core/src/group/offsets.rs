@@ -23,7 +23,9 @@ use crate::wire::offset_commit::{
 use crate::wire::offset_delete::{
     OffsetDeleteRequest, OffsetDeleteResponse, OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
 };
-use crate::wire::offset_fetch::{OffsetFetchRequestGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics};
+use crate::wire::offset_fetch::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopics, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
+};
 use crate::wire::{ErrorCode, Str};
 
 /// A committed offset.
@@ -58,6 +60,15 @@ pub(super) struct Offsets {
 
 /// A committed offset's place in its group: those before it have been looked at.
 pub(super) type Place = (Str, i32);
+
+/// Where the next part of an OffsetFetch begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FetchStop {
+    /// At a topic of the request, and in it at a partition, by their places there.
+    At(usize, usize),
+    /// Behind a committed offset, where all are asked for.
+    Behind(Place),
+}
 
 /// What of a group's offsets may expire.
 #[derive(Debug)]
@@ -173,60 +184,111 @@ impl Offsets {
         ctx.write(Record { key, value: Some(Value::OffsetCommit(value)) });
     }
 
-    /// Answers an OffsetFetch that the group has admitted.
+    /// Answers a part of an OffsetFetch that the group has admitted, from where the part before ended: looks at `budget`
+    /// offsets at most, and at one topic at least. Returns where the next part begins, if there is one.
     pub(super) fn fetch(
         &self,
         topics: &dyn Topics,
         version: i16,
         request: &OffsetFetchRequestGroup,
-    ) -> Vec<OffsetFetchResponseTopics> {
-        let Some(asked) = &request.topics else { return self.fetch_all(topics, version) };
-        asked
-            .iter()
-            .map(|topic| {
-                let target = Target::find(topics, version, &topic.name, topic.topic_id);
-                let partitions = topic.partition_indexes.iter();
-                OffsetFetchResponseTopics {
+        from: Option<FetchStop>,
+        budget: &mut usize,
+        answer: &mut Vec<OffsetFetchResponseTopics>,
+    ) -> Option<FetchStop> {
+        match (&request.topics, from) {
+            (None, Some(FetchStop::Behind(place))) => self.fetch_all(topics, version, Some(place), budget, answer),
+            (None, _) => self.fetch_all(topics, version, None, budget, answer),
+            (Some(asked), Some(FetchStop::At(topic, partition))) => {
+                self.fetch_some(topics, version, asked, (topic, partition), budget, answer)
+            }
+            (Some(asked), _) => self.fetch_some(topics, version, asked, (0, 0), budget, answer),
+        }
+    }
+
+    /// Those that are asked for.
+    fn fetch_some(
+        &self,
+        topics: &dyn Topics,
+        version: i16,
+        asked: &[OffsetFetchRequestTopics],
+        (mut next, mut first): (usize, usize),
+        budget: &mut usize,
+        answer: &mut Vec<OffsetFetchResponseTopics>,
+    ) -> Option<FetchStop> {
+        while let Some(topic) = asked.get(next) {
+            let target = Target::find(topics, version, &topic.name, topic.topic_id);
+            let rest = &topic.partition_indexes[first..];
+            let part = &rest[..rest.len().min((*budget).max(1))];
+            if first == 0 {
+                answer.push(OffsetFetchResponseTopics {
                     name: topic.name.clone(),
                     topic_id: topic.topic_id,
-                    partitions: match target {
-                        Ok(target) => partitions.map(|at| answer(*at, self.of(&target, *at))).collect(),
-                        // Only of an id it is an error that nobody knows it: a name is looked up as it stands.
-                        Err(ErrorCode::UnknownTopicId) => partitions
-                            .map(|at| OffsetFetchResponsePartitions {
-                                error_code: ErrorCode::UnknownTopicId as i16,
-                                ..answer(*at, None)
-                            })
-                            .collect(),
-                        Err(_) => partitions.map(|at| answer(*at, self.get(&topic.name, *at))).collect(),
-                    },
-                }
-            })
-            .collect()
+                    // All at once: to move what is there when it grows would take as long as many parts.
+                    partitions: Vec::with_capacity(rest.len()),
+                });
+            }
+            let partitions = &mut answer.last_mut().expect("the topic has been begun").partitions;
+            match target {
+                Ok(target) => partitions.extend(part.iter().map(|at| fetched(*at, self.of(&target, *at)))),
+                // Only of an id it is an error that nobody knows it: a name is looked up as it stands.
+                Err(ErrorCode::UnknownTopicId) => partitions.extend(part.iter().map(|at| {
+                    let error_code = ErrorCode::UnknownTopicId as i16;
+                    OffsetFetchResponsePartitions { error_code, ..fetched(*at, None) }
+                })),
+                Err(_) => partitions.extend(part.iter().map(|at| fetched(*at, self.get(&topic.name, *at)))),
+            }
+            *budget = budget.saturating_sub(part.len().max(1));
+            (next, first) = if part.len() == rest.len() { (next + 1, 0) } else { (next, first + part.len()) };
+            if *budget == 0 && next < asked.len() {
+                return Some(FetchStop::At(next, first));
+            }
+        }
+        None
     }
 
     /// All of them. By id, those of topics that are no more cannot be told.
-    fn fetch_all(&self, topics: &dyn Topics, version: i16) -> Vec<OffsetFetchResponseTopics> {
-        self.by_topic
-            .iter()
-            .filter_map(|(name, partitions)| {
-                let id = topics.by_name(name).map(|(id, _)| id);
-                if version >= BY_ID && id.is_none() {
-                    return None;
+    fn fetch_all(
+        &self,
+        topics: &dyn Topics,
+        version: i16,
+        from: Option<Place>,
+        budget: &mut usize,
+        answer: &mut Vec<OffsetFetchResponseTopics>,
+    ) -> Option<FetchStop> {
+        let first = from.as_ref().map_or(Bound::Unbounded, |(topic, _)| Bound::Included(topic));
+        for (name, partitions) in self.by_topic.range::<Str, _>((first, Bound::Unbounded)) {
+            let id = topics.by_name(name).map(|(id, _)| id);
+            let behind = match &from {
+                Some((topic, partition)) if topic == name => Bound::Excluded(*partition),
+                _ => Bound::Unbounded,
+            };
+            // What cannot be told is passed by.
+            let told = if version >= BY_ID && id.is_none() { Bound::Excluded(i32::MAX) } else { behind };
+            let mut last = i32::MAX;
+            for (at, committed) in partitions.range((told, Bound::Unbounded)).take((*budget).max(1)) {
+                last = *at;
+                *budget = budget.saturating_sub(1);
+                if id.is_some_and(|id| !committed.is_of(id)) {
+                    continue;
                 }
-                let same = |committed: &Committed| id.is_none_or(|id| committed.is_of(id));
-                let partitions: Vec<_> = partitions
-                    .iter()
-                    .filter(|(_, committed)| same(committed))
-                    .map(|(at, committed)| answer(*at, Some(committed)))
-                    .collect();
-                (!partitions.is_empty()).then(|| OffsetFetchResponseTopics {
-                    name: name.clone(),
-                    topic_id: id.unwrap_or_default(),
-                    partitions,
-                })
-            })
-            .collect()
+                if answer.last().is_none_or(|topic| topic.name != *name) {
+                    answer.push(OffsetFetchResponseTopics {
+                        name: name.clone(),
+                        topic_id: id.unwrap_or_default(),
+                        partitions: Vec::with_capacity(partitions.len()),
+                    });
+                }
+                let topic = answer.last_mut().expect("the topic has been begun");
+                topic.partitions.push(fetched(*at, Some(committed)));
+            }
+            if last == i32::MAX {
+                *budget = budget.saturating_sub(1);
+            }
+            if *budget == 0 {
+                return Some(FetchStop::Behind((name.clone(), last)));
+            }
+        }
+        None
     }
 
     fn get(&self, topic: &str, partition: i32) -> Option<&Committed> {
@@ -270,13 +332,22 @@ impl Offsets {
         OffsetDeleteResponse { error_code: 0, throttle_time_ms: 0, topics }
     }
 
-    /// Removes all offsets of the group.
-    pub(super) fn clear(&mut self, ctx: &mut Context<'_>, group: &Str) {
-        for (topic, partitions) in std::mem::take(&mut self.by_topic) {
-            for partition in partitions.into_keys() {
-                ctx.write(tombstone(group, &topic, partition));
+    /// Removes offsets of the group, `budget` of them at most. Returns whether none is left.
+    pub(super) fn clear(&mut self, ctx: &mut Context<'_>, group: &Str, budget: usize) -> bool {
+        let mut left = budget;
+        while let Some(mut topic) = self.by_topic.first_entry() {
+            while left > 0
+                && let Some((partition, _)) = topic.get_mut().pop_first()
+            {
+                left -= 1;
+                ctx.write(tombstone(group, topic.key(), partition));
             }
+            if !topic.get().is_empty() {
+                return false;
+            }
+            topic.remove();
         }
+        true
     }
 
     /// Removes the offsets in a topic that is deleted, `budget` of them at most. Returns whether none is left. Those that
@@ -469,7 +540,7 @@ fn fits(
     Ok(())
 }
 
-fn answer(partition_index: i32, committed: Option<&Committed>) -> OffsetFetchResponsePartitions {
+fn fetched(partition_index: i32, committed: Option<&Committed>) -> OffsetFetchResponsePartitions {
     OffsetFetchResponsePartitions {
         partition_index,
         committed_offset: committed.map_or(-1, |committed| committed.offset),

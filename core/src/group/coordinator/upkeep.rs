@@ -20,6 +20,9 @@ pub(super) const OFFSETS_PER_CALL: usize = 256;
 /// How many members the groups have together that one call looks at, but for the last of them.
 const MEMBERS_PER_CALL: usize = 128;
 
+/// So many members are looked at in the time that an offset takes.
+const MEMBERS_PER_OFFSET: usize = 8;
+
 /// So many members are looked at, to find a group's state, in the time that another group takes.
 const MEMBERS_PER_STATE: usize = 32;
 
@@ -212,7 +215,10 @@ impl Coordinator {
         for name in &names {
             let found = self.groups.get_mut(name).expect("its name was just taken from there");
             let from = from.take();
-            let Some(expiry) = found.expiry() else { continue };
+            // Members are looked at to know what they read, and whether all is settled.
+            budget = budget.saturating_sub(found.size() / MEMBERS_PER_OFFSET).max(1);
+            let has_anything = !found.offsets.is_empty() || found.members.is_deserted();
+            let Some(expiry) = has_anything.then(|| found.expiry()).flatten() else { continue };
             let ctx = &mut lend(&mut self.timers, with);
             if let Some(place) = found.offsets.expire(ctx, name, &expiry, from, &mut budget) {
                 self.expiring = Some((name.clone(), place));

@@ -55,7 +55,7 @@ impl Node {
 
     /// Whether a request may be taken, or refused, at once; where not, it waits for room in the journal.
     pub(super) fn admits(&self, request: &wire::Request) -> bool {
-        if self.groups.long_commit.is_some() {
+        if self.groups.is_held_up() {
             return false;
         }
         if self.no_space.is_some() {
@@ -107,7 +107,7 @@ impl Node {
     pub(in crate::node) fn groups_wait_for_room(&self) -> bool {
         match self.groups.unwritten.front() {
             Some(Unwritten { batches, .. }) => batches.front().is_some_and(|batch| !self.has_room_for_batch(batch)),
-            None if self.groups.long_commit.is_some() => self.long_commit_waits_for_room(),
+            None if self.groups.is_held_up() => self.long_commit_waits_for_room(),
             None => self.groups.delayed.front().is_some_and(|(_, _, request)| !self.admits(request)),
         }
     }

@@ -96,6 +96,8 @@ pub(super) struct Groups {
     delayed: VecDeque<(ReplyTo, Client, wire::Request)>,
     /// While it is under way, all other requests wait.
     long_commit: Option<LongCommit>,
+    /// Likewise while a group is deleted that takes several steps.
+    is_deleting: bool,
     /// Requests about many groups that are being worked on.
     gathers: VecDeque<Gather>,
     /// Answers about many groups that wait for several partitions.
@@ -139,6 +141,7 @@ impl Groups {
             unwritten: VecDeque::new(),
             delayed: VecDeque::new(),
             long_commit: None,
+            is_deleting: false,
             gathers: VecDeque::new(),
             gathered: Slab::new(),
             questions: Questions::default(),
@@ -151,6 +154,8 @@ impl Groups {
     /// Forgets requests that nobody waits for any more and that have not begun.
     pub(super) fn forget(&mut self, conn: crate::ids::ConnId) {
         self.delayed.retain(|(to, ..)| to.conn != conn);
+        // What is being deleted is the first.
+        self.is_deleting &= self.gathers.front().is_some_and(|gather| gather.to.conn != conn);
         self.gathers.retain(|gather| gather.to.conn != conn);
         self.long_commit.take_if(|long| long.to.conn == conn);
     }
@@ -162,9 +167,14 @@ impl Groups {
         seats.map(|(&partition, seat)| (partition, seat.slot))
     }
 
+    /// Whether a request is under way that none passes by.
+    fn is_held_up(&self) -> bool {
+        self.long_commit.is_some() || self.is_deleting
+    }
+
     /// Whether requests, or decisions, wait for room.
     pub(super) fn has_waiting(&self) -> bool {
-        !self.unwritten.is_empty() || (self.long_commit.is_none() && !self.delayed.is_empty())
+        !self.unwritten.is_empty() || (!self.is_held_up() && !self.delayed.is_empty())
     }
 }
 
@@ -420,7 +430,7 @@ impl Node {
             R::LeaveGroup(request) => coordinator.leave(with, to, request),
             R::ConsumerGroupHeartbeat(request) => coordinator.consumer_heartbeat(with, to, client, request),
             R::OffsetCommit(request) => coordinator.commit(with, to, &request),
-            R::OffsetDelete(request) => coordinator.delete_offsets(with, to, request),
+            R::OffsetDelete(request) => coordinator.delete_offsets(with, to, &request),
             other => unreachable!("{other:?} is about many groups"),
         });
     }

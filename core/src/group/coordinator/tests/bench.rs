@@ -167,7 +167,15 @@ impl Bench {
 
     /// Sends an OffsetFetch.
     pub(super) fn fetch_in(&mut self, version: i16, request: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
-        self.coordinator.fetch_offsets(&self.rig.surroundings(), version, &request)
+        let mut answer = OffsetFetchResponseGroup { group_id: request.group_id.clone(), ..Default::default() };
+        let mut from = None;
+        loop {
+            from =
+                self.coordinator.fetch_offsets(&self.rig.surroundings(), version, &request, from, &mut 2, &mut answer);
+            if from.is_none() {
+                return answer;
+            }
+        }
     }
 
     /// Topic, partition and offset of all that a group has committed.
@@ -193,7 +201,7 @@ impl Bench {
             }],
         };
         let response: OffsetDeleteResponse = self.ask(0, |coordinator, with, to| {
-            coordinator.delete_offsets(with, to, request);
+            coordinator.delete_offsets(with, to, &request);
         });
         let partition = response.topics.first().map_or(0, |topic| topic.partitions[0].error_code);
         (code(response.error_code), code(partition))
@@ -201,7 +209,11 @@ impl Bench {
 
     /// Deletes a group.
     pub(super) fn delete(&mut self, group: &str) -> ErrorCode {
-        self.call(|coordinator, with| coordinator.delete(with, &Str::from(group)))
+        loop {
+            if let Some(code) = self.call(|coordinator, with| coordinator.delete(with, &Str::from(group), 1)) {
+                return code;
+            }
+        }
     }
 
     /// One member joins an empty classic group that reads `topics`, and is assigned the first partition of each.

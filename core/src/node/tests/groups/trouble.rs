@@ -215,3 +215,108 @@ fn a_long_commit_ends_with_its_connection_its_topic_and_the_node() {
     rig.pass(100);
     assert!(rig.stopped);
 }
+
+#[test]
+fn very_many_offsets_are_told_a_part_at_a_time_and_none_is_left_out() {
+    let mut rig = Rig::with_groups(&[]);
+    rig.create("wide", 3_000);
+    let partitions = |count: i32| {
+        (0..count).map(|partition_index| OffsetCommitRequestPartition {
+            partition_index,
+            committed_offset: i64::from(partition_index),
+            ..OffsetCommitRequestPartition::default()
+        })
+    };
+    let topic = |count| OffsetCommitRequestTopic {
+        name: "wide".into(),
+        partitions: partitions(count).collect(),
+        ..OffsetCommitRequestTopic::default()
+    };
+    let request = OffsetCommitRequest { group_id: "g".into(), topics: vec![topic(2_500)], ..Default::default() };
+    let sequence = rig.ask(8, Request::Other(request.into()));
+    rig.pass(10);
+    assert_eq!(rig.committed(sequence), Some(0));
+    let fetch = |topics| {
+        let group = OffsetFetchRequestGroup { group_id: "g".into(), topics, ..OffsetFetchRequestGroup::default() };
+        let other = OffsetFetchRequestGroup { group_id: "h".into(), ..group.clone() };
+        let request = OffsetFetchRequest { groups: vec![group, other], ..OffsetFetchRequest::default() };
+        Request::Other(request.into())
+    };
+    let some = OffsetFetchRequestTopics {
+        name: "wide".into(),
+        partition_indexes: (0..3_000).collect(),
+        ..OffsetFetchRequestTopics::default()
+    };
+    let unknown = OffsetFetchRequestTopics { name: "unknown".into(), ..some.clone() };
+    let all = rig.ask(FETCH_VERSION, fetch(None));
+    let named = rig.ask(FETCH_VERSION, fetch(Some(vec![unknown, some])));
+    assert!(rig.reply(all).is_none() && rig.reply(named).is_none(), "that takes several steps");
+    rig.pass(10);
+
+    let groups = rig.fetched_offsets(all).expect("an answer");
+    let [topic] = groups[0].topics.as_slice() else { panic!("one topic") };
+    assert!(topic.partitions.iter().map(|at| at.committed_offset).eq(0..2_500));
+    assert!(groups[1].topics.is_empty());
+    let groups = rig.fetched_offsets(named).expect("an answer");
+    for (group, committed) in groups.iter().zip([2_500, 0]) {
+        let [unknown, topic] = group.topics.as_slice() else { panic!("two topics") };
+        assert!(unknown.partitions.len() == 3_000 && unknown.partitions.iter().all(|at| at.committed_offset == -1));
+        let told = (0..3_000).map(|at| if at < committed { at } else { -1 });
+        assert!(topic.partitions.iter().map(|at| at.committed_offset).eq(told));
+    }
+}
+
+#[test]
+fn nobody_finds_a_group_of_which_half_is_deleted() {
+    let mut rig = Rig::with_groups(&[]);
+    rig.create("wide", 3_000);
+    let commit = |rig: &mut Rig| {
+        let partitions = (0..2_500).map(|partition_index| OffsetCommitRequestPartition {
+            partition_index,
+            committed_offset: 7,
+            ..OffsetCommitRequestPartition::default()
+        });
+        let topic = OffsetCommitRequestTopic {
+            name: "wide".into(),
+            partitions: partitions.collect(),
+            ..OffsetCommitRequestTopic::default()
+        };
+        let request = OffsetCommitRequest { group_id: "g".into(), topics: vec![topic], ..Default::default() };
+        let sequence = rig.ask(8, Request::Other(request.into()));
+        rig.pass(10);
+        assert_eq!(rig.committed(sequence), Some(0));
+    };
+    let delete = || Request::Other(DeleteGroupsRequest { groups_names: vec!["g".into(), "h".into()] }.into());
+    let deleted = |rig: &mut Rig, sequence| match rig.reply(sequence) {
+        Some(Some(Response::DeleteGroups(response))) => {
+            Some(response.results.iter().map(|result| result.error_code).collect::<Vec<_>>())
+        }
+        None => None,
+        other => panic!("another answer: {other:?}"),
+    };
+    commit(&mut rig);
+    let deleting = rig.ask(2, delete());
+    let joining = rig.join("g", "");
+    let committing = rig.ask(8, Request::Other(Rig::commit_request("g", &[(0, 5)])));
+    assert!(rig.committed(committing).is_none(), "it waits for the group to be gone");
+    rig.pass(10);
+    assert_eq!(deleted(&mut rig, deleting), Some(vec![0, code(ErrorCode::GroupIdNotFound)]));
+    assert!(rig.committed(committing).is_some());
+    rig.pass(3_000);
+    assert_eq!(rig.joined(joining).expect("the delay is over").generation_id, 1);
+    assert_eq!(
+        rig.crash_and_load().list_groups(),
+        Ok(Vec::new()),
+        "all that it had is gone, and nobody has assigned yet"
+    );
+
+    // The connection that asked goes away in the middle: what it has removed stays so, and others go on.
+    let mut rig = Rig::with_groups(&[]);
+    rig.create("wide", 3_000);
+    commit(&mut rig);
+    rig.ask(2, delete());
+    rig.step(Input::Closed { conn: ConnId(1) });
+    let committing = rig.ask(8, Request::Other(Rig::commit_request("g", &[(0, 5)])));
+    rig.pass(10);
+    assert_eq!(rig.committed(committing), Some(0));
+}

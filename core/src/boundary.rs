@@ -80,11 +80,12 @@ pub struct Client {
     pub host: Str,
 }
 
-/// What a client asks for, with the work per byte already done.
+/// What a client asks for, with the work per byte already done. Small, since on its way it is moved from one place to
+/// another a dozen times.
 #[derive(Debug)]
 pub enum Request {
     /// Append batches.
-    Produce(Produce),
+    Produce(Box<Produce>),
     /// Take part in a group: the requests by which a client becomes a member.
     Member {
         /// Who asks.
@@ -93,7 +94,7 @@ pub enum Request {
         request: Box<wire::Request>,
     },
     /// Anything else, as decoded.
-    Other(wire::Request),
+    Other(Box<wire::Request>),
 }
 
 /// A produce request whose batches are verified.

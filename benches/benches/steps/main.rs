@@ -67,7 +67,7 @@ impl Driver {
 
     /// Asks from a connection, and drives the node until it has nothing more to do at once.
     pub(crate) fn ask(&mut self, conn: u64, version: i16, request: impl Into<wire::Request>) {
-        self.input(conn, version, Request::Other(request.into()));
+        self.input(conn, version, Request::Other(Box::new(request.into())));
     }
 
     pub(crate) fn input(&mut self, conn: u64, version: i16, request: Request) {

@@ -239,5 +239,6 @@ fn produce(topic: &'static str) -> Request {
         partitions: [partition].into_iter().collect(),
     };
     let topics = [topic].into_iter().collect();
-    Request::Produce(Produce { acks: -1, timeout_ms: 1000, transactional_id: None, may_write_internal: false, topics })
+    let produce = Produce { acks: -1, timeout_ms: 1000, transactional_id: None, may_write_internal: false, topics };
+    Request::Produce(produce.into())
 }

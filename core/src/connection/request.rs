@@ -6,9 +6,8 @@ use smallvec::SmallVec;
 use super::CloseReason;
 use crate::batch::{self, BatchError, BatchLimits, VerifiedBatch};
 use crate::boundary::{Client, Produce, ProducePartition, ProduceTopic, Refused, Request};
-use crate::ids::TopicId;
 use crate::topic_codecs::TopicCodecs;
-use crate::wire::{self, ApiKey, ErrorCode, Response, Str, Undecodable, produce};
+use crate::wire::{self, ApiKey, Decoded, ErrorCode, Response, Str, Undecodable, produce};
 
 /// What a frame comes to.
 pub(super) enum Outcome {
@@ -36,22 +35,24 @@ pub(super) fn read(
     limits: &BatchLimits,
 ) -> Result<Outcome, CloseReason> {
     let frame_bytes = frame.len();
-    match wire::decode_request_counted(frame) {
+    match wire::decode(frame) {
         Ok((header, request, memory)) => Ok(Outcome::Asked {
             memory,
             correlation_id: header.correlation_id,
             version: header.api_version,
             request: match request {
-                wire::Request::Produce(request) => {
+                Decoded::Produce(request) => {
                     let may_write_internal = header.client_id.is_some_and(|id| id == ADMIN_CLIENT);
-                    Request::Produce(Produce { may_write_internal, ..verify(request, frame_bytes, codecs, limits) })
+                    Request::Produce(verify(request, may_write_internal, frame_bytes, codecs, limits))
                 }
-                wire::Request::JoinGroup(_) | wire::Request::ConsumerGroupHeartbeat(_) => {
-                    // A member outlives its request, and must not keep the request's memory.
-                    let id = header.client_id.map_or(Str::EMPTY, |id| id.detached());
-                    Request::Member { client: Client { id, host: host.clone() }, request: Box::new(request) }
-                }
-                other => Request::Other(other),
+                Decoded::Other(request) => match *request {
+                    wire::Request::JoinGroup(_) | wire::Request::ConsumerGroupHeartbeat(_) => {
+                        // A member outlives its request, and must not keep the request's memory.
+                        let id = header.client_id.map_or(Str::EMPTY, |id| id.detached());
+                        Request::Member { client: Client { id, host: host.clone() }, request }
+                    }
+                    _ => Request::Other(request),
+                },
             },
         }),
         // Version 0 of this one answer is what every client can read, so that it may ask again in a version that we
@@ -119,24 +120,29 @@ pub(super) fn may_be_outgrown(frame: &[u8]) -> bool {
     }
 }
 
-fn verify(request: produce::ProduceRequest, frame_bytes: usize, codecs: &TopicCodecs, limits: &BatchLimits) -> Produce {
-    let partition = |name: &Str, id: TopicId, data: produce::PartitionProduceData| {
-        let batch = verify_batch(data.records.unwrap_or_default(), frame_bytes, limits);
-        let batch = batch.and_then(|batch| codecs.store(name, id, batch, limits));
-        ProducePartition { index: data.index, batch: batch.map_err(|error| refused(&error)) }
-    };
-    let topic = |data: produce::TopicProduceData| {
-        let (name, id) = (data.name, data.topic_id);
-        let partitions = data.partition_data.into_iter().map(|data| partition(&name, id, data));
-        ProduceTopic { partitions: partitions.collect::<SmallVec<_>>(), name, id }
-    };
-    Produce {
-        acks: request.acks,
-        timeout_ms: request.timeout_ms,
-        transactional_id: request.transactional_id,
-        may_write_internal: false,
-        topics: request.topic_data.into_iter().map(topic).collect(),
+/// Verifies the batches of a request. They are put where they stay until they are appended: they are the largest part of
+/// what is handed over.
+fn verify(
+    request: produce::ProduceRequest,
+    may_write_internal: bool,
+    frame_bytes: usize,
+    codecs: &TopicCodecs,
+    limits: &BatchLimits,
+) -> Box<Produce> {
+    let produce::ProduceRequest { transactional_id, acks, timeout_ms, topic_data } = request;
+    let topics = SmallVec::with_capacity(topic_data.len());
+    let mut produce = Box::new(Produce { acks, timeout_ms, transactional_id, may_write_internal, topics });
+    for produce::TopicProduceData { name, topic_id: id, partition_data } in topic_data {
+        let partitions = SmallVec::with_capacity(partition_data.len());
+        produce.topics.push(ProduceTopic { name, id, partitions });
+        let topic = produce.topics.last_mut().expect("it was just pushed");
+        for produce::PartitionProduceData { index, records } in partition_data {
+            let batch = verify_batch(records.unwrap_or_default(), frame_bytes, limits);
+            let batch = batch.and_then(|batch| codecs.store(&topic.name, id, batch, limits));
+            topic.partitions.push(ProducePartition { index, batch: batch.map_err(|error| refused(&error)) });
+        }
     }
+    produce
 }
 
 fn verify_batch(records: Bytes, frame_bytes: usize, limits: &BatchLimits) -> Result<VerifiedBatch, BatchError> {

@@ -383,7 +383,8 @@ fn answers_that_may_outgrow_their_requests_are_asked_for_one_after_another() {
         let mut seen = Vec::new();
         while !accepted.is_empty() {
             for (to, request) in accepted.drain(..) {
-                let is_fetch = matches!(request, Request::Other(wire::Request::Fetch(_)));
+                let is_fetch =
+                    matches!(&request, Request::Other(request) if matches!(**request, wire::Request::Fetch(_)));
                 connection.respond(to, if is_fetch { no_records() } else { versions() });
                 assert!(!connection.may_go_on(0), "the answer is not encoded yet");
             }

@@ -181,7 +181,7 @@ pub struct Node {
     metadata_end: Lsn,
     newest_metadata: Option<Lsn>,
     produces: Slab<produce::ParkedProduce>,
-    stalled: VecDeque<(ReplyTo, Produce)>,
+    stalled: VecDeque<(ReplyTo, Box<Produce>)>,
     /// Changes of metadata that wait for room in the journal.
     delayed: VecDeque<(ReplyTo, wire::Request)>,
     fetches: Slab<fetch::ParkedFetch>,
@@ -243,7 +243,7 @@ impl Node {
                         }
                     }
                     Request::Member { client, request } => self.group_request(now, to, client, *request, out),
-                    Request::Other(request) => self.request(now, to, request, out),
+                    Request::Other(request) => self.request(now, to, *request, out),
                 }
             }
             Input::Closed { conn } => {

@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 
 use super::fetch::Topic;
 use super::{Node, Woken};
+use crate::batch::VerifiedBatch;
 use crate::boundary::{Effect, Outbox, Produce, ProducePartition, ProduceTopic, Refused, ReplyTo};
 use crate::ids::{Offset, TopicPartition};
 use crate::journal::Class;
@@ -30,9 +31,8 @@ const DIRECT_PENDING_MAX: usize = 16 << 20;
 
 impl Node {
     /// Takes a produce request, or lets it wait where the journal has no room until a checkpoint makes some.
-    pub(super) fn produce(&mut self, now: Now, to: ReplyTo, produce: Produce, out: &mut Outbox) {
-        let waits = !self.has_room(&produce) && self.no_space.is_none() && !self.exceeds_journal(&produce);
-        if !self.stalled.is_empty() || waits {
+    pub(super) fn produce(&mut self, now: Now, to: ReplyTo, produce: Box<Produce>, out: &mut Outbox) {
+        if !self.stalled.is_empty() || self.waits(&produce) {
             self.stalled.push_back((to, produce));
             return;
         }
@@ -42,7 +42,7 @@ impl Node {
     /// Takes up the requests that waited for room.
     pub(super) fn resume_stalled(&mut self, now: Now, out: &mut Outbox) {
         while let Some((_, produce)) = self.stalled.front() {
-            if !self.has_room(produce) && self.no_space.is_none() && !self.exceeds_journal(produce) {
+            if self.waits(produce) {
                 if self.direct_pending.is_empty() {
                     self.checkpoint_soon();
                 }
@@ -51,6 +51,11 @@ impl Node {
             let (to, produce) = self.stalled.pop_front().expect("one was at the front");
             self.append(now, to, produce, out);
         }
+    }
+
+    /// Whether a request is to wait for room, and not to be refused for want of it.
+    fn waits(&self, produce: &Produce) -> bool {
+        !self.has_room(produce) && self.no_space.is_none() && !self.exceeds_journal(produce)
     }
 
     /// Whether a request is larger than what checkpoints could ever make room for: a third of the journal, since large
@@ -67,25 +72,25 @@ impl Node {
             && self.tails.bytes() < 2 * self.limits.tail_cache_bytes as u64
     }
 
-    fn append(&mut self, now: Now, to: ReplyTo, produce: Produce, out: &mut Outbox) {
+    fn append(&mut self, now: Now, to: ReplyTo, mut produce: Box<Produce>, out: &mut Outbox) {
         let (acks, may_write_internal) = (produce.acks, produce.may_write_internal);
         let refused = self.refuse_produce(&produce);
         let mut responses = Vec::with_capacity(produce.topics.len());
         let mut parked: SmallVec<[(u32, Offset); 2]> = SmallVec::new();
-        for topic in produce.topics {
-            let ProduceTopic { name, id, partitions } = topic;
+        // Batches stay where they are: each is a good part of what a small request is.
+        for ProduceTopic { name, id, partitions } in &mut produce.topics {
+            let (name, id) = (std::mem::take(name), *id);
             let resolved = self.resolve_topic(&Topic::named(to.version, &name, id));
             let mut partition_responses = Vec::with_capacity(partitions.len());
-            for ProducePartition { index, batch } in partitions {
-                let result = match (&refused, &resolved) {
-                    (Some(refused), _) | (None, Err(refused)) => Err(refused.clone()),
-                    (None, Ok(id)) => batch.and_then(|batch| {
-                        let slot = self.hosted(TopicPartition { topic: *id, partition: index })?;
-                        self.check_writer(slot, may_write_internal)?;
-                        self.append_one(now, slot, batch, Origin::Client { acks }, &mut parked)
-                    }),
+            for ProducePartition { index, batch } in partitions.iter() {
+                let result = match (&refused, &resolved, batch) {
+                    (Some(refused), ..) | (None, Err(refused), _) | (None, Ok(_), Err(refused)) => Err(refused.clone()),
+                    (None, Ok(id), Ok(batch)) => self
+                        .hosted(TopicPartition { topic: *id, partition: *index })
+                        .and_then(|slot| self.check_writer(slot, may_write_internal).map(|()| slot))
+                        .and_then(|slot| self.append_one(now, slot, batch, Origin::Client { acks }, &mut parked)),
                 };
-                partition_responses.push(partition_response(index, result));
+                partition_responses.push(partition_response(*index, result));
             }
             responses.push(TopicProduceResponse { name, topic_id: id, partition_responses });
         }
@@ -149,7 +154,7 @@ impl Node {
         &mut self,
         now: Now,
         slot: u32,
-        batch: crate::batch::VerifiedBatch,
+        batch: &VerifiedBatch,
         origin: Origin,
         parked: &mut SmallVec<[(u32, Offset); 2]>,
     ) -> Result<(Offset, i64, Offset), Refused> {

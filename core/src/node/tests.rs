@@ -122,7 +122,7 @@ impl Rig {
 
     /// Asks, and gives the answer that must have come.
     fn answer(&mut self, version: i16, request: wire::Request) -> Response {
-        let sequence = self.ask(version, Request::Other(request));
+        let sequence = self.ask(version, Request::Other(request.into()));
         let has_more = |rig: &Rig| rig.node.deadline().is_some_and(|(at, _)| at <= rig.now.instant);
         while !self.replies.contains_key(&sequence) && has_more(self) {
             self.step(Input::Deadline);
@@ -289,7 +289,7 @@ impl Rig {
             may_write_internal: false,
             topics: [topic].into_iter().collect(),
         };
-        self.ask(9, Request::Produce(produce))
+        self.ask(9, Request::Produce(produce.into()))
     }
 
     /// Sends one batch of one value to each of some partitions, in one request.
@@ -303,13 +303,13 @@ impl Rig {
         let topics = [topic].into_iter().collect();
         self.ask(
             9,
-            Request::Produce(Produce {
+            Request::Produce(Box::new(Produce {
                 acks: -1,
                 timeout_ms: 1000,
                 transactional_id: None,
                 may_write_internal: false,
                 topics,
-            }),
+            })),
         )
     }
 

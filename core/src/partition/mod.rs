@@ -192,17 +192,21 @@ impl Partition {
     /// [`Refused`] with the code that Kafka gives; then nothing has changed.
     pub fn append(
         &mut self,
-        batch: VerifiedBatch,
+        batch: &VerifiedBatch,
         origin: Origin,
         config: &TopicConfig,
         now: Timestamp,
         direct_from: u64,
         journal: &mut journal::Writer,
     ) -> Result<Taken, Refused> {
-        self.admit(&batch, origin, config, now)?;
+        self.admit(batch, origin, config, now)?;
+        let stamped;
         let (batch, append_time) = match config.message_timestamp_type {
             TimestampType::CreateTime => (batch, -1),
-            TimestampType::LogAppendTime => (batch.with_log_append_time(now), now.0),
+            TimestampType::LogAppendTime => {
+                stamped = batch.clone().with_log_append_time(now);
+                (&stamped, now.0)
+            }
         };
         if let Sequence::Duplicate(known) = self.log.judge(batch.head())? {
             let time = if append_time == -1 { -1 } else { known.timestamp.0 };
@@ -219,7 +223,7 @@ impl Partition {
         }
         let bytes = batch.batch_bytes() as u64;
         let way = if bytes >= direct_from && self.log.is_allocated(bytes) { Way::Direct } else { Way::Journal };
-        let (appended, write) = self.log.append(&batch, self.epoch, now, way, journal);
+        let (appended, write) = self.log.append(batch, self.epoch, now, way, journal);
         Ok(Taken { base: appended.base, end: appended.end, append_time, appended: Some(appended), write })
     }
 

@@ -150,6 +150,12 @@ macro_rules! apis {
                 }
             }
 
+            impl From<$module::$request> for Box<Request> {
+                fn from(request: $module::$request) -> Box<Request> {
+                    Box::new(request.into())
+                }
+            }
+
             impl From<$module::$response> for Response {
                 fn from(response: $module::$response) -> Response {
                     Response::$api(response)
@@ -244,7 +250,7 @@ impl ApiKey {
         }
     }
 
-    const fn shape(self, version: i16) -> Shape {
+    pub(super) const fn shape(self, version: i16) -> Shape {
         Shape::message(version, version >= self.flexible_from())
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::produce::ProduceRequest;
 use super::{ApiKey, Field, Malformed, Nullable, Reader, Request, Response, Shape, Str, Writer};
 
 /// What precedes every request.
@@ -93,6 +94,39 @@ pub fn decode_request(frame: Bytes) -> Result<(RequestHeader, Request), Undecoda
 /// # Errors
 /// As [`decode_request`].
 pub fn decode_request_counted(frame: Bytes) -> Result<(RequestHeader, Request, usize), Undecodable> {
+    let (api_key, header, mut reader) = decode_header(frame)?;
+    match Request::decode(api_key, header.api_version, &mut reader) {
+        Ok(request) => Ok((header, request, reader.memory())),
+        Err(malformed) => Err(Undecodable::Body { api_key, header, malformed, position: reader.position() }),
+    }
+}
+
+/// What a broker is asked most often apart from all else, since it is moved about less that way: see [`decode_request`].
+#[derive(Debug)]
+pub(crate) enum Decoded {
+    Produce(ProduceRequest),
+    Other(Box<Request>),
+}
+
+/// As [`decode_request_counted`].
+///
+/// # Errors
+/// See [`Undecodable`].
+pub(crate) fn decode(frame: Bytes) -> Result<(RequestHeader, Decoded, usize), Undecodable> {
+    let (api_key, header, mut reader) = decode_header(frame)?;
+    let version = header.api_version;
+    let decoded = match api_key {
+        ApiKey::Produce => Field::decode(&mut reader, api_key.shape(version)).map(Decoded::Produce),
+        _ => Request::decode(api_key, version, &mut reader).map(|request| Decoded::Other(Box::new(request))),
+    };
+    match decoded {
+        Ok(request) => Ok((header, request, reader.memory())),
+        Err(malformed) => Err(Undecodable::Body { api_key, header, malformed, position: reader.position() }),
+    }
+}
+
+/// The header of a request in a version that we speak, and the rest of its frame.
+fn decode_header(frame: Bytes) -> Result<(ApiKey, RequestHeader, Reader), Undecodable> {
     let mut reader = Reader::new(frame);
     let mut fixed = || Ok((reader.i16()?, reader.i16()?, reader.i32()?));
     let (key, api_version, correlation_id) = fixed().map_err(Undecodable::Header)?;
@@ -103,11 +137,7 @@ pub fn decode_request_counted(frame: Bytes) -> Result<(RequestHeader, Request, u
         return Err(Undecodable::UnsupportedVersion { api_key, api_version, correlation_id });
     }
     let client_id = decode_client_id(api_key, api_version, &mut reader).map_err(Undecodable::Header)?;
-    let header = RequestHeader { api_key: key, api_version, correlation_id, client_id };
-    match Request::decode(api_key, api_version, &mut reader) {
-        Ok(request) => Ok((header, request, reader.memory())),
-        Err(malformed) => Err(Undecodable::Body { api_key, header, malformed, position: reader.position() }),
-    }
+    Ok((api_key, RequestHeader { api_key: key, api_version, correlation_id, client_id }, reader))
 }
 
 /// The rest of a request's header. Its string has 16 bits of length even where the header has tagged fields.

@@ -25,6 +25,7 @@ mod writer;
 
 pub use self::str::Str;
 pub use api::{ApiKey, Request, Response};
+pub(crate) use envelope::{Decoded, decode};
 pub use envelope::{
     RequestHeader, Undecodable, decode_request, decode_request_counted, decode_response, encode_request,
     encode_response,

@@ -146,7 +146,7 @@ impl Node {
                     return;
                 }
                 let slot = self.groups.seats[&partition].slot;
-                if let Err(refused) = self.append_one(now, slot, batch, Origin::Coordinator, &mut SmallVec::new()) {
+                if let Err(refused) = self.append_one(now, slot, &batch, Origin::Coordinator, &mut SmallVec::new()) {
                     let message = refused.message.unwrap_or_default();
                     self.fail_coordinator(now, partition, &format!("{}: {message}", refused.code.name()), out);
                 }

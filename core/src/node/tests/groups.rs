@@ -47,7 +47,7 @@ impl Rig {
         }
     }
 
-    fn commit_request(group: &'static str, offsets: &[(i32, i64)]) -> wire::Request {
+    fn commit_request(group: &'static str, offsets: &[(i32, i64)]) -> Box<wire::Request> {
         let partitions = offsets.iter().map(|&(partition_index, committed_offset)| OffsetCommitRequestPartition {
             partition_index,
             committed_offset,
@@ -74,7 +74,7 @@ impl Rig {
         self.committed(sequence).expect("an answer")
     }
 
-    fn fetch_offsets_request(groups: &[&'static str]) -> wire::Request {
+    fn fetch_offsets_request(groups: &[&'static str]) -> Box<wire::Request> {
         let groups = groups.iter().map(|&group| OffsetFetchRequestGroup {
             group_id: group.into(),
             topics: Some(vec![OffsetFetchRequestTopics {
@@ -536,7 +536,7 @@ fn clients_cannot_write_to_the_topic_or_cut_it_or_let_it_grow_but_their_tools_ma
     let topic = ProduceTopic { name: OFFSETS.into(), id: TopicId::ZERO, partitions };
     let topics = [topic].into_iter().collect();
     let produce = Produce { acks: -1, timeout_ms: 1, transactional_id: None, may_write_internal: true, topics };
-    let sequence = rig.ask(9, Request::Produce(produce));
+    let sequence = rig.ask(9, Request::Produce(produce.into()));
     assert_eq!(rig.produced(sequence).expect("an answer").error_code, 0);
     assert_eq!(rig.commit_offset("g", 0, 5), 0);
     assert_eq!(rig.crash_and_load().offset_of("g"), Ok(5), "what makes no sense is passed over");

@@ -392,7 +392,7 @@ impl World {
             may_write_internal: false,
             topics: [topic].into_iter().collect(),
         };
-        self.ask(13, Request::Produce(produce), asked)
+        self.ask(13, Request::Produce(produce.into()), asked)
     }
 
     fn fetch(&mut self) {

@@ -12,7 +12,7 @@ fn codes(rig: &mut Rig, version: i16, name: &'static str, id: TopicId) -> (i16, 
     let partitions = [ProducePartition { index: 0, batch: Ok(batch) }].into_iter().collect();
     let topics = [ProduceTopic { name: name.into(), id, partitions }].into_iter().collect();
     let produce = Produce { acks: -1, timeout_ms: 1000, transactional_id: None, may_write_internal: false, topics };
-    let sequence = rig.ask(version, Request::Produce(produce));
+    let sequence = rig.ask(version, Request::Produce(produce.into()));
     let produced = rig.produced(sequence).expect("an answer").error_code;
     let mut request = Rig::fetch_request(name, 0, 0, 0);
     request.topics[0].topic_id = id;

@@ -59,14 +59,16 @@ fn request(request: &Request) -> String {
                 });
             format!("produce, acks {}, {}", produce.acks, parts.collect::<Vec<_>>().join(", "))
         }
-        Request::Other(wire::Request::Fetch(fetch)) => {
-            let parts = fetch.topics.iter().flat_map(|topic| &topic.partitions);
-            let parts = parts.map(|partition| format!("{} from {}", partition.partition, partition.fetch_offset));
-            let parts = parts.collect::<Vec<_>>().join(", ");
-            format!("fetch partition {parts}, at least {} bytes within {} ms", fetch.min_bytes, fetch.max_wait_ms)
-        }
         Request::Member { request, .. } => request.api_key().to_string(),
-        Request::Other(other) => other.api_key().to_string(),
+        Request::Other(request) => match &**request {
+            wire::Request::Fetch(fetch) => {
+                let parts = fetch.topics.iter().flat_map(|topic| &topic.partitions);
+                let parts = parts.map(|partition| format!("{} from {}", partition.partition, partition.fetch_offset));
+                let parts = parts.collect::<Vec<_>>().join(", ");
+                format!("fetch partition {parts}, at least {} bytes within {} ms", fetch.min_bytes, fetch.max_wait_ms)
+            }
+            other => other.api_key().to_string(),
+        },
     }
 }
 

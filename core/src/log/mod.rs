@@ -283,7 +283,8 @@ impl Log {
     ) -> (Appended, Option<DirectWrite>) {
         let base = self.end;
         let head = batch.head().assigned(base, epoch);
-        let mut tail = self.tail.batch(&head, batch.body());
+        let head_bytes = head.to_bytes();
+        let mut tail = self.tail.batch(&head, &head_bytes, batch.body());
         tail.position = self.active().bytes;
         let mut write = None;
         tail.lsn = match tail.blocks().filter(|_| way == Way::Direct) {
@@ -294,11 +295,11 @@ impl Log {
                     position,
                     pieces: tail.range(blocks.clone()).collect(),
                 });
-                tail.direct = Some(blocks);
+                tail.direct = Some(Box::new(blocks));
                 let payload = payload::direct(now, &head, &tail);
                 self.record(journal, RecordKind::AppendDirect, &[&payload])
             }
-            None => self.record(journal, RecordKind::Append, &[&payload::taken(now), &head.to_bytes(), batch.body()]),
+            None => self.record(journal, RecordKind::Append, &[&payload::taken(now), &head_bytes, batch.body()]),
         };
         self.take(tail, &head, now);
         let end = journal.end();
@@ -446,7 +447,7 @@ impl Log {
                     break;
                 }
                 total += batch.bytes();
-                batch.push_to(&mut slices);
+                slices.extend(batch.slices());
             }
             return if total == 0 { Read::Nothing } else { Read::Memory(slices, total) };
         }
@@ -556,8 +557,8 @@ impl Log {
             }
             assert_eq!(batch.position, segment.written + bytes as u64, "write-behind goes on where it stopped");
             indexer.push(batch.base.0, batch.max_timestamp, batch.head(), batch.bytes() as u64);
-            match batch.direct.clone() {
-                None => runs.extend(batch.position, batch.range(0..batch.bytes())),
+            match &batch.direct {
+                None => runs.extend(batch.position, batch.slices()),
                 Some(blocks) => {
                     runs.extend(batch.position, batch.range(0..blocks.start));
                     runs.extend(batch.position + blocks.end as u64, batch.range(blocks.end..batch.bytes()));
@@ -691,10 +692,7 @@ impl Log {
             ),
             (self.clean_to <= self.end && self.sealed_to <= self.end, "what is compacted or sealed is in the log"),
             (in_memory <= self.synced(), "what is not synced is in memory, or to come from the journal"),
-            (
-                self.tail.iter().next_back().is_none_or(|newest| newest.last < self.end),
-                "what is in memory is in the log",
-            ),
+            (self.tail.newest().is_none_or(|newest| newest.last < self.end), "what is in memory is in the log"),
         ];
         claims.iter().find(|(holds, _)| !holds).map(|(_, claim)| *claim)
     }

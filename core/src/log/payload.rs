@@ -71,7 +71,7 @@ pub(super) fn taken(at: Timestamp) -> [u8; 8] {
 /// Of an AppendDirect record: when the broker took the batch, its head, where in the segment it lies, which of its bytes
 /// are there, and the others.
 pub(super) fn direct(taken: Timestamp, head: &BatchHead, batch: &TailBatch) -> Vec<u8> {
-    let blocks = batch.direct.clone().expect("a batch that is written directly");
+    let blocks = batch.direct.as_deref().expect("a batch that is written directly");
     let mut payload = Vec::with_capacity(8 + HEAD_BYTES + 16 + 2 * 4096);
     payload.extend_from_slice(&taken.0.to_le_bytes());
     payload.extend_from_slice(&head.to_bytes());

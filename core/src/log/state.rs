@@ -97,7 +97,7 @@ impl Log {
                 batch.pieces().iter().for_each(|piece| out.extend_from_slice(piece));
             } else {
                 slices.push(out.split().freeze());
-                batch.push_to(&mut slices);
+                slices.extend(batch.slices());
             }
         }
         slices.push(out.freeze());
@@ -252,7 +252,7 @@ impl Log {
         };
         let mut batch = Log::tail_batch(expected, &head, &found.slice(HEAD_BYTES..))?;
         batch.position = position;
-        batch.direct = Some(blocks);
+        batch.direct = Some(Box::new(blocks));
         Ok(batch)
     }
 
@@ -284,7 +284,7 @@ impl Log {
             _ => return Ok(()),
         };
         batch.lsn = lsn;
-        batch.position = match self.tail.iter().next_back().filter(|newest| newest.base >= segment.base) {
+        batch.position = match self.tail.newest().filter(|newest| newest.base >= segment.base) {
             Some(newest) => newest.position + newest.bytes() as u64,
             None => {
                 let of = self.segments.iter().find(|known| known.base == segment.base);

@@ -17,6 +17,10 @@ const COPIED_BELOW: usize = 16 << 10;
 /// record each.
 const BLOCK_BYTES_MAX: usize = 64 << 10;
 
+/// How many batches lie in one piece of memory. As many as are looked through in no time, since what they lie in grows
+/// up to that by copying them; never all of them, which may be half a million: that would keep everybody waiting.
+const CHUNK_BATCHES: usize = 256;
+
 /// A batch in memory.
 #[derive(Clone, Debug)]
 pub struct TailBatch {
@@ -31,9 +35,9 @@ pub struct TailBatch {
     /// The LSN of its journal record.
     pub lsn: Lsn,
     /// The range of its bytes that lies in its segment already, whole blocks of it.
-    pub direct: Option<Range<usize>>,
+    pub direct: Option<Box<Range<usize>>>,
     first: Bytes,
-    /// Boxed, since there are many batches where they are small, and none of those has any.
+    /// Boxed as `direct` is, since there are many batches where they are small, and none of those has any.
     rest: Option<Box<Bytes>>,
 }
 
@@ -43,22 +47,21 @@ static NOTHING: Bytes = Bytes::new();
 impl TailBatch {
     /// A batch as it is stored: a head that carries its offset and epoch, and its body.
     pub fn new(head: &BatchHead, body: &Bytes) -> TailBatch {
-        TailBatch::in_block(head, body, &mut BytesMut::new())
+        TailBatch::in_block(head, &head.to_bytes(), body, &mut BytesMut::new())
     }
 
     /// The same; a small batch is taken from the front of `block` where that has room for it.
-    fn in_block(head: &BatchHead, body: &Bytes, block: &mut BytesMut) -> TailBatch {
-        let bytes = head.to_bytes();
+    fn in_block(head: &BatchHead, bytes: &[u8; HEAD_BYTES], body: &Bytes, block: &mut BytesMut) -> TailBatch {
         let (first, rest) = if body.len() < COPIED_BELOW {
             let whole = HEAD_BYTES + body.len();
             if block.capacity() < whole {
                 *block = BytesMut::with_capacity(whole);
             }
-            block.extend_from_slice(&bytes);
+            block.extend_from_slice(bytes);
             block.extend_from_slice(body);
             (block.split().freeze(), None)
         } else {
-            (Bytes::copy_from_slice(&bytes), Some(Box::new(body.clone())))
+            (Bytes::copy_from_slice(bytes), Some(Box::new(body.clone())))
         };
         TailBatch {
             base: head.base_offset,
@@ -108,10 +111,9 @@ impl TailBatch {
         (from < to).then(|| within(from)..within(to))
     }
 
-    /// Pushes its slices.
-    pub fn push_to<C: Extend<Bytes>>(&self, slices: &mut C) {
-        slices.extend(Some(self.first.clone()));
-        slices.extend(self.rest.as_deref().cloned());
+    /// Its bytes as one or two slices.
+    pub fn slices(&self) -> impl Iterator<Item = Bytes> {
+        std::iter::once(self.first.clone()).chain(self.rest.as_deref().cloned())
     }
 
     /// Its bytes as one slice; copies a large batch.
@@ -126,7 +128,8 @@ impl TailBatch {
 /// The newest batches, without a gap, up to the end of the log.
 #[derive(Debug, Default)]
 pub(super) struct Tail {
-    batches: VecDeque<TailBatch>,
+    /// None is empty, and all but the first and the last are full.
+    chunks: VecDeque<VecDeque<TailBatch>>,
     bytes: usize,
     /// What is left of the memory that small batches are copied to.
     block: BytesMut,
@@ -135,25 +138,34 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// A batch as it is stored, to be pushed next.
+    /// A batch as it is stored, to be pushed next; `bytes` are those of its head.
     ///
     /// Small ones share memory, which saves most of what an allocation for each would cost. A block stays until the
     /// last of its batches has gone, and is at most half as large as all batches here: so a tail takes no more than
     /// half as much again as it holds, however few batches it comes to.
-    pub(super) fn batch(&mut self, head: &BatchHead, body: &Bytes) -> TailBatch {
+    pub(super) fn batch(&mut self, head: &BatchHead, bytes: &[u8; HEAD_BYTES], body: &Bytes) -> TailBatch {
         let whole = HEAD_BYTES + body.len();
         if body.len() < COPIED_BELOW && self.block.capacity() < whole {
             self.block_bytes = (self.bytes / 2).clamp(whole, BLOCK_BYTES_MAX);
             self.block = BytesMut::with_capacity(self.block_bytes);
         }
-        TailBatch::in_block(head, body, &mut self.block)
+        TailBatch::in_block(head, bytes, body, &mut self.block)
     }
 
     /// Takes the next batch.
     pub(super) fn push(&mut self, batch: TailBatch) {
-        assert!(self.batches.back().is_none_or(|last| last.last < batch.base), "batches come in offset order");
+        assert!(self.newest().is_none_or(|newest| newest.last < batch.base), "batches come in offset order");
         self.bytes += batch.bytes();
-        self.batches.push_back(batch);
+        match self.chunks.back_mut() {
+            Some(chunk) if chunk.len() < CHUNK_BATCHES => chunk.push_back(batch),
+            Some(full) => {
+                // A log that has filled one will fill another.
+                let mut chunk = VecDeque::with_capacity(full.capacity());
+                chunk.push_back(batch);
+                self.chunks.push_back(chunk);
+            }
+            None => self.chunks.push_back(VecDeque::from([batch])),
+        }
     }
 
     /// How many bytes of batches it holds.
@@ -163,17 +175,26 @@ impl Tail {
 
     /// The oldest offset that it holds.
     pub(super) fn start(&self) -> Option<Offset> {
-        self.batches.front().map(|batch| batch.base)
+        self.front().map(|batch| batch.base)
     }
 
     /// The oldest batch.
     pub(super) fn front(&self) -> Option<&TailBatch> {
-        self.batches.front()
+        self.chunks.front().and_then(VecDeque::front)
+    }
+
+    /// The newest batch.
+    pub(super) fn newest(&self) -> Option<&TailBatch> {
+        self.chunks.back().and_then(VecDeque::back)
     }
 
     /// Lets go of the oldest batch.
     pub(super) fn pop_front(&mut self) -> Option<TailBatch> {
-        let batch = self.batches.pop_front()?;
+        let chunk = self.chunks.front_mut()?;
+        let batch = chunk.pop_front().expect("no chunk is empty");
+        if chunk.is_empty() {
+            self.chunks.pop_front();
+        }
         self.bytes -= batch.bytes();
         if self.bytes < self.block_bytes {
             // Further batches would keep it from being let go.
@@ -184,13 +205,11 @@ impl Tail {
 
     /// The batches from the one that holds `offset` on, or that follows it.
     pub(super) fn from(&self, offset: Offset) -> impl Iterator<Item = &TailBatch> {
-        let first = self.batches.partition_point(|batch| batch.last < offset);
-        self.batches.range(first..)
-    }
-
-    /// All batches, oldest first.
-    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &TailBatch> {
-        self.batches.iter()
+        let is_before = |batch: &TailBatch| batch.last < offset;
+        let chunk = self.chunks.partition_point(|chunk| chunk.back().is_some_and(is_before));
+        let mut chunks = self.chunks.range(chunk..);
+        let first = chunks.next().map(|chunk| chunk.range(chunk.partition_point(is_before)..));
+        first.into_iter().flatten().chain(chunks.flatten())
     }
 }
 
@@ -207,7 +226,7 @@ mod tests {
             let batch = BatchBuilder::new().record(Timestamp(1), None, Some(&base.to_be_bytes())).build();
             let head = BatchHead::parse(&batch).expect("a sound batch").assigned(Offset(base), LeaderEpoch(3));
             let body = batch.slice(HEAD_BYTES..);
-            let taken = tail.batch(&head, &body);
+            let taken = tail.batch(&head, &head.to_bytes(), &body);
             assert_eq!(taken.whole(), [&head.to_bytes()[..], &body].concat());
             tail.push(taken);
         }
@@ -224,6 +243,23 @@ mod tests {
             assert!(tail.block_bytes <= BLOCK_BYTES_MAX.min(before.max(tail.bytes - before)), "{}", tail.block_bytes);
         }
         assert_eq!(tail.block_bytes, BLOCK_BYTES_MAX);
+    }
+
+    #[test]
+    fn every_batch_is_found_from_its_offset_on_however_many_have_gone() {
+        let mut tail = Tail::default();
+        push(&mut tail, 0..2000);
+        for gone in [0, 1, 100, 154, 1, 500, 1242] {
+            (0..gone).for_each(|_| _ = tail.pop_front());
+            let start = tail.start().expect("some are left").0;
+            for offset in [0, start, start + 1, 1999, 2000] {
+                let found: Vec<i64> = tail.from(Offset(offset)).map(|batch| batch.base.0).collect();
+                assert_eq!(found, (offset.max(start)..2000).collect::<Vec<_>>(), "after {gone} more");
+            }
+            assert_eq!(tail.newest().map(|batch| batch.last), Some(Offset(1999)));
+        }
+        while tail.pop_front().is_some() {}
+        assert!(tail.chunks.is_empty() && tail.start().is_none() && tail.newest().is_none());
     }
 
     #[test]

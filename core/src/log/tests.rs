@@ -101,7 +101,7 @@ impl Rig {
         assert_eq!(self.log.judge(batch.head()), Ok(Sequence::Next));
         let (appended, write) = self.log.append(&batch, EPOCH, Timestamp(self.clock), way, &mut self.journal);
         crate::boundary::write_direct(&self.files, write.as_slice()).expect("memory has room");
-        let newest = self.log.tail.iter().next_back().expect("a batch was appended");
+        let newest = self.log.tail.newest().expect("a batch was appended");
         let (kind, payload) = if newest.direct.is_some() {
             let head = BatchHead::parse(newest.head()).expect("a sound batch");
             (RecordKind::AppendDirect, payload::direct(Timestamp(self.clock), &head, newest))

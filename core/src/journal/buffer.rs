@@ -3,7 +3,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::format::{
-    BLOCK_BYTES, COMMIT_HEADER, COMMIT_HEADER_BYTES, CommitHeader, RECORD_HEADER, RecordHeader, RecordKind,
+    BLOCK_BYTES, COMMIT_HEADER, COMMIT_HEADER_BYTES, CommitHeader, RECORD_HEADER, RecordHeader, RecordKind, Sum,
 };
 use crate::ids::{Lsn, TopicPartition};
 
@@ -19,13 +19,14 @@ pub(super) struct CommitBuffer {
     bytes: BytesMut,
     records: u32,
     must_sync: bool,
+    sum: Sum,
 }
 
 impl CommitBuffer {
     /// An empty commit in the memory of an earlier one.
     pub(super) fn reusing(mut bytes: BytesMut) -> CommitBuffer {
         bytes.clear();
-        CommitBuffer { bytes, records: 0, must_sync: false }
+        CommitBuffer { bytes, ..CommitBuffer::default() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -63,12 +64,12 @@ impl CommitBuffer {
         let header = RecordHeader {
             kind: kind as u8,
             payload_bytes: copied.len() as u32,
-            payload_crc: crc32fast::hash(copied),
+            payload_crc: self.sum.of(copied),
             partition,
             lsn,
             previous,
         };
-        self.bytes[start..start + RECORD_HEADER].copy_from_slice(&header.encode());
+        self.bytes[start..start + RECORD_HEADER].copy_from_slice(&header.encode(&mut self.sum));
         self.bytes.resize(start + size as usize, 0);
         self.records += 1;
         self.must_sync |= kind.is_always_synced();

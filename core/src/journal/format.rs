@@ -206,6 +206,20 @@ impl CommitHeader {
     }
 }
 
+/// Takes one checksum after another. It asks the processor once what it can, which `crc32fast::hash` does every time, and
+/// which costs a third of summing a small record.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sum(crc32fast::Hasher);
+
+impl Sum {
+    /// The CRC-32 of `bytes`.
+    pub(super) fn of(&mut self, bytes: &[u8]) -> u32 {
+        self.0.reset();
+        self.0.update(bytes);
+        self.0.clone().finalize()
+    }
+}
+
 /// A record's header. Its kind is kept as the number on disk, so that a tool can show what it does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordHeader {
@@ -229,7 +243,7 @@ impl RecordHeader {
         record_size(u64::from(self.payload_bytes))
     }
 
-    pub(super) fn encode(&self) -> [u8; RECORD_HEADER] {
+    pub(super) fn encode(&self, sum: &mut Sum) -> [u8; RECORD_HEADER] {
         let mut out = [0; RECORD_HEADER];
         out[0] = self.kind;
         out[4..8].copy_from_slice(&self.payload_bytes.to_le_bytes());
@@ -238,7 +252,7 @@ impl RecordHeader {
         out[16..32].copy_from_slice(&self.partition.topic.0);
         out[32..40].copy_from_slice(&self.lsn.0.to_le_bytes());
         out[40..48].copy_from_slice(&self.previous.map_or(NO_LSN, |lsn| lsn.0).to_le_bytes());
-        let crc = crc32fast::hash(&out[..52]);
+        let crc = sum.of(&out[..52]);
         out[52..56].copy_from_slice(&crc.to_le_bytes());
         out
     }
@@ -432,7 +446,7 @@ mod tests {
                 lsn: Lsn(1 << 40),
                 previous,
             };
-            assert_eq!(RecordHeader::decode(&header.encode()), Ok(header));
+            assert_eq!(RecordHeader::decode(&header.encode(&mut Sum::default())), Ok(header));
         }
     }
 

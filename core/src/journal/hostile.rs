@@ -1,7 +1,7 @@
 //! Recovery from any bytes at all: the body of a fuzz target.
 
 use super::findings::{Damage, Record, Recovered, RecoveryError, Start, Visitor};
-use super::format::{BLOCK_BYTES, COMMIT_HEADER, CommitHeader, RECORD_HEADER, RecordHeader};
+use super::format::{BLOCK_BYTES, COMMIT_HEADER, CommitHeader, RECORD_HEADER, RecordHeader, Sum};
 use super::inspect::inspect;
 use super::position::Position;
 use super::recovery::recover;
@@ -135,7 +135,7 @@ fn mend_records(mut bytes: &mut [u8], mut lsn: Lsn) {
             lsn,
             previous: None,
         };
-        bytes[..RECORD_HEADER].copy_from_slice(&header.encode());
+        bytes[..RECORD_HEADER].copy_from_slice(&header.encode(&mut Sum::default()));
         let size = (header.size() as usize).min(bytes.len());
         bytes[RECORD_HEADER + payload_bytes as usize..size].fill(0);
         lsn = Lsn(lsn.0.saturating_add(size as u64));

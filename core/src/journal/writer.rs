@@ -221,6 +221,11 @@ impl Writer {
         self.end
     }
 
+    /// Whether the record that ends at `end` lies in the commit that the newest record is in: both become durable at once.
+    pub fn is_in_open_commit(&self, end: Lsn) -> bool {
+        end.0 > self.end.0 - self.open.length()
+    }
+
     /// The end of the last durable commit: what the node may speak of.
     pub fn durable(&self) -> Lsn {
         self.durable.lsn

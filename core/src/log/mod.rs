@@ -303,7 +303,10 @@ impl Log {
         };
         self.take(tail, &head, now);
         let end = journal.end();
-        self.ends.push_back((end, self.end));
+        match self.ends.back_mut() {
+            Some(last) if journal.is_in_open_commit(last.0) => *last = (end, self.end),
+            _ => self.ends.push_back((end, self.end)),
+        }
         (Appended { base, end: self.end, lsn: end }, write)
     }
 

@@ -179,7 +179,13 @@ impl Node {
             self.counters.records_in += u64::try_from(records).unwrap_or(0);
             self.counters.bytes_in += bytes;
             self.account_tail(slot);
-            self.woken.push_back((appended.lsn, Woken::Partition(slot)));
+            match self.woken.back_mut() {
+                // What shares a commit is durable at once: one look at the partition is enough for a run of its records.
+                Some((lsn, Woken::Partition(last))) if *last == slot && self.journal.is_in_open_commit(*lsn) => {
+                    *lsn = appended.lsn;
+                }
+                _ => self.woken.push_back((appended.lsn, Woken::Partition(slot))),
+            }
         } else {
             self.counters.duplicates += 1;
         }

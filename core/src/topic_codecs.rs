@@ -76,11 +76,17 @@ impl TopicCodecs {
         self.by_id.remove(&id).is_some()
     }
 
+    fn stored(&self, name: &Str, id: TopicId) -> &Stored {
+        let listed = if id == TopicId::ZERO { self.by_name.get(name) } else { self.by_id.get(&id) };
+        listed.unwrap_or(&self.default)
+    }
+
     /// `batch` as the topic stores it that a producer names: by `id`, or, where that is zero, by `name`. Reads every
     /// byte where the codec is another.
     ///
     /// # Errors
     /// Where the batch would be larger than the topic or `limits` allow.
+    #[inline]
     pub fn store(
         &self,
         name: &Str,
@@ -88,8 +94,7 @@ impl TopicCodecs {
         batch: VerifiedBatch,
         limits: &BatchLimits,
     ) -> Result<VerifiedBatch, BatchError> {
-        let listed = if id == TopicId::ZERO { self.by_name.get(name) } else { self.by_id.get(&id) };
-        match *listed.unwrap_or(&self.default) {
+        match *self.stored(name, id) {
             Stored::With { codec, level, batch_bytes_max } if codec != batch.codec() => {
                 let batch_bytes_max = batch_bytes_max.min(limits.batch_bytes_max);
                 let decompressed_bytes_max = match codec {

@@ -232,22 +232,23 @@ impl Connection {
     ) -> Result<(), CloseReason> {
         let mut bytes = frame.len();
         let is_outgrowing = request::may_be_outgrown(&frame);
-        let (correlation_id, version, answer) = match request::read(frame, &self.host, codecs, &self.batch_limits)? {
+        match request::read(frame, &self.host, codecs, &self.batch_limits)? {
             Outcome::Asked { correlation_id, version, request, memory } => {
                 bytes += memory;
                 let sequence = self.requests_taken();
                 accepted.push((ReplyTo { conn: self.conn, sequence, version, listener: self.listener }, request));
-                (correlation_id, version, Answer::Awaited)
+                let answer = Answer::Awaited;
+                self.pending.push_back(Pending { correlation_id, version, bytes, is_outgrowing, answer });
             }
             Outcome::Answered { correlation_id, version, response, close } => {
                 self.refused = close;
-                (correlation_id, version, Answer::Ready(response))
+                let answer = Answer::Ready(*response);
+                self.pending.push_back(Pending { correlation_id, version, bytes, is_outgrowing, answer });
             }
-        };
+        }
         self.frames.greeted();
         self.bytes_in_flight += bytes;
         self.awaits_outgrowing |= is_outgrowing;
-        self.pending.push_back(Pending { correlation_id, version, bytes, is_outgrowing, answer });
         Ok(())
     }
 
@@ -267,6 +268,7 @@ impl Connection {
     ///
     /// # Panics
     /// Where that request was answered before.
+    #[inline]
     pub fn respond(&mut self, to: ReplyTo, response: Option<Response>) {
         assert_eq!(to.conn, self.conn, "the answer belongs to this connection");
         let at = to.sequence.checked_sub(self.oldest).and_then(|at| usize::try_from(at).ok());
@@ -280,7 +282,8 @@ impl Connection {
 
     /// Appends the answers that are due: those of the oldest requests, up to the first that is awaited.
     pub fn encode(&mut self, writer: &mut Writer) {
-        while let Some(pending) = self.pending.front() {
+        let mut encoded = 0;
+        for pending in &self.pending {
             match &pending.answer {
                 Answer::Awaited => break,
                 Answer::Ready(response) => {
@@ -291,9 +294,10 @@ impl Connection {
             self.bytes_in_flight -= pending.bytes;
             // There is at most one.
             self.awaits_outgrowing &= !pending.is_outgrowing;
-            self.oldest += 1;
-            self.pending.pop_front();
+            encoded += 1;
         }
+        self.oldest += encoded as u64;
+        self.pending.drain(..encoded);
         if self.pending.is_empty() && self.pending.capacity() > PENDING_KEPT {
             self.pending.shrink_to(PENDING_KEPT);
         }

@@ -20,7 +20,7 @@ pub(super) enum Outcome {
         memory: usize,
     },
     /// Something that no node is needed to answer, and, if so, why the connection ends with that answer.
-    Answered { correlation_id: i32, version: i16, response: Response, close: Option<CloseReason> },
+    Answered { correlation_id: i32, version: i16, response: Box<Response>, close: Option<CloseReason> },
 }
 
 /// What a client calls itself that may write to the broker's own topics, as in Kafka.
@@ -61,14 +61,14 @@ pub(super) fn read(
             Ok(Outcome::Answered {
                 correlation_id,
                 version: 0,
-                response: wire::unsupported_version(ApiKey::ApiVersions),
+                response: Box::new(wire::unsupported_version(ApiKey::ApiVersions)),
                 close: None,
             })
         }
         Err(Undecodable::UnsupportedVersion { api_key, api_version, correlation_id }) => Ok(Outcome::Answered {
             correlation_id,
             version: *api_key.versions().end(),
-            response: wire::unsupported_version(api_key),
+            response: Box::new(wire::unsupported_version(api_key)),
             close: Some(CloseReason::UnsupportedVersion { api_key, api_version }),
         }),
         Err(why) => Err(CloseReason::Undecodable(why)),

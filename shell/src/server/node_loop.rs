@@ -216,6 +216,7 @@ impl<D: Disk> NodeLoop<D> {
         }
     }
 
+    #[inline]
     fn take(&mut self, now: Now, arrival: Arrival) {
         match arrival {
             Arrival::Request(to, request) => {
@@ -242,6 +243,7 @@ impl<D: Disk> NodeLoop<D> {
         }
     }
 
+    #[inline]
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Reply { to, response } => {

@@ -124,6 +124,8 @@ pub enum What {
         log_start: Offset,
         /// The records from `from` on, in the order in which they came; a batch's records below `from` are left out.
         records: Vec<Read>,
+        /// Where it reads on: after the last batch, of which records may be gone where the topic compacts.
+        next: Offset,
     },
     /// An answer to ListOffsets.
     Listed {
@@ -300,6 +302,21 @@ pub struct Read {
 pub struct History {
     /// The events.
     pub events: Vec<Event>,
+}
+
+impl History {
+    /// How many answers to fetches passed over records that are gone from the middle of their log: what compaction
+    /// removed, as readers see it.
+    pub fn passed_over(&self) -> u64 {
+        let passes = |event: &&Event| match &event.what {
+            What::Fetched { from, next, records, .. } => {
+                let from = records.first().map_or(*from, |first| first.offset);
+                next.0 - from.0 > i64::try_from(records.len()).expect("few")
+            }
+            _ => false,
+        };
+        self.events.iter().filter(passes).count() as u64
+    }
 }
 
 impl fmt::Display for What {

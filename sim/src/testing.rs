@@ -124,6 +124,7 @@ pub(crate) fn plan() -> Plan {
                 name: name.to_string(),
                 partitions: 2,
                 configs: BTreeMap::from([("cleanup.policy".to_string(), "delete".to_string())]),
+                shared_keys: None,
             })
             .to_vec(),
         clients: vec![client; 3],

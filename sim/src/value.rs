@@ -3,6 +3,8 @@
 use std::fmt;
 
 use bytes::Bytes;
+use chronik_core::batch::Record;
+use serde::{Deserialize, Serialize};
 
 /// A batch that some client sent: all that tells its records from others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,12 +43,114 @@ pub fn write(attempt: Attempt, index: u32, bytes: u32) -> Bytes {
     value.into()
 }
 
-/// The key of the record whose value this is, where it has one: no other record's is the same.
+/// What keys the records of a topic have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// None at all.
+    None,
+    /// Each record has one of its own: a topic that compacts then owes all that another one owes, whatever it copies,
+    /// replaces and removes, since there is nothing that it may drop.
+    Own,
+    /// Some records have the same.
+    Shared(SharedKeys),
+}
+
+/// Keys that records have in common. Which one a record has follows from whose it is, so that whoever reads it can tell,
+/// and whoever sends it again gives it the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SharedKeys {
+    /// So many there are in each partition, at least 1.
+    pub count: u32,
+    /// So many in a thousand records are tombstones.
+    pub tombstones_permille: u32,
+}
+
+/// A record as it is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Its key.
+    pub key: Option<Bytes>,
+    /// Its value; a tombstone has none.
+    pub value: Option<Bytes>,
+    /// The header that says whose a tombstone is, under [`OF`].
+    pub header: Option<Bytes>,
+}
+
+/// The name of the header that says of a tombstone what values say of other records.
+pub const OF: &[u8] = b"of";
+
+/// The length of a key that records have in common: how many there are, and which one it is.
+const SHARED_KEY_BYTES: usize = 8;
+/// The length of a key that one record has: the first bytes of its value, which no other's begins with.
+const OWN_KEY_BYTES: usize = 16;
+
+impl SharedKeys {
+    /// Which key the `index`-th record of an attempt has, from 0. Those with small numbers are written often, those with
+    /// large ones seldom, so that some records stay for long.
+    pub fn number(&self, of: Attempt, index: u32) -> u32 {
+        let dice = dice(of, index);
+        // Below a number that is drawn itself.
+        let below = dice as u32 % self.count.max(1);
+        (dice >> 32) as u32 % (below + 1)
+    }
+
+    /// Whether it is a tombstone.
+    pub fn is_tombstone(&self, of: Attempt, index: u32) -> bool {
+        dice(of, index) % 1_009 % 1_000 < u64::from(self.tombstones_permille)
+    }
+}
+
+/// A number that depends on whose a record is, but not on the how manieth attempt it is.
+fn dice(of: Attempt, index: u32) -> u64 {
+    let numbers = [of.client, of.operation, index].map(u32::to_le_bytes).concat();
+    let mut mixed = noise_after(&numbers);
+    u64::from_le_bytes(mixed.nth(3).expect("it is endless"))
+}
+
+/// The `index`-th record of an attempt, whose value is `bytes` long or [`VALUE_BYTES_MIN`] where that is more.
+pub fn record(keys: Keys, of: Attempt, index: u32, bytes: u32) -> Sent {
+    let is_tombstone = matches!(keys, Keys::Shared(shared) if shared.is_tombstone(of, index));
+    let value = write(of, index, if is_tombstone { VALUE_BYTES_MIN } else { bytes });
+    let key = match keys {
+        Keys::None => None,
+        Keys::Own => Some(value.slice(..OWN_KEY_BYTES)),
+        Keys::Shared(shared) => {
+            let key = [shared.count, shared.number(of, index)].map(u32::to_le_bytes).concat();
+            Some(Bytes::from(key))
+        }
+    };
+    match is_tombstone {
+        true => Sent { key, value: None, header: Some(value) },
+        false => Sent { key, value: Some(value), header: None },
+    }
+}
+
+/// Whose a record is, and its index.
 ///
-/// A topic that compacts then owes all that another one owes, whatever it copies, replaces and removes: there is nothing
-/// that it may drop.
-pub fn key_of(value: &[u8]) -> &[u8] {
-    &value[..16]
+/// # Errors
+/// Where it is not what [`record()`] made: another value, another key, a value that is gone.
+pub fn recognise(record: &Record<'_>) -> Result<(Attempt, u32), String> {
+    let of = record.headers.clone().find(|(name, _)| *name == OF).and_then(|(_, value)| value);
+    let value = match (record.value, of) {
+        (Some(value), None) | (None, Some(value)) => value,
+        (Some(_), Some(_)) => return Err("a tombstone with a value, which no client sends".to_owned()),
+        (None, None) => return Err("it has no value".to_owned()),
+    };
+    let (attempt, index) = read(value)?;
+    let number = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().expect("four bytes"));
+    let is_sound = match record.key {
+        None => of.is_none(),
+        Some(key) if key.len() == SHARED_KEY_BYTES => {
+            let shared = SharedKeys { count: number(&key[..4]), tombstones_permille: 0 };
+            number(&key[4..]) == shared.number(attempt, index)
+        }
+        Some(key) => of.is_none() && key == &value[..OWN_KEY_BYTES],
+    };
+    match is_sound {
+        true => Ok((attempt, index)),
+        false => Err(format!("the key of record {index} of {attempt:?} is not what was sent")),
+    }
 }
 
 /// Whose record a value is, and its index.
@@ -84,6 +188,9 @@ fn noise_after(head: &[u8]) -> impl Iterator<Item = [u8; 8]> + use<> {
 
 #[cfg(test)]
 mod tests {
+    use chronik_core::batch::{BatchBuilder, Records};
+    use chronik_core::time::Timestamp;
+
     use super::*;
 
     #[test]
@@ -98,5 +205,59 @@ mod tests {
             assert!(read(&other).is_err(), "byte {at}");
         }
         assert!(read(&value[..100]).is_err());
+    }
+
+    /// Sends a record and reads it.
+    fn sent_and_read(
+        keys: Keys,
+        of: Attempt,
+        index: u32,
+        change: impl FnOnce(&mut Sent),
+    ) -> Result<(Attempt, u32), String> {
+        let mut sent = record(keys, of, index, 60);
+        change(&mut sent);
+        let header = sent.header.as_ref().map(|header| (OF, Some(header.as_ref())));
+        let (key, value) = (sent.key.as_deref(), sent.value.as_deref());
+        let batch = BatchBuilder::new().record_with_headers(Timestamp(1), key, value, header.as_slice()).build();
+        let mut records = Records::open(&batch, 1 << 20).expect("a batch");
+        recognise(&records.next_record().expect("a record").expect("one"))
+    }
+
+    #[test]
+    fn a_record_is_known_by_whatever_keys_it_has_and_as_a_tombstone() {
+        let of = |operation| Attempt { client: 1, operation, number: 4 };
+        let shared = SharedKeys { count: 5, tombstones_permille: 300 };
+        for keys in [Keys::None, Keys::Own, Keys::Shared(shared)] {
+            for operation in 0..20 {
+                assert_eq!(sent_and_read(keys, of(operation), 2, |_| {}), Ok((of(operation), 2)));
+            }
+        }
+        let is_tombstone = |&operation: &u32| shared.is_tombstone(of(operation), 0);
+        let (tombstone, value) = ((0..).find(is_tombstone), (0..).find(|operation| !is_tombstone(operation)));
+        let change = |operation: Option<u32>, change: fn(&mut Sent)| {
+            sent_and_read(Keys::Shared(shared), of(operation.expect("one")), 0, change)
+        };
+        assert!(change(value, |sent| sent.value = None).is_err(), "a value that is gone shows");
+        assert!(change(tombstone, |sent| sent.header = None).is_err());
+        assert!(change(tombstone, |sent| sent.value = sent.header.clone()).is_err());
+        assert!(change(value, |sent| sent.key = Some(vec![5, 0, 0, 0, 9, 0, 0, 0].into())).is_err());
+        assert!(change(value, |sent| sent.key = Some(Bytes::from_static(b"another"))).is_err());
+    }
+
+    #[test]
+    fn keys_and_tombstones_are_as_frequent_as_they_are_said_to_be() {
+        let shared = SharedKeys { count: 10, tombstones_permille: 100 };
+        let mut times = [0; 10];
+        let mut tombstones = 0;
+        for operation in 0..1_000 {
+            for index in 0..5 {
+                let of = Attempt { client: 0, operation, number: 0 };
+                times[shared.number(of, index) as usize] += 1;
+                tombstones += u32::from(shared.is_tombstone(of, index));
+                assert_eq!(shared.number(of, index), shared.number(Attempt { number: 1, ..of }, index));
+            }
+        }
+        assert!(times.iter().all(|&times| times > 10), "{times:?}");
+        assert!((400..600).contains(&tombstones), "{tombstones}");
     }
 }

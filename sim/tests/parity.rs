@@ -64,7 +64,7 @@ fn plan(seed: u64) -> Plan {
             sync_us_max: 500,
         },
         network: NetworkPlan { latency_us_min: 50, latency_us_max: 500, piece_bytes_max: 0, window_bytes: 256 << 10 },
-        topics: vec![TopicPlan { name: "orders".into(), partitions, configs: BTreeMap::new() }],
+        topics: vec![TopicPlan { name: "orders".into(), partitions, configs: BTreeMap::new(), shared_keys: None }],
         clients: vec![ClientPlan {
             kind: ClientKind::Producer {
                 is_idempotent: true,

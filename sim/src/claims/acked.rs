@@ -1,5 +1,8 @@
 //! What was acknowledged is there, once, where it was said to be.
 //!
+//! Where a topic compacts, that nothing is gone but what is superseded is a claim of its own
+//! ([`compaction`](super::compaction)).
+//!
 //! Jepsen's names: lost write, unseen, inconsistent offsets.
 
 use chronik_core::ids::Offset;
@@ -63,7 +66,7 @@ fn there(facts: &Facts<'_>, partition: &Partition, found: &mut Found) {
                 match place {
                     Ok(place) => places[place].1,
                     // Deleted meanwhile, for all that is known.
-                    Err(_) if audit.start > Offset(0) => continue,
+                    Err(_) if audit.start > Offset(0) || partition.keyed.is_some() => continue,
                     Err(_) => Offset(-1),
                 }
             }
@@ -74,7 +77,8 @@ fn there(facts: &Facts<'_>, partition: &Partition, found: &mut Found) {
                 let is_there = partition
                     .at(offset)
                     .is_some_and(|seen| seen.is_audited && (seen.attempt, seen.index) == (sent.attempt, index));
-                !is_there && (offset >= audit.start || offset.0 < 0)
+                let is_gone = partition.keyed.is_some() && !partition.at(offset).is_some_and(|seen| seen.is_audited);
+                !is_there && !is_gone && (offset >= audit.start || offset.0 < 0)
             });
         let Some((offset, index)) = wrong else { continue };
         if facts.is_loss_reported(partition) {
@@ -99,9 +103,9 @@ fn there(facts: &Facts<'_>, partition: &Partition, found: &mut Found) {
 /// Of what an era's end may take, no more than the end of the log is gone.
 fn end_is_lost(facts: &Facts<'_>, partition: &Partition, found: &mut Found) {
     let audit = &partition.audit;
-    let Some(served) = audit.served.filter(|_| audit.refused.is_none() && !facts.is_loss_reported(partition)) else {
-        return;
-    };
+    // Of what was acknowledged in an earlier era it is not known whether it was lost or is superseded.
+    let is_judged = audit.refused.is_none() && !facts.is_loss_reported(partition) && partition.keyed.is_none();
+    let Some(served) = audit.served.filter(|_| is_judged) else { return };
     for era in 0..facts.faults.last_era() {
         let is_judged = |ack: &&Ack| ack.era == era && ack.base >= audit.start && is_certain(facts, partition, ack);
         let mut acks: Vec<&Ack> = partition.acks.iter().filter(is_judged).collect();
@@ -135,7 +139,10 @@ fn places_of(partition: &Partition, era: u32, facts: &Facts<'_>) -> Vec<(u32, Of
     let mut places: Vec<(u32, Offset)> = partition
         .runs(era)
         .filter(|run| run.first.is_audited)
-        .filter_map(|run| Some((facts.index_of(run.first.origin)?, run.base)))
+        .filter_map(|run| {
+            let base = Offset(run.base.0 - i64::from(run.first.index));
+            Some((facts.index_of(run.first.origin)?, base))
+        })
         .collect();
     places.sort_unstable();
     places

@@ -43,11 +43,19 @@ impl Ascent {
 struct Answer<'a> {
     event: usize,
     id: TopicPartition,
+    asked_at: Instant,
     partition: &'a Partition,
     offset: Offset,
     timestamp: i64,
     /// What was surely visible when it was asked: offsets below this.
     visible: Offset,
+}
+
+impl Answer<'_> {
+    /// Whether what lies at an offset may be superseded and gone.
+    fn may_be_gone(&self, facts: &Facts<'_>, offset: i64) -> bool {
+        facts.may_be_gone(self.partition, Offset(offset), self.event, self.asked_at)
+    }
 }
 
 pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
@@ -75,7 +83,7 @@ pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
                 let told = &told[facts.place_of(event)];
                 let until = told.partition_point(|&(at, _)| at < asked_at);
                 let visible = told[..until].last().map_or(Offset(0), |&(_, offset)| offset);
-                let answer = Answer { event, id, partition, offset, timestamp, visible };
+                let answer = Answer { event, id, asked_at, partition, offset, timestamp, visible };
                 if is_of_its_record(facts, &answer, found) {
                     let ascent = ascents[facts.place_of(event)].get_or_insert_with(|| Ascent::of(partition));
                     match asked {
@@ -132,7 +140,12 @@ fn is_first(facts: &Facts<'_>, answer: &Answer<'_>, asked: i64, ascent: &Ascent,
     }
     let first = ascent.start + ascent.greatest.partition_point(|&greatest| greatest < asked) as i64;
     let until = if is_found { answer.offset.0 } else { answer.visible.0 };
-    if first < until && first < ascent.start + ascent.greatest.len() as i64 {
+    let end = until.min(ascent.start + ascent.greatest.len() as i64);
+    let is_it = |offset: &i64| {
+        let seen = answer.partition.at(Offset(*offset));
+        seen.is_some_and(|seen| seen.timestamp >= asked) && !answer.may_be_gone(facts, *offset)
+    };
+    if let Some(first) = (first..end).find(is_it) {
         found.add(LISTED_IS_TRUE, answer.event, || {
             tell(&format_args!("was told offset {}, though the record at {first} is the first", answer.offset))
         });
@@ -144,7 +157,15 @@ fn is_newest(facts: &Facts<'_>, answer: &Answer<'_>, ascent: &Ascent, found: &mu
         return;
     }
     let visible = usize::try_from(answer.visible.0 - ascent.start).unwrap_or(0).min(ascent.greatest.len());
-    let Some(&greatest) = ascent.greatest[..visible].last() else { return };
+    let greatest = match answer.partition.keyed {
+        None => ascent.greatest[..visible].last().copied(),
+        Some(_) => {
+            let there =
+                (ascent.start..ascent.start + visible as i64).filter(|&offset| !answer.may_be_gone(facts, offset));
+            there.filter_map(|offset| answer.partition.at(Offset(offset))).map(|seen| seen.timestamp).max()
+        }
+    };
+    let Some(greatest) = greatest else { return };
     if answer.timestamp < greatest {
         found.add(LISTED_IS_TRUE, answer.event, || {
             format!(

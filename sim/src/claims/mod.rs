@@ -10,6 +10,7 @@
 mod acked;
 mod answers;
 mod commits;
+mod compaction;
 mod epochs;
 mod facts;
 mod fencing;
@@ -75,6 +76,8 @@ pub fn claims() -> &'static [Claim] {
         offsets::IN_RANGE_IS_SERVED,
         offsets::DELETED_RECORDS_STAY_DELETED,
         listed::LISTED_IS_TRUE,
+        compaction::COMPACTION_KEEPS_THE_NEWEST,
+        compaction::DELETED_KEYS_STAY_DELETED,
         epochs::LEADER_EPOCHS_RISE,
         epochs::EPOCHS_END_AT_THE_NEXT,
         order::APPENDS_IN_ORDER,
@@ -113,6 +116,7 @@ pub fn judge(plan: &Plan, history: &History) -> Vec<Violation> {
         reads::judge,
         offsets::judge,
         listed::judge,
+        compaction::judge,
         order::judge,
         idempotence::judge,
         topics::judge,

@@ -33,7 +33,8 @@ pub(super) const ONE_RECORD_PER_OFFSET: Claim = Claim {
 
 pub(super) const READS_WITHOUT_GAP: Claim = Claim {
     name: "reads-without-gap",
-    meaning: "An answer to a fetch begins with the offset that was asked for, and offsets in it rise by one.",
+    meaning: "An answer to a fetch begins with the offset that was asked for, and offsets in it rise by one, but for \
+              what is superseded in a topic that compacts.",
 };
 
 pub(super) const NEVER_ABOVE_HIGH_WATERMARK: Claim = Claim {
@@ -209,28 +210,48 @@ fn append_time(facts: &Facts<'_>, partition: &Partition, found: &mut Found) {
 }
 
 fn fetched(facts: &Facts<'_>, event: usize, found: &mut Found) {
-    let What::Fetched { partition: id, from, high_watermark, last_stable, log_start, ref records, .. } =
-        facts.events[event].what
+    let What::Fetched {
+        partition: id,
+        from,
+        asked_at,
+        high_watermark,
+        last_stable,
+        log_start,
+        ref records,
+        next: end,
+        ..
+    } = facts.events[event].what
     else {
         return;
     };
     let tell = |what: &dyn std::fmt::Display| {
         format!("{}: {} fetched from offset {from} and {what}", facts.name(id), facts.who(event))
     };
+    // Whether all from one offset up to another may be missing.
+    let may_be_gone = |next: Offset, offset: Offset| {
+        let partition = facts.partition_of(event).filter(|_| facts.is_certain(event, id));
+        let Some(partition) = partition.filter(|partition| partition.keyed.is_some()) else {
+            // Which topic of that name it was is not known: another one may be missing other offsets.
+            return facts.compacts_shared_keys(id) && !facts.is_certain(event, id);
+        };
+        (next.0..offset.0).all(|gone| facts.may_be_gone(partition, Offset(gone), event, asked_at))
+    };
+    let ends = std::iter::once((end, true)).filter(|&(end, _)| end > from);
     let mut next = from;
-    for read in records {
-        if read.offset != next {
+    for (offset, is_end) in records.iter().map(|read| (read.offset, false)).chain(ends) {
+        if offset != next {
             // The log start may have passed what was asked for while the answer was on its way.
-            let is_deleted = next == from && read.offset > from && (read.offset <= log_start || facts.may_expire(id));
-            if !is_deleted {
+            let is_deleted = next == from && offset > from && (offset <= log_start || facts.may_expire(id));
+            if !is_deleted && (offset < next || !may_be_gone(next, offset)) {
                 let missing = next;
-                found.add(READS_WITHOUT_GAP, event, || {
-                    tell(&format_args!("got offset {} where {missing} comes next", read.offset))
+                found.add(READS_WITHOUT_GAP, event, || match is_end {
+                    true => tell(&format_args!("got no record at {missing}, though batches up to {offset}")),
+                    false => tell(&format_args!("got offset {offset} where {missing} comes next")),
                 });
                 break;
             }
         }
-        next = Offset(read.offset.0.saturating_add(1));
+        next = Offset(offset.0.saturating_add(1));
     }
     if high_watermark.0 >= 0 {
         let above = records.iter().find(|read| read.offset >= high_watermark);
@@ -338,7 +359,8 @@ mod tests {
         let stamped = || {
             told().sends(0, 0, 2).under(|plan| {
                 let configs = [("message.timestamp.type".to_owned(), "LogAppendTime".to_owned())].into();
-                plan.topics = vec![crate::plan::TopicPlan { name: "orders".into(), partitions: 1, configs }];
+                plan.topics =
+                    vec![crate::plan::TopicPlan { name: "orders".into(), partitions: 1, configs, shared_keys: None }];
             })
         };
         stamped().reads(READER, 0, &[(0, 0, 2)]).breaks(APPEND_TIME_IS_ONE, "has timestamps from 1000 to 1001");

@@ -70,7 +70,7 @@ mod tests {
     fn created() -> Told {
         told().under(|plan| {
             let configs = [(NAME.to_owned(), "7".to_owned())].into();
-            plan.topics = vec![TopicPlan { name: "orders".into(), partitions: 1, configs }];
+            plan.topics = vec![TopicPlan { name: "orders".into(), partitions: 1, configs, shared_keys: None }];
         })
     }
 

@@ -230,6 +230,20 @@ impl Told {
         records: Vec<Read>,
         (start, end): (i64, i64),
     ) -> Told {
+        let next = records.last().map_or(Offset(from), |last| Offset(last.offset.0 + 1));
+        self.fetches_up_to(asked_at, client, from, records, next, (start, end))
+    }
+
+    /// Reads records, and batches up to `next` of which it gets no more.
+    pub(super) fn fetches_up_to(
+        self,
+        asked_at: Instant,
+        client: ClientId,
+        from: i64,
+        records: Vec<Read>,
+        next: Offset,
+        (start, end): (i64, i64),
+    ) -> Told {
         let what = What::Fetched {
             partition: self.on,
             from: Offset(from),
@@ -239,6 +253,7 @@ impl Told {
             last_stable: Offset(end),
             log_start: Offset(start),
             records,
+            next,
         };
         self.says(client, Some(0), what)
     }
@@ -255,6 +270,7 @@ impl Told {
             last_stable: none,
             log_start: none,
             records: Vec::new(),
+            next: Offset(from),
         };
         self.says(client, Some(0), what)
     }
@@ -332,7 +348,12 @@ impl Told {
             };
             let kinds = [member.clone(), member, ClientKind::GroupAdmin { request_timeout_ms: 1_000 }];
             plan.clients.extend(kinds.map(|kind| ClientPlan { kind, operations: Vec::new() }));
-            plan.topics.push(TopicPlan { name: "orders".into(), partitions: 2, configs: BTreeMap::new() });
+            plan.topics.push(TopicPlan {
+                name: "orders".into(),
+                partitions: 2,
+                configs: BTreeMap::new(),
+                shared_keys: None,
+            });
         })
     }
 

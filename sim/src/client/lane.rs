@@ -30,7 +30,7 @@ use chronik_core::wire::ErrorCode;
 
 use super::{ClientNow, Wanted};
 use crate::history::What;
-use crate::value::{self, Attempt, VALUE_BYTES_MIN};
+use crate::value::{self, Attempt, Keys, VALUE_BYTES_MIN};
 
 /// The wait before a batch is sent again after its first error ...
 const BACKOFF_MS_MIN: u64 = 100;
@@ -43,8 +43,7 @@ pub(super) struct Lane {
     /// The topic's index in the plan.
     pub(super) topic: usize,
     pub(super) partition: i32,
-    /// Whether records have keys, each one of its own.
-    has_keys: bool,
+    keys: Keys,
     common: Common,
     queue: VecDeque<Batch>,
     in_flight: usize,
@@ -189,7 +188,7 @@ impl Batch {
         now: ClientNow,
         to: TopicPartition,
         identity: Option<(Identity, i32)>,
-        has_keys: bool,
+        keys: Keys,
     ) -> Made {
         let attempt = self.attempt(client);
         let codec = Codec::ALL[usize::from(self.codec) % Codec::ALL.len()];
@@ -201,8 +200,10 @@ impl Batch {
         let newest = now.wall.0 - self.late_ms;
         for index in 0..self.records {
             let timestamp = Timestamp(newest - i64::from(self.records - 1 - index));
-            let value = value::write(attempt, index, self.value_bytes);
-            batch = batch.record(timestamp, has_keys.then(|| value::key_of(&value)), Some(&value));
+            let sent = value::record(keys, attempt, index, self.value_bytes);
+            let header = sent.header.as_ref().map(|header| (value::OF, Some(header.as_ref())));
+            let (key, value) = (sent.key.as_deref(), sent.value.as_deref());
+            batch = batch.record_with_headers(timestamp, key, value, header.as_slice());
         }
         let sequence = identity.map(|(Identity { id, epoch }, sequence)| (id, epoch, sequence));
         Made { bytes: batch.build(), sequence, timestamp: newest, to }
@@ -240,11 +241,11 @@ impl Batch {
 }
 
 impl Lane {
-    pub(super) fn new(topic: usize, partition: i32, has_keys: bool, common: Common) -> Lane {
+    pub(super) fn new(topic: usize, partition: i32, keys: Keys, common: Common) -> Lane {
         Lane {
             topic,
             partition,
-            has_keys,
+            keys,
             common,
             queue: VecDeque::new(),
             in_flight: 0,
@@ -358,7 +359,7 @@ impl Lane {
                 // Sequences go round from the largest to 0.
                 self.next_sequence = sequence.wrapping_add(records) & i32::MAX;
             }
-            batch.made = Some(batch.make(client, now, to, identity, self.has_keys));
+            batch.made = Some(batch.make(client, now, to, identity, self.keys));
         }
         let (operation, attempt) = (batch.operation, batch.attempt(client));
         let (records, value_bytes) = (batch.records, batch.value_bytes);

@@ -20,6 +20,7 @@ use super::wire::{Alarm, Got, Wire, at_ms};
 use super::{Client, ClientNow, Happened, Wanted};
 use crate::history::What;
 use crate::plan::{Action, Operation, Plan, TopicPlan};
+use crate::value::Keys;
 
 /// From this version on topics go by their id.
 const IDS_FROM: i16 = 13;
@@ -101,8 +102,8 @@ impl Producer {
         let mut places: Vec<(usize, i32)> = operations.iter().filter_map(place_of).collect();
         places.sort_unstable();
         places.dedup();
-        let has_keys = |topic: usize| plan.topics.get(topic).is_some_and(TopicPlan::compacts);
-        let lane = |&(topic, partition): &(usize, i32)| Lane::new(topic, partition, has_keys(topic), common);
+        let keys = |topic: usize| plan.topics.get(topic).map_or(Keys::None, TopicPlan::keys);
+        let lane = |&(topic, partition): &(usize, i32)| Lane::new(topic, partition, keys(topic), common);
         let lanes = places.iter().map(lane).collect();
         let lane = |operation| places.binary_search(&place_of(operation)?).ok();
         let lane_of = operations.iter().map(lane).collect();

@@ -114,6 +114,7 @@ impl Fetching {
             last_stable: Offset(data.last_stable_offset),
             log_start: Offset(data.log_start_offset),
             records,
+            next,
         };
         wanted.push(Wanted::Record(self.operation, what));
         result.map(|()| (code, next))
@@ -130,9 +131,8 @@ fn read_run(run: &Bytes, from: Offset, next: &mut Offset, records: &mut Vec<Read
             if record.offset < from {
                 continue;
             }
-            let value = record.value.ok_or_else(|| format!("the record at {} has no value", record.offset))?;
             let (attempt, index) =
-                value::read(value).map_err(|what| format!("the record at {}: {what}", record.offset))?;
+                value::recognise(&record).map_err(|what| format!("the record at {}: {what}", record.offset))?;
             let (offset, timestamp, leader_epoch) = (record.offset, record.timestamp.0, found.head.leader_epoch.0);
             records.push(Read { offset, timestamp, attempt, index, leader_epoch });
         }

@@ -60,11 +60,13 @@ pub const COUNTERS: [&str; FAULTS.len() + COUNTED.len()] = {
 };
 
 /// What is counted of faults.
-const FAULTS: [&str; 38] = [
+const FAULTS: [&str; 40] = [
     "clock_step",
+    "compacted_reads",
     "connect_refused",
     "connect_unanswered",
     "crash",
+    "crash_in_compaction",
     "crash_in_disk_work",
     "crash_in_recovery",
     "delay",

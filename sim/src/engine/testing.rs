@@ -7,10 +7,11 @@ use crate::history::What;
 use crate::plan::{
     Action, ClientKind, ClientPlan, FORMAT, Fault, FaultKind, NetworkPlan, NodePlan, Operation, Plan, TopicPlan,
 };
+use crate::value::SharedKeys;
 
 /// One topic, an idempotent producer that sends every 10 ms, a consumer that polls every 20 ms, for three seconds.
 pub(super) fn plan(faults: Vec<Fault>) -> Plan {
-    let topic = TopicPlan { name: "orders".into(), partitions: 2, configs: BTreeMap::new() };
+    let topic = TopicPlan { name: "orders".into(), partitions: 2, configs: BTreeMap::new(), shared_keys: None };
     let produce = |number: u64| Operation {
         at_ms: number * 10,
         what: Action::Produce { topic: 0, partition: (number % 2) as i32, records: 3, value_bytes: 100, codec: 0 },
@@ -62,6 +63,23 @@ pub(super) fn plan(faults: Vec<Fault>) -> Plan {
         ],
         faults,
     }
+}
+
+/// The same, with a topic that compacts a few keys, again and again while it is written to.
+pub(super) fn compacting_plan(faults: Vec<Fault>) -> Plan {
+    let mut plan = plan(faults);
+    let configs = [
+        ("cleanup.policy", "compact"),
+        ("internal.segment.bytes", "2000"),
+        ("min.cleanable.dirty.ratio", "0"),
+        ("max.compaction.lag.ms", "500"),
+        ("delete.retention.ms", "300"),
+        ("file.delete.delay.ms", "0"),
+    ];
+    plan.topics[0].configs = configs.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    plan.topics[0].shared_keys = Some(SharedKeys { count: 8, tombstones_permille: 200 });
+    plan.node.broker.insert("log.cleaner.backoff.ms".to_owned(), "100".to_owned());
+    plan
 }
 
 /// How many produces were acknowledged.

@@ -27,11 +27,15 @@
 //! **Groups.** Every other plan has consumer groups beside all that, with settings, clients and stories of their own
 //! (`groups`).
 //!
+//! **Compaction.** Some topics compact, most of them records that have keys in common; what they are cleaned by, and the
+//! faults that strike while they are, are drawn apart (`compaction`).
+//!
 //! A plan beyond the promises has the kinds of a promised one and at least one of the others. The second checkpoint
 //! would carry a start over one that is damaged, but not where a crash has torn that second one: no fault of a file is
 //! promised beside crashes.
 
 mod clients;
+mod compaction;
 mod faults;
 mod groups;
 mod stories;
@@ -41,6 +45,7 @@ use std::collections::BTreeMap;
 use chronik_core::rng::Rng;
 
 use super::{FORMAT, NetworkPlan, NodePlan, Plan, TopicPlan};
+use crate::value::Keys;
 
 /// How long clients work, in simulated milliseconds.
 const DURATION_MS: u64 = 60_000;
@@ -75,6 +80,10 @@ fn draw_from(seed: u64, atlas: Atlas) -> Plan {
         groups::settings(&root, &mut node.broker);
         clients.extend(groups::clients(&root, &topics, first));
         faults.extend(groups::faults(&root, loses_power, &clients, first));
+    }
+    if topics.iter().any(|topic| topic.keys() != Keys::None) {
+        compaction::settings(&root, &mut node.broker);
+        faults.extend(compaction::faults(&root, loses_power));
     }
     faults.sort_by_key(|fault| fault.at_ms);
     Plan {
@@ -164,23 +173,12 @@ fn topics(root: &Root, node: &NodePlan) -> Vec<TopicPlan> {
         if dice.one_in(8) {
             set("message.timestamp.type", "LogAppendTime".to_owned());
         }
-        let mut topic = TopicPlan { name: (*name).to_owned(), partitions: dice.signed_number(1, 4), configs };
-        compaction(&mut root.numbered(Key::Compaction, index as u64), &mut topic);
+        let partitions = dice.signed_number(1, 4);
+        let mut topic = TopicPlan { name: (*name).to_owned(), partitions, configs, shared_keys: None };
+        compaction::topic(&mut root.numbered(Key::Compaction, index as u64), &mut topic);
         topic
     };
     NAMES.iter().take(count).enumerate().map(topic).collect()
-}
-
-/// Has some topics compact what they hold. Their records have keys of their own, so nothing may be missing for that.
-fn compaction(dice: &mut Dice, topic: &mut TopicPlan) {
-    if !dice.one_in(4) {
-        return;
-    }
-    let mut set = |name: &str, value: String| drop(topic.configs.insert(name.to_owned(), value));
-    // Of a topic that compacts alone no records may be deleted, which admins do here.
-    set("cleanup.policy", "compact,delete".to_owned());
-    set("min.cleanable.dirty.ratio", dice.pick(&["0", "0.5"]).to_owned());
-    set("max.compaction.lag.ms", dice.between(500, 10_000).to_string());
 }
 
 /// What is drawn. Its number is part of each key, so the order of these is part of what a seed means.

@@ -11,6 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::value::{Keys, SharedKeys};
+
 /// The version of the file format that this crate writes and reads.
 pub const FORMAT: u32 = 1;
 
@@ -94,12 +96,20 @@ pub struct TopicPlan {
     pub partitions: i32,
     /// Its settings by Kafka's names.
     pub configs: BTreeMap<String, String>,
+    /// What keys its records have in common, where it compacts; otherwise each has one of its own.
+    #[serde(default)]
+    pub shared_keys: Option<SharedKeys>,
 }
 
 impl TopicPlan {
-    /// Whether it compacts, and so takes only records that have keys.
-    pub fn compacts(&self) -> bool {
-        self.configs.get("cleanup.policy").is_some_and(|policy| policy.contains("compact"))
+    /// What keys its records have: a topic that compacts takes only such that have one.
+    pub fn keys(&self) -> Keys {
+        let compacts = self.configs.get("cleanup.policy").is_some_and(|policy| policy.contains("compact"));
+        match self.shared_keys.filter(|_| compacts) {
+            Some(shared) => Keys::Shared(shared),
+            None if compacts => Keys::Own,
+            None => Keys::None,
+        }
     }
 }
 

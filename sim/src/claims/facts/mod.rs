@@ -6,6 +6,7 @@
 mod calm;
 mod faults;
 mod groups;
+mod keyed;
 mod partition;
 mod sent;
 mod topics;
@@ -20,13 +21,14 @@ use chronik_core::wire::ErrorCode;
 pub(super) use calm::Calm;
 pub(super) use faults::{Faults, is_of_the_disk};
 pub(super) use groups::{Group, Groups, patience};
+pub(super) use keyed::{Keyed, Written};
 pub(super) use partition::{Ack, BatchRun, Partition, Seen};
 pub(super) use sent::{Origin, Sends, Sent};
 pub(super) use topics::Topics;
 
 use crate::history::{ClientId, Event, History, Place, Read, What};
 use crate::plan::{ClientKind, FaultKind, Plan};
-use crate::value::Attempt;
+use crate::value::{Attempt, Keys};
 
 /// A history in order.
 #[derive(Debug)]
@@ -105,6 +107,10 @@ impl<'a> Facts<'a> {
                 _ => {}
             }
         }
+        let keyed: Vec<_> = facts.partitions.iter().map(|partition| Keyed::of(&facts, partition)).collect();
+        for (partition, keyed) in facts.partitions.iter_mut().zip(keyed) {
+            partition.keyed = keyed;
+        }
         facts
     }
 
@@ -157,7 +163,7 @@ impl<'a> Facts<'a> {
     }
 
     fn fetched(&mut self, index: usize, event: &Event) {
-        let What::Fetched { partition: id, from, asked_at, code, log_start, high_watermark, ref records, .. } =
+        let What::Fetched { partition: id, from, asked_at, code, log_start, high_watermark, ref records, next, .. } =
             event.what
         else {
             return;
@@ -169,7 +175,7 @@ impl<'a> Facts<'a> {
         let era = self.faults.era_at(asked_at);
         let partition = &mut self.partitions[self.places[index] as usize];
         if is_audit {
-            partition.audit.fetched(index, code, from, (log_start, high_watermark), records.len());
+            partition.audit.fetched(index, code, from, (log_start, high_watermark), next);
         }
         let mut newest: Option<(Attempt, Origin)> = None;
         for read in records {
@@ -225,6 +231,20 @@ impl<'a> Facts<'a> {
             ClientKind::Member { .. } => true,
             _ => false,
         })
+    }
+
+    /// Whether records of a partition have keys in common, of which compaction leaves the newest.
+    pub(super) fn compacts_shared_keys(&self, id: TopicPartition) -> bool {
+        let name = self.topics.name(id.topic);
+        let topic = self.plan.topics.iter().find(|topic| name == Some(topic.name.as_str()));
+        topic.is_some_and(|topic| matches!(topic.keys(), Keys::Shared(_)))
+    }
+
+    /// Whether the record at an offset of a partition may be gone when an event is told: of an earlier era than the last
+    /// it is not known what was there.
+    pub(super) fn may_be_gone(&self, partition: &Partition, offset: Offset, event: usize, asked_at: Instant) -> bool {
+        let is_known = self.faults.era_at(asked_at) == self.faults.last_era();
+        partition.keyed.as_ref().is_some_and(|keyed| !is_known || keyed.may_be_gone(offset, event, self.events))
     }
 
     /// The partition that an event is about.

@@ -3,7 +3,7 @@
 use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::wire::ErrorCode;
 
-use super::Origin;
+use super::{Keyed, Origin};
 use crate::history::Read;
 use crate::value::Attempt;
 
@@ -20,6 +20,8 @@ pub(in crate::claims) struct Partition {
     /// The first record at an offset that nothing sent can reach.
     pub beyond: Option<(usize, Read)>,
     pub audit: Audit,
+    /// What may be gone of it, where records have keys in common.
+    pub keyed: Option<Keyed>,
     /// How far up records were asked to be deleted, by the event of each request that went further.
     starts: Vec<(usize, Offset)>,
 }
@@ -64,7 +66,7 @@ pub(in crate::claims) struct Audit {
     pub code: ErrorCode,
     /// The log start offset.
     pub start: Offset,
-    /// After the last record that was read.
+    /// After the last batch that was read.
     pub end: Offset,
     pub high_watermark: Offset,
 }
@@ -89,6 +91,7 @@ impl Partition {
             contradictions: Vec::new(),
             beyond: None,
             audit,
+            keyed: None,
             starts: Vec::new(),
         }
     }
@@ -214,11 +217,11 @@ impl Audit {
         code: ErrorCode,
         from: Offset,
         (log_start, high_watermark): (Offset, Offset),
-        records: usize,
+        next: Offset,
     ) {
         if self.hears(event, code) {
             self.start = if log_start.0 >= 0 { log_start } else { self.start.min(from) };
-            self.end = self.end.max(Offset(from.0 + records as i64));
+            self.end = self.end.max(next);
             self.high_watermark = self.high_watermark.max(high_watermark);
         }
     }

@@ -111,6 +111,11 @@ impl Sends {
         self.all.binary_search_by_key(&(attempt, to), |sent| (sent.attempt, sent.to)).ok()
     }
 
+    /// All that was sent, each at its index.
+    pub(super) fn all(&self) -> &[Sent] {
+        &self.all
+    }
+
     /// What an index names.
     pub(in crate::claims) fn at(&self, index: u32) -> &Sent {
         &self.all[index as usize]

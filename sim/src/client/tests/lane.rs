@@ -7,6 +7,7 @@ use chronik_core::wire::ErrorCode;
 use crate::client::lane::{Batch, Common, Fate, Identity, Lane};
 use crate::client::{ClientNow, Wanted};
 use crate::history::What;
+use crate::value::Keys;
 
 const TO: TopicPartition = TopicPartition { topic: Uuid([1; 16]), partition: 0 };
 const TAKEN: Fate = Fate::Taken { base: Offset(0), log_start: Offset(0) };
@@ -18,7 +19,7 @@ fn at(ms: u64) -> ClientNow {
 /// A lane with five batches that begins with this sequence.
 fn lane(first_sequence: i32) -> Lane {
     let common = Common { client: 0, is_idempotent: true, acks: -1, is_by_id: true, may_forget: false, first_sequence };
-    let mut lane = Lane::new(0, 0, false, common);
+    let mut lane = Lane::new(0, 0, Keys::None, common);
     lane.identify(Identity { id: 7, epoch: 0 });
     for operation in 0..5 {
         lane.push(Batch::new(operation, at(10_000).instant, 1, 20, 0));

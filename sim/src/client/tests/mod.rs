@@ -21,6 +21,7 @@ fn plan(clients: Vec<ClientPlan>) -> Plan {
         name: name.to_owned(),
         partitions,
         configs: BTreeMap::from([("internal.segment.bytes".to_owned(), "20000".to_owned())]),
+        shared_keys: None,
     };
     Plan {
         format: FORMAT,
@@ -312,6 +313,8 @@ fn clients_of_drawn_plans_come_to_an_end_and_keep_what_was_acknowledged() {
         for client in &mut plan.clients {
             client.operations.retain(|operation| operation.at_ms < DURATION_MS);
         }
+        // Then nothing is superseded where a topic compacts.
+        plan.topics.iter_mut().for_each(|topic| topic.shared_keys = None);
         let troubles = [Trouble::Reset, Trouble::Mute, Trouble::Kill, Trouble::Reset, Trouble::Kill, Trouble::Mute];
         let troubles: Vec<_> = troubles.into_iter().enumerate().map(|(n, what)| (600 + 500 * n as u64, what)).collect();
         let history = World::run(&plan, &troubles);

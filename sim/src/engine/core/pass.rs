@@ -301,6 +301,9 @@ impl World<'_> {
             if matches!(work, Work::Read(..)) {
                 continue;
             }
+            if matches!(work, Work::Compact(_)) {
+                self.count("crash_in_compaction");
+            }
             self.disk.die_after(work::changes_before_death(self.chance, number));
             drop(work.execute(&mut self.committer, &self.disk));
             self.disk.revive();

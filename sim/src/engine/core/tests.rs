@@ -2,16 +2,19 @@
 
 use super::run;
 use crate::claims;
-use crate::engine::testing::{acknowledged, at, plan};
+use crate::engine::testing::{acknowledged, at, compacting_plan, plan};
 use crate::engine::{Run, Watch};
-use crate::plan::{Fault, FaultKind};
+use crate::plan::{Fault, FaultKind, Plan};
 
 fn check(faults: Vec<Fault>) -> Run {
-    let plan = plan(faults);
-    let run = run(&plan, &Watch::default());
-    assert_eq!(claims::judge(&plan, &run.history), []);
+    check_plan(&plan(faults))
+}
+
+fn check_plan(plan: &Plan) -> Run {
+    let run = run(plan, &Watch::default());
+    assert_eq!(claims::judge(plan, &run.history), []);
     assert_eq!(acknowledged(&run), 300, "all is acknowledged in the end");
-    let again = super::run(&plan, &Watch { trace: true, ..Watch::default() });
+    let again = super::run(plan, &Watch { trace: true, ..Watch::default() });
     assert_eq!((again.digest, again.events), (run.digest, run.events), "one plan, one run, whoever watches");
     run
 }
@@ -32,6 +35,17 @@ fn a_machine_that_loses_its_power_loses_nothing_that_was_acknowledged() {
     let what = |sector_bytes| FaultKind::PowerLoss { down_ms: 100, keep_permille: 500, sector_bytes };
     let run = check(vec![at(500, what(512)), at(1_500, what(4096))]);
     assert_eq!(run.counters["power_loss"], 2);
+}
+
+#[test]
+fn compaction_removes_what_is_superseded_and_dies_without_loss() {
+    let faults = vec![
+        at(1_000, FaultKind::DiskSlow { for_ms: 500, factor: 50 }),
+        at(1_300, FaultKind::PowerLoss { down_ms: 50, keep_permille: 500, sector_bytes: 512 }),
+        at(2_000, FaultKind::Kill { down_ms: 50 }),
+    ];
+    let run = check_plan(&compacting_plan(faults));
+    assert!(run.counters["compacted_reads"] > 0, "readers pass over what is gone");
 }
 
 #[test]

@@ -233,6 +233,7 @@ impl<'a> World<'a> {
             *self.run.counters.entry(name).or_default() += times;
         }
         self.run.counters.extend(counted(&self.run.history));
+        self.run.counters.insert("compacted_reads", self.run.history.passed_over());
         self.run
     }
 

@@ -115,6 +115,9 @@ impl World {
             if matches!(work, Work::Read(..)) {
                 continue;
             }
+            if matches!(work, Work::Compact(_)) {
+                self.count("crash_in_compaction");
+            }
             self.disk.die_after(work::changes_before_death(self.chance, number));
             drop(work.execute(&mut works.committer, &self.disk));
             self.disk.revive();

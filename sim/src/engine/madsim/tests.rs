@@ -4,7 +4,7 @@ use std::process::Command;
 
 use super::run;
 use crate::claims;
-use crate::engine::testing::{acknowledged, at, plan};
+use crate::engine::testing::{acknowledged, at, compacting_plan, plan};
 use crate::engine::{Run, Watch};
 use crate::plan::{Fault, FaultKind, FileKind, Plan};
 
@@ -57,6 +57,17 @@ fn a_recovery_that_dies_is_begun_again() {
     let what = |loses_power| FaultKind::KillInRecovery { changes: 1, loses_power };
     let run = check(vec![at(500, what(false)), at(1_500, what(true))]);
     assert_eq!((run.counters["crash_in_recovery"], run.counters["power_loss_in_recovery"]), (1, 1));
+}
+
+#[test]
+fn compaction_removes_what_is_superseded_and_dies_without_loss() {
+    let faults = vec![
+        at(1_000, FaultKind::DiskSlow { for_ms: 500, factor: 50 }),
+        at(1_300, FaultKind::PowerLoss { down_ms: 50, keep_permille: 500, sector_bytes: 512 }),
+        at(2_000, FaultKind::Kill { down_ms: 50 }),
+    ];
+    let run = check_plan(&compacting_plan(faults));
+    assert!(run.counters["compacted_reads"] > 0, "readers pass over what is gone");
 }
 
 #[test]

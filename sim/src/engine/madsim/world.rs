@@ -137,6 +137,8 @@ impl World {
             *run.counters.entry(name).or_default() += times;
         }
         run.counters.extend(counted(&run.history));
+        let passed_over = run.history.passed_over();
+        run.counters.insert("compacted_reads", passed_over);
         run
     }
 

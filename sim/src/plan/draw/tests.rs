@@ -147,3 +147,33 @@ fn stories_are_promised_and_most_plans_have_one() {
     }
     assert!(told > plans().len(), "{told}");
 }
+
+#[test]
+fn what_strikes_compaction_is_promised_and_enough_topics_are_compacted() {
+    let (mut shared, mut own, mut struck) = (0, 0, 0);
+    for plan in plans() {
+        let root = Root(Rng::from_number(plan.seed));
+        for loses_power in [false, true] {
+            let faults = compaction::faults(&root, loses_power);
+            let needs_power =
+                |fault: &Fault| matches!(fault.what, FaultKind::PowerLoss { .. } | FaultKind::SyncFails { .. });
+            assert!(faults.iter().all(|fault| !is_beyond(&fault.what)), "seed {}", plan.seed);
+            assert!(loses_power || !faults.iter().any(needs_power), "seed {}", plan.seed);
+            struck += usize::from(!faults.is_empty());
+        }
+        let has = |is_it: fn(Keys) -> bool| usize::from(plan.topics.iter().any(|topic| is_it(topic.keys())));
+        shared += has(|keys| matches!(keys, Keys::Shared(_)));
+        own += has(|keys| keys == Keys::Own);
+    }
+    assert!(struck > plans().len() && shared > plans().len() / 4 && own > 2, "{struck} {shared} {own}");
+}
+
+#[test]
+fn a_plan_from_before_keys_were_drawn_reads_as_it_was() {
+    let mut plan = draw(3);
+    plan.topics.iter_mut().for_each(|topic| topic.shared_keys = None);
+    let old = plan.to_json().lines().filter(|line| !line.contains("shared_keys")).collect::<Vec<_>>().join("\n");
+    // The comma of the line before the one that is gone.
+    let old = old.replace("},\n    }", "}\n    }");
+    assert!(Plan::from_json(&old) == Ok(plan));
+}

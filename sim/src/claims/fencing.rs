@@ -10,8 +10,8 @@ use crate::history::{ClientId, InGroup, Place, Tag, What};
 
 pub(super) const COMMITS_ARE_FENCED: Claim = Claim {
     name: "commits-are-fenced",
-    meaning: "No commit is taken under a generation or epoch that its client knows to be over, in a group of one \
-              protocol, nor one without membership while the group has members.",
+    meaning: "No commit is taken under a generation that its client knows to be over, nor under an epoch in which it \
+              knows that it had not got the partition yet, nor one without membership while the group has members.",
 };
 
 pub(super) const LIVE_GROUPS_STAY: Claim = Claim {
@@ -28,14 +28,47 @@ pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
     }
 }
 
-/// What a client knows.
+/// What a client knows, as long as it is one member.
+///
+/// A classic group takes commits under its generation alone, one of the next protocol also under earlier epochs since
+/// the member has had the partition (KIP-1251). A classic member is told which of both its group is: only a generation
+/// has a leader. An upgrade has members begin to have what is theirs in the generation of that moment, whether they
+/// heard of it or not; so no generation that was over before is taken after it either.
 #[derive(Debug, Default)]
 struct Knows {
-    /// The generation or epoch that it was told of last.
-    number: i32,
-    /// Of each partition of a member of the next protocol the epoch that it was in when it had not got it yet: earlier
-    /// ones may not commit for it (KIP-1251).
+    /// Who it is.
+    member: String,
+    /// The last generation of a classic group that it joined: no earlier one is taken any more.
+    generation: i32,
+    /// The epochs that it was told of, with when.
+    told: Vec<(Instant, i32)>,
+    /// Of each partition that it has the epoch that it was in when it had not got it yet.
     before: BTreeMap<Place, i32>,
+}
+
+impl Knows {
+    /// What it knows as this member: nothing from before it was.
+    fn of<'a>(clients: &'a mut BTreeMap<ClientId, Knows>, client: ClientId, member: &str) -> &'a mut Knows {
+        let knows = clients.entry(client).or_default();
+        if knows.member != member {
+            *knows = Knows { member: member.to_owned(), ..Knows::default() };
+        }
+        knows
+    }
+
+    /// It is told all that it has.
+    fn has(&mut self, asked_at: Instant, places: &[Place]) {
+        // One that learns late what a topic's name is is told of the same answer again.
+        let earlier = self.told[..self.told.partition_point(|(at, _)| *at <= asked_at)].last();
+        let before = earlier.map_or(0, |(_, number)| *number);
+        let known = std::mem::take(&mut self.before);
+        self.before = places.iter().map(|place| (*place, known.get(place).copied().unwrap_or(before))).collect();
+    }
+
+    /// The first generation or epoch under which it may commit for a partition, as far as it knows.
+    fn since(&self, place: Place) -> i32 {
+        self.before.get(&place).copied().unwrap_or(0).max(self.generation)
+    }
 }
 
 fn fenced(facts: &Facts<'_>, number: u32, group: &Group, found: &mut Found) {
@@ -47,30 +80,28 @@ fn fenced(facts: &Facts<'_>, number: u32, group: &Group, found: &mut Found) {
         let event = &facts.events[index];
         let What::Group { what, .. } = &event.what else { continue };
         match what {
-            InGroup::Joined { generation: told, .. } | InGroup::Alive { number: told, .. } => {
-                clients.entry(event.client).or_default().number = *told;
+            InGroup::Joined { member, generation, leader, .. } if !leader.is_empty() => {
+                Knows::of(&mut clients, event.client, member).generation = *generation;
             }
-            InGroup::Assigned { number: told, is_first, places, .. } => {
-                let knows = clients.entry(event.client).or_default();
-                // Who joins has had nothing, as far as is known.
-                let (before, known) = match is_first {
-                    true => (0, BTreeMap::new()),
-                    false => (knows.number, std::mem::take(&mut knows.before)),
-                };
-                // A group that was deleted begins its epochs again: what was known of later ones is void.
-                let since = |place: &Place| (*place, known.get(place).copied().unwrap_or(before).min(*told));
-                *knows = Knows { number: *told, before: places.iter().map(since).collect() };
+            InGroup::Alive { member, number, .. } => {
+                Knows::of(&mut clients, event.client, member).told.push((event.at, *number));
+            }
+            InGroup::Assigned { asked_at, member, number, is_first, places, .. } => {
+                let knows = Knows::of(&mut clients, event.client, member);
+                if *is_first {
+                    *knows = Knows { member: member.clone(), ..Knows::default() };
+                }
+                knows.has(*asked_at, places);
+                knows.told.push((event.at, *number));
             }
             InGroup::Fenced { .. } => _ = clients.remove(&event.client),
             InGroup::Commit { tag, number: -1, .. } => _ = alone.insert(*tag, event.at),
             InGroup::Commit { tag, number: under, offsets } => {
-                // An upgrade in the middle of a rebalance gives members what is theirs since the generation before,
-                // which they do not hear: in groups of both protocols it is not known which commits are late.
-                let Some(knows) = clients.get(&event.client).filter(|_| group.is_pure) else { continue };
+                let Some(knows) = clients.get(&event.client) else { continue };
                 for (place, _) in offsets {
-                    let newest = if group.is_classic { Some(knows.number) } else { knows.before.get(place).copied() };
-                    if let Some(newest) = newest.filter(|newest| newest > under) {
-                        stale.insert((*tag, *place), newest);
+                    let since = knows.since(*place);
+                    if *under < since {
+                        stale.insert((*tag, *place), since);
                     }
                 }
             }
@@ -78,9 +109,7 @@ fn fenced(facts: &Facts<'_>, number: u32, group: &Group, found: &mut Found) {
                 if let Some(newer) = places.iter().find_map(|place| stale.get(&(*tag, *place))) {
                     found.add(COMMITS_ARE_FENCED, index, || {
                         let (who, when) = (facts.who(index), facts.when(index));
-                        format!(
-                            "group {number}: {tag} of {who} is taken at {when}, though it was told of {newer} before"
-                        )
+                        format!("group {number}: {tag} of {who} is taken at {when}, though none before {newer} may be")
                     });
                 }
                 if let Some(&sent) = alone.get(tag).filter(|sent| group.is_live(**sent, event.at, None)) {
@@ -108,14 +137,47 @@ fn fenced(facts: &Facts<'_>, number: u32, group: &Group, found: &mut Found) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::claims::told::told;
+    use crate::claims::told::{MEMBERS, Told, told};
 
     #[test]
     fn a_generation_that_is_over_commits_nothing() {
-        let two = || told().members().assigned(0, 2, &[0]);
+        let two = || told().members().joined(0, 2, "m1").assigned(0, 2, &[0]);
         two().commits_under(0, 0, 2, 5).taken(0, 0).holds();
-        two().commits_under(0, 0, 1, 5).taken(0, 0).breaks(COMMITS_ARE_FENCED, "it was told of 2 before");
+        two().commits_under(0, 0, 1, 5).taken(0, 0).breaks(COMMITS_ARE_FENCED, "though none before 2 may be");
         two().commits_under(0, 0, 1, 5).declined(0, 0).holds();
+        // The next one is there, whoever has what in it.
+        let three = two().joined(0, 3, "m1").commits_under(0, 0, 2, 5).taken(0, 0);
+        three.breaks(COMMITS_ARE_FENCED, "though none before 3 may be");
+    }
+
+    #[test]
+    fn an_epoch_that_is_over_commits_what_its_member_had_in_it() {
+        // Where nobody leads the coordinator assigns.
+        let upgraded =
+            || told().members().joined(0, 2, "m1").assigned(0, 2, &[0]).joined(0, 3, "").assigned(0, 3, &[0]);
+        upgraded().commits_under(0, 0, 2, 5).taken(0, 0).holds();
+        upgraded().commits_under(0, 0, 1, 5).taken(0, 0).breaks(COMMITS_ARE_FENCED, "though none before 2 may be");
+        let had_not = || told().members().assigned(0, 2, &[1]).alive(0, 4).joined(0, 5, "").assigned(0, 5, &[0, 1]);
+        had_not().commits_under(0, 0, 4, 5).taken(0, 0).holds();
+        had_not().commits_under(0, 0, 3, 5).taken(0, 0).breaks(COMMITS_ARE_FENCED, "though none before 4 may be");
+    }
+
+    #[test]
+    fn another_member_of_the_same_client_knows_nothing_yet() {
+        let member = |told: Told, name: &str, number, partitions: &[i32]| {
+            let what = InGroup::Assigned {
+                asked_at: told.now,
+                member: name.into(),
+                number,
+                is_next: true,
+                is_first: false,
+                places: partitions.iter().map(|&partition| Place { topic: 0, partition }).collect(),
+            };
+            told.in_group(MEMBERS, what)
+        };
+        let again = |name: &str| member(member(told().members(), "m0", 7, &[]), name, 9, &[0]);
+        again("m0").commits_under(0, 0, 5, 5).taken(0, 0).breaks(COMMITS_ARE_FENCED, "though none before 7 may be");
+        again("m9").commits_under(0, 0, 5, 5).taken(0, 0).holds();
     }
 
     #[test]

@@ -36,8 +36,6 @@ pub(in crate::claims) struct Group {
     pub kept_since: Option<Instant>,
     /// Whether all its members are of one protocol.
     pub is_pure: bool,
-    /// Whether that is the classic one.
-    pub is_classic: bool,
     /// Whether it has static members.
     pub has_static: bool,
 }
@@ -96,8 +94,7 @@ impl Group {
         let (members, are_static): (Vec<bool>, Vec<bool>) = members.unzip();
         let has_static = are_static.contains(&true);
         let is_pure = members.windows(2).all(|pair| pair[0] == pair[1]);
-        let is_classic = !members.contains(&true);
-        Group { is_pure, is_classic, has_static, ..Group::default() }
+        Group { is_pure, has_static, ..Group::default() }
     }
 
     /// Finds since when it has offsets that stay.

@@ -17,7 +17,7 @@ use crate::plan::FaultKind;
 use crate::value::Attempt;
 
 pub use counted::{COUNTED, counted};
-pub use group::{Committed, InGroup, Place, Places, Tag};
+pub use group::{Committed, InGroup, Place, Places, Stands, Tag};
 
 /// Who reports an event: a client of the plan by its index, or one of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,59 +1,159 @@
 //! When all has healed, every group comes to rest: each member knows what it has, and all is read by somebody.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use super::facts::{Facts, Group};
+use chronik_core::time::Instant;
+
+use super::facts::{Facts, Group, session};
 use super::{Claim, Found};
-use crate::history::{InGroup, Place, What};
-use crate::plan::{ClientKind, ClientPlan, Plan};
+use crate::history::{ClientId, InGroup, Place, Stands, What};
+use crate::plan::{Action, ClientKind, GroupProtocol, Plan};
 
 pub(super) const GROUPS_SETTLE: Claim = Claim {
     name: "groups-settle",
     meaning: "20 s after everything has healed each live member of a group has an assignment, of one generation or \
               epoch, and every partition of the topics that they subscribe to is read by one of them. Where a group \
               takes fewer members than there are, those outside come in whenever a place is free, up to the end: then \
-              no partition is read by two of them.",
+              no place stays free, and the same is so of those inside when for a session and a rebalance nobody has \
+              come or gone.",
 };
 
+/// Heartbeats, retries and the first rebalance's delay, beside the timeouts of sessions and rebalances.
+const STEPS: Duration = Duration::from_secs(4);
+
 pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
-    if facts.healed.is_none() || facts.faults.is_down_by_damage() || facts.plan.is_beyond_promises {
+    let Some(healed) = facts.healed else { return };
+    if facts.faults.is_down_by_damage() || facts.plan.is_beyond_promises {
         return;
     }
     for (number, group) in facts.groups.all() {
-        settled(facts, number, group, found);
+        settled(facts, number, group, healed, found);
     }
 }
 
-/// Whether a group may have more members than it takes.
-fn is_crowded(plan: &Plan, group_number: u32) -> bool {
-    let is_member =
-        |client: &&ClientPlan| matches!(client.kind, ClientKind::Member { group, .. } if group == group_number);
-    let members = plan.clients.iter().filter(is_member).count();
-    let limits = ["group.max.size", "group.consumer.max.size"].map(|name| plan.node.broker.get(name));
-    limits.into_iter().flatten().filter_map(|limit| limit.parse::<usize>().ok()).any(|limit| limit < members)
+/// What the plan says of a group.
+#[derive(Debug)]
+struct Room {
+    /// How many members it takes at least.
+    places: usize,
+    /// Whether it may have more than that.
+    is_crowded: bool,
+    /// Whether all of its members go together: they are of one protocol, and one way to assign.
+    is_uniform: bool,
+    /// Static members that several are.
+    shared: BTreeSet<u32>,
+    /// Within this after anybody has come or gone it is settled again.
+    patience: Duration,
 }
 
-fn settled(facts: &Facts<'_>, group_number: u32, group: &Group, found: &mut Found) {
-    let is_crowded = is_crowded(facts.plan, group_number);
+impl Room {
+    fn of(plan: &Plan, group_number: u32) -> Room {
+        let (mut members, mut instances, mut shared) = (0, BTreeSet::new(), BTreeSet::new());
+        let mut protocols: Vec<GroupProtocol> = Vec::new();
+        let (mut longest_session, mut longest_rebalance) = (Duration::ZERO, 0);
+        for (client, of) in (0..).map(ClientId).zip(&plan.clients) {
+            let ClientKind::Member { group, protocol, instance, rebalance_timeout_ms, .. } = of.kind else { continue };
+            if group != group_number {
+                continue;
+            }
+            members += 1;
+            shared.extend(instance.filter(|instance| !instances.insert(*instance)));
+            protocols.push(protocol);
+            longest_session = longest_session.max(session(plan, client));
+            longest_rebalance = longest_rebalance.max(rebalance_timeout_ms);
+        }
+        let limit = |name: &str| plan.node.broker.get(name).and_then(|limit| limit.parse::<usize>().ok());
+        let limit_of = |protocol: &GroupProtocol| match protocol.is_next() {
+            true => limit("group.consumer.max.size"),
+            false => limit("group.max.size"),
+        };
+        let places = protocols.iter().filter_map(limit_of).min().unwrap_or(usize::MAX);
+        let go_together = |pair: &[GroupProtocol]| pair[0] == pair[1] || pair[0].is_next() && pair[1].is_next();
+        Room {
+            places,
+            is_crowded: places < members,
+            is_uniform: protocols.windows(2).all(go_together),
+            shared,
+            patience: longest_session + Duration::from_millis(longest_rebalance) + STEPS,
+        }
+    }
+}
+
+/// When somebody came or went last before a group's members end, as far as anybody knows, or everything healed.
+fn calm_since(facts: &Facts<'_>, group_number: u32, healed: Instant, end: Instant) -> Instant {
+    let mut last = healed;
+    // Members have ids of their own: who is told of another one was let in.
+    let mut members: BTreeMap<ClientId, &str> = BTreeMap::new();
+    for event in facts.events.iter().take_while(|event| event.at < end) {
+        let plan = facts.plan.clients.get(event.client.0 as usize);
+        let moves = match &event.what {
+            What::Group { group, what } if *group == group_number => match what {
+                InGroup::Joined { member, .. } | InGroup::Assigned { member, .. } | InGroup::Alive { member, .. } => {
+                    members.insert(event.client, member) != Some(member)
+                }
+                InGroup::Leaves { .. } | InGroup::Fenced { .. } | InGroup::Deleted { .. } => true,
+                _ => false,
+            },
+            // What its members do of themselves: whose they are matters little.
+            What::Finished { .. } => {
+                let operation = event.operation.and_then(|number| plan?.operations.get(number as usize));
+                operation.is_some_and(|operation| {
+                    matches!(
+                        operation.what,
+                        Action::Join | Action::Leave | Action::Vanish | Action::Subscribe { .. } | Action::Stall { .. }
+                    )
+                })
+            }
+            _ => false,
+        };
+        if moves {
+            last = last.max(event.at);
+        }
+    }
+    last
+}
+
+fn settled(facts: &Facts<'_>, group_number: u32, group: &Group, healed: Instant, found: &mut Found) {
+    let room = Room::of(facts.plan, group_number);
+    let is_end =
+        |index: &&usize| matches!(facts.events[**index].what, What::Group { what: InGroup::Settled { .. }, .. });
+    let Some(&first) = group.events.iter().find(is_end) else { return };
+    let end = facts.events[first].at;
+    let is_calm = !room.is_crowded || calm_since(facts, group_number, healed, end) + room.patience <= end;
+
+    let (mut inside, mut barred) = (0, None);
     let mut numbers: BTreeMap<i32, usize> = BTreeMap::new();
     let mut readers: BTreeMap<Place, usize> = BTreeMap::new();
     let mut partitions: BTreeMap<u32, i32> = BTreeMap::new();
     let mut last = None;
     for &index in &group.events {
-        let What::Group { what: InGroup::Settled { is_in: true, is_stable, number, subscribed, places }, .. } =
+        let What::Group { what: InGroup::Settled { stands, number, subscribed, places }, .. } =
             &facts.events[index].what
         else {
             continue;
         };
-        last = Some(index);
-        if !is_stable {
-            if is_crowded {
+        match stands {
+            Stands::Outside => continue,
+            Stands::Barred => {
+                let is_free = !shares_name(facts.plan, facts.events[index].client, &room.shared);
+                barred = barred.or(is_free.then_some(index));
                 continue;
             }
-            return found.add(GROUPS_SETTLE, index, || {
-                format!("group {group_number}: {} has no settled assignment at {}", facts.who(index), facts.when(index))
-            });
+            // It asks to be let in.
+            Stands::Moving if room.is_crowded && (!is_calm || *number < 0) => {
+                inside += usize::from(*number > 0);
+                continue;
+            }
+            Stands::Moving => {
+                return found.add(GROUPS_SETTLE, index, || {
+                    let (who, when) = (facts.who(index), facts.when(index));
+                    format!("group {group_number}: {who} has no settled assignment at {when}")
+                });
+            }
+            Stands::Settled => inside += 1,
         }
+        last = Some(index);
         numbers.insert(*number, index);
         for &place in places.iter().filter(|place| !facts.may_be_another(**place)) {
             if let Some(other) = readers.insert(place, index) {
@@ -68,7 +168,16 @@ fn settled(facts: &Facts<'_>, group_number: u32, group: &Group, found: &mut Foun
             *known = (*known).max(count);
         }
     }
-    let Some(last) = last.filter(|_| !is_crowded) else { return };
+    if !is_calm {
+        return;
+    }
+    if let Some(index) = barred.filter(|_| room.is_uniform && inside < room.places) {
+        return found.add(GROUPS_SETTLE, index, || {
+            let (who, when) = (facts.who(index), facts.when(index));
+            format!("group {group_number}: {who} is not let in at {when}, and {inside} members are inside")
+        });
+    }
+    let Some(last) = last else { return };
     if group.is_pure && numbers.len() > 1 {
         return found.add(GROUPS_SETTLE, last, || {
             let numbers: Vec<String> =
@@ -93,6 +202,12 @@ fn settled(facts: &Facts<'_>, group_number: u32, group: &Group, found: &mut Foun
     }
 }
 
+/// Whether a client is a static member that others are, too: it waits until they are gone.
+fn shares_name(plan: &Plan, client: ClientId, shared: &BTreeSet<u32>) -> bool {
+    let kind = plan.clients.get(client.0 as usize).map(|plan| &plan.kind);
+    matches!(kind, Some(ClientKind::Member { instance: Some(instance), .. }) if shared.contains(instance))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,7 +216,8 @@ mod tests {
     fn ends(told: Told, member: u32, number: i32, places: &[i32]) -> Told {
         let places = places.iter().map(|&partition| Place { topic: 0, partition }).collect();
         let subscribed = vec![(0, 2)];
-        let settled = InGroup::Settled { is_in: true, is_stable: number > 0, number, subscribed, places };
+        let stands = if number > 0 { Stands::Settled } else { Stands::Moving };
+        let settled = InGroup::Settled { stands, number, subscribed, places };
         told.in_group(MEMBERS + member, settled)
     }
 
@@ -122,8 +238,31 @@ mod tests {
         over(ends(ends(healed(), 0, 3, &[0]), 1, 3, &[])).breaks(GROUPS_SETTLE, "nobody reads orders-1");
         over(ends(ends(healed(), 0, 3, &[0, 1]), 1, 3, &[1])).breaks(GROUPS_SETTLE, "orders-1 is read by");
         over(ends(healed(), 0, -1, &[])).breaks(GROUPS_SETTLE, "no settled assignment");
-        let mut crowded = healed();
-        crowded.plan.node.broker.insert("group.max.size".into(), "1".into());
-        over(ends(crowded, 0, -1, &[])).holds();
+    }
+
+    fn barred(told: Told, member: u32) -> Told {
+        let settled = InGroup::Settled { stands: Stands::Barred, number: -1, subscribed: vec![(0, 2)], places: vec![] };
+        told.in_group(MEMBERS + member, settled)
+    }
+
+    #[test]
+    fn where_a_place_is_free_somebody_comes_in() {
+        over(barred(ends(healed(), 0, 3, &[0, 1]), 1)).breaks(GROUPS_SETTLE, "client 6 is not let in");
+        let one = || healed().under(|plan| _ = plan.node.broker.insert("group.max.size".into(), "1".into()));
+        over(barred(ends(one(), 0, 3, &[0, 1]), 1)).holds();
+        over(barred(ends(one(), 0, -1, &[]), 1)).holds();
+        over(barred(ends(one().wait(11_000), 0, -1, &[]), 1)).breaks(GROUPS_SETTLE, "and 0 members are inside");
+    }
+
+    #[test]
+    fn those_inside_come_to_rest_when_nobody_comes_or_goes() {
+        let crowded = || healed().under(|plan| _ = plan.node.broker.insert("group.max.size".into(), "1".into()));
+        let ends_without = |told: Told| over(barred(ends(told, 0, 3, &[0]), 1));
+        ends_without(crowded().wait(11_000)).breaks(GROUPS_SETTLE, "nobody reads orders-1");
+        ends_without(crowded().wait(5_000)).holds();
+        ends_without(crowded().wait(11_000).joined(0, 3, "m0").wait(5_000)).holds();
+        // Who is let in again in the next generation was there all the time.
+        let stays = crowded().joined(0, 3, "m0").wait(11_000).joined(0, 4, "m0");
+        ends_without(stays).breaks(GROUPS_SETTLE, "nobody reads orders-1");
     }
 }

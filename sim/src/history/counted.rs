@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chronik_core::wire::ErrorCode;
 
-use super::{ClientId, History, InGroup, Tag, What};
+use super::{ClientId, History, InGroup, Stands, Tag, What};
 
 /// What [`counted`] may count.
 pub const COUNTED: [&str; 19] = [
@@ -113,7 +113,7 @@ pub fn counted(history: &History) -> BTreeMap<&'static str, u64> {
                 count(if topic.is_some() { "group_offsets_deleted" } else { "group_deleted" });
             }
             InGroup::Described { .. } => count("group_described"),
-            InGroup::Settled { is_in: true, is_stable: true, .. } => count("group_settled"),
+            InGroup::Settled { stands: Stands::Settled, .. } => count("group_settled"),
             InGroup::TurnedAway { .. }
             | InGroup::Alive { .. }
             | InGroup::Leaves { .. }

@@ -155,10 +155,8 @@ pub enum InGroup {
     },
     /// A member ends its part in the run, so long after everything has healed.
     Settled {
-        /// Whether it should be in the group by now.
-        is_in: bool,
-        /// Whether it has been told what it has, and nothing else is under way.
-        is_stable: bool,
+        /// Where it stands.
+        stands: Stands,
         /// The generation, or the member's epoch.
         number: i32,
         /// The topics that it subscribes to and that there are, with how many partitions they have.
@@ -166,6 +164,19 @@ pub enum InGroup {
         /// What it has.
         places: Vec<Place>,
     },
+}
+
+/// Where a member stands at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stands {
+    /// It does not want to be in the group.
+    Outside,
+    /// It wants to be, and was not let in when it last asked.
+    Barred,
+    /// It has not been told what it has, or something else is under way.
+    Moving,
+    /// It has been told what it has, and nothing else is under way.
+    Settled,
 }
 
 impl Tag {
@@ -242,13 +253,12 @@ impl fmt::Display for InGroup {
                 write!(f, "is described with {}", Places(places))?;
                 epoch.map_or(Ok(()), |epoch| write!(f, " in epoch {epoch}"))
             }
-            InGroup::Settled { is_in, is_stable, number, places, .. } => {
-                let how = if !is_in {
-                    "outside"
-                } else if *is_stable {
-                    "stable"
-                } else {
-                    "not stable"
+            InGroup::Settled { stands, number, places, .. } => {
+                let how = match stands {
+                    Stands::Outside => "outside",
+                    Stands::Barred => "before the door",
+                    Stands::Moving => "not stable",
+                    Stands::Settled => "stable",
                 };
                 write!(f, "ends {how} in {number}, with {}", Places(places))
             }

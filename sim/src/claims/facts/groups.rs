@@ -186,16 +186,23 @@ impl Group {
 
 /// How long a member surely is one after it asked for something that was answered well.
 pub(in crate::claims) fn patience(plan: &Plan, client: ClientId) -> Duration {
-    let Some(ClientKind::Member { protocol, session_timeout_ms, rebalance_timeout_ms, .. }) =
-        plan.clients.get(client.0 as usize).map(|plan| &plan.kind)
-    else {
+    let Some(ClientKind::Member { rebalance_timeout_ms, .. }) = kind(plan, client) else { return Duration::ZERO };
+    let patience = session(plan, client).min(Duration::from_millis(*rebalance_timeout_ms));
+    patience - patience / DRIFT
+}
+
+/// How long a member may be silent.
+pub(in crate::claims) fn session(plan: &Plan, client: ClientId) -> Duration {
+    let Some(ClientKind::Member { protocol, session_timeout_ms, .. }) = kind(plan, client) else {
         return Duration::ZERO;
     };
     let of_broker = plan.node.broker.get("group.consumer.session.timeout.ms").and_then(|text| text.parse().ok());
-    let session = match protocol.is_next() {
+    match protocol.is_next() {
         true => of_broker.map_or(SESSION, Duration::from_millis),
         false => Duration::from_millis(*session_timeout_ms),
-    };
-    let patience = session.min(Duration::from_millis(*rebalance_timeout_ms));
-    patience - patience / DRIFT
+    }
+}
+
+fn kind(plan: &Plan, client: ClientId) -> Option<&ClientKind> {
+    plan.clients.get(client.0 as usize).map(|plan| &plan.kind)
 }

@@ -23,7 +23,7 @@ use super::classic::Classic;
 use super::next::Next;
 use super::offsets::{self, Credentials};
 use super::{Settings, Sight, Told, find_coordinator, found, group_name, instance_name, of_coordinator, topic_index};
-use crate::history::{InGroup, Place, Tag, What};
+use crate::history::{InGroup, Place, Stands, Tag, What};
 use crate::plan::{Action, Operation, Plan};
 
 /// So long after everything has healed every group must have come to rest.
@@ -415,8 +415,12 @@ impl Member {
             known.id.is_some().then(|| (topic_index(topic), known.partitions))
         };
         let what = InGroup::Settled {
-            is_in: self.role.is_in() && !self.is_barred,
-            is_stable: self.role.is_stable(),
+            stands: match (self.role.is_in(), self.is_barred) {
+                (false, _) => Stands::Outside,
+                (true, true) => Stands::Barred,
+                (true, false) if self.role.is_stable() => Stands::Settled,
+                (true, false) => Stands::Moving,
+            },
             number: self.role.credentials(None).map_or(-1, |credentials| credentials.number),
             subscribed: self.subscribed.iter().filter_map(topic).collect(),
             places: self.role.owned(),

@@ -3,7 +3,7 @@
 use super::world::{Trouble, World, assert_sound};
 use super::{plan, producer};
 use crate::claims::judge;
-use crate::history::{ClientId, History, InGroup, What, counted};
+use crate::history::{ClientId, History, InGroup, Stands, What, counted};
 use crate::plan::{Action, ClientKind, ClientPlan, GroupProtocol, Operation, Plan};
 
 fn act(at_ms: u64, what: Action) -> Operation {
@@ -55,7 +55,7 @@ fn check(plan: &Plan, troubles: &[(u64, Trouble)], in_at_end: usize) -> History 
     let violations = judge(plan, &history);
     assert!(violations.is_empty(), "{violations:#?}");
     let is_settled =
-        |what: &What| matches!(what, What::Group { what: InGroup::Settled { is_in: true, is_stable: true, .. }, .. });
+        |what: &What| matches!(what, What::Group { what: InGroup::Settled { stands: Stands::Settled, .. }, .. });
     let settled = history.events.iter().filter(|event| is_settled(&event.what)).count();
     assert_eq!(settled, in_at_end);
     let counters = counted(&history);

@@ -247,6 +247,28 @@ fn a_producer_that_sends_again_is_recognised_though_its_batch_was_emptied() {
 }
 
 #[test]
+fn a_producer_is_known_though_all_that_it_wrote_was_deleted() {
+    let mut rig = compacting();
+    assert_eq!(rig.alter((2, "t"), "cleanup.policy", "compact,delete"), 0);
+    let time = rig.now.wall;
+    let batch = |sequence| pairs(time, &[("a", Some("1"))]).producer(ProducerId(77), ProducerEpoch(0), sequence);
+    for sequence in 0..2 {
+        let sent = rig.send("t", 0, -1, batch(sequence));
+        assert_eq!(rig.produced(sent).expect("an acknowledgement").error_code, 0);
+    }
+    rig.delete_records("t", 2);
+    let mut rig = rig.crash();
+    let mut answered = |sequence| {
+        let sent = rig.send("t", 0, -1, batch(sequence));
+        let answer = rig.produced(sent).expect("an answer");
+        (answer.error_code, answer.base_offset)
+    };
+    assert_eq!(answered(1), (0, 1), "sent again");
+    assert_eq!(answered(3).0, ErrorCode::OutOfOrderSequenceNumber.code(), "a gap");
+    assert_eq!(answered(2), (0, 2));
+}
+
+#[test]
 fn deleting_records_under_a_pass_takes_its_result_away() {
     for steps in 0..6 {
         let mut rig = compacting();

@@ -235,6 +235,16 @@ pub enum What {
         /// A sentence.
         what: String,
     },
+    /// An answer to an idempotent producer does not fit its sequences, if the topic is the one that it takes it for: one
+    /// that has been created anew does not know the producer, and takes whatever comes first (KIP-360).
+    OutOfSequence {
+        /// Where it wrote to, as it believes.
+        to: TopicPartition,
+        /// Whether the topic was named by id, so that it cannot be another of that name.
+        is_by_id: bool,
+        /// A sentence.
+        what: String,
+    },
     /// A connection was made.
     Connected,
     /// A client has waited for an answer as long as it does: it gives the connection up.
@@ -363,6 +373,7 @@ impl fmt::Display for What {
             What::Finished { is_ok: false, code } => write!(f, "given up: {code:?}"),
             What::Done => f.write_str("nothing more to do"),
             What::Broken { what } => write!(f, "PROTOCOL BROKEN: {what}"),
+            What::OutOfSequence { to, what, .. } => write!(f, "out of sequence in {to}: {what}"),
             What::Connected => f.write_str("connected"),
             What::GaveUp { since } => write!(f, "gives up waiting since {:.6} s", since.0 as f64 / 1e9),
             What::Disconnected { unanswered } => write!(f, "disconnected, {unanswered} requests unanswered"),

@@ -390,7 +390,7 @@ impl Lane {
         jitter: impl FnOnce(u64) -> u64,
         wanted: &mut Vec<Wanted>,
     ) -> Option<String> {
-        let Common { client, acks, may_forget, .. } = self.common;
+        let Common { client, acks, may_forget, is_by_id, .. } = self.common;
         let place = self.queue.iter().position(|batch| batch.operation == operation);
         let place = place.expect("a batch in flight stays in its queue");
         let batch = &mut self.queue[place];
@@ -407,7 +407,12 @@ impl Lane {
                 (self.is_known, self.failures) = (true, 0);
                 let mut before = self.queue.iter().take(place);
                 let has_gap = self.common.is_idempotent && !self.must_renew && before.any(|batch| !batch.is_open);
-                return has_gap.then(|| "a batch is taken although the one before it in sequence was not".to_owned());
+                if has_gap {
+                    self.must_renew = true;
+                    let what = "a batch is taken although the one before it in sequence was not".to_owned();
+                    wanted.push(Wanted::Record(Some(operation), What::OutOfSequence { to, is_by_id, what }));
+                }
+                return None;
             }
             Fate::Failed(code) => {
                 let to = batch.made.as_ref().expect("it was sent").to;
@@ -426,7 +431,9 @@ impl Lane {
                 // Behind a batch that is not there the broker must refuse; nothing is before the front.
                 let is_expected = place > 0 || self.must_renew;
                 if !is_expected && !may_forget {
-                    broken = Some(format!("the next batch in sequence is refused with {}", shown(code)));
+                    let to = batch.made.as_ref().expect("it was sent").to;
+                    let what = format!("the next batch in sequence is refused with {}", shown(code));
+                    wanted.push(Wanted::Record(Some(operation), What::OutOfSequence { to, is_by_id, what }));
                 }
                 self.must_renew |= !is_expected;
             }

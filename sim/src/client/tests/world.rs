@@ -320,6 +320,6 @@ fn names(ConnId(conn): ConnId) -> (usize, Link) {
 /// Panics at the first event that says that the broker broke the protocol.
 pub(super) fn assert_sound(history: &History) {
     for event in &history.events {
-        assert!(!matches!(event.what, What::Broken { .. }), "{event:?}");
+        assert!(!matches!(event.what, What::Broken { .. } | What::OutOfSequence { .. }), "{event:?}");
     }
 }

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::wire::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
+use crate::wire::join_group::JoinGroupResponse;
 use crate::wire::leave_group::{LeaveGroupRequest, MemberIdentity};
+use crate::wire::list_groups::ListGroupsRequest;
 
 /// A topic, as a resource with settings.
 const TOPIC: i8 = 2;

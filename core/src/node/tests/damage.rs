@@ -1,4 +1,4 @@
-//! What is left of a damaged partition, for whoever comes to mend it.
+//! Damage stops its partition alone; and what is left of it is kept, for whoever comes to mend it.
 
 use super::*;
 
@@ -34,6 +34,73 @@ fn fill(rig: &mut Rig) {
     for _ in 0..200 {
         rig.produce("t", &["v".repeat(3_000).as_str()]);
     }
+}
+
+#[test]
+fn a_journal_that_is_gone_is_missed() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    rig.stop();
+    for name in rig.files.names() {
+        if matches!(name, FileName::Journal(_)) {
+            rig.files.remove(name).expect("memory lets go");
+        }
+    }
+    let Err(error) = Node::recover(options(&[]), &rig.files, [9; 32], rig.now) else { panic!("it must not start") };
+    assert!(error.to_string().contains("journal/0000.journal is missing"), "{error}");
+}
+
+#[test]
+fn a_body_that_is_damaged_stops_its_partition_alone() {
+    check_damaged_body(false);
+}
+
+#[test]
+fn a_body_that_is_damaged_behind_a_checkpoint_stops_its_partition_alone() {
+    check_damaged_body(true);
+}
+
+fn check_damaged_body(checkpoint: bool) {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    rig.create("other", 1);
+    rig.produce("other", &["fine"]);
+    rig.produce("t", &["small"]);
+    rig.produce("t", &["v".repeat(30_000).as_str()]);
+    rig.produce("t", &["w".repeat(30_000).as_str()]);
+    assert!(rig.node.direct_bytes > 0);
+    if checkpoint {
+        rig.stop();
+    }
+    let names = rig.files.names();
+    let segment = names.iter().find(|name| matches!(name, FileName::Segment(_))).expect("a segment");
+    rig.files.flip(*segment, 40_000);
+    let mut rig = rig.crash();
+    let sequence = rig.ask(12, Request::Other(Rig::fetch_request("t", 0, 0, 0).into()));
+    let response = rig.fetched(sequence).expect("an answer");
+    assert_eq!(response.responses[0].partitions[0].error_code, ErrorCode::KafkaStorageError.code());
+    assert_eq!(rig.consume("other", 0), ["fine"]);
+}
+
+#[test]
+fn damage_in_a_segment_stops_its_partition_alone() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    rig.create("other", 1);
+    rig.produce("other", &["fine"]);
+    let value = "v".repeat(3_000);
+    for _ in 0..100 {
+        rig.produce("t", &[&value]);
+    }
+    let names = rig.files.names();
+    let segment = names.iter().find(|name| matches!(name, FileName::Segment(_))).expect("a segment");
+    rig.files.flip(*segment, 200);
+    let sequence = rig.ask(12, Request::Other(Rig::fetch_request("t", 0, 0, 0).into()));
+    let response = rig.fetched(sequence).expect("an answer");
+    assert_eq!(response.responses[0].partitions[0].error_code, ErrorCode::KafkaStorageError.code());
+    let sequence = rig.send("t", 0, -1, records(Timestamp(5), &["x"]));
+    assert_eq!(rig.produced(sequence).expect("an answer").error_code, ErrorCode::KafkaStorageError.code());
+    assert_eq!(rig.consume("other", 0), ["fine"]);
 }
 
 #[test]

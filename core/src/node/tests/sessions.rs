@@ -39,6 +39,63 @@ fn begin(rig: &mut Rig, partitions: i32) -> i32 {
 }
 
 #[test]
+fn a_session_is_told_only_what_is_new() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    let mut request = Rig::fetch_request("t", 0, 0, 0);
+    request.session_epoch = 0;
+    let sequence = rig.ask(12, Request::Other(request.clone().into()));
+    let first = rig.fetched(sequence).expect("an answer");
+    assert_ne!(first.session_id, 0);
+    assert_eq!(first.responses.len(), 1, "a full answer names every partition");
+    request.session_id = first.session_id;
+    request.session_epoch = 1;
+    request.topics.clear();
+    let sequence = rig.ask(12, Request::Other(request.clone().into()));
+    assert_eq!(rig.fetched(sequence).expect("an answer").responses.len(), 0, "nothing is new");
+    rig.produce("t", &["a"]);
+    request.session_epoch = 2;
+    let sequence = rig.ask(12, Request::Other(request.clone().into()));
+    assert_eq!(rig.fetched(sequence).expect("an answer").responses.len(), 1);
+    request.session_epoch = 2;
+    let sequence = rig.ask(12, Request::Other(request.into()));
+    let wrong = rig.fetched(sequence).expect("an answer");
+    assert_eq!(wrong.error_code, ErrorCode::InvalidFetchSessionEpoch.code());
+}
+
+#[test]
+fn a_session_of_before_a_restart_is_nobodys() {
+    let mut rig = Rig::new();
+    rig.create("mine", 1);
+    rig.create("yours", 1);
+    let begin = |rig: &mut Rig, topic| {
+        let request = FetchRequest { session_epoch: 0, ..Rig::fetch_request(topic, 0, 0, 0) };
+        let sequence = rig.ask(12, Request::Other(request.into()));
+        rig.fetched(sequence).expect("an answer").session_id
+    };
+    let mine = begin(&mut rig, "mine");
+    let mut rig = rig.crash();
+    begin(&mut rig, "yours");
+    let request = FetchRequest { session_id: mine, session_epoch: 1, ..FetchRequest::default() };
+    let sequence = rig.ask(12, Request::Other(request.into()));
+    let answer = rig.fetched(sequence).expect("an answer");
+    assert_eq!(answer.error_code, ErrorCode::FetchSessionIdNotFound.code());
+}
+
+#[test]
+fn names_and_ids_do_not_mix_in_one_session() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    let request = FetchRequest { session_epoch: 0, ..Rig::fetch_request("t", 0, 0, 0) };
+    let sequence = rig.ask(12, Request::Other(request.into()));
+    let session_id = rig.fetched(sequence).expect("an answer").session_id;
+    let request = FetchRequest { session_id, session_epoch: 1, ..FetchRequest::default() };
+    let sequence = rig.ask(13, Request::Other(request.into()));
+    let answer = rig.fetched(sequence).expect("an answer");
+    assert_eq!(answer.error_code, ErrorCode::FetchSessionTopicIdError.code());
+}
+
+#[test]
 fn who_asks_again_in_a_session_waits_no_longer() {
     let mut rig = Rig::new();
     rig.create("t", 4);

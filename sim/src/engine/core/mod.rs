@@ -14,6 +14,8 @@
 //! `madsim` runs the shell itself.
 
 mod faults;
+mod machine;
+mod network;
 mod pass;
 mod process;
 mod world;

@@ -5,27 +5,21 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronik_core::boundary::{Committer, Level};
-use chronik_core::connection::Connection;
-use chronik_core::ids::{ConnId, ListenerId};
-use chronik_core::node::Node;
-use chronik_core::time::{Instant, Now, Timestamp};
-use chronik_core::wire::Str;
+use chronik_core::boundary::Committer;
+use chronik_core::ids::ConnId;
+use chronik_core::time::{Instant, Timestamp};
 
-use super::process::{Arrival, Process, ServerEnd};
+use super::process::{Process, ServerEnd};
 use crate::client::{self, Client, ClientNow, Happened, Link, Wanted};
 use crate::disk::SimDisk;
-use crate::engine::chance::{Chance, NETWORK, RECOVERY, mix};
+use crate::engine::chance::{Chance, mix};
 use crate::engine::net::{Pipe, Weather};
-use crate::engine::{AUDIT_MS, Lane, MS, RESTART_MS, Run, Traced, Watch, node};
+use crate::engine::{AUDIT_MS, Lane, MS, Run, Traced, Watch};
 use crate::history::{ClientId, Event as Noted, What, counted};
 use crate::plan::{FaultKind, HEAL_MS, Plan};
 
 /// The true time at which runs begin, in milliseconds since 1970.
 pub(super) const EPOCH_MS: i64 = 1_700_000_000_000;
-
-/// Where all clients connect from: machines have no addresses here.
-const CLIENT_HOST: Str = Str::from_static("/10.0.0.1");
 
 /// A run is over after so many events, whatever its time: something goes in circles.
 const EVENTS_MAX: u64 = 30_000_000;
@@ -102,7 +96,7 @@ pub(super) struct Seat {
     pub(super) id: ClientId,
     machine: Box<dyn Client>,
     /// Its connections by their number.
-    links: Vec<Option<usize>>,
+    pub(super) links: Vec<Option<usize>>,
     pub(super) weather: Weather,
 }
 
@@ -128,7 +122,7 @@ pub(super) struct World<'a> {
     pub(super) chance: Chance,
     pub(super) seats: Vec<Seat>,
     pub(super) conns: Vec<Conn>,
-    conn_ids: BTreeMap<ConnId, usize>,
+    pub(super) conn_ids: BTreeMap<ConnId, usize>,
     pub(super) disk: Arc<SimDisk>,
     pub(super) process: Option<Process>,
     /// How often the broker was started or ended: what belongs to an earlier incarnation is void.
@@ -330,7 +324,7 @@ impl<'a> World<'a> {
         Lane::Client(self.seats[seat].id.0)
     }
 
-    fn step_client(&mut self, seat: usize, happened: Happened) {
+    pub(super) fn step_client(&mut self, seat: usize, happened: Happened) {
         if let Happened::Lost(link) | Happened::Refused(link) = happened {
             // Its number is never used again.
             self.seats[seat].links[link.0 as usize] = None;
@@ -418,294 +412,6 @@ impl<'a> World<'a> {
         self.plan_after(AUDIT_MS * MS, Event::End);
     }
 
-    // Connections.
-
-    fn conn_of(&self, seat: usize, link: Link) -> Option<usize> {
-        self.seats[seat].links.get(link.0 as usize).copied().flatten()
-    }
-
-    pub(super) fn conn_chance(&self, conn: usize, stream: u64) -> Chance {
-        let Conn { seat, link, .. } = &self.conns[conn];
-        self.chance.keyed(NETWORK).keyed(*seat as u64).keyed(u64::from(link.0)).keyed(stream)
-    }
-
-    pub(super) fn latency(&self, conn: usize, stream: u64) -> u64 {
-        let network = &self.plan.network;
-        self.conn_chance(conn, stream).between(network.latency_us_min * 1000, network.latency_us_max * 1000)
-    }
-
-    fn connect(&mut self, seat: usize, link: Link) {
-        let links = &mut self.seats[seat].links;
-        links.resize(links.len().max(link.0 as usize + 1), None);
-        links[link.0 as usize] = Some(self.conns.len());
-        let conn = self.conns.len();
-        self.conns.push(Conn {
-            seat,
-            link,
-            to_server: Pipe::default(),
-            to_client: Pipe::default(),
-            server: None,
-            has_client: true,
-            is_closing: false,
-        });
-        self.plan_after(self.latency(conn, 100), Event::Arrive(conn));
-    }
-
-    fn arrive(&mut self, conn: usize) {
-        let Conn { seat, link, has_client, .. } = self.conns[conn];
-        if !has_client {
-            return;
-        }
-        let weather = self.seats[seat].weather;
-        // Nobody answers: the client gives up by itself.
-        if self.blackholes || self.is_machine_down || weather.mute_to_server || weather.mute_to_client {
-            self.count("connect_unanswered");
-            return;
-        }
-        let after = self.latency(conn, 101);
-        if self.refuses || self.process.as_ref().is_none_or(|process| process.is_stopped) {
-            self.conns[conn].has_client = false;
-            self.count("connect_refused");
-            self.plan_after(after, Event::Client(seat, Happened::Refused(link)));
-            return;
-        }
-        let id = ConnId(conn as u64);
-        let connection = Connection::new(id, ListenerId(0), CLIENT_HOST, &node::limits(self.plan));
-        self.conns[conn].server = Some(ServerEnd::new(id, connection));
-        self.conn_ids.insert(id, conn);
-        self.plan_after(after, Event::Client(seat, Happened::Connected(link)));
-    }
-
-    pub(super) fn conn_by_id(&self, id: ConnId) -> Option<usize> {
-        self.conn_ids.get(&id).copied()
-    }
-
-    pub(super) fn pump_to_server(&mut self, conn: usize) {
-        let chance = self.conn_chance(conn, 1);
-        let weather = self.seats[self.conns[conn].seat].weather;
-        if let Some(due) = self.conns[conn].to_server.pump(self.now, &self.plan.network, &weather, chance) {
-            self.plan_at(due, Event::ToServer(conn));
-        }
-    }
-
-    pub(super) fn pump_to_client(&mut self, conn: usize) {
-        let chance = self.conn_chance(conn, 2);
-        let weather = self.seats[self.conns[conn].seat].weather;
-        if let Some(due) = self.conns[conn].to_client.pump(self.now, &self.plan.network, &weather, chance) {
-            self.plan_at(due, Event::ToClient(conn));
-        }
-    }
-
-    fn carry_to_server(&mut self, conn: usize) {
-        let seat = self.conns[conn].seat;
-        // When it can be heard again, the pipe is looked at again.
-        if self.seats[seat].weather.mute_to_server || self.is_machine_down {
-            return;
-        }
-        while let Some(flight) = self.conns[conn].to_server.arrived(self.now) {
-            self.trace(Lane::Node(1), Some((self.lane(seat), flight.sent_at)), |_| {
-                format!("{} bytes arrive by connection {conn}", flight.bytes.len())
-            });
-            match &mut self.conns[conn].server {
-                Some(server) => {
-                    server.inbox.push_back(flight.bytes);
-                    self.ready(conn);
-                }
-                None => self.conns[conn].to_server.read(flight.bytes.len()),
-            }
-        }
-        match self.conns[conn].to_server.due() {
-            Some(due) => self.plan_at(due, Event::ToServer(conn)),
-            None => self.pump_to_server(conn),
-        }
-        if self.conns[conn].server.is_none() {
-            self.reset_client(conn);
-        }
-    }
-
-    /// The client is told that its connection is gone, as the answer to something that it sent.
-    pub(super) fn reset_client(&mut self, conn: usize) {
-        let Conn { seat, link, has_client, .. } = self.conns[conn];
-        self.conns[conn].to_server.forget();
-        self.conns[conn].to_client.forget();
-        if has_client && !self.seats[seat].weather.mute_to_client {
-            self.conns[conn].has_client = false;
-            self.plan_after(self.latency(conn, 102), Event::Client(seat, Happened::Lost(link)));
-        }
-    }
-
-    fn carry_to_client(&mut self, conn: usize) {
-        let Conn { seat, link, has_client, .. } = self.conns[conn];
-        let weather = self.seats[seat].weather;
-        if has_client && (weather.mute_to_client || weather.reads_nothing) {
-            return;
-        }
-        while let Some(flight) = self.conns[conn].to_client.arrived(self.now) {
-            self.conns[conn].to_client.read(flight.bytes.len());
-            if self.conns[conn].has_client {
-                self.digest(of_bytes(&flight.bytes));
-                self.trace(self.lane(seat), Some((Lane::Node(1), flight.sent_at)), |_| {
-                    format!("{} bytes arrive by connection {conn}", flight.bytes.len())
-                });
-                self.step_client(seat, Happened::Received(link, flight.bytes));
-            }
-        }
-        match self.conns[conn].to_client.due() {
-            Some(due) => self.plan_at(due, Event::ToClient(conn)),
-            None => self.pump_to_client(conn),
-        }
-        // The broker may write again what the window did not take.
-        if self.conns[conn].server.is_some() {
-            self.ready(conn);
-        }
-        self.finish_closing(conn);
-    }
-
-    /// Tells the client that the broker has closed, once it has everything that was sent before.
-    pub(super) fn finish_closing(&mut self, conn: usize) {
-        let Conn { seat, link, is_closing, has_client, .. } = self.conns[conn];
-        if is_closing && has_client && self.conns[conn].to_client.is_empty() {
-            self.conns[conn].has_client = false;
-            self.plan_after(self.latency(conn, 103), Event::Client(seat, Happened::Lost(link)));
-        }
-    }
-
-    fn eof(&mut self, conn: usize) {
-        if self.seats[self.conns[conn].seat].weather.mute_to_server || self.is_machine_down {
-            // The broker is never told: the connection stays half-open.
-            return;
-        }
-        if self.conns[conn].server.is_none() {
-            return;
-        }
-        if let Some(due) = self.conns[conn].to_server.due() {
-            // What was sent before comes first; where that stands still, so does the end.
-            self.plan_at(due.max(Instant(self.now.0 + MS)), Event::Eof(conn));
-            return;
-        }
-        if let Some(server) = &mut self.conns[conn].server {
-            server.is_ended = true;
-            self.ready(conn);
-        }
-    }
-
-    /// Has the next pass look at a connection.
-    pub(super) fn ready(&mut self, conn: usize) {
-        let (Some(process), Some(server)) = (&mut self.process, &mut self.conns[conn].server) else { return };
-        if !server.is_ready {
-            server.is_ready = true;
-            process.ready.push_back(conn);
-        }
-        self.plan_pass();
-    }
-
-    // The broker.
-
-    /// The clocks of the broker's machine.
-    pub(super) fn local(&self) -> Now {
-        let now = i128::from(self.now.0);
-        let local = now + now * i128::from(self.plan.node.clock_drift_ppm) / 1_000_000;
-        let local = u64::try_from(local).expect("clocks run forth");
-        let wall = i64::try_from(local / MS).expect("a run of hours");
-        Now {
-            instant: Instant(local),
-            wall: Timestamp(EPOCH_MS + wall + self.plan.node.clock_skew_ms + self.clock_step_ms),
-        }
-    }
-
-    /// When the broker's clock will show `local`.
-    pub(super) fn true_time(&self, local: Instant) -> Instant {
-        let scale = 1_000_000 + i128::from(self.plan.node.clock_drift_ppm);
-        let at = (i128::from(local.0) * 1_000_000 + scale - 1) / scale;
-        Instant(u64::try_from(at).unwrap_or(u64::MAX) + 1)
-    }
-
-    fn start(&mut self) {
-        self.is_machine_down = false;
-        if std::mem::take(&mut self.cuts_index) {
-            self.disk.truncate_index(self.chance.keyed(RECOVERY).rng());
-        }
-        let dying = self.dies_in_recovery.take();
-        if let Some((changes, _)) = dying {
-            self.disk.die_after(u64::from(changes));
-        }
-        let entropy = self.chance.entropy(self.incarnation);
-        let recovered = Node::recover(node::options(self.plan), &*self.disk, entropy, self.local());
-        if let Some((_, loses_power)) = dying {
-            drop(recovered);
-            self.count(if loses_power { "power_loss_in_recovery" } else { "crash_in_recovery" });
-            self.trace(Lane::Node(1), None, |_| "dies in its recovery".into());
-            self.disk.revive();
-            if loses_power {
-                self.cut_power(500, 512);
-            }
-            self.incarnation += 1;
-            self.plan_after(MS, Event::Start(self.incarnation));
-            return;
-        }
-        match recovered {
-            Ok((node, report)) => {
-                node.invariants();
-                self.trace(Lane::Node(1), None, |_| format!("serves after recovery: {report:?}"));
-                self.record(What::Started { notes: report.notes });
-                self.process = Some(Process::new(node));
-                self.plan_pass();
-            }
-            Err(why) => {
-                self.trace(Lane::Node(1), None, |_| format!("cannot start: {why}"));
-                self.record(What::StartFailed { why: why.to_string() });
-                self.incarnation += 1;
-                self.plan_after(RESTART_MS * 5 * MS, Event::Start(self.incarnation));
-            }
-        }
-    }
-
-    /// The process is gone, and with it its ends of the connections. Clients are told unless the machine went too.
-    pub(super) fn end_process(&mut self, why: Option<String>, down_ms: u64, ending: Ending) {
-        self.record(What::Ended { why });
-        self.process = None;
-        self.committer = Committer::new(self.plan.node.trusts_os);
-        self.is_machine_down = ending == Ending::PowerLost;
-        self.incarnation += 1;
-        self.conn_ids.clear();
-        for conn in 0..self.conns.len() {
-            if self.conns[conn].server.take().is_none() {
-                continue;
-            }
-            let delivers = self.conn_chance(conn, 104).below(2) == 0;
-            match ending {
-                Ending::PowerLost => self.conns[conn].to_client.forget(),
-                Ending::Killed if !delivers => self.reset_client(conn),
-                Ending::Killed | Ending::Stopped => {
-                    if ending == Ending::Killed {
-                        self.conns[conn].to_client.forget_unsent();
-                    }
-                    self.conns[conn].is_closing = true;
-                    self.finish_closing(conn);
-                }
-            }
-        }
-        let recovery = self.chance.keyed(RECOVERY).keyed(self.incarnation).between(MS, 20 * MS);
-        self.plan_after(down_ms * MS + recovery, Event::Start(self.incarnation));
-    }
-
-    /// The process ended by itself.
-    pub(super) fn ended(&mut self) {
-        let Some(process) = &self.process else { return };
-        if let Some(why) = process.fatal.clone() {
-            self.trace(Lane::Node(1), None, |_| format!("ends: {why}"));
-            self.count("fatal");
-            self.interrupt_works();
-            self.end_process(Some(why), RESTART_MS, Ending::Killed);
-        } else if process.is_stopped {
-            self.trace(Lane::Node(1), None, |_| "has stopped in order".into());
-            // A seal may be under way still. It ends with its process, as in a crash.
-            self.interrupt_works();
-            let down_ms = self.restart_ms.take().unwrap_or(RESTART_MS);
-            self.end_process(Some("stopped".into()), down_ms, Ending::Stopped);
-        }
-    }
-
     fn heal_all(&mut self) {
         for index in 0..self.plan.faults.len() {
             self.end_fault(index);
@@ -772,26 +478,11 @@ impl<'a> World<'a> {
             self.run.state.push((lane, text));
         }
     }
-
-    pub(super) fn stop(&mut self) {
-        if let Some(process) = &mut self.process {
-            process.mailbox.push_back(Arrival::Stop);
-            self.plan_pass();
-        }
-    }
-
-    /// A line of the broker's log.
-    pub(super) fn logged(&mut self, level: Level, text: String) {
-        self.trace(Lane::Node(1), None, |_| format!("{level:?}: {text}"));
-        if level != Level::Debug {
-            self.record(What::Logged { level, text });
-        }
-    }
 }
 
 /// A number for some bytes: their length and checksums of their first and last ones, which hold what differs between
 /// two runs that have parted (correlation ids, offsets, timestamps).
-fn of_bytes(bytes: &Bytes) -> u64 {
+pub(super) fn of_bytes(bytes: &Bytes) -> u64 {
     let ends = bytes.len().min(96);
     let first = crc32c::crc32c(&bytes[..ends]);
     let last = crc32c::crc32c(&bytes[bytes.len() - ends..]);

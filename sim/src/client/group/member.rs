@@ -4,25 +4,29 @@
 //! that it is given, reads on from there, and commits when the plan says so. So long after everything has healed it tells
 //! what it has, and ends without a word.
 
+mod answers;
+mod role;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::rng::Rng;
 use chronik_core::time::Instant;
-use chronik_core::wire::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
-use chronik_core::wire::{ErrorCode, Request, Response, Str};
+use chronik_core::wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use chronik_core::wire::{ErrorCode, Request, Str};
 
-use super::super::caller::{Caller, Outcome};
-use super::super::lane::is_about_topic;
-use super::super::reading::{EARLIEST, Fetching, Sought, known_code, list_offsets, listed};
+use role::Role;
+
+use super::super::caller::Caller;
+use super::super::reading::{EARLIEST, Sought, list_offsets};
 use super::super::schedule::Schedule;
 use super::super::topics::{METADATA_VERSION, Topics};
 use super::super::{Client, ClientNow, Happened, Wanted, stream};
 use super::classic::Classic;
 use super::next::Next;
 use super::offsets::{self, Credentials};
-use super::{Settings, Sight, Told, find_coordinator, found, group_name, instance_name, of_coordinator, topic_index};
+use super::{Settings, Sight, find_coordinator, group_name, instance_name, topic_index};
 use crate::history::{InGroup, Place, Stands, Tag, What};
 use crate::plan::{Action, Operation, Plan};
 
@@ -68,13 +72,6 @@ pub(in crate::client) struct Member {
     is_done: bool,
 }
 
-/// Its side of the protocol.
-#[derive(Debug)]
-enum Role {
-    Classic(Classic),
-    Next(Next),
-}
-
 /// A partition that it reads.
 #[derive(Debug)]
 struct Part {
@@ -104,9 +101,6 @@ enum Asked {
     Fetch(Vec<Place>),
     Commit { version: i16, tag: Tag, is_stale: bool, offsets: Vec<(Place, Offset)> },
 }
-
-/// An operation that is answered with so many errors is given up.
-const ERRORS_MAX: u32 = 4;
 
 impl Member {
     pub(in crate::client) fn new(
@@ -430,340 +424,6 @@ impl Member {
         self.caller.close(wanted);
         wanted.push(Wanted::Record(None, What::Done));
         true
-    }
-
-    fn take(&mut self, now: ClientNow, outcome: Outcome, wanted: &mut Vec<Wanted>) -> Result<(), String> {
-        let Some(asked) = self.asked.take() else { return Ok(()) };
-        let Outcome::Answered(at, response) = outcome else {
-            // A coordinator that does not answer may be another one by now.
-            self.has_coordinator = false;
-            self.topics_at = None;
-            if let Asked::Membership = asked {
-                self.with(|role, sight| role.lost(sight, wanted));
-            }
-            if let Asked::Commit { .. } = asked {
-                self.finish(false, None, wanted);
-            }
-            return Ok(());
-        };
-        match (asked, response) {
-            (Asked::Coordinator, Response::FindCoordinator(response)) => {
-                let code = found(&self.group, &response)?;
-                self.has_coordinator = code == ErrorCode::None;
-                if !self.has_coordinator {
-                    self.caller.back_off(now);
-                }
-                Ok(())
-            }
-            (Asked::Metadata, Response::Metadata(response)) => {
-                self.topics.learn(&response, wanted)?;
-                self.topics_at = Some(now.instant);
-                self.with(|role, sight| role.topics_learned(sight, wanted));
-                Ok(())
-            }
-            (Asked::Membership, response) => {
-                let told = self.with(|role, sight| role.take(sight, now.instant, at, &response, wanted))?;
-                self.told(now, told, wanted);
-                Ok(())
-            }
-            (Asked::Offsets { version, places }, Response::OffsetFetch(response)) => {
-                match offsets::fetched(version, &self.group, Some(&places), &response, &self.topics)? {
-                    Ok(committed) => {
-                        for known in &committed {
-                            if let Some(part) = self.parts.get_mut(&known.place) {
-                                part.position = known.tag.map(|_| known.offset);
-                                part.has_no_commit = known.tag.is_none();
-                            }
-                        }
-                        let what = InGroup::Offsets { asked_at: at, committed, is_all: false };
-                        wanted.push(self.record(self.operation(), what));
-                    }
-                    Err(code) => self.failed(now, code, wanted)?,
-                }
-                Ok(())
-            }
-            (Asked::Starts(sought), Response::ListOffsets(response)) => {
-                let offsets = listed(&sought, EARLIEST, at, &response, self.operation(), wanted)?;
-                let mut failed = None;
-                for (Sought { partition, .. }, offset) in sought.iter().zip(offsets) {
-                    match (self.parts.values_mut().find(|part| part.id == *partition), offset) {
-                        (Some(part), Ok(offset)) => part.position = Some(offset),
-                        (_, Err(code)) => failed = Some(code),
-                        (None, Ok(_)) => {}
-                    }
-                }
-                failed.map_or(Ok(()), |code| self.failed(now, code, wanted))
-            }
-            (Asked::Fetch(places), Response::Fetch(response)) => self.fetched(now, &places, at, &response, wanted),
-            (Asked::Commit { version, tag, is_stale, offsets }, Response::OffsetCommit(response)) => {
-                let told = offsets::committed(version, &offsets, &response, &self.topics)?;
-                self.committed(now, tag, is_stale, &told, wanted)
-            }
-            (_, response) => unreachable!("{} is decoded as what was asked", response.api_key()),
-        }
-    }
-
-    fn told(&mut self, now: ClientNow, told: Told, wanted: &mut Vec<Wanted>) {
-        let code = match told {
-            Told::Again => Some(ErrorCode::CoordinatorLoadInProgress),
-            Told::Elsewhere => Some(ErrorCode::NotCoordinator),
-            _ => None,
-        };
-        wanted.extend(code.map(|code| self.record(None, InGroup::TurnedAway { code })));
-        self.is_barred = matches!(told, Told::Barred | Told::Out);
-        match told {
-            Told::Well => return self.caller.go_on(),
-            Told::Later | Told::Again | Told::Barred | Told::Out => {}
-            Told::Elsewhere => self.has_coordinator = false,
-        }
-        self.caller.back_off(now);
-    }
-
-    fn committed(
-        &mut self,
-        now: ClientNow,
-        tag: Tag,
-        is_stale: bool,
-        told: &[(Place, ErrorCode)],
-        wanted: &mut Vec<Wanted>,
-    ) -> Result<(), String> {
-        let with = |wanted_code: ErrorCode| {
-            told.iter().filter(move |(_, code)| *code == wanted_code).map(|(place, _)| *place).collect::<Vec<Place>>()
-        };
-        let taken = with(ErrorCode::None);
-        if !taken.is_empty() {
-            wanted.push(self.record(self.operation(), InGroup::Taken { tag, places: taken }));
-        }
-        let mut codes: Vec<ErrorCode> =
-            told.iter().map(|(_, code)| *code).filter(|code| *code != ErrorCode::None).collect();
-        codes.sort_unstable_by_key(|code| code.code());
-        codes.dedup();
-        for &code in codes.iter().filter(|code| offsets::is_declined(**code)) {
-            wanted.push(self.record(self.operation(), InGroup::Declined { tag, code, places: with(code) }));
-        }
-        match codes.first() {
-            None => {
-                self.finish(true, None, wanted);
-                Ok(())
-            }
-            // It knew that.
-            Some(code) if is_stale && of_coordinator(*code).is_none() => {
-                self.finish(true, Some(*code), wanted);
-                Ok(())
-            }
-            Some(code) => self.failed(now, *code, wanted),
-        }
-    }
-
-    /// What was asked for the operation's sake was answered with an error.
-    fn failed(&mut self, now: ClientNow, code: ErrorCode, wanted: &mut Vec<Wanted>) -> Result<(), String> {
-        use ErrorCode as E;
-        let mut is_over = false;
-        match code {
-            code if of_coordinator(code).is_some() => {
-                wanted.push(self.record(self.operation(), InGroup::TurnedAway { code }));
-                self.has_coordinator &= of_coordinator(code) == Some(Told::Again);
-            }
-            E::UnknownMemberId | E::IllegalGeneration | E::FencedInstanceId | E::RebalanceInProgress => {
-                let told = self.with(|role, sight| role.fenced(sight, code, wanted));
-                self.is_barred |= told == Told::Out;
-                is_over = true;
-            }
-            // The next heartbeat tells the epoch.
-            E::StaleMemberEpoch | E::GroupIdNotFound => {
-                self.role.hurry(now.instant);
-                is_over = true;
-            }
-            code if is_about_topic(code) => {
-                self.topics_at = None;
-                is_over = true;
-            }
-            E::KafkaStorageError | E::OffsetNotAvailable | E::RequestTimedOut | E::OffsetOutOfRange => {}
-            code => return Err(format!("a member is answered with {code}")),
-        }
-        self.caller.back_off(now);
-        if let Some(doing) = &mut self.doing {
-            doing.errors += 1;
-            if is_over || doing.errors >= ERRORS_MAX {
-                self.finish(false, Some(code), wanted);
-            }
-        }
-        Ok(())
-    }
-
-    fn fetched(
-        &mut self,
-        now: ClientNow,
-        places: &[Place],
-        asked_at: Instant,
-        response: &FetchResponse,
-        wanted: &mut Vec<Wanted>,
-    ) -> Result<(), String> {
-        match known_code(response.error_code)? {
-            ErrorCode::None => {}
-            code => return Err(format!("a fetch is answered with {code}")),
-        }
-        let operation = self.operation();
-        let (mut told, mut failed) = (0, None);
-        for topic in &response.responses {
-            for data in &topic.partitions {
-                let id = TopicPartition { topic: topic.topic_id, partition: data.partition_index };
-                let part = self.parts.iter_mut().find(|(place, part)| part.id == id && places.contains(place));
-                let Some((_, part)) = part else {
-                    return Err(format!("partition {id} is told, but nobody asked for it"));
-                };
-                told += 1;
-                let from = part.position.expect("a partition is fetched from its position on");
-                let fetching = Fetching { partition: id, from, asked_at, operation };
-                let (code, next) = fetching.told(data, wanted)?;
-                part.position = Some(next);
-                match code {
-                    ErrorCode::None => {}
-                    // What was committed is gone: it begins at the start.
-                    ErrorCode::OffsetOutOfRange => (part.position, part.has_no_commit) = (None, true),
-                    code => failed = Some(code),
-                }
-            }
-        }
-        if told != places.len() {
-            return Err(format!("{} partitions were fetched, {told} are told", places.len()));
-        }
-        match failed {
-            Some(code) => self.failed(now, code, wanted),
-            None => {
-                self.caller.go_on();
-                self.finish(true, None, wanted);
-                Ok(())
-            }
-        }
-    }
-}
-
-impl Role {
-    fn is_in(&self) -> bool {
-        match self {
-            Role::Classic(classic) => classic.is_in(),
-            Role::Next(next) => next.is_in(),
-        }
-    }
-
-    fn is_leaving(&self) -> bool {
-        match self {
-            Role::Classic(classic) => classic.is_leaving(),
-            Role::Next(next) => next.is_leaving(),
-        }
-    }
-
-    fn is_stable(&self) -> bool {
-        match self {
-            Role::Classic(classic) => classic.is_stable(),
-            Role::Next(next) => next.is_stable(),
-        }
-    }
-
-    fn lacks_topics(&self) -> bool {
-        matches!(self, Role::Next(next) if next.lacks_topics())
-    }
-
-    /// What it reads, in order.
-    fn owned(&self) -> Vec<Place> {
-        let mut owned: Vec<Place> = match self {
-            Role::Classic(classic) => classic.owned().collect(),
-            Role::Next(next) => next.owned().collect(),
-        };
-        owned.sort_unstable();
-        owned
-    }
-
-    /// In whose name it commits, while it is in a generation or an epoch.
-    fn credentials(&self, instance: Option<&Str>) -> Option<Credentials> {
-        let (number, member) = match self {
-            Role::Classic(classic) => (classic.generation(), classic.member()),
-            Role::Next(next) => (next.epoch(), next.member()),
-        };
-        (number > 0).then(|| Credentials { number, member: member.clone(), instance: instance.cloned() })
-    }
-
-    fn join(&mut self, sight: &Sight<'_>, index: u32) {
-        match self {
-            Role::Classic(classic) => classic.join(),
-            Role::Next(next) => next.join(sight, index),
-        }
-    }
-
-    fn resubscribe(&mut self) {
-        if let Role::Classic(classic) = self {
-            classic.rejoin();
-        }
-    }
-
-    fn leave(&mut self, sight: &Sight<'_>, wanted: &mut Vec<Wanted>) {
-        match self {
-            Role::Classic(classic) => classic.leave(sight, wanted),
-            Role::Next(next) => next.leave(sight, wanted),
-        }
-    }
-
-    fn forget(&mut self, sight: &Sight<'_>, wanted: &mut Vec<Wanted>) {
-        match self {
-            Role::Classic(classic) => classic.forget(sight, wanted),
-            Role::Next(next) => next.forget(sight, wanted),
-        }
-    }
-
-    fn fenced(&mut self, sight: &Sight<'_>, code: ErrorCode, wanted: &mut Vec<Wanted>) -> Told {
-        match self {
-            Role::Classic(classic) => classic.fenced(sight, code, wanted),
-            Role::Next(next) => next.fenced(sight, code, wanted),
-        }
-    }
-
-    fn hurry(&mut self, now: Instant) {
-        if let Role::Next(next) = self {
-            next.hurry(now);
-        }
-    }
-
-    fn topics_learned(&mut self, sight: &Sight<'_>, wanted: &mut Vec<Wanted>) {
-        match self {
-            Role::Classic(classic) => classic.topics_learned(sight),
-            Role::Next(next) => next.topics_learned(sight, wanted),
-        }
-    }
-
-    fn due_at(&self, subscribed: &[usize]) -> Option<Instant> {
-        match self {
-            Role::Classic(classic) => classic.due_at(),
-            Role::Next(next) => next.due_at(subscribed),
-        }
-    }
-
-    fn request(&mut self, sight: &Sight<'_>, wanted: &mut Vec<Wanted>) -> (Request, i16) {
-        match self {
-            Role::Classic(classic) => classic.request(sight, wanted),
-            Role::Next(next) => next.request(sight, wanted),
-        }
-    }
-
-    fn lost(&mut self, sight: &Sight<'_>, wanted: &mut Vec<Wanted>) {
-        match self {
-            Role::Classic(classic) => classic.lost(sight, wanted),
-            Role::Next(next) => next.lost(sight, wanted),
-        }
-    }
-
-    fn take(
-        &mut self,
-        sight: &Sight<'_>,
-        now: Instant,
-        asked_at: Instant,
-        response: &Response,
-        wanted: &mut Vec<Wanted>,
-    ) -> Result<Told, String> {
-        match self {
-            Role::Classic(classic) => classic.take(sight, now, asked_at, response, wanted),
-            Role::Next(next) => next.take(sight, now, asked_at, response, wanted),
-        }
     }
 }
 

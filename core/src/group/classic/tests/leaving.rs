@@ -30,11 +30,7 @@ fn an_old_client_leaves_alone() {
 #[test]
 fn whoever_waits_and_leaves_is_answered() {
     play(
-        "a joins
-         b joins
-         6s pass
-         - a: generation 1 range, leads a b
-         - b: generation 1 range, follows a
+        "a b have joined
          b syncs
          b leaves
          - b: UNKNOWN_MEMBER_ID

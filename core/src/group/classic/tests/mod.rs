@@ -18,7 +18,8 @@
 //! a leaves                LeaveGroup
 //! remove x y              LeaveGroup from an operator, for static members
 //! 3s pass                 time passes, and whatever is due happens at its time
-//! a b@x are stable        a generation that a leads, with b named x; each is assigned its name in capitals
+//! a b@x have joined       a generation that a leads, with b named x, in which nobody has synced
+//! a b@x are stable        the same one, and each is assigned its name in capitals
 //! set max 2               a setting: max, delay, record
 //! reload                  another node leads: the group is made anew of its records
 //! describe                what DescribeGroups says, and what the members subscribe to

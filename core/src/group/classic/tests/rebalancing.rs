@@ -266,11 +266,7 @@ fn the_leader_begins_a_rebalance_by_joining_and_others_by_news() {
 #[test]
 fn a_lost_answer_is_given_again_while_the_leader_assigns() {
     play(
-        "a joins
-         b joins
-         6s pass
-         - a: generation 1 range, leads a b
-         - b: generation 1 range, follows a
+        "a b have joined
          a joins
          - a: generation 1 range, leads a b
          b joins

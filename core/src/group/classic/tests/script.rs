@@ -95,7 +95,8 @@ impl Stage {
             ["set", "max", size] => self.rig.settings.group_max_size = size.parse().expect("a number"),
             ["set", "record", bytes] => self.rig.settings.record_bytes_max = bytes.parse().expect("a number"),
             ["set", "delay", time] => self.rig.settings.group_initial_rebalance_delay = duration(time),
-            [ref who @ .., "are", "stable"] => self.make_stable(who),
+            [ref who @ .., "have", "joined"] => self.untold(|stage| stage.make_joined(who)),
+            [ref who @ .., "are", "stable"] => self.untold(|stage| stage.make_stable(who)),
             ["reload"] => self.reload(),
             ["describe"] => self.describe(),
             _ => panic!("no such command: {line}"),
@@ -217,10 +218,15 @@ impl Stage {
         self.rig.pass(end - now);
     }
 
-    /// The first one leads and assigns to everybody its own name in capitals.
-    fn make_stable(&mut self, who: &[&str]) {
+    /// Does what the transcript says nothing of.
+    fn untold(&mut self, act: impl FnOnce(&mut Stage)) {
         let told = self.transcript.len();
-        let names: Vec<&str> = who.iter().map(|name| name.split('@').next().expect("a name")).collect();
+        act(self);
+        self.settle();
+        self.transcript.truncate(told);
+    }
+
+    fn make_joined(&mut self, who: &[&str]) {
         for who in who {
             let (name, how) = match who.split_once('@') {
                 Some((name, instance)) => (name, vec!["named", instance]),
@@ -232,12 +238,16 @@ impl Stage {
             }
         }
         self.pass(2 * self.rig.settings.group_initial_rebalance_delay);
+    }
+
+    /// The first one leads and assigns to everybody its own name in capitals.
+    fn make_stable(&mut self, who: &[&str]) {
+        self.make_joined(who);
+        let names: Vec<&str> = who.iter().map(|name| name.split('@').next().expect("a name")).collect();
         let assignments: Vec<String> = names.iter().map(|name| format!("{name}={}", name.to_uppercase())).collect();
         for name in names {
             self.sync(name, &assignments.iter().map(String::as_str).collect::<Vec<_>>());
         }
-        self.settle();
-        self.transcript.truncate(told);
     }
 
     fn reload(&mut self) {

@@ -81,11 +81,7 @@ fn the_former_self_is_fenced_while_it_waits() {
 #[test]
 fn a_waiting_assignment_of_the_former_self_is_fenced_and_the_generation_made_anew() {
     play(
-        "a joins
-         b joins named x
-         6s pass
-         - a: generation 1 range, leads a b
-         - b: generation 1 range, follows a
+        "a b@x have joined
          b syncs
          c asks named x
          - b: FENCED_INSTANCE_ID

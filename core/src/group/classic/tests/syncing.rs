@@ -5,11 +5,7 @@ use super::play;
 #[test]
 fn everybody_waits_for_the_leader() {
     play(
-        "a joins
-         b joins
-         6s pass
-         - a: generation 1 range, leads a b
-         - b: generation 1 range, follows a
+        "a b have joined
          b syncs
          b beats
          - b: NONE
@@ -29,11 +25,7 @@ fn everybody_waits_for_the_leader() {
 #[test]
 fn the_newer_of_two_waiting_requests_for_an_assignment_counts() {
     play(
-        "a joins
-         b joins
-         6s pass
-         - a: generation 1 range, leads a b
-         - b: generation 1 range, follows a
+        "a b have joined
          b syncs
          b syncs
          - b: REBALANCE_IN_PROGRESS
@@ -131,11 +123,7 @@ fn whoever_syncs_means_the_protocol_that_was_agreed() {
 #[test]
 fn a_generation_is_assigned_once() {
     play(
-        "a joins
-         b joins
-         6s pass
-         - a: generation 1 range, leads a b
-         - b: generation 1 range, follows a
+        "a b have joined
          a syncs a=1 b=2
          - record: 1 range led by a a=1 b=2
          - a: assigned 1
@@ -176,11 +164,7 @@ fn a_leader_that_slept_through_a_generation_assigns_nothing() {
 #[test]
 fn an_assignment_that_is_too_large_to_be_kept_fails_for_all_and_is_made_again() {
     play(
-        "a joins
-         b joins
-         6s pass
-         - a: generation 1 range, leads a b
-         - b: generation 1 range, follows a
+        "a b have joined
          b syncs
          set record 100
          a syncs a=1 b=2

@@ -8,6 +8,7 @@ use crate::clock::{Clock, Pace, Window};
 use crate::cluster::{Cluster, connect};
 use crate::consume::{self, Cursor, Goal, ReadLane, ReadPlan, Received};
 use crate::failure::Failure;
+use crate::measured::Measured;
 use crate::produce::{self, Lane, Template, WritePlan, Written};
 use crate::report::{Report, ServerUse};
 use crate::spread::{divide, spread};
@@ -46,24 +47,15 @@ fn produce(load: &LoadArgs, is_watched: bool) -> Result<Report, Failure> {
     let stage = Stage::new(load, load.warmup, is_watched, &cluster);
 
     let plan = stage.write_plan(load, false);
-    let (written, used) = thread::scope(|scope| {
-        let threads = start_writers(scope, lanes, load, &plan);
-        let used = stage.watch(load, || threads.iter().all(ScopedJoinHandle::is_finished))?;
-        Ok((join_writers(threads, &stage)?, used))
-    })?;
+    let (written, used) = stage.write(load, lanes, &plan)?;
 
     let verdict = verify(load, &mut cluster, &before, &written)?;
     let is_answered = plan.is_answered;
     Ok(Report {
-        load: load.clone(),
-        elapsed: load.duration,
-        client_cpu: used.client,
-        server: used.server,
-        partitions: cluster.leaders.len(),
         overdue: written.overdue,
         unacked: verdict.as_ref().filter(|_| !is_answered).map(|verdict| (written.sent, verdict.stored)),
         verdict: verdict.filter(|_| is_answered),
-        measured: written.measured,
+        ..report(load, &cluster, used, written.measured)
     })
 }
 
@@ -99,17 +91,8 @@ fn consume(load: &LoadArgs, is_watched: bool) -> Result<Report, Failure> {
         first_damage: received.first_damage,
         ..Verdict::default()
     });
-    Ok(Report {
-        load: load.clone(),
-        elapsed: Duration::from_nanos(ended.saturating_sub(stage.window.from).max(1)),
-        client_cpu: used.client,
-        server: used.server,
-        partitions: cluster.leaders.len(),
-        overdue: 0,
-        unacked: None,
-        verdict,
-        measured: received.measured,
-    })
+    let elapsed = Duration::from_nanos(ended.saturating_sub(stage.window.from).max(1));
+    Ok(Report { elapsed, verdict, ..report(load, &cluster, used, received.measured) })
 }
 
 fn end_to_end(load: &LoadArgs, is_watched: bool) -> Result<Report, Failure> {
@@ -141,17 +124,22 @@ fn end_to_end(load: &LoadArgs, is_watched: bool) -> Result<Report, Failure> {
             Some(Verdict::by_offsets(&written.acked, &before, &after).with_read(&written.acked, &received))
         }
     };
-    Ok(Report {
+    Ok(Report { overdue: written.overdue, verdict, ..report(load, &cluster, used, received.measured) })
+}
+
+/// What there is to tell of any load that ran for its whole duration, before anybody has looked what became of it.
+fn report(load: &LoadArgs, cluster: &Cluster, used: Used, measured: Measured) -> Report {
+    Report {
         load: load.clone(),
         elapsed: load.duration,
         client_cpu: used.client,
         server: used.server,
         partitions: cluster.leaders.len(),
-        overdue: written.overdue,
+        overdue: 0,
         unacked: None,
-        verdict,
-        measured: received.measured,
-    })
+        verdict: None,
+        measured,
+    }
 }
 
 /// What the threads of a run stand on: the clock, the window, the board.
@@ -213,6 +201,15 @@ impl Stage {
             partitions: self.partitions,
             board: &self.board,
         }
+    }
+
+    /// Has threads write by `lanes` until the window ends.
+    fn write(&self, load: &LoadArgs, lanes: Vec<Lane>, plan: &WritePlan<'_>) -> Result<(Written, Used), Failure> {
+        thread::scope(|scope| {
+            let threads = start_writers(scope, lanes, load, plan);
+            let used = self.watch(load, || threads.iter().all(ScopedJoinHandle::is_finished))?;
+            Ok((join_writers(threads, self)?, used))
+        })
     }
 
     /// Shows the progress and takes the CPU times at both ends of the window, or when `is_over` if that is earlier.

@@ -1,7 +1,7 @@
 //! Committing offsets: each connection for a group of its own, to that group's coordinator. The offsets of a connection
 //! rise, so the group's committed offset tells afterwards whether the last acknowledged commit is there.
 
-use super::{Stage, join_writers, start_writers};
+use super::{Stage, report};
 use crate::args::{LoadArgs, Verify};
 use crate::cluster::{Cluster, Control, connect};
 use crate::failure::Failure;
@@ -12,7 +12,7 @@ use crate::verify::Verdict;
 use crate::wire::{self, Api, CommitTemplate, ErrorCode};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::thread::{self, ScopedJoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long the first question about a group may take until it has a coordinator: its topic is created by it.
@@ -48,11 +48,7 @@ pub(super) fn commit(load: &LoadArgs, is_watched: bool) -> Result<Report, Failur
     stage.partitions = groups.len();
 
     let plan = stage.write_plan(load, false);
-    let (written, used) = thread::scope(|scope| {
-        let threads = start_writers(scope, lanes, load, &plan);
-        let used = stage.watch(load, || threads.iter().all(ScopedJoinHandle::is_finished))?;
-        Ok((join_writers(threads, &stage)?, used))
-    })?;
+    let (written, used) = stage.write(load, lanes, &plan)?;
 
     let verdict = match load.verify {
         Verify::Off => None,
@@ -66,17 +62,7 @@ pub(super) fn commit(load: &LoadArgs, is_watched: bool) -> Result<Report, Failur
             Some(Verdict::by_offsets(&written.acked, &before, &after))
         }
     };
-    Ok(Report {
-        load: load.clone(),
-        elapsed: load.duration,
-        client_cpu: used.client,
-        server: used.server,
-        partitions: cluster.leaders.len(),
-        overdue: written.overdue,
-        unacked: None,
-        verdict,
-        measured: written.measured,
-    })
+    Ok(Report { overdue: written.overdue, verdict, ..report(load, &cluster, used, written.measured) })
 }
 
 fn control<'a>(controls: &'a mut BTreeMap<String, Control>, address: &str) -> Result<&'a mut Control, Failure> {

@@ -5,7 +5,7 @@ clients do), and 20 commits a second of all of them together. Then what 100,000 
   benches/groups.py SERVER FOLDER [SECONDS [GROUPS]]
 
 SERVER is a release binary of chronik-server. Speaks the protocol itself: JoinGroup 3, SyncGroup 2, Heartbeat 2,
-OffsetCommit 2. Linux only; needs nothing but Python.
+OffsetCommit 2, ListGroups 0. Linux only; needs nothing but Python.
 """
 
 import os
@@ -21,6 +21,8 @@ CONNECTIONS = 50
 COMMITS_PER_SECOND = 20
 HEARTBEAT_SECONDS = 3
 OFFSETS = 100_000
+# Whatever is waited for comes within this.
+WITHIN_SECONDS = 60
 
 
 def string(text):
@@ -70,13 +72,14 @@ class Server:
         # A connection is served one JoinGroup after the other, and each would wait for more members.
         arguments += ['--set', 'group.initial.rebalance.delay.ms=0']
         self.process = subprocess.Popen([binary, *arguments, '--durability', 'sync', '--log-level', 'warn'])
-        for _ in range(500):
-            try:
-                Connection()
-                return
-            except OSError:
-                time.sleep(0.02)
-        raise SystemExit('the broker does not come up')
+        until(self.listens, 'the broker listens')
+
+    def listens(self):
+        try:
+            Connection()
+            return True
+        except OSError:
+            return False
 
     def cpu(self):
         fields = open(f'/proc/{self.process.pid}/stat').read().rsplit(')', 1)[1].split()
@@ -91,9 +94,27 @@ class Server:
         self.process.wait()
 
 
+def until(condition, claim):
+    deadline = time.monotonic() + WITHIN_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise SystemExit(f'not within {WITHIN_SECONDS} s: {claim}')
+        time.sleep(0.02)
+
+
 def coordinator(connection):
-    while struct.unpack('>h', connection.ask(10, 1, string('group') + b'\0')[4:6])[0]:
-        time.sleep(0.05)
+    def is_found():
+        (code,) = struct.unpack('>h', connection.ask(10, 1, string('group') + b'\0')[4:6])
+        return code == 0
+    until(is_found, 'a group has a coordinator')
+
+
+def loaded(connection):
+    """Waits until every coordinator has read its log: before that groups cannot be listed (ListGroups 0)."""
+    def is_listed():
+        (code,) = struct.unpack('>h', connection.ask(16, 0, b'')[:2])
+        return code == 0
+    until(is_listed, 'all coordinators are loaded')
 
 
 def join(connection, names):
@@ -157,6 +178,7 @@ def steady(server, seconds, count):
             answer = connection.answer()
             (code,) = struct.unpack('>h', answer[at:][:2])
             assert code == 0, f'request {key} is refused: {code}'
+        # The pace at which it is looked what is due.
         time.sleep(0.01)
     cpu, passed = server.cpu() - cpu, time.monotonic() - began
     share = 100 * cpu / passed
@@ -190,8 +212,7 @@ def main():
                 shutil.rmtree(folder)
     server = Server(binary, folder)
     try:
-        coordinator(Connection())
-        time.sleep(3)
+        loaded(Connection())
         print(f'started again, with those offsets loaded: {server.resident():.1f} MiB resident')
     finally:
         server.stop()

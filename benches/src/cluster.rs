@@ -15,7 +15,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// How long a broker may leave a request unanswered before the run is given up.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// How long a new topic may take until all its partitions have a leader.
-const LEADERS_WITHIN: Duration = Duration::from_secs(60);
+pub(crate) const LEADERS_WITHIN: Duration = Duration::from_secs(60);
 /// How long to wait before asking again for what is on its way.
 const RETRY_AFTER: Duration = Duration::from_millis(5);
 /// Frames beyond this are taken for a peer that does not speak Kafka.

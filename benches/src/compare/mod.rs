@@ -9,7 +9,7 @@ mod broker;
 mod table;
 
 use crate::args::{Acks, CompareArgs, LoadArgs, Mode, Verify};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, LEADERS_WITHIN};
 use crate::failure::Failure;
 use crate::json::Json;
 use crate::report::Report;
@@ -276,6 +276,7 @@ fn acknowledge_one(running: &Running) -> Result<(), Failure> {
     let control = cluster.control(leader);
     let version = control.version(Api::Produce)?;
     let template = ProduceTemplate::new(version, &load.topic, 1, 30_000, &Batch::new(1, 256, 0));
+    let began = Instant::now();
     loop {
         let frame = control.exchange(|_, correlation| {
             let mut request = Vec::new();
@@ -287,7 +288,7 @@ fn acknowledge_one(running: &Running) -> Result<(), Failure> {
         if !answer.code.is_error() {
             return Ok(());
         }
-        if !answer.code.is_settling() {
+        if !answer.code.is_settling() || began.elapsed() > LEADERS_WITHIN {
             let subject = format!("{}-{partition}", load.topic);
             return Err(Failure::Refused { api: Api::Produce, subject, code: answer.code, message: None });
         }

@@ -7,8 +7,9 @@ use chronik_core::config::{BrokerKey, Effect, Key, TOPIC_KEYS, Update, broker_ke
 const PREFACE: &str = "\
 # Configuration
 
-Chronik takes Kafka's settings under their own names. This page lists all of Kafka 4.3's: those that are obeyed, and
-those that are known, kept and shown, but change nothing, with the reason. A name that is in neither list is an error.
+Chronik takes Kafka's settings under their own names. This page lists all of Kafka 4.3's but its internal ones: those
+that are obeyed, and those that are known, kept and shown, but change nothing, with the reason. A name that is in
+neither list is an error.
 
 It is written by the test `controller::documentation` from the tables in `core/src/config`, and compared with them.
 

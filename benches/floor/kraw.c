@@ -17,54 +17,11 @@
 #include <time.h>
 #include <sys/socket.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <arpa/inet.h>
 #include <nmmintrin.h>
-
-static double now() {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec * 1e-9;
-}
-
-static double selfcpu() {
-    struct rusage r;
-    getrusage(RUSAGE_SELF, &r);
-    return r.ru_utime.tv_sec + r.ru_stime.tv_sec + (r.ru_utime.tv_usec + r.ru_stime.tv_usec) * 1e-6;
-}
-
-static int pidcpu(int pid, double *u, double *s, long *rss, long *hwm) {
-    char p[64], b[4096];
-    sprintf(p, "/proc/%d/stat", pid);
-    FILE *f = fopen(p, "r");
-    if (!f) {
-        return -1;
-    }
-    size_t n = fread(b, 1, 4095, f);
-    b[n] = 0;
-    fclose(f);
-    char *q = strrchr(b, ')') + 2;
-    unsigned long ut, st;
-    sscanf(q, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &ut, &st);
-    *u = ut / 100.0;
-    *s = st / 100.0;
-    sprintf(p, "/proc/%d/status", pid);
-    f = fopen(p, "r");
-    if (f) {
-        while (fgets(b, 4095, f)) {
-            if (!strncmp(b, "VmRSS:", 6)) {
-                *rss = atol(b + 6);
-            }
-            if (!strncmp(b, "VmHWM:", 6)) {
-                *hwm = atol(b + 6);
-            }
-        }
-        fclose(f);
-    }
-    return 0;
-}
+#include "usage.h"
 
 static uint32_t crc(const uint8_t *p, size_t n) {
     uint64_t c = 0xffffffff;

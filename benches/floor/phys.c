@@ -17,7 +17,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -26,18 +25,7 @@
 #include <errno.h>
 #include <sys/epoll.h>
 #include <sys/sendfile.h>
-
-static double now() {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec * 1e-9;
-}
-
-static double cpu() {
-    struct rusage r;
-    getrusage(RUSAGE_SELF, &r);
-    return r.ru_utime.tv_sec + r.ru_stime.tv_sec + (r.ru_utime.tv_usec + r.ru_stime.tv_usec) * 1e-6;
-}
+#include "usage.h"
 
 static int cmp(const void *a, const void *b) {
     double x = *(double *)a, y = *(double *)b;
@@ -98,7 +86,7 @@ static void fs(const char *dir, int mode, size_t sz, double secs) {
     static double v[200000];
     int n = 0;
     size_t off = 0;
-    double t0 = now(), c0 = cpu();
+    double t0 = now(), c0 = selfcpu();
     while (n < 200000 && (now() - t0 < secs || n < 20)) {
         double a = now();
         ssize_t w = pwrite(fd, b, sz, off);
@@ -126,7 +114,7 @@ static void fs(const char *dir, int mode, size_t sz, double secs) {
                         "zero-prealloc O_DIRECT|DSYNC",
                         "fallocate KEEP_SIZE",
                         "append O_DIRECT"};
-    sprintf(nm, "%zu KiB %s +fdatasync cpu/op %.1fus", sz / 1024, ms[mode], (cpu() - c0) / n * 1e6);
+    sprintf(nm, "%zu KiB %s +fdatasync cpu/op %.1fus", sz / 1024, ms[mode], (selfcpu() - c0) / n * 1e6);
     pct(nm, v, n, tot, (double)n * sz);
     close(fd);
     unlink(p);
@@ -195,7 +183,7 @@ static void seqw(const char *dir, size_t total, int sync_each, int final, int pr
         fsync(fd);
         b[5]++;
     }
-    double t0 = now(), c0 = cpu();
+    double t0 = now(), c0 = selfcpu();
     for (size_t o = 0; o < total; o += bs) {
         if (pwrite(fd, b, bs, o) != (ssize_t)bs) {
             perror("w");
@@ -215,13 +203,13 @@ static void seqw(const char *dir, size_t total, int sync_each, int final, int pr
            sync_each ? "fdatasync per 1MiB"
            : final   ? "one fdatasync at end"
                      : "no sync",
-           total / (t2 - t0) / 1e6, total / (t1 - t0) / 1e6, (cpu() - c0) / (total / 1e9));
+           total / (t2 - t0) / 1e6, total / (t1 - t0) / 1e6, (selfcpu() - c0) / (total / 1e9));
     fflush(stdout);
     close(fd);
     if (!sync_each && !prealloc) {
         fd = open(p, O_RDONLY);
         t0 = now();
-        c0 = cpu();
+        c0 = selfcpu();
         ssize_t r;
         while ((r = read(fd, b, bs)) > 0)
             ;
@@ -298,7 +286,7 @@ static void tcp(size_t ws, double secs, int sf) {
         write(ffd, z, 64 << 20);
         free(z);
     }
-    double t0 = now(), c0 = cpu();
+    double t0 = now(), c0 = selfcpu();
     size_t tot = 0;
     off_t off = 0;
     while (now() - t0 < secs) {
@@ -319,7 +307,7 @@ static void tcp(size_t ws, double secs, int sf) {
     pthread_join(h, &r);
     double t = now() - t0;
     printf("tcp loopback single stream, %zu KiB %s: %.0f MB/s, cpu(both ends) %.2f s/GB\n", ws / 1024,
-           sf ? "sendfile" : "write", (size_t)r / t / 1e6, (cpu() - c0) / ((size_t)r / 1e9));
+           sf ? "sendfile" : "write", (size_t)r / t / 1e6, (selfcpu() - c0) / ((size_t)r / 1e9));
     fflush(stdout);
     close(c);
     close(s);
@@ -351,7 +339,7 @@ static void pp(size_t sz, double secs) {
     char b[65536];
     static double v[500000];
     int n = 0;
-    double t0 = now(), c0 = cpu();
+    double t0 = now(), c0 = selfcpu();
     while (now() - t0 < secs && n < 500000) {
         double a = now();
         write(c, b, sz);
@@ -367,7 +355,7 @@ static void pp(size_t sz, double secs) {
     }
     double tot = now() - t0;
     char nm[80];
-    sprintf(nm, "tcp ping-pong %zu B cpu/rt %.1fus", sz, (cpu() - c0) / n * 1e6);
+    sprintf(nm, "tcp ping-pong %zu B cpu/rt %.1fus", sz, (selfcpu() - c0) / n * 1e6);
     pct(nm, v, n, tot, 0);
     close(c);
     pthread_join(h, 0);

@@ -10,48 +10,8 @@
 #include <stdint.h>
 #include <time.h>
 #include <unistd.h>
-#include <sys/resource.h>
 #include <librdkafka/rdkafka.h>
-
-static double now() {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec * 1e-9;
-}
-
-static double selfcpu() {
-    struct rusage r;
-    getrusage(RUSAGE_SELF, &r);
-    return r.ru_utime.tv_sec + r.ru_stime.tv_sec + (r.ru_utime.tv_usec + r.ru_stime.tv_usec) * 1e-6;
-}
-
-static int pidcpu(int pid, double *u, double *s, long *rss) {
-    char p[64], b[4096];
-    sprintf(p, "/proc/%d/stat", pid);
-    FILE *f = fopen(p, "r");
-    if (!f) {
-        return -1;
-    }
-    size_t n = fread(b, 1, 4095, f);
-    b[n] = 0;
-    fclose(f);
-    char *q = strrchr(b, ')') + 2;
-    unsigned long ut, st;
-    sscanf(q, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &ut, &st);
-    *u = ut / 100.0;
-    *s = st / 100.0;
-    sprintf(p, "/proc/%d/status", pid);
-    f = fopen(p, "r");
-    if (f) {
-        while (fgets(b, 4095, f)) {
-            if (!strncmp(b, "VmRSS:", 6)) {
-                *rss = atol(b + 6);
-            }
-        }
-        fclose(f);
-    }
-    return 0;
-}
+#include "usage.h"
 
 static float *lat;
 static size_t nl, errs;
@@ -148,7 +108,7 @@ int main(int ac, char **av) {
     double u0 = 0, s0 = 0, u1 = 0, s1 = 0;
     long rss = 0;
     if (pid) {
-        pidcpu(pid, &u0, &s0, &rss);
+        pidcpu(pid, &u0, &s0, &rss, NULL);
     }
     double c0 = selfcpu(), t0 = now();
     for (int i = 0; i < conc; i++) {
@@ -164,7 +124,7 @@ int main(int ac, char **av) {
     }
     double d = now() - t0, cc = selfcpu() - c0;
     if (pid) {
-        pidcpu(pid, &u1, &s1, &rss);
+        pidcpu(pid, &u1, &s1, &rss, NULL);
     }
     if (!nl) {
         printf("no acks, errs %zu %s\n", errs, rd_kafka_err2str(lasterr));

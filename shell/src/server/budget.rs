@@ -6,6 +6,9 @@
 //! to themselves, so that small ones pass by while large ones queue. Within each part whoever asks first is first
 //! served.
 //!
+//! Responses take at most half of the part for small requests, and no room beyond that is refused to them: who has more
+//! is not read until they have been sent.
+//!
 //! This counts what clients make the broker hold: requests until they are answered, and responses until they are sent.
 //! It reserves numbers, not memory: a request that is announced and never sent takes no memory.
 
@@ -28,6 +31,8 @@ pub(super) struct Budget {
     small: Arc<Semaphore>,
     large: Arc<Semaphore>,
     units: usize,
+    /// What responses leave of the part for small requests.
+    spared: usize,
     /// What accounts hold beyond it, in units.
     overdraft: Arc<AtomicUsize>,
 }
@@ -90,6 +95,7 @@ impl Budget {
             small: Arc::new(Semaphore::new(units - large)),
             large: Arc::new(Semaphore::new(large)),
             units,
+            spared: (units - large) / 2,
             overdraft: Arc::default(),
         }
     }
@@ -134,9 +140,15 @@ impl Account {
         self.is_overdrawn = false;
         self.overdraft = None;
         if missing > 0 {
-            match budget.small.clone().try_acquire_many_owned(missing.try_into().unwrap_or(u32::MAX)) {
-                Ok(permit) => join(&mut self.small, permit),
-                Err(_) => {
+            // Answers leave half of the part to those who ask: were it otherwise, few who do not read theirs would keep
+            // everybody from being read.
+            let spared = if responses > 0 { budget.spared } else { 0 };
+            let has_room = budget.small.available_permits() >= missing + spared;
+            let permit = has_room
+                .then(|| budget.small.clone().try_acquire_many_owned(missing.try_into().unwrap_or(u32::MAX)).ok());
+            match permit.flatten() {
+                Some(permit) => join(&mut self.small, permit),
+                None => {
                     self.overdraft = Some(Overdraft::new(missing, &budget.overdraft));
                     // Without responses nothing of this account may ever move again but what it waits to read.
                     self.is_overdrawn = responses > 0;
@@ -227,6 +239,22 @@ mod tests {
         accounts[0].settle(&budget, 0, 0);
         assert!(accounts[1].poll_large(&budget, 3 * MIB, &mut cx()).is_ready());
         assert!(accounts[2].poll_large(&budget, MIB / 2, &mut cx()).is_ready());
+    }
+
+    #[test]
+    fn answers_that_nobody_reads_leave_room_for_those_who_ask() {
+        let budget = Budget::new(8 * MIB, MIB);
+        let mut stalled: Vec<Account> = (0..100).map(|_| Account::default()).collect();
+        for account in &mut stalled {
+            account.settle(&budget, 0, 100 * UNIT);
+        }
+        assert_eq!(budget.used(), 100 * 100 * UNIT, "all of it counts");
+        let mut others: Vec<Account> = (0..16).map(|_| Account::default()).collect();
+        for account in &mut others {
+            assert!(account.poll_read(&budget, &mut cx()).is_ready());
+        }
+        drop((stalled, others));
+        assert_eq!(budget.used(), 0);
     }
 
     #[test]

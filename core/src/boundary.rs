@@ -39,6 +39,14 @@ pub enum Input {
         /// Which.
         conn: ConnId,
     },
+    /// The stream of a connection has taken all of an answer that is [told when sent](is_told_when_sent): nothing of it
+    /// is in memory any more. Where the connection closes before, [`Input::Closed`] says as much.
+    Sent {
+        /// Which connection.
+        conn: ConnId,
+        /// The place of the request that was answered, as in [`ReplyTo`].
+        sequence: u64,
+    },
     /// The disk finished something that an effect asked for.
     Disk(Done),
     /// The instant that [`Node::deadline`](crate::node::Node::deadline) named has come.
@@ -164,6 +172,13 @@ pub enum Effect {
         /// Why, for the log.
         why: &'static str,
     },
+    /// Close a connection at once, whatever it is still owed, and report it with [`Input::Closed`].
+    Cut {
+        /// Which.
+        conn: ConnId,
+        /// Why, for the log.
+        why: &'static str,
+    },
     /// Do something on disk, and report it with [`Input::Disk`].
     Disk(DiskOp),
     /// From now on, connections compress batches as this table says.
@@ -181,6 +196,27 @@ pub enum Effect {
     Stopped,
     /// The node cannot go on without risking data: end the process with this message and a failure code.
     Fatal(String),
+}
+
+/// An answer that counts for so many bytes is told of when it has been sent. Smaller ones are no more than what many
+/// requests hold.
+pub(crate) const TOLD_FROM_BYTES: usize = 16 << 10;
+
+/// A partition in the answer to a fetch counts for so many bytes beside its records: what they come to when they are
+/// encoded, rounded up.
+pub(crate) const PARTITION_BYTES: usize = 64;
+
+/// Whether a driver says by [`Input::Sent`] when an answer has been sent, since the node keeps account of what it holds.
+/// [`Connection::next_sent`](crate::connection::Connection::next_sent) asks this for the driver.
+pub fn is_told_when_sent(response: &wire::Response) -> bool {
+    match response {
+        wire::Response::Fetch(response) => {
+            let data = response.responses.iter().flat_map(|topic| &topic.partitions);
+            let bytes = data.map(|data| data.records.as_ref().map_or(0, wire::Records::len) + PARTITION_BYTES);
+            bytes.sum::<usize>() >= TOLD_FROM_BYTES
+        }
+        _ => false,
+    }
 }
 
 /// How much an operator should care.

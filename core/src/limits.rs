@@ -34,9 +34,16 @@ pub struct Limits {
     pub bytes_in_flight_max: usize,
     /// Requests that wait for data or for acknowledgements. A further fetch is answered at once with what there is.
     pub parked_requests_max: usize,
-    /// Bytes that fetches may be reading from segments at once. Above it further ones wait for their turn; one alone may
-    /// exceed it.
-    pub read_bytes_in_flight_max: usize,
+    /// Bytes of records in the answers to fetches, from when they are begun to be read from segments, or found in memory,
+    /// until they have been sent. Above it further fetches wait for their turn, but for those that memory answers with
+    /// less than 16 KiB; one alone may exceed it.
+    pub fetch_bytes_in_flight_max: usize,
+    /// How long an answer to a fetch may lie unsent while others wait for its memory, and half a second more for each
+    /// mebibyte of it, before its connection is closed.
+    pub fetch_unsent_time_max: Duration,
+    /// Partitions of fetches that the node serves at once. A fetch of more is served in several steps, between which
+    /// others have theirs.
+    pub fetch_partitions_at_once: usize,
     /// Bytes of newest records kept in memory for consumers that read at the end of their partitions.
     pub tail_cache_bytes: usize,
     /// Segment files kept open at once; the ones used least recently are closed.
@@ -64,8 +71,12 @@ impl Default for Limits {
             bytes_in_flight_max: (512 * MIB) as usize,
             // Five for each connection, as many as a producer keeps in flight by default.
             parked_requests_max: 100_000,
-            // Two of the largest fetches that fetch.max.bytes lets through by default (55 MiB) beside ordinary ones.
-            read_bytes_in_flight_max: (192 * MIB) as usize,
+            // Eleven of the largest batches, or a thousand fetches of 150 KiB each.
+            fetch_bytes_in_flight_max: (192 * MIB) as usize,
+            // Several round trips around the earth, with what was lost sent again.
+            fetch_unsent_time_max: Duration::from_secs(5),
+            // At 0.2 to 0.4 µs each, the 100 µs that a step may take.
+            fetch_partitions_at_once: 250,
             tail_cache_bytes: (128 * MIB) as usize,
             open_files: 4_096,
             // A few percent of what one disk of today does, which leaves its latency to the journal.
@@ -92,7 +103,9 @@ impl Limits {
         line("bytes in flight on one connection", bytes(self.connection_bytes_in_flight_max));
         line("bytes in flight in all", bytes(self.bytes_in_flight_max));
         line("requests that wait for data or acks", self.parked_requests_max.to_string());
-        line("bytes that fetches read from segments", bytes(self.read_bytes_in_flight_max));
+        line("bytes of fetched records, read or unsent", bytes(self.fetch_bytes_in_flight_max));
+        line("  seconds that they lie unsent for others", self.fetch_unsent_time_max.as_secs().to_string());
+        line("partitions of a fetch served at once", self.fetch_partitions_at_once.to_string());
         line("tail cache", bytes(self.tail_cache_bytes));
         line("open segment files", self.open_files.to_string());
         line("bytes compacted in the background a second", count(self.compaction_bytes_per_second_max));

@@ -10,7 +10,7 @@ mod requests;
 
 use std::time::Duration;
 
-use chronik_core::boundary::{DiskOp, Done, Effect, Files, Input, Outbox, ReplyTo, Request};
+use chronik_core::boundary::{DiskOp, Done, Effect, Files, Input, Outbox, ReplyTo, Request, is_told_when_sent};
 use chronik_core::config::BrokerConfig;
 use chronik_core::ids::{ConnId, ListenerId, NodeId, Uuid};
 use chronik_core::journal::Geometry;
@@ -138,7 +138,10 @@ impl Driver {
                         let done = self.carry_out(op);
                         self.step(Input::Disk(done), &mut out);
                     }
-                    Effect::Reply { response, .. } => {
+                    Effect::Reply { to, response } => {
+                        if response.as_ref().is_some_and(is_told_when_sent) {
+                            self.step(Input::Sent { conn: to.conn, sequence: to.sequence }, &mut out);
+                        }
                         if let Some(Response::Fetch(response)) = &response {
                             self.session = response.session_id;
                         }

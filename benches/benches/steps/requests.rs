@@ -54,6 +54,17 @@ pub(crate) fn measure_all(driver: &mut Driver) {
         driver.ask(1, 4, DescribeLogDirsRequest::default());
     });
 
+    driver.measure("Fetch, 1 partition, 1,000 times", nothing, |driver, _| {
+        for _ in 0..1_000 {
+            driver.ask(1, 12, few(1, -1));
+        }
+    });
+    driver.measure("Fetch, 250 partitions, no session", nothing, |driver, _| driver.ask(1, 12, few(250, -1)));
+    driver.measure(
+        "Fetch, 250 partitions, a new session",
+        |driver, _| driver.close(2),
+        |driver, _| driver.ask(2, 12, few(250, 0)),
+    );
     driver.measure("Fetch, 10,000 partitions, no session", nothing, |driver, _| driver.ask(1, 12, fetch(-1, 0, 0)));
     driver.measure(
         "Fetch, 10,000 partitions, a new session",
@@ -99,6 +110,16 @@ pub(crate) fn measure_all(driver: &mut Driver) {
         "Closing the connection of a session that waits",
         |driver, _| driver.ask(3, 12, fetch(0, 1, 500)),
         |driver, _| driver.close(3),
+    );
+    driver.measure(
+        "Fetch, 10,000 partitions of one topic, no session, waits",
+        |driver, _| driver.close(4),
+        |driver, _| driver.ask(4, 12, FetchRequest { max_wait_ms: 500, min_bytes: 1, ..few(PARTITIONS, -1) }),
+    );
+    driver.measure(
+        "Closing that connection",
+        |driver, _| driver.ask(4, 12, FetchRequest { max_wait_ms: 500, min_bytes: 1, ..few(PARTITIONS, -1) }),
+        |driver, _| driver.close(4),
     );
 
     driver.measure(
@@ -203,6 +224,13 @@ fn fetch(session_epoch: i32, min_bytes: i32, max_wait_ms: i32) -> FetchRequest {
     };
     let topics = small().map(topic).collect();
     FetchRequest { max_wait_ms, min_bytes, session_epoch, topics, ..FetchRequest::default() }
+}
+
+/// The first partitions of the large topic.
+fn few(partitions: i32, session_epoch: i32) -> FetchRequest {
+    let partitions = (0..partitions).map(wanted).collect();
+    let topics = vec![FetchTopic { topic: LARGE.into(), partitions, ..FetchTopic::default() }];
+    FetchRequest { session_epoch, topics, ..FetchRequest::default() }
 }
 
 /// Ten thousand connections wait for bytes of one partition.

@@ -47,7 +47,7 @@ use bytes::buf::Limit;
 use bytes::{Bytes, BytesMut};
 
 use crate::batch::BatchLimits;
-use crate::boundary::{ReplyTo, Request};
+use crate::boundary::{self, ReplyTo, Request};
 use crate::ids::{ConnId, ListenerId};
 use crate::limits::Limits;
 use crate::topic_codecs::TopicCodecs;
@@ -84,6 +84,11 @@ pub struct Connection {
     bytes_in_flight_max: usize,
     batch_limits: BatchLimits,
     refused: Option<CloseReason>,
+    /// The bytes encoded so far, in all.
+    encoded: u64,
+    /// The answers that the node is to be told of when they have been sent: their requests' sequence numbers, and after
+    /// how many bytes they end.
+    told_when_sent: VecDeque<(u64, u64)>,
 }
 
 /// A request that waits for its answer, or for that of an earlier one.
@@ -168,6 +173,8 @@ impl Connection {
                 decompressed_bytes_max: limits.request_bytes_max,
             },
             refused: None,
+            encoded: 0,
+            told_when_sent: VecDeque::new(),
         }
     }
 
@@ -287,7 +294,12 @@ impl Connection {
             match &pending.answer {
                 Answer::Awaited => break,
                 Answer::Ready(response) => {
+                    let before = writer.len();
                     wire::encode_response(response, pending.version, pending.correlation_id, writer);
+                    self.encoded += (writer.len() - before) as u64;
+                    if boundary::is_told_when_sent(response) {
+                        self.told_when_sent.push_back((self.oldest, self.encoded));
+                    }
                 }
                 Answer::Omitted => {}
             }
@@ -306,6 +318,18 @@ impl Connection {
     /// Whether [`Connection::encode`] would append anything.
     pub fn has_answers(&self) -> bool {
         self.pending.front().is_some_and(|oldest| !matches!(oldest.answer, Answer::Awaited))
+    }
+
+    /// The next answer that the stream has taken since, with `unsent` bytes of encoded answers, and that
+    /// [`Input::Sent`](boundary::Input::Sent) is to tell of: the place of its request.
+    pub fn next_sent(&mut self, unsent: usize) -> Option<u64> {
+        let sent = self.encoded - unsent as u64;
+        let &(sequence, end) = self.told_when_sent.front()?;
+        if end > sent {
+            return None;
+        }
+        self.told_when_sent.pop_front();
+        Some(sequence)
     }
 
     /// Whether further requests may be read now. Not while as much is in flight as one connection may have, counting

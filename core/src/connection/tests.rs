@@ -418,6 +418,26 @@ fn nothing_that_may_outgrow_is_asked_for_while_too_much_is_unsent() {
 }
 
 #[test]
+fn the_node_is_told_of_an_answer_with_much_when_its_last_byte_has_left() {
+    let mut connection = connection();
+    let most = boundary::TOLD_FROM_BYTES - boundary::PARTITION_BYTES;
+    for (bytes, is_told) in [(most, true), (most - 1, false)] {
+        let accepted = receive(&mut connection, &[ask_records(1), ask_versions(2)].concat());
+        let data = fetch::PartitionData { records: Some(Bytes::from(vec![7; bytes]).into()), ..Default::default() };
+        let topic = fetch::FetchableTopicResponse { partitions: vec![data], ..Default::default() };
+        let response = fetch::FetchResponse { responses: vec![topic], ..Default::default() };
+        assert_eq!(connection.next_sent(0), None);
+        connection.respond(accepted[0].0, Some(response.into()));
+        encoded(&mut connection);
+        connection.respond(accepted[1].0, versions());
+        let behind = encoded(&mut connection).len();
+        assert_eq!(connection.next_sent(behind + 1), None);
+        assert_eq!(connection.next_sent(behind), is_told.then_some(accepted[0].0.sequence));
+        assert_eq!(connection.next_sent(0), None, "it is told once");
+    }
+}
+
+#[test]
 fn a_client_whose_requests_are_held_back_is_read_on_for_a_little() {
     let mut connection = connection();
     let mut accepted = receive(&mut connection, &ask_records(1).repeat(2));

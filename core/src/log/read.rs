@@ -374,7 +374,12 @@ impl Segment<'_> {
             let position = wanted[0].position + error.position as u64;
             DiskError::Corrupt(FileName::Segment(self.name), position, error.error.to_string())
         })?;
-        Ok(range.map_or(ReadOutcome::Nothing, |range| ReadOutcome::Batches(bytes.slice(range))))
+        Ok(range.map_or(ReadOutcome::Nothing, |range| {
+            // A slice keeps alive all that was read.
+            let is_little = range.len() < bytes.len() / 2;
+            let batches = bytes.slice(range);
+            ReadOutcome::Batches(if is_little { Bytes::copy_from_slice(&batches) } else { batches })
+        }))
     }
 
     /// Checks the next chunks. Returns where they end.

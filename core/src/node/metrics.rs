@@ -17,6 +17,8 @@ pub struct Counters {
     pub bytes_in: u64,
     /// Bytes of batches sent to consumers.
     pub bytes_out: u64,
+    /// Connections cut since they left an answer unread while others waited.
+    pub connections_cut: u64,
     /// Batches that were recognised as sent before.
     pub duplicates: u64,
     /// Commits of the journal.
@@ -144,6 +146,19 @@ impl Node {
         }
         metric("gauge", "tail_bytes", "Bytes of newest batches held in memory.", self.tails.bytes());
         metric("gauge", "fetches_waiting", "Fetch requests that wait for data.", self.fetches.len() as u64);
+        metric("gauge", "fetches_queued", "Fetch requests that wait for memory.", self.turns.waiting());
+        metric(
+            "gauge",
+            "fetch_bytes_in_flight",
+            "Bytes of fetched records that are read or not sent yet, and what is kept free for them.",
+            self.turns.bytes(),
+        );
+        metric(
+            "counter",
+            "connections_cut_total",
+            "Connections closed since they left a fetch unread while others waited for the memory.",
+            counters.connections_cut,
+        );
         metric("gauge", "produces_waiting", "Produce requests that wait for the disk.", self.produces.len() as u64);
         metric("gauge", "produces_stalled", "Produce requests that wait for room.", self.stalled.len() as u64);
         metric("gauge", "fetch_sessions", "Fetch sessions.", self.sessions.count() as u64);

@@ -95,6 +95,8 @@ pub enum Reason {
     Gather,
     /// What is too long for one step goes on.
     Slice,
+    /// Fetches have their turn, or have waited for it too long.
+    Turns,
     /// Partitions are looked through for dirty ones, or the compaction of one goes on.
     Compaction,
 }
@@ -254,6 +256,10 @@ impl Node {
                 self.groups.forget(conn);
                 self.close_long(conn, out);
             }
+            Input::Sent { conn, sequence } => {
+                self.turns.sent(conn, sequence);
+                self.next_turns(out);
+            }
             Input::Disk(done) => self.disk_done(now, done, out),
             Input::Deadline => self.deadline_reached(now, out),
             Input::Volume(volume) => self.volume = Some(volume),
@@ -269,6 +275,7 @@ impl Node {
         self.resume_groups(now, out);
         self.advance_storage(now, out);
         self.plan_slice(now);
+        self.plan_turns(now);
         self.stop_if_done(out);
     }
 
@@ -337,7 +344,10 @@ impl Node {
             }
             self.deadlines.pop_first();
             match reason {
-                Reason::Fetch(id) => self.serve_fetch(id, out),
+                Reason::Fetch(id) => {
+                    self.serve_late(now, id, out);
+                    break;
+                }
                 Reason::Seal | Reason::Continue => {}
                 Reason::Retention => self.retention(now, out),
                 Reason::Removal if self.storage.removals.wants_checkpoint(now.instant) => self.checkpoint_soon(),
@@ -353,6 +363,7 @@ impl Node {
                 Reason::Expire => self.expire_groups(now),
                 Reason::Gather => self.gather_on(now, out),
                 Reason::Slice => self.next_slice(now, out),
+                Reason::Turns => self.reach_turns(now, out),
                 Reason::Compaction => self.compaction(now, out),
             }
         }
@@ -363,7 +374,7 @@ impl Node {
         let Some(request) = self.wait_for_room(to, request) else { return };
         match request {
             R::Produce(_) => unreachable!("the connection verifies batches and makes a produce input of them"),
-            R::Fetch(request) => self.fetch(now, to, &request, out),
+            R::Fetch(request) => self.fetch(now, to, request, out),
             R::ListOffsets(request) => self.list_offsets(now, to, request, out),
             R::OffsetForLeaderEpoch(request) => self.offset_for_leader_epoch(to, &request, out),
             R::DeleteRecords(request) => self.delete_records(to, &request, out),
@@ -543,6 +554,7 @@ impl Node {
         self.sessions.invariants(|slot, watch| {
             self.hosts[slot as usize].as_ref().is_some_and(|hosted| hosted.watchers.iter().any(|known| known == watch))
         });
+        self.fetch_invariants();
         self.group_invariants();
     }
 }

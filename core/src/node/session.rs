@@ -108,9 +108,17 @@ struct Session {
     waiting: Option<FetchId>,
     used: Instant,
     conn: ConnId,
+    /// The requests that name it and are too long to be taken up in one step. Others are taken up behind them.
+    long_requests: u32,
+    /// Whether it is only there to be taken apart.
+    has_ended: bool,
 }
 
 impl Session {
+    fn is(&self, of: SessionRef) -> bool {
+        self.id == of.id && !self.has_ended
+    }
+
     fn mark(&mut self, place: u32) {
         let known = &mut self.places[place as usize];
         if !known.is_dirty {
@@ -183,11 +191,11 @@ impl Sessions {
     }
 
     fn get(&self, of: SessionRef) -> Option<&Session> {
-        (self.by_id.get(&of.id) == Some(&of.number)).then(|| &self.all[of.number as usize])
+        self.all.get(of.number as usize).filter(|session| session.is(of))
     }
 
     fn get_mut(&mut self, of: SessionRef) -> Option<&mut Session> {
-        (self.by_id.get(&of.id) == Some(&of.number)).then(|| &mut self.all[of.number as usize])
+        self.all.get_mut(of.number as usize).filter(|session| session.is(of))
     }
 
     /// Finds out what a request asks for; changes nothing.
@@ -242,6 +250,8 @@ impl Sessions {
             waiting: None,
             used: now,
             conn,
+            long_requests: 0,
+            has_ended: false,
         };
         let number = u32::try_from(self.all.insert(session)).expect("fewer sessions than that");
         self.by_id.insert(id, number);
@@ -357,29 +367,52 @@ impl Sessions {
         self.get(of)?.waiting
     }
 
-    /// Remembers what an answer tells, and says for each partition whether it must be told.
-    pub(super) fn told(&mut self, of: SessionRef, answers: &[Answer]) -> Vec<bool> {
-        let Some(session) = self.get_mut(of) else { return vec![true; answers.len()] };
-        let tell = |answer: &Answer| {
-            // Another request may have changed the session meanwhile.
-            let place = answer.place.filter(|&place| {
-                session.places.get(place as usize).is_some_and(|known| known.part.is_same(&answer.part))
-            });
-            let Some(place) = place else { return true };
-            let now = Told::by(&answer.data);
-            let before = session.places[place as usize].told.replace(now);
-            let has_data = answer.data.records.as_ref().is_some_and(|records| !records.is_empty());
-            if has_data || now.failed {
-                session.take_turn(place);
-            }
-            has_data || now.failed || before != Some(now)
+    /// Remembers what an answer tells of a partition, and says whether it must be told.
+    pub(super) fn tell(&mut self, of: SessionRef, answer: &Answer) -> bool {
+        let Some(session) = self.get_mut(of) else { return true };
+        let Some(place) = answer.place else { return true };
+        // Another request may have changed the session meanwhile.
+        let Some(known) = session.places.get_mut(place as usize).filter(|known| known.part.is_same(&answer.part))
+        else {
+            return true;
         };
-        answers.iter().map(tell).collect()
+        let now = Told::by(&answer.data);
+        let before = known.told.replace(now);
+        let has_data = answer.data.records.as_ref().is_some_and(|records| !records.is_empty());
+        if has_data || now.failed {
+            session.take_turn(place);
+        }
+        has_data || now.failed || before != Some(now)
+    }
+
+    /// A request that is too long for one step names a session, or does no more.
+    pub(super) fn count_long(&mut self, of: SessionRef, begins: bool) {
+        if let Some(session) = self.get_mut(of) {
+            session.long_requests = if begins { session.long_requests + 1 } else { session.long_requests - 1 };
+        }
+    }
+
+    /// Whether a request of the session must wait for one that came before and is not taken up yet.
+    pub(super) fn has_long(&self, of: SessionRef) -> bool {
+        self.get(of).is_some_and(|session| session.long_requests > 0)
+    }
+
+    /// How many places a look at a session would look at.
+    pub(super) fn dirty_places(&self, of: SessionRef) -> usize {
+        self.get(of).map_or(0, |session| session.dirty.len())
+    }
+
+    /// The turn that is given next in a session.
+    pub(super) fn next_turn(&self, of: SessionRef) -> Option<u64> {
+        self.get(of).map(|session| session.next_turn)
     }
 
     /// Ends a session.
     pub(super) fn end(&mut self, of: SessionRef) {
-        if self.get(of).is_some() {
+        if let Some(session) = self.get_mut(of) {
+            session.has_ended = true;
+            // Who waits is answered when its time is up: nobody tells a session any more that its fetch is over.
+            session.waiting = None;
             self.by_id.remove(&of.id);
             self.ended.push_back(of.number);
         }
@@ -418,10 +451,15 @@ impl Sessions {
         gone.slot.map(|slot| (slot, Watch { session: number, place }))
     }
 
+    /// The fetches that wait for the partitions of any session.
+    pub(super) fn all_waiting(&self) -> impl Iterator<Item = FetchId> {
+        self.all.iter().filter_map(|(_, session)| session.waiting)
+    }
+
     /// How many dirty places a session has.
     #[cfg(test)]
     pub(super) fn dirty(&self, id: i32) -> Option<usize> {
-        self.named(id).map(|of| self.all[of.number as usize].dirty.len())
+        self.named(id).map(|of| self.dirty_places(of))
     }
 
     /// The dirty marks and numbers agree; for tests and simulation.
@@ -444,6 +482,8 @@ impl Sessions {
             }
         }
         assert_eq!(places, self.places, "the places are counted");
+        let ended = self.all.iter().filter(|(_, session)| session.has_ended).count();
+        assert_eq!(ended, self.ended.len(), "who has ended is taken apart");
         assert_eq!(self.all.len(), self.by_id.len() + self.ended.len(), "sessions are there or have ended");
     }
 }

@@ -2,14 +2,16 @@
 //!
 //! A step of the node takes about 100 µs at most. What takes longer at its largest is begun at once, and if one slice
 //! does not end it, goes on here: with a slice in each step that [`Reason::Slice`] asks for, which a driver makes between
-//! its other inputs. The oldest is ended before the next goes on, so that one unfinished answer lies in memory and not
-//! one for each client; the answers of others, small ones above all, pass by.
+//! its other inputs. There are several kinds of such work, which take turns, so that none waits for much of another. Of
+//! each the oldest is ended before the next goes on, so that one unfinished answer lies in memory and not one for each
+//! client; the answers of others, small ones above all, pass by.
 //!
 //! An answer in slices is not of one moment: each topic or partition is as it was when its slice came, after the request
 //! came and before its answer leaves.
 
 use std::collections::VecDeque;
 
+use super::fetch::Remains;
 use super::{Node, Reason};
 use crate::boundary::{Effect, Outbox, ReplyTo};
 use crate::controller::Describing;
@@ -29,8 +31,8 @@ const SETTINGS: usize = 100;
 /// Settings in one answer to DescribeConfigs; what is named behind them is refused. They take about 100 MiB, as much as the
 /// largest request, where four bytes of a request name a broker of hundreds.
 const SETTINGS_MAX: usize = 350_000;
-/// Fetches that have got what they wait for and are served in one slice, at about 2 µs each.
-const SERVED: usize = 32;
+/// The kinds of work that take turns.
+const KINDS: u8 = 6;
 
 /// What is on its way, the oldest first.
 #[derive(Debug, Default)]
@@ -38,6 +40,12 @@ pub(super) struct Slices {
     queue: VecDeque<(ReplyTo, Long)>,
     /// Fetches that have got what they wait for. One that has been answered meanwhile is passed over.
     ready: VecDeque<FetchId>,
+    /// Fetches of many partitions, the oldest first.
+    fetches: VecDeque<FetchId>,
+    /// What is left of those that are over.
+    remains: VecDeque<Remains>,
+    /// The kind of work that the last slice was of.
+    last_kind: u8,
     /// Whether a deadline stands for the next slice.
     is_planned: bool,
 }
@@ -73,14 +81,48 @@ impl Long {
 }
 
 impl Slices {
-    /// Whether nothing is on its way.
+    /// Whether nothing is on its way that somebody waits for.
     pub(super) fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.ready.is_empty()
+        self.queue.is_empty() && self.ready.is_empty() && self.fetches.is_empty()
     }
 
     /// Has a fetch served in one of the next slices.
     pub(super) fn serve(&mut self, id: FetchId) {
         self.ready.push_back(id);
+    }
+
+    pub(super) fn next_ready(&mut self) -> Option<FetchId> {
+        self.ready.pop_front()
+    }
+
+    /// Has a fetch go on when those before it have left.
+    pub(super) fn go_on_with(&mut self, id: FetchId) {
+        self.fetches.push_back(id);
+    }
+
+    /// The fetch that the next slice is of.
+    pub(super) fn first_fetch(&self) -> Option<FetchId> {
+        self.fetches.front().copied()
+    }
+
+    /// Nothing more is to be done for that one now.
+    pub(super) fn fetch_has_left(&mut self) {
+        self.fetches.pop_front();
+    }
+
+    /// Nothing more is to be done for a fetch, whether it is the first or not.
+    pub(super) fn let_fetch_go(&mut self, id: FetchId) {
+        self.fetches.retain(|&known| known != id);
+    }
+
+    /// How many fetches go on.
+    pub(super) fn fetches(&self) -> usize {
+        self.fetches.len()
+    }
+
+    /// Lets go of something as there is time for it.
+    pub(super) fn let_go_of(&mut self, remains: Remains) {
+        self.remains.push_back(remains);
     }
 }
 
@@ -96,27 +138,45 @@ impl Node {
         }
     }
 
-    /// Goes on for one slice.
+    /// Goes on for one slice, of the next kind that there is something of.
     pub(super) fn next_slice(&mut self, now: Now, out: &mut Outbox) {
         self.slices.is_planned = false;
-        for _ in 0..SERVED {
-            let Some(id) = self.slices.ready.pop_front() else { break };
-            self.serve_ready(id, out);
-        }
-        self.unwatch_some();
-        self.obey_on();
-        self.move_some(out);
-        if let Some((to, long)) = self.slices.queue.pop_front()
-            && let Some(long) = self.slice(now, to, long, out)
-        {
-            self.slices.queue.push_front((to, long));
+        for _ in 0..KINDS {
+            self.slices.last_kind = (self.slices.last_kind + 1) % KINDS;
+            match self.slices.last_kind {
+                0 if !self.slices.ready.is_empty() => return self.serve_ready(out),
+                1 if !self.slices.fetches.is_empty() => return self.slice_fetch(now, out),
+                2 if self.sessions.has_ended() => return self.unwatch_some(),
+                2 => {
+                    if let Some(mut remains) = self.slices.remains.pop_front() {
+                        if self.let_go_on(&mut remains) {
+                            self.slices.remains.push_front(remains);
+                        }
+                        return;
+                    }
+                }
+                3 if self.obeying.is_some() => return self.obey_on(),
+                4 if !self.moves.is_empty() => return self.move_some(out),
+                5 => {
+                    if let Some((to, long)) = self.slices.queue.pop_front() {
+                        if let Some(long) = self.slice(now, to, long, out) {
+                            self.slices.queue.push_front((to, long));
+                        }
+                        return;
+                    }
+                }
+                _ => {}
+            }
         }
     }
 
     /// Has the next step made at once where there is something left to do.
     pub(super) fn plan_slice(&mut self, now: Now) {
-        let has_more =
-            !self.slices.is_empty() || self.sessions.has_ended() || self.obeying.is_some() || !self.moves.is_empty();
+        let has_more = !self.slices.is_empty()
+            || !self.slices.remains.is_empty()
+            || self.sessions.has_ended()
+            || self.obeying.is_some()
+            || !self.moves.is_empty();
         if !self.slices.is_planned && has_more {
             self.slices.is_planned = true;
             self.deadlines.insert((now.instant, Reason::Slice));

@@ -5,6 +5,7 @@ mod compaction;
 mod damage;
 mod full_disk;
 mod groups;
+mod long_fetches;
 mod mending;
 mod model;
 mod naming;

@@ -10,6 +10,7 @@
 //! - it is not read while too much of it is in flight, or too much of all ([`budget`](super::budget));
 //! - it is not read while it does not read its answers, nor is more prepared for it then, whatever it has asked for
 //!   already, and it is closed when it has not for [`WRITE_TIME_MAX`];
+//! - it is cut when the node wants the memory of its answers for others;
 //! - it is closed when it stops in the middle of a request for [`FRAME_TIME_MAX`], or is idle for
 //!   `connections.max.idle.ms`.
 
@@ -35,7 +36,7 @@ use tokio::time::{Instant, Sleep};
 use tracing::{debug, info};
 
 use super::budget::{Account, Budget};
-use super::mailbox::{Answer, Arrival, Letterbox, Mailbox};
+use super::mailbox::{Answer, Arrival, Closing, Letterbox, Mailbox};
 use super::stream::ByteStream;
 
 /// How much is read at once. Holds some two hundred small requests; larger ones are read into memory of their own.
@@ -90,8 +91,8 @@ pub(super) struct Client<S> {
     /// The number of the large request that the account has room for.
     admitted: Option<u64>,
     output: Output,
-    /// Set when the node asked to close after all that it answered.
-    closing: Option<&'static str>,
+    /// Set when the node asked to close.
+    closing: Option<Closing>,
     /// When a byte was last read, or last written, or, without any, when the connection began.
     last_read: Instant,
     last_write: Instant,
@@ -208,6 +209,9 @@ impl<S: ByteStream> Client<S> {
     fn turn(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<(), End> {
         let now = Instant::now();
         self.take_answers(cx, scratch);
+        if let Some(Closing { why, is_at_once: true }) = self.closing {
+            return Err(End::Asked(why));
+        }
         loop {
             // Answers first: they make room for further requests.
             self.write(cx, scratch, now)?;
@@ -230,7 +234,7 @@ impl<S: ByteStream> Client<S> {
             if let Some(reason) = self.connection.is_over() {
                 return Err(End::Refused(reason.clone()));
             }
-            if let Some(why) = self.closing {
+            if let Some(Closing { why, .. }) = self.closing {
                 return Err(End::Asked(why));
             }
         }
@@ -257,6 +261,9 @@ impl<S: ByteStream> Client<S> {
             Ok(0) => {}
             Ok(_) => self.last_write = now,
             Err(error) => return Err(End::Failed(error)),
+        }
+        while let Some(sequence) = self.connection.next_sent(self.output.bytes) {
+            self.shared.mailbox.put(Arrival::Sent(self.letterbox.conn, sequence));
         }
         Ok(())
     }

@@ -22,6 +22,8 @@ pub(super) enum Arrival {
     Request(ReplyTo, Request),
     /// A connection has ended.
     Closed(ConnId),
+    /// The answer to the request at this place has left.
+    Sent(ConnId, u64),
     /// The disk has finished something.
     Disk(Done),
     /// The process is asked to stop.
@@ -73,6 +75,14 @@ impl Mailbox {
     }
 }
 
+/// That a connection is to end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Closing {
+    pub(super) why: &'static str,
+    /// Whether it does not wait until its answers have been sent.
+    pub(super) is_at_once: bool,
+}
+
 /// A response, and the request it belongs to; `None` where there is nothing to send.
 pub(super) type Answer = (ReplyTo, Option<Response>);
 
@@ -87,8 +97,28 @@ pub(super) struct Letterbox {
 #[derive(Debug, Default)]
 struct Letters {
     answers: Vec<Answer>,
-    close: Option<&'static str>,
+    closing: Option<Closing>,
     connection: Option<Waker>,
+}
+
+impl Closing {
+    /// After all answers.
+    pub(super) fn after_answers(why: &'static str) -> Closing {
+        Closing { why, is_at_once: false }
+    }
+
+    /// Whatever is owed.
+    pub(super) fn at_once(why: &'static str) -> Closing {
+        Closing { why, is_at_once: true }
+    }
+
+    /// What two wishes come to: the first, unless only the second is in a hurry.
+    pub(super) fn sooner(first: Option<Closing>, second: Option<Closing>) -> Option<Closing> {
+        match (first, second) {
+            (Some(first), Some(second)) if second.is_at_once && !first.is_at_once => Some(second),
+            (first, second) => first.or(second),
+        }
+    }
 }
 
 impl Letterbox {
@@ -96,25 +126,25 @@ impl Letterbox {
         Letterbox { conn, inside: Mutex::default() }
     }
 
-    /// Puts all answers in, and leaves `answers` empty; the connection is to end after them if `close` says why.
-    pub(super) fn put(&self, answers: &mut Vec<Answer>, close: Option<&'static str>) {
+    /// Puts all answers in, and leaves `answers` empty; the connection is to end if `closing` says why.
+    pub(super) fn put(&self, answers: &mut Vec<Answer>, closing: Option<Closing>) {
         let mut inside = lock(&self.inside);
         if inside.answers.is_empty() {
             std::mem::swap(&mut inside.answers, answers);
         } else {
             inside.answers.append(answers);
         }
-        inside.close = inside.close.or(close);
+        inside.closing = Closing::sooner(inside.closing, closing);
         wake(inside, |inside| inside.connection.take());
     }
 
     /// Swaps what has been put in into `taken`, which is empty, and says why to close, if that was asked for.
-    pub(super) fn take(&self, cx: &mut Context<'_>, taken: &mut Vec<Answer>) -> Option<&'static str> {
+    pub(super) fn take(&self, cx: &mut Context<'_>, taken: &mut Vec<Answer>) -> Option<Closing> {
         debug_assert!(taken.is_empty());
         let mut inside = lock(&self.inside);
         std::mem::swap(&mut inside.answers, taken);
         register(&mut inside.connection, cx);
-        inside.close
+        inside.closing
     }
 }
 

@@ -342,17 +342,4 @@ fn tell(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connections_and_open_files_fit_into_the_descriptors_that_there_are() {
-        let broker = BrokerConfig::default();
-        for descriptors in [64, 1024, 20_000, 1_000_000] {
-            let limits = limits(&broker, Some(descriptors));
-            let needed = limits.connections_max + limits.open_files + OTHER_DESCRIPTORS;
-            assert!(needed as u64 <= descriptors.max(OTHER_DESCRIPTORS as u64 + 17), "{needed} of {descriptors}");
-        }
-        assert_eq!(limits(&broker, None).connections_max, Limits::default().connections_max);
-    }
-}
+mod tests;

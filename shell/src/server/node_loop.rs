@@ -27,7 +27,7 @@ use tracing::{debug, error, info, warn};
 use super::admission::Admission;
 use super::connection::Shared;
 use super::disk::Disk;
-use super::mailbox::{Answer, Arrival, Letterbox};
+use super::mailbox::{Answer, Arrival, Closing, Letterbox};
 
 /// How long the node goes by what it was told of the volume.
 const VOLUME_AFTER: Duration = Duration::from_secs(10);
@@ -98,7 +98,7 @@ pub(super) struct NodeLoop<D> {
 struct Seat {
     letterbox: Arc<Letterbox>,
     answers: Vec<Answer>,
-    close: Option<&'static str>,
+    closing: Option<Closing>,
     is_touched: bool,
 }
 
@@ -226,13 +226,14 @@ impl<D: Disk> NodeLoop<D> {
             Arrival::Disk(done) => self.node.step(now, Input::Disk(done), &mut self.outbox),
             Arrival::Opened(letterbox) => {
                 self.counters.connections += 1;
-                let seat = Seat { letterbox, answers: Vec::new(), close: None, is_touched: false };
+                let seat = Seat { letterbox, answers: Vec::new(), closing: None, is_touched: false };
                 self.seats.insert(seat.letterbox.conn, seat);
             }
             Arrival::Closed(conn) => {
                 self.seats.remove(&conn);
                 self.node.step(now, Input::Closed { conn }, &mut self.outbox);
             }
+            Arrival::Sent(conn, sequence) => self.node.step(now, Input::Sent { conn, sequence }, &mut self.outbox),
             Arrival::Stop => self.node.step(now, Input::Stop, &mut self.outbox),
             Arrival::Scrape(reply) => {
                 // Whoever asked may have given up.
@@ -253,12 +254,8 @@ impl<D: Disk> NodeLoop<D> {
                     seat.touch(&mut self.touched);
                 }
             }
-            Effect::Close { conn, why } => {
-                if let Some(seat) = self.seats.get_mut(&conn) {
-                    seat.close = Some(why);
-                    seat.touch(&mut self.touched);
-                }
-            }
+            Effect::Close { conn, why } => self.close(conn, Closing::after_answers(why)),
+            Effect::Cut { conn, why } => self.close(conn, Closing::at_once(why)),
             Effect::Disk(op) => self.done.extend(self.disk.begin(op)),
             Effect::TopicCodecs(codecs) => self.shared.use_codecs(codecs),
             Effect::AllowConnections { max, max_per_ip } => self.admission.allow(max, max_per_ip),
@@ -275,6 +272,13 @@ impl<D: Disk> NodeLoop<D> {
         }
     }
 
+    fn close(&mut self, conn: ConnId, closing: Closing) {
+        if let Some(seat) = self.seats.get_mut(&conn) {
+            seat.closing = Closing::sooner(seat.closing, Some(closing));
+            seat.touch(&mut self.touched);
+        }
+    }
+
     /// Gives each connection what it is owed and wakes it.
     fn hand_over(&mut self) {
         // After a fatal error nothing more may be said: an answer could promise what the disk does not hold.
@@ -284,11 +288,11 @@ impl<D: Disk> NodeLoop<D> {
         for conn in self.touched.drain(..) {
             let Some(seat) = self.seats.get_mut(&conn).filter(|_| !is_fatal) else { continue };
             seat.is_touched = false;
-            seat.letterbox.put(&mut seat.answers, seat.close);
+            seat.letterbox.put(&mut seat.answers, seat.closing);
         }
         if is_stopped {
             for seat in self.seats.values_mut() {
-                seat.letterbox.put(&mut seat.answers, Some("the broker stops"));
+                seat.letterbox.put(&mut seat.answers, Some(Closing::after_answers("the broker stops")));
             }
         }
     }

@@ -13,6 +13,8 @@ pub(super) fn limits(plan: &Plan) -> Limits {
     Limits {
         tail_cache_bytes: usize::try_from(plan.node.tail_cache_bytes).expect("a sane plan"),
         request_bytes_max: 4 << 20,
+        // A few of a client's partitions are many, so that fetches take one step as well as several.
+        fetch_partitions_at_once: 2,
         ..Limits::default()
     }
 }

@@ -16,7 +16,7 @@ mod reckoning;
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::boundary::{DirectWrite, Task};
+use crate::boundary::{DirectWrite, Task, is_told_when_sent};
 use crate::rng::Rng;
 use crate::testing::LossyFiles;
 
@@ -103,6 +103,8 @@ struct World {
     lost: BTreeSet<u64>,
     requests: u64,
     starts: u8,
+    /// Answers that their connections have not sent.
+    unsent: Vec<(ConnId, u64)>,
     /// What the last fetch brought, and up to where.
     served: Vec<(i64, String)>,
     reached: i64,
@@ -154,6 +156,7 @@ impl World {
             starts: 1,
             served: Vec::new(),
             reached: 0,
+            unsent: Vec::new(),
             compacted: 0,
             is_stopped: false,
             was_full: false,
@@ -178,7 +181,15 @@ impl World {
         self.take_effects();
     }
 
+    /// The clients take what was answered.
+    fn send(&mut self) {
+        for (conn, sequence) in std::mem::take(&mut self.unsent) {
+            self.step(Input::Sent { conn, sequence });
+        }
+    }
+
     fn turn(&mut self) {
+        self.send();
         self.node.turn(self.now, &mut self.out);
         self.take_effects();
     }
@@ -187,6 +198,9 @@ impl World {
         for effect in std::mem::take(&mut self.out.0) {
             match effect {
                 Effect::Reply { to, response } => {
+                    if response.as_ref().is_some_and(is_told_when_sent) {
+                        self.unsent.push((to.conn, to.sequence));
+                    }
                     if !self.lost.remove(&to.sequence) {
                         let asked = self.asked.remove(&to.sequence).expect("one answer for each request");
                         self.answered(to.sequence, asked, response);
@@ -201,6 +215,7 @@ impl World {
                 }
                 Effect::Stopped => self.is_stopped = true,
                 Effect::Fatal(why) => panic!("the disk never failed: {why}"),
+                Effect::Cut { .. } => panic!("nobody leaves answers unread"),
                 Effect::Log(_) | Effect::Close { .. } | Effect::TopicCodecs(_) | Effect::AllowConnections { .. } => {}
             }
         }

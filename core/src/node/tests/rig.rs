@@ -123,7 +123,11 @@ impl Rig {
         self.lines.push(transcripts::effect(&effect));
         match effect {
             Effect::Reply { to, response } => {
+                let is_told = response.as_ref().is_some_and(is_told_when_sent);
                 assert!(self.replies.insert(to.sequence, response).is_none(), "one answer for each request");
+                if is_told {
+                    self.step(Input::Sent { conn: to.conn, sequence: to.sequence });
+                }
             }
             Effect::Disk(DiskOp::Commit(commit, direct)) => {
                 crate::boundary::write_direct(&self.files, &direct).expect("memory has room");
@@ -148,7 +152,7 @@ impl Rig {
             Effect::TopicCodecs(codecs) => self.codecs = codecs,
             Effect::Stopped => self.stopped = true,
             Effect::Fatal(why) => self.fatal = Some(why),
-            Effect::Log(_) | Effect::Close { .. } | Effect::AllowConnections { .. } => {}
+            Effect::Log(_) | Effect::Close { .. } | Effect::Cut { .. } | Effect::AllowConnections { .. } => {}
         }
     }
 

@@ -35,6 +35,7 @@ fn first(partitions: i32) -> FetchRequest {
 
 fn begin(rig: &mut Rig, partitions: i32) -> i32 {
     let sequence = rig.ask(12, Request::Other(first(partitions).into()));
+    rig.pass(0);
     rig.fetched(sequence).expect("an answer").session_id
 }
 
@@ -218,10 +219,13 @@ impl Client {
 #[test]
 fn a_client_with_a_session_knows_what_one_without_is_told() {
     const NAMES: [&str; 3] = ["t", "u", "v"];
-    for seed in 0..30 {
+    for seed in 0..60 {
         let mut rng = Rng::from_number(seed);
         let mut draw = |below: usize| rng.below(below as u64) as usize;
         let mut rig = Rig::new();
+        if seed % 2 == 1 {
+            rig.node.limits.fetch_partitions_at_once = 1 + draw(4);
+        }
         let mut exists = [true, true, false];
         rig.create("t", 3);
         rig.create("u", 2);
@@ -278,6 +282,7 @@ fn a_client_with_a_session_knows_what_one_without_is_told() {
                         })
                         .collect();
                     let sequence = rig.ask(12, Request::Other(request.into()));
+                    rig.pass(0);
                     let response = rig.fetched(sequence).expect("an answer");
                     client.session = response.session_id;
                     client.epoch += 1;
@@ -286,6 +291,7 @@ fn a_client_with_a_session_knows_what_one_without_is_told() {
                     let mut witness =
                         Client { session: 0, epoch: 0, offsets: client.offsets.clone(), known: BTreeMap::new() };
                     let sequence = rig.ask(12, Request::Other(witness.request(&named, -1).into()));
+                    rig.pass(0);
                     let expect = witness.take(&rig.fetched(sequence).expect("an answer"));
                     assert_eq!(brought, expect, "seed {seed}");
                     assert_eq!(client.known, witness.known, "seed {seed}");

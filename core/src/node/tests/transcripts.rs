@@ -23,6 +23,7 @@ pub(super) fn input(input: &Input) -> String {
     let text = match input {
         Input::Request { to, request } => format!("{}: {}", to.sequence, self::request(request)),
         Input::Closed { .. } => "the connection is gone".into(),
+        Input::Sent { sequence, .. } => format!("{sequence}: its answer has been sent"),
         Input::Disk(Done::Commit(number, Ok(()))) => format!("commit {number} is durable"),
         Input::Disk(Done::Commit(number, Err(error))) => format!("commit {number} failed: {error}"),
         Input::Disk(Done::Written(number)) => format!("commit {number} is with the operating system"),
@@ -78,6 +79,7 @@ pub(super) fn effect(effect: &Effect) -> String {
         Effect::Reply { to, response: Some(response) } => format!("{}: {}", to.sequence, self::response(response)),
         Effect::Reply { to, response: None } => format!("{}: no answer is wanted", to.sequence),
         Effect::Close { why, .. } => format!("close the connection: {why}"),
+        Effect::Cut { why, .. } => format!("cut the connection: {why}"),
         Effect::Disk(DiskOp::Commit(commit, direct)) => {
             let bodies = match direct.iter().flat_map(|write| &write.pieces).map(|piece| piece.len()).sum::<usize>() {
                 0 => String::new(),

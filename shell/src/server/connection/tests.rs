@@ -87,9 +87,14 @@ impl Stage {
                 return answered;
             }
             for arrival in taken {
-                let Arrival::Request(to, _) = arrival else { panic!("{arrival:?} instead of a request") };
-                self.answer_records(to, bytes);
-                answered += 1;
+                match arrival {
+                    Arrival::Request(to, _) => {
+                        self.answer_records(to, bytes);
+                        answered += 1;
+                    }
+                    Arrival::Sent(..) => {}
+                    other => panic!("{other:?} instead of a request"),
+                }
             }
         }
     }
@@ -311,10 +316,34 @@ async fn the_node_closes_a_connection_after_what_it_answered() {
     let mut stage = Stage::new(MIB, Limits::default()).await;
     stage.client.write_all(&ask_versions(9)).await.expect("written");
     let (to, _) = stage.request().await;
-    stage.letterbox.put(&mut vec![(to, Some(no_versions()))], Some("the test says so"));
+    stage.letterbox.put(&mut vec![(to, Some(no_versions()))], Some(Closing::after_answers("the test says so")));
     assert_eq!(stage.answered().await, 9);
     assert!(matches!(stage.arrival().await.0, Arrival::Closed(ConnId(3))));
     assert_eq!(stage.client.read(&mut [0]).await.expect("an orderly end"), 0);
+}
+
+#[tokio::test]
+async fn the_node_is_told_when_records_have_left_and_cuts_a_connection_that_does_not_take_them() {
+    let mut stage = Stage::new(64 * 1024, Limits::default()).await;
+    stage.client.write_all(&ask_records(1)).await.expect("written");
+    let (to, _) = stage.request().await;
+    stage.answer_records(to, MIB);
+    settle().await;
+    assert!(!stage.has_arrivals().await, "the pipe has not taken all");
+    assert_eq!(stage.answered().await, 1);
+    assert!(matches!(stage.arrival().await.0, Arrival::Sent(ConnId(3), 0)));
+
+    stage.client.write_all(&ask_records(2)).await.expect("written");
+    let (to, _) = stage.request().await;
+    stage.answer_records(to, MIB);
+    settle().await;
+    stage.letterbox.put(&mut Vec::new(), Some(Closing::after_answers("it may take its answers")));
+    settle().await;
+    assert!(!stage.has_arrivals().await);
+    stage.letterbox.put(&mut Vec::new(), Some(Closing::at_once("it may not")));
+    assert!(matches!(stage.arrival().await.0, Arrival::Closed(ConnId(3))));
+    settle().await;
+    assert_eq!(stage.shared.budget.used(), 0);
 }
 
 #[tokio::test]

@@ -239,12 +239,16 @@ impl World {
         let Some(served) = self.served.get_mut(&conn) else { return };
         served.connection.encode(&mut self.writer);
         let bytes = self.writer.finish().to_bytes();
+        let sent: Vec<u64> = std::iter::from_fn(|| served.connection.next_sent(0)).collect();
         if !bytes.is_empty() && !served.is_mute {
             let (client, link) = names(conn);
             // In pieces, as a network delivers.
             let middle = bytes.len() / 3;
             self.enqueue(client, Happened::Received(link, bytes.slice(..middle)));
             self.enqueue(client, Happened::Received(link, bytes.slice(middle..)));
+        }
+        for sequence in sent {
+            self.step_node(Input::Sent { conn, sequence });
         }
         if self.served.get(&conn).is_some_and(|served| served.connection.may_go_on(0)) {
             self.receive(conn, &Bytes::new());
@@ -278,7 +282,7 @@ impl World {
                         self.flush(to.conn);
                     }
                 }
-                Effect::Close { conn, .. } => self.close(conn),
+                Effect::Close { conn, .. } | Effect::Cut { conn, .. } => self.close(conn),
                 Effect::Disk(op) => self.work(op),
                 Effect::TopicCodecs(codecs) => self.codecs = codecs,
                 Effect::Fatal(why) => panic!("the disk never failed: {why}"),

@@ -5,7 +5,7 @@ use chronik_core::ids::{ConnId, ListenerId};
 use chronik_core::time::Instant;
 use chronik_core::wire::Str;
 
-use super::process::ServerEnd;
+use super::process::{Arrival, ServerEnd};
 use super::world::{Conn, Event, World, of_bytes};
 use crate::client::{Happened, Link};
 use crate::engine::chance::{Chance, NETWORK};
@@ -89,6 +89,21 @@ impl World<'_> {
         let weather = self.seats[self.conns[conn].seat].weather;
         if let Some(due) = self.conns[conn].to_client.pump(self.now, &self.plan.network, &weather, chance) {
             self.plan_at(due, Event::ToClient(conn));
+        }
+        self.tell_sent(conn);
+    }
+
+    /// Tells the node of the answers that have left since.
+    fn tell_sent(&mut self, conn: usize) {
+        let Conn { server: Some(server), to_client, .. } = &mut self.conns[conn] else { return };
+        let Some(process) = &mut self.process else { return };
+        let mut has_sent = false;
+        while let Some(sequence) = server.connection.next_sent(to_client.unsent()) {
+            process.mailbox.push_back(Arrival::Sent(server.conn, sequence));
+            has_sent = true;
+        }
+        if has_sent {
+            self.plan_pass();
         }
     }
 

@@ -200,6 +200,12 @@ impl World<'_> {
                     touched.push(conn);
                 }
             }
+            Effect::Cut { conn, why } => {
+                let Some(conn) = self.conn_by_id(conn) else { return };
+                self.trace(Lane::Node(1), None, |_| format!("connection {conn} is cut: {why}"));
+                self.conns[conn].to_client.forget_unsent();
+                self.close(conn);
+            }
             Effect::Disk(op) => self.begin(op),
             Effect::TopicCodecs(codecs) => {
                 if let Some(process) = &mut self.process {

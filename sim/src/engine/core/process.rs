@@ -23,6 +23,7 @@ use crate::engine::work::Work;
 pub(super) enum Arrival {
     Request(ReplyTo, Request),
     Closed(ConnId),
+    Sent(ConnId, u64),
     Done(Done),
     Stop,
 }
@@ -109,6 +110,7 @@ impl Arrival {
         match self {
             Arrival::Request(to, request) => Input::Request { to, request },
             Arrival::Closed(conn) => Input::Closed { conn },
+            Arrival::Sent(conn, sequence) => Input::Sent { conn, sequence },
             Arrival::Done(done) => Input::Disk(done),
             Arrival::Stop => Input::Stop,
         }

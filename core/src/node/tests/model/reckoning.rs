@@ -84,6 +84,7 @@ impl World {
                 let result = plan.run(&self.files);
                 self.step(Input::Disk(Done::Read(read, result)));
             }
+            self.send();
             all.extend(std::mem::take(&mut self.served).into_iter().filter(|(offset, _)| *offset >= next));
             next = self.reached;
             assert!(next > before, "seed {}: {id} serves nothing at {before} of {end}", self.seed);

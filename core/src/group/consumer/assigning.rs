@@ -211,7 +211,7 @@ impl Group {
         self.assign_on_soon(ctx);
     }
 
-    /// A member goes: whatever it waits for, it is none any more.
+    /// A member goes, for good or for a while: what it waits for is not for it any more.
     pub(super) fn refuse_waiting(&mut self, ctx: &mut Context<'_>, member: &Str) {
         let Making { waiting, ready, .. } = &mut self.making;
         if waiting.is_empty() && ready.is_empty() {
@@ -391,6 +391,7 @@ impl Group {
 
     fn go_on(&mut self, ctx: &mut Context<'_>, waiting: &Waiting) -> Response {
         let Waiting { to, member, claimed, subscription_changed, asks } = waiting;
+        assert!(self.members.contains_key(member), "who goes waits no more");
         let claimed = claimed.as_deref();
         let answer: Result<Response, Refusal> = match asks {
             Asks::Heartbeat { tells } => {

@@ -86,6 +86,8 @@ impl Group {
         let current = Current { epoch: STATIC_LEAVE_EPOCH, revoking: Owned::new(), ..member.current.clone() };
         self.decide_current(ctx, &id, &current);
         self.time_revocation(ctx, &id);
+        // What it asked before would bring it to the next epoch, and nobody could come back under its name.
+        self.refuse_waiting(ctx, &id);
     }
 
     /// The answer, unless it waits for an assignment that is being made.

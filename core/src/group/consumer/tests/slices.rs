@@ -174,3 +174,15 @@ fn a_member_of_the_classic_protocol_waits_as_well() {
     let joined: crate::wire::join_group::JoinGroupResponse = scene.rig.reply(to);
     assert_eq!((joined.error_code, joined.generation_id), (0, 2));
 }
+
+#[test]
+fn a_static_member_that_leaves_for_a_while_as_it_waits_may_come_back() {
+    let mut scene = Scene::new(&[("orders", MANY)]);
+    let waiting = scene.sends(static_join("a", "one", &["orders"]));
+    scene.sends(ConsumerGroupHeartbeatRequest { instance_id: Some(Str::from("one")), ..steady("a", -2) });
+    let told: ConsumerGroupHeartbeatResponse = scene.rig.reply(waiting);
+    assert_eq!(ErrorCode::from_code(told.error_code), Some(ErrorCode::UnknownMemberId));
+    scene.end_assigning();
+    let back = scene.accepted(static_join("b", "one", &["orders"]));
+    assert_eq!(count(&back), MANY as usize);
+}

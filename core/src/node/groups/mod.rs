@@ -417,12 +417,9 @@ impl Node {
                 return out.push(Effect::Reply { to, response });
             }
         };
-        let request = match request {
-            R::OffsetCommit(request) if commit::is_long(&request) => {
-                return self.begin_long_commit(now, to, partition, request, out);
-            }
-            request => request,
-        };
+        if commit::is_long(&request) {
+            return self.begin_long_commit(now, to, partition, request, out);
+        }
         self.call(now, partition, out, |coordinator, with| match request {
             R::JoinGroup(request) => coordinator.join(with, to, client, request),
             R::SyncGroup(request) => coordinator.sync(with, to, request),

@@ -5,6 +5,7 @@ use crate::wire::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use crate::wire::join_group::JoinGroupResponse;
 use crate::wire::leave_group::{LeaveGroupRequest, MemberIdentity};
 use crate::wire::list_groups::ListGroupsRequest;
+use crate::wire::offset_delete::{OffsetDeleteRequest, OffsetDeleteRequestPartition, OffsetDeleteRequestTopic};
 
 /// A topic, as a resource with settings.
 const TOPIC: i8 = 2;
@@ -221,7 +222,7 @@ fn a_long_commit_ends_with_its_connection_its_topic_and_the_node() {
 #[test]
 fn very_many_offsets_are_told_a_part_at_a_time_and_none_is_left_out() {
     let mut rig = Rig::with_groups(&[]);
-    rig.create("wide", 3_000);
+    rig.create("wide", 1_200);
     let partitions = |count: i32| {
         (0..count).map(|partition_index| OffsetCommitRequestPartition {
             partition_index,
@@ -234,7 +235,7 @@ fn very_many_offsets_are_told_a_part_at_a_time_and_none_is_left_out() {
         partitions: partitions(count).collect(),
         ..OffsetCommitRequestTopic::default()
     };
-    let request = OffsetCommitRequest { group_id: "g".into(), topics: vec![topic(2_500)], ..Default::default() };
+    let request = OffsetCommitRequest { group_id: "g".into(), topics: vec![topic(1_000)], ..Default::default() };
     let sequence = rig.ask(8, Request::Other(request.into()));
     rig.pass(10);
     assert_eq!(rig.committed(sequence), Some(0));
@@ -246,7 +247,7 @@ fn very_many_offsets_are_told_a_part_at_a_time_and_none_is_left_out() {
     };
     let some = OffsetFetchRequestTopics {
         name: "wide".into(),
-        partition_indexes: (0..3_000).collect(),
+        partition_indexes: (0..1_200).collect(),
         ..OffsetFetchRequestTopics::default()
     };
     let unknown = OffsetFetchRequestTopics { name: "unknown".into(), ..some.clone() };
@@ -257,13 +258,13 @@ fn very_many_offsets_are_told_a_part_at_a_time_and_none_is_left_out() {
 
     let groups = rig.fetched_offsets(all).expect("an answer");
     let [topic] = groups[0].topics.as_slice() else { panic!("one topic") };
-    assert!(topic.partitions.iter().map(|at| at.committed_offset).eq(0..2_500));
+    assert!(topic.partitions.iter().map(|at| at.committed_offset).eq(0..1_000));
     assert!(groups[1].topics.is_empty());
     let groups = rig.fetched_offsets(named).expect("an answer");
-    for (group, committed) in groups.iter().zip([2_500, 0]) {
+    for (group, committed) in groups.iter().zip([1_000, 0]) {
         let [unknown, topic] = group.topics.as_slice() else { panic!("two topics") };
-        assert!(unknown.partitions.len() == 3_000 && unknown.partitions.iter().all(|at| at.committed_offset == -1));
-        let told = (0..3_000).map(|at| if at < committed { at } else { -1 });
+        assert!(unknown.partitions.len() == 1_200 && unknown.partitions.iter().all(|at| at.committed_offset == -1));
+        let told = (0..1_200).map(|at| if at < committed { at } else { -1 });
         assert!(topic.partitions.iter().map(|at| at.committed_offset).eq(told));
     }
 }
@@ -271,9 +272,9 @@ fn very_many_offsets_are_told_a_part_at_a_time_and_none_is_left_out() {
 #[test]
 fn nobody_finds_a_group_of_which_half_is_deleted() {
     let mut rig = Rig::with_groups(&[]);
-    rig.create("wide", 3_000);
+    rig.create("wide", 1_200);
     let commit = |rig: &mut Rig| {
-        let partitions = (0..2_500).map(|partition_index| OffsetCommitRequestPartition {
+        let partitions = (0..1_000).map(|partition_index| OffsetCommitRequestPartition {
             partition_index,
             committed_offset: 7,
             ..OffsetCommitRequestPartition::default()
@@ -314,11 +315,49 @@ fn nobody_finds_a_group_of_which_half_is_deleted() {
 
     // The connection that asked goes away in the middle: what it has removed stays so, and others go on.
     let mut rig = Rig::with_groups(&[]);
-    rig.create("wide", 3_000);
+    rig.create("wide", 1_200);
     commit(&mut rig);
     rig.ask(2, delete());
     rig.step(Input::Closed { conn: ConnId(1) });
     let committing = rig.ask(8, Request::Other(Rig::commit_request("g", &[(0, 5)])));
     rig.pass(10);
     assert_eq!(rig.committed(committing), Some(0));
+}
+
+#[test]
+fn very_many_offsets_are_deleted_a_part_at_a_time() {
+    let mut rig = Rig::with_groups(&[]);
+    rig.create("wide", 1_200);
+    assert_eq!(rig.commit_offset("g", 0, 7), 0);
+    let delete = |group: &'static str| {
+        let partitions = (0..1_201).map(|partition_index| OffsetDeleteRequestPartition { partition_index });
+        let wide = OffsetDeleteRequestTopic { name: "wide".into(), partitions: partitions.collect() };
+        let t = OffsetDeleteRequestTopic {
+            name: "t".into(),
+            partitions: vec![OffsetDeleteRequestPartition { partition_index: 0 }],
+        };
+        Request::Other(OffsetDeleteRequest { group_id: group.into(), topics: vec![wide, t] }.into())
+    };
+    let deleted = |rig: &mut Rig, sequence| match rig.reply(sequence) {
+        Some(Some(Response::OffsetDelete(response))) => Some(response),
+        None => None,
+        other => panic!("another answer: {other:?}"),
+    };
+    let deleting = rig.ask(0, delete("g"));
+    assert!(deleted(&mut rig, deleting).is_none(), "that takes several steps");
+    let fetching = rig.ask(FETCH_VERSION, Request::Other(Rig::fetch_offsets_request(&["g"])));
+    rig.pass(10);
+    let told = deleted(&mut rig, deleting).expect("an answer");
+    let [wide, t] = told.topics.as_slice() else { panic!("two topics, not {}", told.topics.len()) };
+    assert!(wide.partitions.iter().map(|at| at.partition_index).eq(0..1_201));
+    let codes: Vec<i16> = wide.partitions.iter().map(|at| at.error_code).collect();
+    assert_eq!(codes[..1_200].iter().find(|code| **code != 0), None);
+    assert_eq!((codes[1_200], t.partitions[0].error_code), (code(ErrorCode::UnknownTopicOrPartition), 0));
+    let groups = rig.fetched_offsets(fetching).expect("an answer");
+    assert_eq!(groups[0].topics[0].partitions[0].committed_offset, -1, "who asks behind it finds nothing");
+
+    let deleting = rig.ask(0, delete("nobody's"));
+    rig.pass(10);
+    let told = deleted(&mut rig, deleting).expect("an answer");
+    assert_eq!((told.error_code, told.topics.len()), (code(ErrorCode::GroupIdNotFound), 0));
 }

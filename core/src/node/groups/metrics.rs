@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 use super::{NEXT_STEP, Node, Reason, Seat, State};
-use crate::group::record::{Key, Record};
+use crate::group::record::{Record, Value};
 use crate::group::{Seen, Stop};
 use crate::ids::TopicPartition;
 use crate::time::Now;
@@ -57,10 +57,12 @@ impl super::Groups {
 impl Node {
     /// Counts what coordinators decide.
     pub(super) fn count_decided(&mut self, records: &[Record]) {
-        for record in records.iter().filter(|record| record.value.is_some()) {
-            match record.key {
-                Key::OffsetCommit { .. } => self.counters.offsets_committed += 1,
-                Key::Group { .. } | Key::TargetAssignment { .. } => self.counters.rebalances += 1,
+        for record in records {
+            match &record.value {
+                Some(Value::OffsetCommit(_)) => self.counters.offsets_committed += 1,
+                // A group that has become empty is written as well, and nobody is assigned anything.
+                Some(Value::Group(value)) if !value.members.is_empty() => self.counters.rebalances += 1,
+                Some(Value::TargetAssignment(_)) => self.counters.rebalances += 1,
                 _ => {}
             }
         }

@@ -1,7 +1,7 @@
 //! Generations and epochs are the order in which a group's members see its changes, so they rise, also through restarts.
 //!
-//! A generation that nobody was told an assignment of is not kept: the next one may have its number. Of static members
-//! the leader may be another within a generation: one that comes back has another id (KIP-345).
+//! A generation that nobody was told an assignment of is not kept: the next one may have its number, and after a start of
+//! the broker the one before it may go on. Of static members the leader may be another within a generation: one that comes back has another id (KIP-345).
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use chronik_core::time::Instant;
 
 use super::facts::{Facts, Group};
 use super::{Claim, Found};
-use crate::history::{InGroup, What};
+use crate::history::{Event, InGroup, What};
 
 pub(super) const GENERATIONS_RISE: Claim = Claim {
     name: "generations-rise",
@@ -36,7 +36,8 @@ struct Told {
 fn rise(facts: &Facts<'_>, group_number: u32, group: &Group, found: &mut Found) {
     // The greatest so far: later ones only where they are greater.
     let mut told: Vec<Told> = Vec::new();
-    let mut of_member: BTreeMap<&str, Told> = BTreeMap::new();
+    // With when it asked, where what it was told need not be kept.
+    let mut of_member: BTreeMap<&str, (Told, Option<Instant>)> = BTreeMap::new();
     let mut leaders: BTreeMap<i32, (&str, Instant)> = BTreeMap::new();
     let mut last_joined: BTreeMap<&str, (i32, &str)> = BTreeMap::new();
     // Whether the group was there all the time: if not, it may have begun again.
@@ -71,16 +72,19 @@ fn rise(facts: &Facts<'_>, group_number: u32, group: &Group, found: &mut Found) 
                 )
             });
         }
-        if let Some(before) = of_member.get(member).filter(|before| before.at < asked_at && !member.is_empty())
+        if let Some(&(before, open_since)) = of_member.get(member).filter(|(before, _)| before.at < asked_at)
+            && !member.is_empty()
             && before.number > number
             && is_same(before.at, event.at)
+            && !open_since.is_some_and(|since| has_started(facts, since, event.at))
         {
             return found.add(GENERATIONS_RISE, index, || {
                 let before = before.number;
                 format!("group {group_number}: {member} is told of {number} at {}, after {before}", facts.when(index))
             });
         }
-        of_member.insert(member, Told { at: event.at, number });
+        let open_since = matches!(what, InGroup::Joined { .. }).then_some(asked_at);
+        of_member.insert(member, (Told { at: event.at, number }, open_since));
         if let InGroup::Assigned { is_next: false, .. } = what
             && let Some(&(_, leader)) = last_joined.get(member).filter(|(generation, _)| *generation == number)
             && group.is_pure
@@ -104,6 +108,12 @@ fn rise(facts: &Facts<'_>, group_number: u32, group: &Group, found: &mut Found) 
     }
 }
 
+/// Whether the broker was started between two times.
+fn has_started(facts: &Facts<'_>, from: Instant, to: Instant) -> bool {
+    let is_start = |event: &Event| matches!(event.what, What::Started { .. }) && from < event.at && event.at < to;
+    facts.events.iter().any(is_start)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +128,12 @@ mod tests {
         told().members().joined(0, 3, "m0").wait(5).joined(1, 2, "m1").holds();
         let member = told().members().assigned(0, 3, &[]).wait(5).assigned(0, 2, &[]);
         member.breaks(GENERATIONS_RISE, "m0 is told of 2");
+        // The next one is not kept before somebody is assigned something in it.
+        let three = || told().members().joined(0, 2, "m0").assigned(0, 2, &[0]).joined(0, 3, "m0");
+        three().wait(5).joined(0, 2, "m0").breaks(GENERATIONS_RISE, "m0 is told of 2");
+        three().engine(What::Started { notes: Vec::new() }).wait(5).joined(0, 2, "m0").holds();
+        let kept = three().assigned(0, 3, &[0]).engine(What::Started { notes: Vec::new() }).wait(5);
+        kept.joined(0, 2, "m0").breaks(GENERATIONS_RISE, "is told of generation or epoch 2");
     }
 
     #[test]

@@ -126,6 +126,7 @@ impl Broker {
                             DiskOp::Commit(commit, direct) => self.committer.carry_out(&self.files, commit, &direct),
                             DiskOp::Read(id, plan) => Done::Read(id, plan.run(&self.files)),
                             DiskOp::Task(id, task) => Done::Task(id, task.run(&self.files)),
+                            DiskOp::Question(id, question) => Done::Finding(id, Box::new(question.answer())),
                             DiskOp::Compact(mut pass) => {
                                 let result = pass.step(&self.files);
                                 Done::Compacted(pass, result)

@@ -26,7 +26,7 @@ use rig::{Rig, options, records};
 
 use super::*;
 use crate::batch::{BatchBuilder, BatchLimits, Scan, verify};
-use crate::boundary::{DiskError, FileName, Files, LogLine, ProducePartition, ProduceTopic, Task};
+use crate::boundary::{DiskError, FileName, Files, LogLine, ProducePartition, ProduceTopic, Task, is_told_when_sent};
 use crate::config::BrokerConfig;
 use crate::ids::{ListenerId, ProducerEpoch, ProducerId};
 use crate::journal::Geometry;

@@ -3,6 +3,8 @@
 use super::*;
 use crate::group::protocol::ConsumerProtocolSubscription;
 use crate::wire::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
+use crate::wire::join_group::{JoinGroupRequest, JoinGroupRequestProtocol};
+use crate::wire::list_groups::ListGroupsRequest;
 
 impl Rig {
     /// A classic member that subscribes to the topic asks to join.

@@ -5,7 +5,9 @@ use crate::wire::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use crate::wire::join_group::JoinGroupResponse;
 use crate::wire::leave_group::{LeaveGroupRequest, MemberIdentity};
 use crate::wire::list_groups::ListGroupsRequest;
+use crate::wire::offset_commit::{OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use crate::wire::offset_delete::{OffsetDeleteRequest, OffsetDeleteRequestPartition, OffsetDeleteRequestTopic};
+use crate::wire::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 
 /// A topic, as a resource with settings.
 const TOPIC: i8 = 2;

@@ -12,7 +12,8 @@
 //! Offsets stay through all but the last. A group that was only looked at, or that nobody could join, is not made.
 //!
 //! Who does what: [`group`] what groups of both protocols have in common, [`protocols`] the way from one to the other,
-//! [`upkeep`] the walks over all groups, [`due`] what is called by time, [`expressions`] heartbeats that must wait. What is not here: rules of members (`classic`, `consumer`) and of offsets (`offsets`).
+//! [`upkeep`] the walks over all groups, [`due`] what is called by time, [`expressions`] heartbeats that must wait.
+//! What is not here: rules of members (`classic`, `consumer`) and of offsets (`offsets`).
 
 mod due;
 mod expressions;

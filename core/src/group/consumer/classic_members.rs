@@ -49,7 +49,8 @@ impl Group {
         }
     }
 
-    /// The answer to a JoinGroup, unless it waits for an assignment that is being made; an error comes with the id that the member is given, if it is given one.
+    /// The answer to a JoinGroup, unless it waits for an assignment that is being made; an error comes with the id that the
+    /// member is given, if it is given one.
     fn joined(
         &mut self,
         ctx: &mut Context<'_>,

@@ -35,7 +35,7 @@ const COMPILED_BYTES_MAX: usize = 256 * 1024;
 /// How deep an expression may be nested.
 const NESTING_MAX: u32 = 64;
 
-/// How many topics one question is about: their names are collected in some 20 us.
+/// How many topics one question is about, whose names are collected in the step that asks it.
 const TOPICS_PER_QUESTION: usize = 128;
 
 /// The time between two lookups of one group, as in Kafka.

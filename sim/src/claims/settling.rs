@@ -122,6 +122,7 @@ fn settled(facts: &Facts<'_>, group_number: u32, group: &Group, healed: Instant,
     let end = facts.events[first].at;
     let is_calm = !room.is_crowded || calm_since(facts, group_number, healed, end) + room.patience <= end;
 
+    let back = back_in_place(facts, group);
     let (mut inside, mut barred) = (0, None);
     let mut numbers: BTreeMap<i32, usize> = BTreeMap::new();
     let mut readers: BTreeMap<Place, usize> = BTreeMap::new();
@@ -163,6 +164,7 @@ fn settled(facts: &Facts<'_>, group_number: u32, group: &Group, healed: Instant,
                 });
             }
         }
+        let subscribed = subscribed.iter().filter(|_| !back.contains(&facts.events[index].client));
         for &(topic, count) in subscribed {
             let known = partitions.entry(topic).or_default();
             *known = (*known).max(count);
@@ -200,6 +202,24 @@ fn settled(facts: &Facts<'_>, group_number: u32, group: &Group, healed: Instant,
             }
         }
     }
+}
+
+/// Static members that came back to the generation that they were in: they are told what they had, whatever they subscribe
+/// to by now, and no rebalance follows (KIP-345).
+fn back_in_place(facts: &Facts<'_>, group: &Group) -> BTreeSet<ClientId> {
+    let mut generations: BTreeMap<u32, i32> = BTreeMap::new();
+    let mut back = BTreeSet::new();
+    for &index in &group.events {
+        let event = &facts.events[index];
+        let What::Group { what: InGroup::Joined { generation, .. }, .. } = &event.what else { continue };
+        let Some((_, instance)) = facts.static_member(event.client) else { continue };
+        if generations.insert(instance, *generation) == Some(*generation) {
+            back.insert(event.client);
+        } else {
+            back.remove(&event.client);
+        }
+    }
+    back
 }
 
 /// Whether a client is a static member that others are, too: it waits until they are gone.

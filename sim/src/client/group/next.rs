@@ -40,6 +40,8 @@ pub(super) struct Next {
     owned: BTreeMap<TopicPartition, Place>,
     /// What it was told that it has, where it has not taken all of it over.
     target: Option<Vec<TopicPartition>>,
+    /// What it was told last.
+    last_target: Option<Vec<TopicPartition>>,
     /// The topics of what it has are not all known.
     lacks_topics: bool,
     /// When it asked for what it was told of last.
@@ -79,6 +81,7 @@ impl Next {
             epoch: JOINS,
             owned: BTreeMap::new(),
             target: None,
+            last_target: None,
             lacks_topics: false,
             target_at: Instant(0),
             told: None,
@@ -339,6 +342,12 @@ impl Next {
                 target.sort_unstable();
                 if target.windows(2).any(|pair| pair[0] == pair[1]) {
                     return Err("a member is told of a partition twice".into());
+                }
+                // As the Java client does: another assignment is acknowledged, though it may change nothing of what this
+                // member has. It may take away what the member never knew that it had.
+                if self.last_target.as_ref() != Some(&target) {
+                    self.last_target = Some(target.clone());
+                    self.told = None;
                 }
                 (self.target, self.target_at) = (Some(target), asked_at);
                 self.take_over(sight, saying.was_joining, wanted);

@@ -1,5 +1,7 @@
 //! Recovery from any bytes at all: the body of a fuzz target.
 
+use std::collections::BTreeSet;
+
 use super::findings::{Damage, Record, Recovered, RecoveryError, Start, Visitor};
 use super::format::{BLOCK_BYTES, COMMIT_HEADER, CommitHeader, RECORD_HEADER, RecordHeader, Sum};
 use super::inspect::inspect;
@@ -13,6 +15,9 @@ use crate::ids::{Lsn, TopicPartition, Uuid};
 const FILE_BYTES: u64 = 4 * BLOCK_BYTES;
 const FILES_MAX: usize = 16;
 const JOURNAL: Uuid = Uuid(*b"hostile journal ");
+const GEOMETRY: Geometry = Geometry { file_bytes: FILE_BYTES, max_files: 1, reserve_bytes: 0 };
+/// Far from the small numbers that corpora and tests count from: a damaged header may bear one of those unseen.
+const DRAWN: u64 = u64::from_be_bytes(*b"drawn at");
 
 /// Counts, and remembers where the records lay.
 #[derive(Default)]
@@ -67,7 +72,7 @@ fn recover_slots(slots: &MemorySlots) {
     let mut first = Tally::default();
     let Ok(recovered) = recover(slots, &Start::fresh(JOURNAL), &mut first) else { return };
     if slots.0.iter().all(|file| file.len() as u64 == FILE_BYTES) {
-        let (second, position) = match reopened(slots.clone(), recovered) {
+        let (second, position) = match reopened(slots.clone(), recovered, unborne(slots)) {
             Ok(found) => found,
             // A hostile file can hold commits of a future that the journal only now reaches.
             Err(RecoveryError::CommitLost { .. } | RecoveryError::Newer { .. }) => return,
@@ -78,11 +83,26 @@ fn recover_slots(slots: &MemorySlots) {
     }
 }
 
-/// What recovery finds after the next incarnation has opened.
-fn reopened(mut slots: MemorySlots, recovered: Recovered) -> Result<(Tally, Position), RecoveryError> {
-    let incarnation = recovered.position.incarnation.wrapping_add(1).max(1);
-    let geometry = Geometry { file_bytes: FILE_BYTES, max_files: 1, reserve_bytes: 0 };
-    let mut writer = Writer::resume(recovered, incarnation, geometry);
+/// An incarnation that no header in `slots` bears, as is one drawn at random.
+///
+/// The promise holds for no other. Hostile bytes can tear the commit that opened an incarnation and leave others behind
+/// it: the same incarnation would put back the header that was cut, to which these are linked. A node leaves none
+/// behind, since it issues nothing before the opening is durable; and a torn commit that opened nothing bears the
+/// incarnation of the one before it, which [`Writer::resume`] refuses.
+fn unborne(slots: &MemorySlots) -> u64 {
+    let blocks = slots.0.iter().flat_map(|file| file.chunks(BLOCK_BYTES as usize));
+    let borne: BTreeSet<u64> =
+        blocks.filter_map(|block| CommitHeader::decode(block).ok()).map(|(header, _)| header.incarnation).collect();
+    (DRAWN..).find(|incarnation| !borne.contains(incarnation)).expect("there are more numbers than blocks")
+}
+
+/// What recovery finds after `incarnation` has opened.
+fn reopened(
+    mut slots: MemorySlots,
+    recovered: Recovered,
+    incarnation: u64,
+) -> Result<(Tally, Position), RecoveryError> {
+    let mut writer = Writer::resume(recovered, incarnation, GEOMETRY);
     while !writer.is_settled() {
         if writer.wants_slot() {
             writer.add_slot();
@@ -140,5 +160,57 @@ fn mend_records(mut bytes: &mut [u8], mut lsn: Lsn) {
         bytes[RECORD_HEADER + payload_bytes as usize..size].fill(0);
         lsn = Lsn(lsn.0.saturating_add(size as u64));
         bytes = &mut bytes[size..];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Incarnation 1, whose opening commit is torn, and behind it a commit that denies that the opening was durable.
+    fn torn_opening() -> MemorySlots {
+        let mut slots = MemorySlots::zeroed(1, FILE_BYTES);
+        let recovered = recover(&slots, &Start::fresh(JOURNAL), &mut Tally::default()).expect("nothing is there");
+        let mut writer = Writer::resume(recovered, 1, GEOMETRY);
+        for _ in 0..2 {
+            let commit = writer.take_commit().expect("the opening, then a record");
+            slots.write_at(commit.slot, commit.position, &commit.data);
+            writer.committed(commit.number);
+            let nodes_own = TopicPartition { topic: Uuid::ZERO, partition: 0 };
+            writer.append(RecordKind::Metadata, nodes_own, None, &[b"a record"]);
+        }
+        let (opening, behind) = slots.0[0].split_at_mut(BLOCK_BYTES as usize);
+        opening[BLOCK_BYTES as usize - 1] = 1;
+        let (header, _) = CommitHeader::decode(behind).expect("it was just written");
+        assert_eq!(header.durable_number, 1, "our writer says that the opening was durable");
+        let (denying, _) = CommitHeader { durable_number: 0, ..header }.encode();
+        behind[..COMMIT_HEADER].copy_from_slice(&denying);
+        slots
+    }
+
+    #[test]
+    fn what_lies_behind_a_torn_opening_comes_back_under_its_incarnation_alone() {
+        let slots = torn_opening();
+        let mut first = Tally::default();
+        let recovered = recover(&slots, &Start::fresh(JOURNAL), &mut first).expect("a torn tail is no error");
+        assert_eq!((first.records, recovered.cut.map(|cut| cut.number)), (vec![], Some(1)));
+        for (incarnation, expect) in [(1, vec![Lsn(0)]), (2, vec![]), (unborne(&slots), vec![])] {
+            let recovered = recover(&slots, &Start::fresh(JOURNAL), &mut Tally::default()).expect("as before");
+            let (second, _) = reopened(slots.clone(), recovered, incarnation).expect("nothing was durable");
+            assert_eq!(second.records, expect, "incarnation {incarnation}");
+        }
+        recover_slots(&slots);
+    }
+
+    #[test]
+    fn a_torn_opening_that_was_durable_is_damage() {
+        let mut slots = torn_opening();
+        let behind = &mut slots.0[0][BLOCK_BYTES as usize..];
+        let (header, _) = CommitHeader::decode(behind).expect("a header is there");
+        let (telling, _) = CommitHeader { durable_number: 1, ..header }.encode();
+        behind[..COMMIT_HEADER].copy_from_slice(&telling);
+        let mut tally = Tally::default();
+        recover(&slots, &Start::fresh(JOURNAL), &mut tally).expect("only padding is damaged");
+        assert_eq!((tally.records, tally.damages), (vec![Lsn(0)], 1));
     }
 }

@@ -16,7 +16,8 @@
 //!
 //! Let X, number n+1, be cut. The next incarnation's first commit D is empty, one block long, has number n+1 too and
 //! goes where X's header was found: behind n, or to the start of the next file if X had moved on. If no header was
-//! found there is none to come back, and D goes behind n if it fits.
+//! found there is none to come back, and D goes behind n if it fits. D is never X's header over again, for its
+//! incarnation was drawn for this start.
 //!
 //! 1. *Once D is durable* X's header is gone, and without it its other blocks are only bytes. Without syncs there may be
 //!    further commits of X's incarnation behind it. Those are linked only to a commit of their own incarnation, which

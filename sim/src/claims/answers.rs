@@ -8,7 +8,7 @@ use chronik_core::wire::ErrorCode;
 use super::facts::{Facts, time};
 use super::{Claim, Found};
 use crate::history::{ClientId, What};
-use crate::plan::ClientKind;
+use crate::plan::{ClientKind, TopicPlan};
 
 pub(super) const ANSWERED_IN_TIME: Claim =
     Claim { name: "answered-in-time", meaning: "While nothing is wrong no client waits for an answer in vain." };
@@ -46,7 +46,7 @@ pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
 fn gave_up(facts: &Facts<'_>, event: usize, since: Instant, found: &mut Found) {
     let happened = &facts.events[event];
     let Some(transfer) = transfer(facts, happened.client) else { return };
-    let enough = ENOUGH + 2 * transfer;
+    let enough = ENOUGH + 2 * transfer + room(facts);
     let is_long = happened.at - since >= enough;
     // What held it up before was over for so long.
     let asked_by = Instant(happened.at.0.saturating_sub(u64::try_from(enough.as_nanos()).expect("seconds")));
@@ -72,6 +72,17 @@ fn connected(facts: &Facts<'_>, event: usize, since: Instant) -> Instant {
     let before = facts.events[..event].iter().rev().filter(|before| before.client == client);
     let mut made = before.filter(|before| matches!(before.what, What::Connected)).map(|before| before.at);
     made.next().map_or(since, |made| made.min(since))
+}
+
+/// How long it may take until a full journal has room again: all that it holds is synced, in segments as small as the plan
+/// makes them, each with its index.
+fn room(facts: &Facts<'_>) -> Duration {
+    let node = &facts.plan.node;
+    let ring_bytes = node.journal_file_bytes * u64::from(node.journal_files);
+    let segment_bytes = |topic: &TopicPlan| topic.configs.get("internal.segment.bytes")?.parse::<u64>().ok();
+    let smallest = facts.plan.topics.iter().filter_map(segment_bytes).min().unwrap_or(ring_bytes).max(1);
+    let partitions: u64 = facts.plan.topics.iter().map(|topic| u64::from(topic.partitions.unsigned_abs())).sum();
+    Duration::from_micros(2 * (ring_bytes / smallest + partitions) * node.sync_us_max)
 }
 
 /// How long a client's largest requests and answers may be on their way; `None` for one that is not judged.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chronik_core::time::Instant;
 
-use super::facts::{Facts, Group, client, patience, time};
+use super::facts::{Facts, Group, client, patience, rebalance_patience, time};
 use super::{Claim, Found};
 use crate::history::{ClientId, InGroup, Place, What};
 
@@ -33,6 +33,16 @@ struct Owner {
     places: BTreeSet<Place>,
     /// When it asked for what was answered well last.
     asked_at: Instant,
+    /// When it asked for what was answered well before that: since then it may owe partitions without having been told. Who
+    /// has just come, or is told of a generation, owes nothing.
+    asked_before: Instant,
+}
+
+impl Owner {
+    /// It has been answered again.
+    fn heard(&mut self, asked_at: Instant) {
+        self.asked_before = std::mem::replace(&mut self.asked_at, asked_at);
+    }
 }
 
 fn owned(facts: &Facts<'_>, number: u32, group: &Group, found: &mut Found) {
@@ -41,14 +51,20 @@ fn owned(facts: &Facts<'_>, number: u32, group: &Group, found: &mut Found) {
         let event = &facts.events[index];
         let What::Group { what, .. } = &event.what else { continue };
         match what {
-            InGroup::Assigned { asked_at, places, .. } => {
+            InGroup::Assigned { asked_at, places, is_first, is_next, .. } => {
+                let before = owners.remove(&event.client).filter(|_| *is_next && !is_first);
+                let new = Owner { asked_at: *asked_at, asked_before: *asked_at, ..Owner::default() };
+                let mut told = before.map_or(new, |mut before| {
+                    before.heard(*asked_at);
+                    before
+                });
                 // An answer that was long on its way may be about a membership that is over.
-                if is_certain(facts, group, event.client, *asked_at, event.at) {
+                if is_certain(facts, group, event.client, &told, event.at) {
                     let others = owners.iter().filter(|(id, _)| **id != event.client);
                     for (&other, owner) in others {
                         let both = places.iter().find(|place| owner.places.contains(place));
                         let Some(place) = both.filter(|place| !facts.may_be_another(**place)) else { continue };
-                        if is_certain(facts, group, other, owner.asked_at, event.at) {
+                        if is_certain(facts, group, other, owner, event.at) {
                             return found.add(OWNED_ONCE, index, || {
                                 format!(
                                     "group {number}: {} is told at {} that it has {}, which {} has: it was told so, \
@@ -63,12 +79,12 @@ fn owned(facts: &Facts<'_>, number: u32, group: &Group, found: &mut Found) {
                         }
                     }
                 }
-                let places = places.iter().copied().collect();
-                owners.insert(event.client, Owner { places, asked_at: *asked_at });
+                told.places = places.iter().copied().collect();
+                owners.insert(event.client, told);
             }
             InGroup::Alive { asked_at, .. } => {
                 if let Some(owner) = owners.get_mut(&event.client) {
-                    owner.asked_at = *asked_at;
+                    owner.heard(*asked_at);
                 }
             }
             InGroup::Released { places } => {
@@ -90,9 +106,11 @@ fn owned(facts: &Facts<'_>, number: u32, group: &Group, found: &mut Found) {
     }
 }
 
-/// Whether a client that asked then surely is a member now.
-fn is_certain(facts: &Facts<'_>, group: &Group, id: ClientId, asked_at: Instant, now: Instant) -> bool {
-    now < asked_at + patience(facts.plan, id) && !group.may_be_taken(facts.plan, id, asked_at, now)
+/// Whether a client surely is a member now: its session is not over, nor its time to give up what it was to give up.
+fn is_certain(facts: &Facts<'_>, group: &Group, id: ClientId, owner: &Owner, now: Instant) -> bool {
+    now < owner.asked_at + patience(facts.plan, id)
+        && now < owner.asked_before + rebalance_patience(facts.plan, id)
+        && !group.may_be_taken(facts.plan, id, owner.asked_at, now)
 }
 
 /// In one generation of a classic group nobody else is ever told the same.
@@ -127,6 +145,7 @@ fn generations(facts: &Facts<'_>, number: u32, group: &Group, found: &mut Found)
 mod tests {
     use super::*;
     use crate::claims::told::{MEMBERS, Told, told};
+    use crate::plan::ClientKind;
 
     fn both() -> Told {
         told().members().assigned(0, 1, &[0, 1]).wait(10)
@@ -155,6 +174,23 @@ mod tests {
         };
         let other = both().wait(2_000).assigned(1, 2, &[7]);
         other.in_group(MEMBERS, late).holds();
+    }
+
+    #[test]
+    fn who_may_owe_partitions_for_too_long_has_nothing() {
+        let asked = || {
+            both().under(|plan| {
+                for client in &mut plan.clients {
+                    if let ClientKind::Member { session_timeout_ms, rebalance_timeout_ms, .. } = &mut client.kind {
+                        (*session_timeout_ms, *rebalance_timeout_ms) = (10_000, 2_000);
+                    }
+                }
+            })
+        };
+        // Between its two requests it may have been asked to give something up, and not have been told.
+        asked().wait(1_500).alive(0, 1).wait(100).assigned(1, 2, &[1]).breaks(OWNED_ONCE, "orders-1");
+        asked().wait(1_500).alive(0, 1).wait(600).assigned(1, 2, &[1]).holds();
+        asked().wait(1_500).alive(0, 1).alive(0, 1).wait(600).assigned(1, 2, &[1]).breaks(OWNED_ONCE, "orders-1");
     }
 
     #[test]

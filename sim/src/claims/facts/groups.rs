@@ -191,6 +191,13 @@ pub(in crate::claims) fn patience(plan: &Plan, client: ClientId) -> Duration {
     patience - patience / DRIFT
 }
 
+/// How long a member surely has to give up what it is asked to, from when it is asked.
+pub(in crate::claims) fn rebalance_patience(plan: &Plan, client: ClientId) -> Duration {
+    let Some(ClientKind::Member { rebalance_timeout_ms, .. }) = kind(plan, client) else { return Duration::ZERO };
+    let patience = Duration::from_millis(*rebalance_timeout_ms);
+    patience - patience / DRIFT
+}
+
 /// How long a member may be silent.
 pub(in crate::claims) fn session(plan: &Plan, client: ClientId) -> Duration {
     let Some(ClientKind::Member { protocol, session_timeout_ms, .. }) = kind(plan, client) else {

@@ -20,7 +20,7 @@ use chronik_core::wire::ErrorCode;
 
 pub(super) use calm::Calm;
 pub(super) use faults::{Faults, is_of_the_disk};
-pub(super) use groups::{Group, Groups, patience, session};
+pub(super) use groups::{Group, Groups, patience, rebalance_patience, session};
 pub(super) use keyed::{Keyed, Written};
 pub(super) use partition::{Ack, BatchRun, Partition, Seen};
 pub(super) use sent::{Origin, Sends, Sent};

@@ -17,6 +17,7 @@ use chronik_core::journal::{
     BLOCK_BYTES, Damage, Geometry, MemorySlots, Record, RecordKind, Start, Visitor, Writer, recover,
 };
 use chronik_core::log::{Log, Way};
+use chronik_core::raft::{Limits, Member, Membership, Message, Options, Quorum, Restored};
 use chronik_core::rng::Rng;
 use chronik_core::time::Timestamp;
 use chronik_core::wire::ApiKey;
@@ -34,6 +35,8 @@ fn main() {
     choices("log_state", &[0], 300);
     log_states();
     group_records();
+    choices("raft_message", &[2], 600);
+    raft_messages();
 }
 
 fn write(target: &str, name: &str, input: &[u8]) {
@@ -275,6 +278,53 @@ fn group_records() {
             for (kind, bytes) in [("subscription", &said.subscription), ("assignment", &said.assignment)] {
                 write("group_record", &format!("{kind}-{number:02}-{member}"), &group_record::input(&[], bytes));
             }
+        }
+    }
+}
+
+/// What two members say to each other and write down until one of them has committed something, the first of each kind.
+fn raft_messages() {
+    let member = |node: i32| Member { node: NodeId(node), directory: Uuid([node as u8; 16]) };
+    let membership = Membership::of([member(1), member(2)]).expect("there are voters");
+    let mut members = BTreeMap::from([1, 2].map(|node| {
+        let (cluster, limits) = (Uuid([7; 16]), Limits::default());
+        let me = member(node);
+        let options = Options { cluster, me, seed: 1, restart: 1, election_ticks: 5, heartbeat_ticks: 1, limits };
+        let quorum = Quorum::new(options, Restored::bootstrap(membership.clone())).expect("nothing is lost yet");
+        (NodeId(node), quorum)
+    }));
+    let mut said = Vec::new();
+    for round in 0..20 {
+        let first = members.get_mut(&NodeId(1)).expect("it is there");
+        match round {
+            0 => first.campaign(),
+            10 => _ = first.propose(Bytes::from_static(b"payload")).expect("it leads"),
+            12 => _ = first.propose_membership([member(1), member(2)].into(), [member(3)].into()).expect("it leads"),
+            _ => first.tick(),
+        }
+        let mut heard: Vec<(NodeId, NodeId, Message)> = Vec::new();
+        for (id, quorum) in &mut members {
+            while let Some(ready) = quorum.take_ready() {
+                for record in &ready.records {
+                    let mut bytes = vec![1];
+                    record.encode(&mut bytes);
+                    write("raft_message", &format!("record-{}", bytes[2]), &bytes);
+                }
+                if !ready.records.is_empty() {
+                    quorum.persisted(ready.number);
+                }
+                heard.extend(ready.sends.into_iter().map(|(to, message)| (*id, to, message)));
+            }
+        }
+        for (from, to, message) in heard {
+            let mut bytes = vec![0];
+            message.encode(&mut bytes);
+            if !said.contains(&message.kind()) {
+                said.push(message.kind());
+                write("raft_message", &format!("message-{}", message.kind().replace(' ', "-")), &bytes);
+            }
+            let Some(quorum) = members.get_mut(&to) else { continue };
+            quorum.step(from, message).expect("honest members understand each other");
         }
     }
 }

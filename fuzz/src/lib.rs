@@ -14,6 +14,7 @@
 //! | `metadata` | an entry of the metadata log | read and written again it is the same bytes |
 //! | `log_state` | a log, or its state in a checkpoint | read and written again it is the same state |
 //! | `group_record` | a record of `__consumer_offsets`, or what consumers embed | read and written again it is the same |
+//! | `raft_message` | a peer's message, a record of the metadata log, or choices of what peers say | written again it is the same; nothing that is said stops a member |
 //!
 //! What a disk does to bytes under a checksum is modelled as what the checksum is sure to notice: at most three bits
 //! turned over, or the end missing. Bytes that someone *made*, checksums and all, need only be survived.
@@ -29,6 +30,7 @@ pub mod log_state;
 pub mod message;
 pub mod metadata;
 pub mod mutate;
+pub mod raft_message;
 pub mod segment;
 
 mod files;
@@ -49,7 +51,7 @@ pub struct Target {
 }
 
 /// Everything there is to fuzz.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "message", body: message::body },
     Target { name: "frame", body: frame::body },
     Target { name: "batch", body: batch::body },
@@ -58,4 +60,5 @@ pub const TARGETS: [Target; 8] = [
     Target { name: "metadata", body: metadata::body },
     Target { name: "log_state", body: log_state::body },
     Target { name: "group_record", body: group_record::body },
+    Target { name: "raft_message", body: raft_message::body },
 ];

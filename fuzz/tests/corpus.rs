@@ -87,3 +87,8 @@ fn records_of_groups_come_back() {
 fn the_state_of_a_log_comes_back() {
     check("log_state", 1500);
 }
+
+#[test]
+fn nothing_that_peers_say_stops_a_member() {
+    check("raft_message", 2000);
+}

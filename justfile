@@ -61,7 +61,7 @@ parity PLANS="100":
 golden *SUITES:
     python3 shell/compat/golden/capture.py {{SUITES}}
 
-# Look for inputs that break a promise of one target (message frame batch journal segment metadata log_state group_record raft_message); needs c++
+# Look for inputs that break a promise of one target (message frame batch journal segment metadata log_state group_record raft_message peer); needs c++
 fuzz TARGET SECONDS="60" *ARGS:
     fuzz/run {{TARGET}} {{SECONDS}} {{ARGS}}
 

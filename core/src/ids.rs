@@ -51,6 +51,19 @@ number!(
     ListenerId(u16)
 );
 
+number!(
+    /// One process of a broker, counted over all registrations of the cluster, from 1 (KIP-903).
+    BrokerEpoch(i64)
+);
+number!(
+    /// The number of a partition's state in the metadata; rises with every change of it (KIP-841).
+    PartitionEpoch(i32)
+);
+number!(
+    /// One run of a leader's exchange with one follower of one partition. Counted within a leader epoch, from 1.
+    Session(u64)
+);
+
 /// A 128-bit identifier, drawn once and never reused: of a topic, a data folder, a journal.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Uuid(pub [u8; 16]);

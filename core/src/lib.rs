@@ -17,6 +17,7 @@ pub mod limits;
 pub mod log;
 pub mod node;
 pub mod partition;
+pub mod peer;
 pub mod raft;
 pub mod rng;
 #[cfg(test)]

@@ -12,12 +12,19 @@ use chronik_core::controller::records::{
     Listener, MetadataRecord, PartitionState, Registration, Resource, encode_entry,
 };
 use chronik_core::group::record::{Record as GroupRecord, Value};
-use chronik_core::ids::{LeaderEpoch, Lsn, NodeId, Offset, ProducerEpoch, ProducerId, TopicPartition, Uuid};
+use chronik_core::ids::{
+    BrokerEpoch, LeaderEpoch, Lsn, NodeId, Offset, PartitionEpoch, ProducerEpoch, ProducerId, Session, TopicPartition,
+    Uuid,
+};
 use chronik_core::journal::{
     BLOCK_BYTES, Damage, Geometry, MemorySlots, Record, RecordKind, Start, Visitor, Writer, recover,
 };
 use chronik_core::log::{Log, Way};
-use chronik_core::raft::{Limits, Member, Membership, Message, Options, Quorum, Restored};
+use chronik_core::peer::{
+    self, Acked, AlterInSync, AlterInSyncAnswer, Answer, Append, Batches, Cut, Epochs, Forward, Forwarded, Greet,
+    Heartbeat, Hello, Message, Proposal, ProposalOutcome, Register, Replica,
+};
+use chronik_core::raft::{self, Limits, Member, Membership, Options, Quorum, Restored};
 use chronik_core::rng::Rng;
 use chronik_core::time::Timestamp;
 use chronik_core::wire::ApiKey;
@@ -37,6 +44,7 @@ fn main() {
     group_records();
     choices("raft_message", &[2], 600);
     raft_messages();
+    peers();
 }
 
 fn write(target: &str, name: &str, input: &[u8]) {
@@ -302,7 +310,7 @@ fn raft_messages() {
             12 => _ = first.propose_membership([member(1), member(2)].into(), [member(3)].into()).expect("it leads"),
             _ => first.tick(),
         }
-        let mut heard: Vec<(NodeId, NodeId, Message)> = Vec::new();
+        let mut heard: Vec<(NodeId, NodeId, raft::Message)> = Vec::new();
         for (id, quorum) in &mut members {
             while let Some(ready) = quorum.take_ready() {
                 for record in &ready.records {
@@ -327,4 +335,99 @@ fn raft_messages() {
             quorum.step(from, message).expect("honest members understand each other");
         }
     }
+}
+
+/// What brokers of one cluster say to each other.
+fn peers() {
+    let partition = TopicPartition { topic: Uuid([4; 16]), partition: 1 };
+    let (leader_epoch, session, broker_epoch) = (LeaderEpoch(5), Session(6), BrokerEpoch(7));
+    let replica = Replica { node: NodeId(2), broker_epoch };
+    let acked = Acked {
+        partition,
+        leader_epoch,
+        session,
+        broker_epoch,
+        durable_end: Offset(10),
+        end: Offset(12),
+        start: Offset(3),
+    };
+    let batch = BatchBuilder::new().record(Timestamp(1000), None, Some(b"value")).build();
+    let append = Append {
+        partition,
+        leader_epoch,
+        session,
+        previous_end: Offset(12),
+        high_watermark: Offset(10),
+        start: Offset(3),
+        batches: Batches::new([batch].into_iter().collect()),
+    };
+    let messages = [
+        Message::Hello(Hello {
+            cluster_id: "cluster".into(),
+            node_id: NodeId(1),
+            directory_id: Uuid([1; 16]),
+            process: 2,
+            format_first: 0,
+            format_last: 0,
+        }),
+        Message::Metadata(Bytes::from_static(b"raft")),
+        Message::Register(Register {
+            node_id: NodeId(1),
+            directory_id: Uuid([1; 16]),
+            process: 2,
+            has_lost: false,
+            listeners: vec![peer::Address { name: "PLAINTEXT".into(), host: "localhost".into(), port: 9092 }],
+            rack: Some("rack".into()),
+        }),
+        Message::Heartbeat(Heartbeat { broker_epoch, applied: 9, wants_fence: false, wants_stop: true }),
+        Message::Forward(Forward {
+            id: 3,
+            listener: "PLAINTEXT".into(),
+            timeout_ms: 1000,
+            api_key: 19,
+            api_version: 7,
+            request: Bytes::from_static(b"request"),
+        }),
+        Message::Forwarded(Forwarded { id: 3, index: 11, response: Some(Bytes::from_static(b"response")) }),
+        Message::AlterInSync(AlterInSync {
+            term: 4,
+            broker_epoch,
+            partitions: vec![Proposal {
+                partition,
+                leader_epoch,
+                partition_epoch: PartitionEpoch(8),
+                attempt: 1,
+                members: vec![replica],
+            }],
+        }),
+        Message::AlterInSyncAnswer(AlterInSyncAnswer {
+            term: 4,
+            partitions: vec![Answer {
+                partition,
+                leader_epoch,
+                partition_epoch: PartitionEpoch(8),
+                attempt: 1,
+                outcome: ProposalOutcome::Stale,
+            }],
+        }),
+        Message::Greet(vec![Greet { partition, leader_epoch, session, below: Offset(i64::MAX) }; 2]),
+        Message::Epochs(vec![Epochs {
+            partition,
+            leader_epoch,
+            session,
+            broker_epoch,
+            start: Offset(3),
+            end: Offset(12),
+            epochs: vec![(LeaderEpoch(1), Offset(3)), (LeaderEpoch(4), Offset(9))],
+        }]),
+        Message::Cut(vec![Cut { partition, leader_epoch, session, to: Offset(12), starts_anew: false }]),
+        Message::Append(vec![append.clone(), append.clone()]),
+        Message::Acked(vec![acked.clone(), acked]),
+    ];
+    let mut stream = vec![0];
+    for (number, message) in messages.iter().enumerate() {
+        write("peer", &format!("message-{number:02}"), &chronik_fuzz::peer::input(message));
+        stream.extend(peer::encode(message, &mut chronik_core::wire::Writer::new()).concat());
+    }
+    write("peer", "stream", &stream);
 }

@@ -15,6 +15,7 @@
 //! | `log_state` | a log, or its state in a checkpoint | read and written again it is the same state |
 //! | `group_record` | a record of `__consumer_offsets`, or what consumers embed | read and written again it is the same |
 //! | `raft_message` | a peer's message, a record of the metadata log, or choices of what peers say | written again it is the same; nothing that is said stops a member |
+//! | `peer` | what another broker sends | read and written again it is the same bytes |
 //!
 //! What a disk does to bytes under a checksum is modelled as what the checksum is sure to notice: at most three bits
 //! turned over, or the end missing. Bytes that someone *made*, checksums and all, need only be survived.
@@ -31,6 +32,7 @@ pub mod message;
 pub mod metadata;
 pub mod mutate;
 pub mod raft_message;
+pub mod peer;
 pub mod segment;
 
 mod files;
@@ -61,4 +63,5 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "log_state", body: log_state::body },
     Target { name: "group_record", body: group_record::body },
     Target { name: "raft_message", body: raft_message::body },
+    Target { name: "peer", body: peer::body },
 ];

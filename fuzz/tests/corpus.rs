@@ -92,3 +92,8 @@ fn the_state_of_a_log_comes_back() {
 fn nothing_that_peers_say_stops_a_member() {
     check("raft_message", 2000);
 }
+
+#[test]
+fn what_peers_say_comes_back() {
+    check("peer", 50_000);
+}

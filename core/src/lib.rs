@@ -19,6 +19,7 @@ pub mod node;
 pub mod partition;
 pub mod peer;
 pub mod raft;
+pub mod replication;
 pub mod rng;
 #[cfg(test)]
 mod testing;

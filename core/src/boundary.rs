@@ -7,6 +7,7 @@
 
 mod committer;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -16,9 +17,10 @@ use smallvec::SmallVec;
 use crate::batch::VerifiedBatch;
 use crate::compact::{Pass, Progress};
 use crate::group::{Finding, Question};
-use crate::ids::{ConnId, ListenerId, Offset, TopicId, TopicPartition};
+use crate::ids::{ConnId, ListenerId, NodeId, Offset, TopicId, TopicPartition, Uuid};
 use crate::journal;
 use crate::log::{ReadOutcome, ReadPlan};
+use crate::peer;
 use crate::topic_codecs::TopicCodecs;
 use crate::wire::{self, ErrorCode, Str};
 
@@ -51,10 +53,56 @@ pub enum Input {
     Disk(Done),
     /// The instant that [`Node::deadline`](crate::node::Node::deadline) named has come.
     Deadline,
+    /// Something happened between this broker and another one of its cluster.
+    Peer(Box<PeerInput>),
     /// How large the data folder's volume is by now; for those who ask, nothing is decided by it.
     Volume(Volume),
     /// The process is asked to stop: finish what is in flight, checkpoint, then push [`Effect::Stopped`].
     Stop,
+}
+
+/// What happened between this broker and another one of its cluster. There is one connection for each pair and
+/// direction: who dials, speaks (see [`peer`](crate::peer)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerInput {
+    /// A connection that this broker dialled stands, and the other side has introduced itself: what is said to the node
+    /// from now on goes there.
+    Connected(peer::Hello),
+    /// The connection to this node is gone: what was said last may have arrived or not. The driver dials again by itself.
+    Disconnected(NodeId),
+    /// A peer's connection to this broker stands. Nothing more is heard from an older one of the same node.
+    Arrived(peer::Hello),
+    /// A peer says something on the connection that arrived last.
+    Heard {
+        /// Who.
+        from: NodeId,
+        /// Which process of it, as it introduced itself.
+        process: u64,
+        /// What. Batches in it are verified.
+        message: peer::Message,
+    },
+    /// Who listens at this node's address will not talk, and has said why.
+    Refused(NodeId, peer::Refused),
+}
+
+/// Whom a broker keeps connections to, and as whom it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Neighbours {
+    /// How it introduces itself, to those who dial it as well.
+    pub me: peer::Hello,
+    /// The others.
+    pub peers: BTreeMap<NodeId, Neighbour>,
+}
+
+/// One of those.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Where it listens for peers: a host as this broker resolves it.
+    pub host: Str,
+    /// And the port.
+    pub port: u16,
+    /// Its data folder, where that is known: whoever has another one is not it.
+    pub directory_id: Option<Uuid>,
 }
 
 /// The volume that the data folder is on.
@@ -181,6 +229,15 @@ pub enum Effect {
     },
     /// Do something on disk, and report it with [`Input::Disk`].
     Disk(DiskOp),
+    /// From now on, keep a connection to each of these brokers, and to no other.
+    Neighbours(Arc<Neighbours>),
+    /// Say something to a broker, where a connection to it stands; else it is lost. What is said leaves in this order.
+    Say {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        message: Box<peer::Message>,
+    },
     /// From now on, connections compress batches as this table says.
     TopicCodecs(Arc<TopicCodecs>),
     /// From now on, accept a further connection only while there are fewer than these.

@@ -31,8 +31,8 @@ pub mod log_state;
 pub mod message;
 pub mod metadata;
 pub mod mutate;
-pub mod raft_message;
 pub mod peer;
+pub mod raft_message;
 pub mod segment;
 
 mod files;
@@ -53,7 +53,7 @@ pub struct Target {
 }
 
 /// Everything there is to fuzz.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "message", body: message::body },
     Target { name: "frame", body: frame::body },
     Target { name: "batch", body: batch::body },

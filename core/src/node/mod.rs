@@ -262,6 +262,7 @@ impl Node {
             }
             Input::Disk(done) => self.disk_done(now, done, out),
             Input::Deadline => self.deadline_reached(now, out),
+            Input::Peer(_) => {}
             Input::Volume(volume) => self.volume = Some(volume),
             Input::Stop => {
                 out.log(Level::Info, "stopping: the last checkpoint is written");

@@ -258,6 +258,7 @@ impl<D: Disk> NodeLoop<D> {
             Effect::Cut { conn, why } => self.close(conn, Closing::at_once(why)),
             Effect::Disk(op) => self.done.extend(self.disk.begin(op)),
             Effect::TopicCodecs(codecs) => self.shared.use_codecs(codecs),
+            Effect::Neighbours(_) | Effect::Say { .. } => {}
             Effect::AllowConnections { max, max_per_ip } => self.admission.allow(max, max_per_ip),
             Effect::Log(LogLine { level, text }) => match level {
                 Level::Debug => debug!("{text}"),

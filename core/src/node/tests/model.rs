@@ -216,6 +216,7 @@ impl World {
                 Effect::Stopped => self.is_stopped = true,
                 Effect::Fatal(why) => panic!("the disk never failed: {why}"),
                 Effect::Cut { .. } => panic!("nobody leaves answers unread"),
+                Effect::Neighbours(_) | Effect::Say { .. } => panic!("a standalone broker has no peers"),
                 Effect::Log(_) | Effect::Close { .. } | Effect::TopicCodecs(_) | Effect::AllowConnections { .. } => {}
             }
         }

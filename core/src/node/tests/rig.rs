@@ -152,6 +152,7 @@ impl Rig {
             Effect::TopicCodecs(codecs) => self.codecs = codecs,
             Effect::Stopped => self.stopped = true,
             Effect::Fatal(why) => self.fatal = Some(why),
+            Effect::Neighbours(_) | Effect::Say { .. } => panic!("a standalone broker has no peers"),
             Effect::Log(_) | Effect::Close { .. } | Effect::Cut { .. } | Effect::AllowConnections { .. } => {}
         }
     }

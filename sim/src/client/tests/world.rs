@@ -287,6 +287,7 @@ impl World {
                 Effect::TopicCodecs(codecs) => self.codecs = codecs,
                 Effect::Fatal(why) => panic!("the disk never failed: {why}"),
                 Effect::AllowConnections { .. } | Effect::Log(_) | Effect::Stopped => {}
+                Effect::Neighbours(_) | Effect::Say { .. } => {}
             }
         }
     }

@@ -212,7 +212,7 @@ impl World<'_> {
                     process.codecs = codecs;
                 }
             }
-            Effect::AllowConnections { .. } => {}
+            Effect::AllowConnections { .. } | Effect::Neighbours(_) | Effect::Say { .. } => {}
             Effect::Log(LogLine { level, text }) => self.logged(level, text),
             Effect::Stopped => {
                 if let Some(process) = &mut self.process {

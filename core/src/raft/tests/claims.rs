@@ -31,18 +31,22 @@ fn life(seed: u64, voters: i32, ticks: u64) -> World {
     let leads = |world: &World| world.leader().is_some();
     world.run_until(40 * 10, "a leader", leads);
     world.run_until(400, "agreement", World::agrees);
-    // What is proposed now is committed everywhere, unless leadership is just being handed over.
-    let mut proposed = None;
-    for _ in 0..30 {
-        proposed = world.leader().and_then(|leader| world.propose(leader).ok());
-        if proposed.is_some() {
-            break;
+    // What is proposed now is committed everywhere. A handover that was asked for before may still come between: then
+    // whoever leads afterwards is asked, and a third time is not needed.
+    let commits = |world: &mut World| {
+        let mut proposed = None;
+        for _ in 0..30 {
+            proposed = world.leader().and_then(|leader| world.propose(leader).ok());
+            if proposed.is_some() {
+                break;
+            }
+            world.tick();
         }
-        world.tick();
-    }
-    let proposed = proposed.expect("a leader takes proposals");
-    world.run_until(60, "a commit", |world| world.committed.contains_key(&proposed.index) && world.agrees());
-    assert_eq!(world.committed[&proposed.index].0, proposed);
+        let proposed = proposed.expect("a leader takes proposals");
+        world.run_until(60, "a commit", |world| world.committed.contains_key(&proposed.index) && world.agrees());
+        world.committed[&proposed.index].0 == proposed
+    };
+    assert!(commits(&mut world) || commits(&mut world), "what a leader takes after the healing is committed");
     world
 }
 

@@ -410,11 +410,16 @@ pub struct SegmentName {
     /// The first offset that it may hold.
     pub base: Offset,
     /// 0 for a segment as it was appended. Compaction writes segments anew, each under a number that no other file of
-    /// this partition has: old and new lie side by side until the journal has settled which of them counts.
+    /// this partition has: old and new lie side by side until the journal has settled which of them counts. A log whose
+    /// end was cut appends to segments whose numbers begin behind [`SegmentName::AFTER_CUT`], others after each cut: so
+    /// none of them has the files of one that was cut.
     pub generation: u32,
 }
 
 impl SegmentName {
+    /// Generations above are of segments that were appended after cuts, those below of compaction.
+    pub const AFTER_CUT: u32 = 1 << 31;
+
     /// A segment as it was appended.
     pub fn appended(partition: TopicPartition, base: Offset) -> SegmentName {
         SegmentName { partition, base, generation: 0 }

@@ -55,7 +55,7 @@ pub enum RecordKind {
     LogStart = 4,
     /// A partition's newest segment is closed, and another begins.
     Roll = 5,
-    /// A partition's log is cut.
+    /// The end of a partition's log is cut.
     Truncate = 6,
     /// An entry of the metadata log.
     Metadata = 7,
@@ -69,6 +69,8 @@ pub enum RecordKind {
     Cleaned = 11,
     /// Segments of a partition are wholly on disk.
     Sealed = 12,
+    /// A partition's log is emptied, and begins at another offset.
+    StartAnew = 13,
 }
 
 impl RecordKind {
@@ -90,6 +92,7 @@ impl RecordKind {
             10 => RecordKind::Replace,
             11 => RecordKind::Cleaned,
             12 => RecordKind::Sealed,
+            13 => RecordKind::StartAnew,
             number => return Err(Malformed::UnknownKind(number)),
         })
     }

@@ -268,7 +268,7 @@ impl Log {
         while self.tail.front().is_some_and(|batch| batch.base < end) {
             self.tail.pop_front();
         }
-        self.lost.take_if(|(offset, _)| *offset < end);
+        self.lost = self.lost.split_off(&end);
     }
 
     /// Takes over what is said of segments that are on disk.

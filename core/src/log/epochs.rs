@@ -40,6 +40,22 @@ impl Epochs {
         self.starts.push((epoch, start));
     }
 
+    /// Records that a batch of `epoch` lies at `base`, the end of what lies below. Epochs that begin there or above wrote
+    /// nothing, even where they are newer: a leader that never wrote may follow one with batches of an older epoch.
+    pub fn wrote(&mut self, epoch: LeaderEpoch, base: Offset) {
+        if self.latest() != Some(epoch) {
+            self.truncate(base);
+            self.begin(epoch, base);
+        }
+    }
+
+    /// Forgets what begins at `end` or above: the log ends there.
+    pub fn truncate(&mut self, end: Offset) {
+        while self.starts.last().is_some_and(|&(_, start)| start >= end) {
+            self.starts.pop();
+        }
+    }
+
     /// The largest epoch not above `epoch`, and the offset at which it ended in a log that ends at `end`; `None` where
     /// the log knows no such epoch (KIP-279).
     pub fn end_of(&self, epoch: LeaderEpoch, end: Offset) -> Option<(LeaderEpoch, Offset)> {
@@ -91,6 +107,26 @@ mod tests {
         assert_eq!(epochs.entries(), [(LeaderEpoch(0), Offset(0)), (LeaderEpoch(2), Offset(10))]);
         epochs.begin(LeaderEpoch(1), Offset(50));
         assert_eq!(epochs.latest(), Some(LeaderEpoch(2)), "an older epoch never begins again");
+    }
+
+    #[test]
+    fn a_batch_of_an_older_epoch_says_that_a_newer_one_wrote_nothing() {
+        let mut epochs = epochs(&[(5, 0), (7, 10)]);
+        epochs.wrote(LeaderEpoch(6), Offset(12));
+        assert_eq!(epochs.latest(), Some(LeaderEpoch(7)), "it wrote below, and the older one cannot come after it");
+        epochs.wrote(LeaderEpoch(6), Offset(10));
+        assert_eq!(epochs.entries(), [(LeaderEpoch(5), Offset(0)), (LeaderEpoch(6), Offset(10))]);
+    }
+
+    #[test]
+    fn cutting_the_end_forgets_epochs_that_began_there() {
+        let mut epochs = epochs(&[(0, 0), (2, 10), (5, 30)]);
+        epochs.truncate(Offset(31));
+        assert_eq!(epochs.latest(), Some(LeaderEpoch(5)));
+        epochs.truncate(Offset(30));
+        assert_eq!(epochs.latest(), Some(LeaderEpoch(2)));
+        epochs.truncate(Offset(0));
+        assert_eq!(epochs.entries(), []);
     }
 
     #[test]

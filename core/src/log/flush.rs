@@ -19,6 +19,9 @@ pub(super) struct Flushing {
     entries: u64,
     /// Whether it gives back what its segment has reserved beyond its end.
     trims: bool,
+    /// Whether it counts for nothing, since the log was cut meanwhile. It still has to end: tasks are carried out one after
+    /// another, so what is written anew lies over what it wrote.
+    pub(super) is_void: bool,
 }
 
 /// Runs of bytes with their places in a segment.
@@ -50,7 +53,8 @@ impl Log {
         let newest =
             self.segments.iter().rev().take_while(|segment| segment.bytes == 0 || segment.written < segment.bytes);
         let unwritten: u64 = newest.map(|segment| segment.bytes - segment.written).sum();
-        unwritten - self.flushing.map_or(0, |flushing| flushing.bytes).min(unwritten)
+        let in_flight = self.flushing.filter(|flushing| !flushing.is_void).map_or(0, |flushing| flushing.bytes);
+        unwritten - in_flight.min(unwritten)
     }
 
     /// Where write-behind goes on: the segment's index, and the offset. `None` where nothing is left to write.
@@ -107,8 +111,9 @@ impl Log {
             return None;
         }
         let (entries, count) = indexer.finish();
-        let trims = closed && up_to == segment_end;
-        self.flushing = Some(Flushing { base: segment.base, up_to, bytes: bytes as u64, entries: count, trims });
+        let trims = closed && segment.written + bytes as u64 == segment.bytes && !self.is_cutting();
+        let base = segment.base;
+        self.flushing = Some(Flushing { base, up_to, bytes: bytes as u64, entries: count, trims, is_void: false });
         Some(Task::Flush {
             segment: self.name_of(&self.segments[index]),
             runs: runs.runs,
@@ -126,7 +131,7 @@ impl Log {
     /// The flush in flight is done, or failed and may be tried again.
     pub fn flushed(&mut self, done: bool) {
         let flushing = self.flushing.take().expect("a flush was in flight");
-        if !done {
+        if !done || flushing.is_void {
             return;
         }
         // The segment may have been dropped meanwhile; then its file goes too.
@@ -148,7 +153,10 @@ impl Log {
     pub fn synced_to(&mut self, name: SegmentName, mark: Mark) {
         let is_it = |segment: &&mut Segment| (segment.base, segment.generation) == (name.base, name.generation);
         if let Some(segment) = self.segments.iter_mut().find(is_it) {
-            segment.synced = mark;
+            // What was written may have been forgotten meanwhile, since it was cut.
+            if mark.bytes <= segment.written {
+                segment.synced = Mark { to: mark.to.min(segment.written_to), ..mark };
+            }
         }
     }
 

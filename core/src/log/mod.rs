@@ -6,9 +6,11 @@
 //! What is not here: who may append (the partition) and when to flush, sync or drop (the node).
 
 mod compaction;
+mod cut;
 mod damage;
 mod epochs;
 mod flush;
+mod follow;
 mod index;
 mod mend;
 mod payload;
@@ -20,8 +22,9 @@ mod state;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod undo;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -35,6 +38,7 @@ use crate::time::Timestamp;
 pub use compaction::{Dirt, Replacement, Seal, Source};
 pub use damage::{damage_of, damaged_state};
 pub use epochs::Epochs;
+pub use follow::Misfit;
 pub(crate) use index::Indexer;
 pub use mend::{Mend, Mended};
 pub use payload::PayloadError;
@@ -71,13 +75,24 @@ pub struct Log {
     clean_to: Offset,
     /// The journal knows that the segments below are all on disk.
     sealed_to: Offset,
+    /// Everything below is held by the whole in-sync set, as far as is known.
+    high_watermark: Offset,
+    /// What the batches above it replaced.
+    undo: undo::Undo,
+    /// Cuts of the end that the journal has not made durable: the LSN up to which it must be, and the segments that are
+    /// gone then.
+    cutting: VecDeque<(Lsn, Vec<SegmentName>)>,
+    /// The LSN of the newest cut of the end.
+    newest_cut: Option<Lsn>,
+    /// The number of the files of segments to come: 0, or another one since each cut of the end.
+    lineage: u32,
     /// The flush that the disk has not finished.
     flushing: Option<flush::Flushing>,
     /// After a start from a checkpoint: batches from this offset on are still to come from the journal, whose effect
     /// on everything but memory the checkpoint contains.
     awaited: Option<Offset>,
-    /// The newest batch that a start found without its body, and why.
-    lost: Option<(Offset, String)>,
+    /// The batches that a start found without their bodies, and why.
+    lost: BTreeMap<Offset, String>,
 }
 
 /// What becomes of the beginning of a log.
@@ -138,13 +153,18 @@ impl Log {
             producers: Producers::default(),
             clean_to: Offset(0),
             sealed_to: Offset(0),
+            high_watermark: Offset(0),
+            undo: undo::Undo::default(),
+            cutting: VecDeque::new(),
+            newest_cut: None,
+            lineage: 0,
             flushing: None,
             awaited: None,
-            lost: None,
+            lost: BTreeMap::new(),
         }
     }
 
-    /// The first offset still kept, as far as the disk has confirmed it: it never goes back, whatever happens.
+    /// The first offset still kept, as far as the disk has confirmed it: it never goes back, unless the log begins anew.
     pub fn start(&self) -> Offset {
         self.start
     }
@@ -245,10 +265,21 @@ impl Log {
         way: Way,
         journal: &mut journal::Writer,
     ) -> (Appended, Option<DirectWrite>) {
-        let base = self.end;
-        let head = batch.head().assigned(base, epoch);
+        self.put(&batch.head().assigned(self.end, epoch), batch.body(), now, way, journal)
+    }
+
+    /// Appends a batch that has its place.
+    fn put(
+        &mut self,
+        head: &BatchHead,
+        body: &Bytes,
+        now: Timestamp,
+        way: Way,
+        journal: &mut journal::Writer,
+    ) -> (Appended, Option<DirectWrite>) {
+        self.make_way(head.base_offset);
         let head_bytes = head.to_bytes();
-        let mut tail = self.tail.batch(&head, &head_bytes, batch.body());
+        let mut tail = self.tail.batch(head, &head_bytes, body);
         tail.position = self.active().bytes;
         let mut write = None;
         tail.lsn = match tail.blocks().filter(|_| way == Way::Direct) {
@@ -260,18 +291,18 @@ impl Log {
                     pieces: tail.range(blocks.clone()).collect(),
                 });
                 tail.direct = Some(Box::new(blocks));
-                let payload = payload::direct(now, &head, &tail);
+                let payload = payload::direct(now, head, &tail);
                 self.record(journal, RecordKind::AppendDirect, &[&payload])
             }
-            None => self.record(journal, RecordKind::Append, &[&payload::taken(now), &head_bytes, batch.body()]),
+            None => self.record(journal, RecordKind::Append, &[&payload::taken(now), &head_bytes, body]),
         };
-        self.take(tail, &head, now);
+        self.take(tail, head, now);
         let end = journal.end();
         match self.ends.back_mut() {
             Some(last) if journal.is_in_open_commit(last.0) => *last = (end, self.end),
             _ => self.ends.push_back((end, self.end)),
         }
-        (Appended { base, end: self.end, lsn: end }, write)
+        (Appended { base: head.base_offset, end: self.end, lsn: end }, write)
     }
 
     /// Whether blocks are reserved for a batch of `bytes` at the end of the active segment.
@@ -286,16 +317,22 @@ impl Log {
     }
 
     /// Blocks are reserved up to `position` of a segment.
-    pub fn allocated(&mut self, base: Offset, position: u64) {
-        if let Some(segment) = self.segments.iter_mut().rev().find(|segment| segment.base == base) {
+    pub fn allocated(&mut self, name: SegmentName, position: u64) {
+        let is_it = |segment: &&mut Segment| (segment.base, segment.generation) == (name.base, name.generation);
+        if let Some(segment) = self.segments.iter_mut().rev().find(is_it) {
             segment.allocated = segment.allocated.max(position);
         }
     }
 
-    /// Puts a batch at the end of memory, segment and producers.
+    /// Puts a batch at the end of memory, segment, epochs and producers.
     fn take(&mut self, mut batch: TailBatch, head: &BatchHead, seen: Timestamp) {
-        self.producers.appended(head, batch.base, seen);
+        let before = self.filled();
+        self.epochs.wrote(head.leader_epoch, batch.base.max(self.coming_start()));
+        let change = self.producers.appended(head, batch.base, seen);
         self.end = Offset(batch.last.0 + 1);
+        let (base, end) = (batch.base, self.end);
+        let max_timestamp = self.active().max_timestamp;
+        self.undo.push(undo::Entry { base, end, before, max_timestamp, change });
         let active = self.active();
         batch.position = active.bytes;
         active.take(&batch, seen);
@@ -319,12 +356,17 @@ impl Log {
 
     fn close_active(&mut self, next: Offset) {
         self.active().holds_reserve = true;
-        self.segments.push_back(Segment::new(next));
+        let generation = self.lineage;
+        self.segments.push_back(Segment { generation, ..Segment::new(next) });
     }
 
     /// Gives back what is reserved beyond the end of a closed segment, where no flush will: the last one came before the
     /// segment was closed.
     pub fn trim(&mut self) -> Option<Task> {
+        if self.is_cutting() {
+            // Bodies that lie behind the cut count again if it is undone by a crash.
+            return None;
+        }
         let is_whole = |segment: &&mut Segment| segment.holds_reserve && segment.written == segment.bytes;
         let segment = self.segments.iter_mut().find(is_whole)?;
         segment.holds_reserve = false;
@@ -357,8 +399,8 @@ impl Log {
         self.cuts.back().map_or(made, |&(_, cut)| cut)
     }
 
-    /// Makes a cut. Returns the segments that are gone.
-    fn cut(&mut self, cut: Cut) -> Vec<SegmentName> {
+    /// Makes a cut of the beginning. Returns the segments that are gone.
+    fn cut_start(&mut self, cut: Cut) -> Vec<SegmentName> {
         self.start = cut.start;
         self.epochs.cut_start(cut.start);
         let kept = self.segments.partition_point(|segment| segment.base < cut.base);
@@ -375,8 +417,8 @@ impl Log {
         self.newest.is_none_or(|newest| newest < lsn) && previous > self.newest
     }
 
-    /// Takes note that the journal is durable up to `lsn`. Returns the segments that lie wholly below the log start by
-    /// that; their files may be removed once no checkpoint names them.
+    /// Takes note that the journal is durable up to `lsn`. Returns the segments that lie wholly below the log start, or
+    /// behind a cut of the end, by that; their files may be removed once no checkpoint names them.
     pub fn confirm(&mut self, lsn: Lsn) -> Vec<SegmentName> {
         while let Some(&(needed, end)) = self.ends.front() {
             if needed > lsn {
@@ -386,12 +428,15 @@ impl Log {
             self.ends.pop_front();
         }
         let mut gone = Vec::new();
+        while let Some((_, cut_off)) = self.cutting.pop_front_if(|(needed, _)| *needed <= lsn) {
+            gone.extend(cut_off);
+        }
         while let Some(&(needed, cut)) = self.cuts.front() {
             if needed > lsn {
                 break;
             }
             self.cuts.pop_front();
-            gone.extend(self.cut(cut));
+            gone.extend(self.cut_start(cut));
         }
         gone
     }
@@ -420,6 +465,8 @@ impl Log {
         }
         let index = self.segments.partition_point(|segment| segment.base <= offset).max(1) - 1;
         let segment = &self.segments[index];
+        // Behind its end may lie what was cut.
+        let limit = self.segments.get(index + 1).map_or(limit, |next| next.base.min(limit));
         // Not only up to where memory begins: what memory holds there, compaction may have taken out of the segment, with
         // all that lies before it.
         let plan = ReadPlan {
@@ -432,10 +479,11 @@ impl Log {
     /// How to read the records from `from` on that lie below `below`, `max_bytes` bytes of batches at a time; `None` where
     /// there are none. Where the outcome is nothing, the log goes on behind a gap: see [`Log::after_gap`].
     pub fn plan_for_records(&self, from: Offset, below: Offset, max_bytes: usize) -> Option<ReadPlan> {
-        let place = match self.read(from, below, max_bytes) {
+        let (place, below) = match self.read(from, below, max_bytes) {
             Read::Nothing => return None,
-            Read::Memory(slices, _) => Place::Memory(slices.concat().into()),
-            Read::Disk(plan, _) => plan.place,
+            Read::Memory(slices, _) => (Place::Memory(slices.concat().into()), below),
+            Read::Disk(ReadPlan { place, sought: Sought::Batches { below, .. } }, _) => (place, below),
+            Read::Disk(..) => unreachable!("a read is for batches"),
         };
         Some(ReadPlan { place, sought: Sought::Records { from, below, max_bytes } })
     }
@@ -468,7 +516,20 @@ impl Log {
     pub fn plan_to_mend(&self, name: SegmentName) -> Option<ReadPlan> {
         let at = self.segments.binary_search_by_key(&name.base, |segment| segment.base).ok()?;
         let segment = Some(&self.segments[at]).filter(|&segment| self.name_of(segment) == name)?;
-        Some(ReadPlan { place: self.place(segment), sought: Sought::Index(Mend::new(segment.base, segment.mark())) })
+        let whole = match segment.is_cut {
+            // What lies behind its end is indexed too.
+            true => Mark { to: Offset(i64::MAX), ..segment.mark() },
+            false => segment.mark(),
+        };
+        Some(ReadPlan { place: self.place(segment), sought: Sought::Index(Mend::new(segment.base, whole)) })
+    }
+
+    /// Whether the batches in memory begin where the segments on disk end.
+    fn holds_unsynced(&self) -> bool {
+        let Some(oldest) = self.tail.front() else { return self.segments.iter().all(Segment::is_synced) };
+        let index = self.segments.partition_point(|segment| segment.base <= oldest.base).max(1) - 1;
+        let is_begun = oldest.position <= self.segments[index].synced.bytes;
+        is_begun && self.segments.range(..index).all(Segment::is_synced)
     }
 
     /// The offset up to which the segments on disk are synced.
@@ -509,7 +570,6 @@ impl Log {
     fn broken(&self) -> Option<&'static str> {
         let segments = || self.segments.iter();
         let next_bases = segments().skip(1).map(|next| next.base).chain([self.end]);
-        let in_memory = self.tail.start().or(self.awaited).unwrap_or(self.end);
         let claims = [
             (Offset(0) <= self.start && self.start <= self.end, "the log starts before it ends"),
             (self.durable <= self.end, "what is durable is in the log"),
@@ -537,7 +597,16 @@ impl Log {
                 "what is sealed is on disk",
             ),
             (self.clean_to <= self.end && self.sealed_to <= self.end, "what is compacted or sealed is in the log"),
-            (in_memory <= self.synced(), "what is not synced is in memory, or to come from the journal"),
+            (
+                self.awaited.is_some() || self.holds_unsynced(),
+                "what is not synced is in memory, or to come from the journal",
+            ),
+            (
+                Offset(0) <= self.high_watermark && self.high_watermark <= self.end,
+                "the high watermark is within the log",
+            ),
+            (self.filled() <= self.end, "batches end where the log ends, or below"),
+            (self.undo.is_sound(self.end), "what batches replaced is remembered in their order"),
             (self.tail.newest().is_none_or(|newest| newest.last < self.end), "what is in memory is in the log"),
         ];
         claims.iter().find(|(holds, _)| !holds).map(|(_, claim)| *claim)

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use bytes::{Buf, BufMut, Bytes};
 
+use super::cut::Truncation;
 use super::{Replacement, Seal, TailBatch};
 use crate::batch::{BatchHead, HEAD_BYTES};
 use crate::ids::{LeaderEpoch, Offset};
@@ -61,6 +62,40 @@ pub(super) fn offset(offset: Offset) -> [u8; 8] {
 /// Reads what [`offset`] wrote.
 pub(super) fn read_offset(mut payload: Bytes) -> Result<Offset, PayloadError> {
     Ok(Offset(payload.try_get_i64_le()?))
+}
+
+/// Of a Truncate record.
+pub(super) fn truncate(truncation: &Truncation) -> [u8; 28] {
+    let Truncation { end, base, generation, undo_from } = truncation;
+    let mut payload = [0; 28];
+    payload[..8].copy_from_slice(&end.0.to_le_bytes());
+    payload[8..16].copy_from_slice(&base.0.to_le_bytes());
+    payload[16..20].copy_from_slice(&generation.to_le_bytes());
+    payload[20..].copy_from_slice(&undo_from.0.to_le_bytes());
+    payload
+}
+
+/// Reads what [`truncate`] wrote.
+pub(super) fn read_truncate(mut payload: Bytes) -> Result<Truncation, PayloadError> {
+    Ok(Truncation {
+        end: Offset(payload.try_get_i64_le()?),
+        base: Offset(payload.try_get_i64_le()?),
+        generation: payload.try_get_u32_le()?,
+        undo_from: Offset(payload.try_get_i64_le()?),
+    })
+}
+
+/// Of a StartAnew record: where the log begins, and the number of its segments' files.
+pub(super) fn start_anew(at: Offset, generation: u32) -> [u8; 12] {
+    let mut payload = [0; 12];
+    payload[..8].copy_from_slice(&at.0.to_le_bytes());
+    payload[8..].copy_from_slice(&generation.to_le_bytes());
+    payload
+}
+
+/// Reads what [`start_anew`] wrote.
+pub(super) fn read_start_anew(mut payload: Bytes) -> Result<(Offset, u32), PayloadError> {
+    Ok((Offset(payload.try_get_i64_le()?), payload.try_get_u32_le()?))
 }
 
 /// Of an Append record, before the batch: when the broker took it.

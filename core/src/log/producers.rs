@@ -1,6 +1,7 @@
 //! What a partition remembers of its idempotent producers, so that a batch sent twice is stored once (KIP-98).
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Bound;
 
 use smallvec::SmallVec;
@@ -46,6 +47,24 @@ pub enum Sequence {
     Next,
     /// Appended before.
     Duplicate(Remembered),
+}
+
+/// What a batch changed of its producer, to take it back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// There was none before.
+    New(ProducerId),
+    /// One more batch of the same epoch.
+    Next {
+        /// Which producer.
+        id: ProducerId,
+        /// When it had written before.
+        seen: Timestamp,
+        /// The oldest batch that was remembered, where the new one took its place.
+        dropped: Option<Remembered>,
+    },
+    /// The first batch of another epoch; boxed, since it is rare and large.
+    Epoch(ProducerId, Box<Producer>),
 }
 
 /// The producers of one partition.
@@ -96,30 +115,61 @@ impl Producers {
         }
     }
 
-    /// Remembers a batch that is in the log at `base`.
-    pub fn appended(&mut self, head: &BatchHead, base: Offset, seen: Timestamp) {
+    /// Remembers a batch that is in the log at `base`, without judging it. Returns what that changed.
+    pub(super) fn appended(&mut self, head: &BatchHead, base: Offset, seen: Timestamp) -> Option<Change> {
         if !head.has_producer_id() {
-            return;
+            return None;
         }
-        let producer = self.by_id.entry(head.producer_id).or_insert_with(|| Producer {
-            epoch: head.producer_epoch,
-            batches: SmallVec::new(),
-            seen,
-        });
-        if producer.epoch != head.producer_epoch {
-            producer.epoch = head.producer_epoch;
-            producer.batches.clear();
-        }
-        producer.seen = seen;
-        if producer.batches.len() == BATCHES_REMEMBERED {
-            producer.batches.remove(0);
-        }
-        producer.batches.push(Remembered {
+        let id = head.producer_id;
+        let remembered = Remembered {
             first_sequence: head.base_sequence,
             last_sequence: head.last_sequence(),
             base,
             last: Offset(base.0 + i64::from(head.last_offset_delta)),
             timestamp: head.max_timestamp,
+        };
+        let fresh = || Producer { epoch: head.producer_epoch, batches: SmallVec::from_iter([remembered]), seen };
+        let producer = match self.by_id.entry(id) {
+            Entry::Vacant(free) => {
+                free.insert(fresh());
+                return Some(Change::New(id));
+            }
+            Entry::Occupied(there) => there.into_mut(),
+        };
+        if producer.epoch != head.producer_epoch {
+            return Some(Change::Epoch(id, Box::new(std::mem::replace(producer, fresh()))));
+        }
+        let dropped = (producer.batches.len() == BATCHES_REMEMBERED).then(|| producer.batches.remove(0));
+        producer.batches.push(remembered);
+        Some(Change::Next { id, seen: std::mem::replace(&mut producer.seen, seen), dropped })
+    }
+
+    /// Takes the newest change back. A producer that has expired since stays forgotten.
+    pub(super) fn undo(&mut self, change: Change) {
+        match change {
+            Change::New(id) => _ = self.by_id.remove(&id),
+            Change::Next { id, seen, dropped } => {
+                let Some(producer) = self.by_id.get_mut(&id) else { return };
+                producer.batches.pop();
+                producer.seen = seen;
+                if let Some(dropped) = dropped {
+                    producer.batches.insert(0, dropped);
+                }
+            }
+            Change::Epoch(id, before) => {
+                if let Some(producer) = self.by_id.get_mut(&id) {
+                    *producer = *before;
+                }
+            }
+        }
+    }
+
+    /// Forgets every batch that reaches beyond `to`, and producers of which nothing is left then: what is known of them
+    /// where what those batches replaced is not.
+    pub(super) fn forget_beyond(&mut self, to: Offset) {
+        self.by_id.retain(|_, producer| {
+            producer.batches.retain(|batch| batch.last < to);
+            !producer.batches.is_empty()
         });
     }
 

@@ -29,22 +29,22 @@ pub(super) type Rank = (Timestamp, Reverse<Offset>);
 pub struct Search {
     wanted: Wanted,
     from: Offset,
-    below: Offset,
-    /// What is left to look at, with the rank that no record there exceeds. The first is the next.
-    places: VecDeque<(Rank, Place)>,
+    /// What is left to look at, with the rank that no record there exceeds, and the offset from which on records there do
+    /// not count. The first is the next.
+    places: VecDeque<(Rank, Place, Offset)>,
     found: Option<(Offset, Timestamp)>,
 }
 
 impl Search {
     /// Where to look next; `None` once no place that is left could change what was found.
     pub fn next_plan(&mut self) -> Option<ReadPlan> {
-        let (bound, place) = self.places.pop_front()?;
+        let (bound, place, below) = self.places.pop_front()?;
         let is_open = match (self.found, self.wanted) {
             (None, _) => true,
             (Some(_), Wanted::AtOrAfter(_)) => false,
             (Some((offset, timestamp)), Wanted::Largest) => bound > (timestamp, Reverse(offset)),
         };
-        let sought = Sought::Record { wanted: self.wanted, from: self.from, below: self.below };
+        let sought = Sought::Record { wanted: self.wanted, from: self.from, below };
         is_open.then_some(ReadPlan { place, sought })
     }
 
@@ -73,9 +73,12 @@ impl Log {
         };
         let in_memory = self.tail.start().unwrap_or(self.end);
         let on_disk = self.segments.iter().take_while(|segment| segment.base < in_memory.min(below));
-        let mut places: Vec<(Rank, Place)> = on_disk
-            .filter(|segment| segment.max_timestamp >= least)
-            .map(|segment| ((Timestamp(segment.max_timestamp), Reverse(segment.base)), self.place(segment)))
+        // Behind the end of a segment may lie what was cut.
+        let ends = self.segments.iter().skip(1).map(|next| next.base.min(below)).chain([below]);
+        let mut places: Vec<(Rank, Place, Offset)> = on_disk
+            .zip(ends)
+            .filter(|(segment, _)| segment.max_timestamp >= least)
+            .map(|(segment, end)| ((Timestamp(segment.max_timestamp), Reverse(segment.base)), self.place(segment), end))
             .collect();
         let batches = self.tail.from(from).take_while(|batch| batch.base < below);
         let mut opened = Vec::new();
@@ -91,14 +94,14 @@ impl Log {
         }
         opened.extend(best);
         places.extend(
-            opened
-                .into_iter()
-                .map(|batch| ((Timestamp(batch.max_timestamp), Reverse(batch.base)), Place::Memory(batch.whole()))),
+            opened.into_iter().map(|batch| {
+                ((Timestamp(batch.max_timestamp), Reverse(batch.base)), Place::Memory(batch.whole()), below)
+            }),
         );
         match wanted {
-            Wanted::AtOrAfter(_) => places.sort_by_key(|((_, Reverse(base)), _)| *base),
-            Wanted::Largest => places.sort_by_key(|(bound, _)| Reverse(*bound)),
+            Wanted::AtOrAfter(_) => places.sort_by_key(|((_, Reverse(base)), ..)| *base),
+            Wanted::Largest => places.sort_by_key(|(bound, ..)| Reverse(*bound)),
         }
-        Search { wanted, from, below, places: places.into(), found: None }
+        Search { wanted, from, places: places.into(), found: None }
     }
 }

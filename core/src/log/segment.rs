@@ -32,6 +32,8 @@ pub struct Segment {
     pub written_to: Offset,
     /// Blocks are reserved up to here for bodies that go straight to the file.
     pub allocated: u64,
+    /// It was cut: behind its last batch that counts, which ends where the next segment begins, lie others that do not.
+    pub is_cut: bool,
     /// It is closed, and blocks reserved beyond its end have not been given back.
     pub holds_reserve: bool,
     /// What of the bytes written is durable.
@@ -53,6 +55,7 @@ impl Segment {
             entries: 0,
             written_to: base,
             allocated: 0,
+            is_cut: false,
             holds_reserve: false,
             synced: Mark::default(),
             max_timestamp: -1,

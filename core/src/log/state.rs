@@ -6,7 +6,9 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
 
 use super::payload::{self, PayloadError};
+use super::producers::Change;
 use super::segment::{Mark, Segment};
+use super::undo::{Entry, REMEMBERED_MAX, Undo};
 use super::{Epochs, Log, Producer, Remembered, TailBatch};
 use crate::batch::{BatchHead, HEAD_BYTES};
 use crate::boundary::SegmentName;
@@ -24,15 +26,22 @@ pub trait Bodies {
     fn read(&self, segment: SegmentName, position: u64, bytes: usize) -> Result<Bytes, String>;
 }
 
-/// The version that [`Log::encode`] writes: the first one knew of no compaction.
-const VERSION: u8 = 2;
+/// The version that [`Log::encode`] writes: the first one knew of no compaction, the second of no replicas.
+const VERSION: u8 = 3;
 const WITHOUT_COMPACTION: u8 = 1;
+const WITHOUT_REPLICAS: u8 = 2;
+
+/// An LSN that there is none of, and an offset.
+const NO_LSN: u64 = u64::MAX;
+const NO_OFFSET: i64 = -1;
 
 impl Log {
     /// The log's state with every batch from before `journalled` that no segment holds durably, as slices one after
     /// another. The journal from there on holds the others. It contains what the journal's newest record says, and so
     /// counts only once the journal is durable.
     pub fn encode(&self, journalled: Lsn) -> Vec<Bytes> {
+        // What lies in the journal before a cut may be what was cut, at the same offsets as what came after it.
+        let journalled = journalled.max(self.newest_cut.unwrap_or_default());
         let cut = self.coming_cut();
         let segments = || self.segments.iter().filter(|segment| segment.base >= cut.base);
         let mut epochs = self.epochs.clone();
@@ -41,9 +50,12 @@ impl Log {
         out.put_u8(VERSION);
         out.put_i64_le(cut.start.0);
         out.put_i64_le(self.end.0);
-        out.put_u64_le(self.newest.map_or(u64::MAX, |lsn| lsn.0));
+        out.put_u64_le(self.newest.map_or(NO_LSN, |lsn| lsn.0));
         out.put_i64_le(self.clean_to.0);
         out.put_i64_le(self.sealed_to.0);
+        out.put_i64_le(self.high_watermark.0);
+        out.put_u64_le(self.newest_cut.map_or(NO_LSN, |lsn| lsn.0));
+        out.put_u32_le(self.lineage);
         out.put_u32_le(u32::try_from(segments().count()).expect("fewer segments than that"));
         for segment in segments() {
             out.put_i64_le(segment.base.0);
@@ -54,6 +66,7 @@ impl Log {
             out.put_u64_le(segment.synced.bytes);
             out.put_u64_le(segment.synced.entries);
             out.put_i64_le(segment.synced.to.0);
+            out.put_u8(u8::from(segment.is_cut));
         }
         out.put_u32_le(u32::try_from(epochs.entries().len()).expect("fewer epochs than that"));
         for (epoch, start) in epochs.entries() {
@@ -63,22 +76,14 @@ impl Log {
         out.put_u32_le(u32::try_from(self.producers.count()).expect("fewer producers than that"));
         for (id, producer) in self.producers.iter() {
             out.put_i64_le(id.0);
-            out.put_i16_le(producer.epoch.0);
-            out.put_i64_le(producer.seen.0);
-            out.put_u8(u8::try_from(producer.batches.len()).expect("a handful"));
-            for batch in &producer.batches {
-                out.put_i32_le(batch.first_sequence);
-                out.put_i32_le(batch.last_sequence);
-                out.put_i64_le(batch.base.0);
-                out.put_i64_le(batch.last.0);
-                out.put_i64_le(batch.timestamp.0);
-            }
+            put_producer(&mut out, producer);
         }
+        put_undo(&mut out, &self.undo);
         let unsynced = || self.tail.from(self.synced().max(cut.base));
         let kept: Vec<&TailBatch> = unsynced().take_while(|batch| batch.lsn < journalled).collect();
         let awaited = unsynced().find(|batch| batch.lsn >= journalled).map(|batch| batch.base);
         // A damaged log may still wait for what the journal never brought.
-        out.put_i64_le(awaited.or(self.awaited).map_or(-1, |offset| offset.0));
+        out.put_i64_le(awaited.or(self.awaited).map_or(NO_OFFSET, |offset| offset.0));
         out.put_u32_le(u32::try_from(kept.len()).expect("fewer batches than that"));
         let mut slices = Vec::with_capacity(1 + 2 * kept.len());
         for batch in kept {
@@ -110,22 +115,30 @@ impl Log {
     /// [`PayloadError`] where the bytes are not such a state.
     pub fn decode(partition: TopicPartition, mut from: Bytes, bodies: &dyn Bodies) -> Result<Log, PayloadError> {
         let version = from.try_get_u8()?;
-        if !matches!(version, WITHOUT_COMPACTION | VERSION) {
+        if !(WITHOUT_COMPACTION..=VERSION).contains(&version) {
             return Err(PayloadError::Version(version));
         }
         let mut log = Log::new(partition);
         log.start = Offset(from.try_get_i64_le()?);
         log.end = Offset(from.try_get_i64_le()?);
         log.durable = log.end;
-        log.newest = Some(from.try_get_u64_le()?).filter(|&lsn| lsn != u64::MAX).map(Lsn);
-        if version == VERSION {
+        log.newest = Some(from.try_get_u64_le()?).filter(|&lsn| lsn != NO_LSN).map(Lsn);
+        if version > WITHOUT_COMPACTION {
             log.clean_to = Offset(from.try_get_i64_le()?);
             log.sealed_to = Offset(from.try_get_i64_le()?);
+        }
+        // Whoever knew of no replicas was the whole in-sync set.
+        log.high_watermark = log.end;
+        log.undo = Undo::starting(log.end);
+        if version > WITHOUT_REPLICAS {
+            log.high_watermark = Offset(from.try_get_i64_le()?);
+            log.newest_cut = Some(from.try_get_u64_le()?).filter(|&lsn| lsn != NO_LSN).map(Lsn);
+            log.lineage = from.try_get_u32_le()?;
         }
         let mut segments = VecDeque::new();
         for _ in 0..from.try_get_u32_le()? {
             let mut segment = Segment::new(Offset(from.try_get_i64_le()?));
-            segment.generation = if version == VERSION { from.try_get_u32_le()? } else { 0 };
+            segment.generation = if version > WITHOUT_COMPACTION { from.try_get_u32_le()? } else { 0 };
             segment.max_timestamp = from.try_get_i64_le()?;
             segment.since = Timestamp(from.try_get_i64_le()?);
             segment.bytes = from.try_get_u64_le()?;
@@ -136,6 +149,7 @@ impl Log {
             segment.written = bytes;
             segment.entries = entries;
             segment.written_to = if bytes > 0 { to } else { segment.base };
+            segment.is_cut = version > WITHOUT_REPLICAS && from.try_get_u8()? != 0;
             segments.push_back(segment);
         }
         if segments.is_empty() {
@@ -149,19 +163,10 @@ impl Log {
         log.epochs = Epochs::from_entries(epochs);
         for _ in 0..from.try_get_u32_le()? {
             let id = ProducerId(from.try_get_i64_le()?);
-            let epoch = ProducerEpoch(from.try_get_i16_le()?);
-            let seen = Timestamp(from.try_get_i64_le()?);
-            let mut batches = SmallVec::new();
-            for _ in 0..from.try_get_u8()? {
-                batches.push(Remembered {
-                    first_sequence: from.try_get_i32_le()?,
-                    last_sequence: from.try_get_i32_le()?,
-                    base: Offset(from.try_get_i64_le()?),
-                    last: Offset(from.try_get_i64_le()?),
-                    timestamp: Timestamp(from.try_get_i64_le()?),
-                });
-            }
-            log.producers.restore(id, Producer { epoch, batches, seen });
+            log.producers.restore(id, read_producer(&mut from)?);
+        }
+        if version > WITHOUT_REPLICAS {
+            log.undo = read_undo(&mut from)?;
         }
         log.awaited = Some(Offset(from.try_get_i64_le()?)).filter(|awaited| awaited.0 >= 0);
         // Positions follow from the order: the batches kept are those after the synced part of each segment.
@@ -197,8 +202,9 @@ impl Log {
         if !is_filled && log.awaited.is_none() {
             return Err(PayloadError::Contradiction("its batches do not fill its segments".into()));
         }
-        let end = log.awaited.unwrap_or(log.end);
-        if expected != end || expected > log.end {
+        let end = log.filled();
+        let is_whole = log.awaited.map_or(expected == end, |awaited| expected <= awaited && awaited < end);
+        if !is_whole {
             return Err(PayloadError::Contradiction(format!("its batches end at {expected} and not at {end}")));
         }
         log.refuse_broken()?;
@@ -210,10 +216,10 @@ impl Log {
         self.broken().map_or(Ok(()), |what| Err(PayloadError::Contradiction(format!("not so: {what}"))))
     }
 
-    /// The batch that begins at `expected`, where these are one.
-    fn tail_batch(expected: Offset, head: &BatchHead, body: &Bytes) -> Result<TailBatch, PayloadError> {
+    /// The batch that begins at `from` or above, where these are one.
+    fn tail_batch(from: Offset, head: &BatchHead, body: &Bytes) -> Result<TailBatch, PayloadError> {
         let (base, last) = (head.base_offset, head.last_offset());
-        let follows = base == expected && base <= last && last < Offset(i64::MAX);
+        let follows = from <= base && base <= last && last < Offset(i64::MAX);
         if !follows || head.batch_bytes() != HEAD_BYTES + body.len() {
             return Err(PayloadError::Contradiction(format!("a batch at offset {base} does not follow its log")));
         }
@@ -246,7 +252,7 @@ impl Log {
             Ok(found) => found,
             Err(why) if blocks.len() > BATCH_BYTES_MAX as usize => return Err(PayloadError::Contradiction(why)),
             Err(why) => {
-                self.lost = Some((head.base_offset, why));
+                self.lost.insert(head.base_offset, why);
                 whole(&vec![0; blocks.len()])
             }
         };
@@ -264,19 +270,21 @@ impl Log {
         payload: Bytes,
         bodies: &dyn Bodies,
     ) -> Result<(), PayloadError> {
-        let Some(awaited) = self.awaited else { return Ok(()) };
+        let Some(awaited) = self.awaited.filter(|_| self.newest_cut.is_none_or(|cut| cut < lsn)) else {
+            return Ok(());
+        };
         let segment = self.segment_of(awaited);
         let mut batch = match kind {
             RecordKind::Append => {
                 let (_, head, body) = payload::read_append(payload)?;
-                if head.base_offset != awaited {
+                if head.base_offset < awaited {
                     return Ok(());
                 }
                 Log::tail_batch(awaited, &head, &body)?
             }
             RecordKind::AppendDirect => {
                 let direct = payload::read_direct(payload)?;
-                if direct.head.base_offset != awaited {
+                if direct.head.base_offset < awaited {
                     return Ok(());
                 }
                 self.direct_batch(awaited, direct, segment, bodies)?
@@ -292,7 +300,7 @@ impl Log {
             }
         };
         let next = Offset(batch.last.0 + 1);
-        self.awaited = (next < self.end).then_some(next);
+        self.awaited = (next < self.filled()).then_some(next);
         self.tail.push(batch);
         Ok(())
     }
@@ -303,8 +311,7 @@ impl Log {
         if let Some(offset) = self.awaited {
             return Some(format!("the journal lacks the batch at offset {offset}, which the checkpoint left to it"));
         }
-        let lost = self.lost.as_ref().filter(|(offset, _)| *offset >= self.segments[0].base);
-        lost.map(|(_, why)| why.clone())
+        self.lost.range(self.segments[0].base..).next().map(|(_, why)| why.clone())
     }
 
     /// Takes one record of the journal again. Returns the segments whose files it lets go of.
@@ -326,11 +333,9 @@ impl Log {
         match kind {
             RecordKind::Append => {
                 let (seen, head, body) = payload::read_append(payload)?;
-                if head.base_offset != self.end {
-                    let text = format!("a batch at offset {} where the log ends at {}", head.base_offset, self.end);
-                    return Err(PayloadError::Contradiction(text));
-                }
-                let mut batch = Log::tail_batch(self.end, &head, &body)?;
+                self.fits(&head, body.len()).map_err(|misfit| PayloadError::Contradiction(misfit.to_string()))?;
+                self.make_way(head.base_offset);
+                let mut batch = TailBatch::new(&head, &body);
                 batch.lsn = lsn;
                 self.take(batch, &head, seen);
                 self.durable = self.end;
@@ -338,12 +343,15 @@ impl Log {
             RecordKind::AppendDirect => {
                 let direct = payload::read_direct(payload)?;
                 let (seen, head) = (direct.taken, direct.head);
-                if head.base_offset != self.end || direct.position != self.active().bytes {
-                    let text = format!("a batch at offset {} where the log ends at {}", head.base_offset, self.end);
+                let body_bytes = head.batch_bytes() - HEAD_BYTES;
+                self.fits(&head, body_bytes).map_err(|misfit| PayloadError::Contradiction(misfit.to_string()))?;
+                if direct.position != self.active().bytes {
+                    let text = format!("a batch at offset {} lies elsewhere than its segment says", head.base_offset);
                     return Err(PayloadError::Contradiction(text));
                 }
-                let segment = self.segment_of(self.end);
-                let mut batch = self.direct_batch(self.end, direct, segment, bodies)?;
+                self.make_way(head.base_offset);
+                let segment = self.active_name();
+                let mut batch = self.direct_batch(head.base_offset, direct, segment, bodies)?;
                 batch.lsn = lsn;
                 self.take(batch, &head, seen);
                 self.durable = self.end;
@@ -362,14 +370,117 @@ impl Log {
             }
             RecordKind::LogStart => {
                 let to = payload::read_offset(payload)?;
-                gone = self.cut(self.cut_at(to.min(self.end)));
+                gone = self.cut_start(self.cut_at(to.min(self.end)));
             }
             RecordKind::Replace => gone = self.replay_replace(payload)?,
             RecordKind::Cleaned => self.replay_cleaned(payload)?,
             RecordKind::Sealed => self.replay_sealed(payload)?,
+            RecordKind::Truncate => gone = self.replay_truncate(lsn, payload)?,
+            RecordKind::StartAnew => gone = self.replay_start_anew(lsn, payload)?,
             other => return Err(PayloadError::Contradiction(format!("a record of kind {other:?} for a partition"))),
         }
         self.newest = Some(lsn);
         Ok(gone)
     }
+}
+
+fn put_producer(out: &mut BytesMut, producer: &Producer) {
+    out.put_i16_le(producer.epoch.0);
+    out.put_i64_le(producer.seen.0);
+    out.put_u8(u8::try_from(producer.batches.len()).expect("a handful"));
+    producer.batches.iter().for_each(|batch| put_remembered(out, batch));
+}
+
+fn read_producer(from: &mut Bytes) -> Result<Producer, PayloadError> {
+    let epoch = ProducerEpoch(from.try_get_i16_le()?);
+    let seen = Timestamp(from.try_get_i64_le()?);
+    let batches = (0..from.try_get_u8()?).map(|_| read_remembered(from)).collect::<Result<SmallVec<_>, _>>()?;
+    Ok(Producer { epoch, batches, seen })
+}
+
+fn put_remembered(out: &mut BytesMut, batch: &Remembered) {
+    out.put_i32_le(batch.first_sequence);
+    out.put_i32_le(batch.last_sequence);
+    out.put_i64_le(batch.base.0);
+    out.put_i64_le(batch.last.0);
+    out.put_i64_le(batch.timestamp.0);
+}
+
+fn read_remembered(from: &mut Bytes) -> Result<Remembered, PayloadError> {
+    Ok(Remembered {
+        first_sequence: from.try_get_i32_le()?,
+        last_sequence: from.try_get_i32_le()?,
+        base: Offset(from.try_get_i64_le()?),
+        last: Offset(from.try_get_i64_le()?),
+        timestamp: Timestamp(from.try_get_i64_le()?),
+    })
+}
+
+/// What a batch changed of its producer, as a number: nothing, [`Change::New`], [`Change::Next`] without or with a batch
+/// that it took the place of, [`Change::Epoch`].
+const UNCHANGED: u8 = 0;
+const NEW: u8 = 1;
+const NEXT: u8 = 2;
+const NEXT_FOR_ANOTHER: u8 = 3;
+const EPOCH: u8 = 4;
+
+fn put_undo(out: &mut BytesMut, undo: &Undo) {
+    out.put_i64_le(undo.from().0);
+    out.put_u32_le(u32::try_from(undo.entries().len()).expect("they are bounded"));
+    for Entry { base, end, before, max_timestamp, change } in undo.entries() {
+        out.put_i64_le(base.0);
+        out.put_i64_le(end.0);
+        out.put_i64_le(before.0);
+        out.put_i64_le(*max_timestamp);
+        match change {
+            None => out.put_u8(UNCHANGED),
+            Some(Change::New(id)) => {
+                out.put_u8(NEW);
+                out.put_i64_le(id.0);
+            }
+            Some(Change::Next { id, seen, dropped }) => {
+                out.put_u8(if dropped.is_some() { NEXT_FOR_ANOTHER } else { NEXT });
+                out.put_i64_le(id.0);
+                out.put_i64_le(seen.0);
+                dropped.iter().for_each(|dropped| put_remembered(out, dropped));
+            }
+            Some(Change::Epoch(id, before)) => {
+                out.put_u8(EPOCH);
+                out.put_i64_le(id.0);
+                put_producer(out, before);
+            }
+        }
+    }
+}
+
+fn read_undo(from: &mut Bytes) -> Result<Undo, PayloadError> {
+    let mut undo = Undo::starting(Offset(from.try_get_i64_le()?));
+    let count = from.try_get_u32_le()?;
+    if count as usize > REMEMBERED_MAX {
+        return Err(PayloadError::Contradiction(format!("{count} batches are remembered, more than may be")));
+    }
+    for _ in 0..count {
+        let base = Offset(from.try_get_i64_le()?);
+        let end = Offset(from.try_get_i64_le()?);
+        let before = Offset(from.try_get_i64_le()?);
+        let max_timestamp = from.try_get_i64_le()?;
+        let change = match from.try_get_u8()? {
+            UNCHANGED => None,
+            kind => {
+                let id = ProducerId(from.try_get_i64_le()?);
+                Some(match kind {
+                    NEW => Change::New(id),
+                    NEXT | NEXT_FOR_ANOTHER => {
+                        let seen = Timestamp(from.try_get_i64_le()?);
+                        let dropped = (kind == NEXT_FOR_ANOTHER).then(|| read_remembered(from)).transpose()?;
+                        Change::Next { id, seen, dropped }
+                    }
+                    EPOCH => Change::Epoch(id, Box::new(read_producer(from)?)),
+                    other => return Err(PayloadError::Contradiction(format!("a producer's change of kind {other}"))),
+                })
+            }
+        };
+        undo.push(Entry { base, end, before, max_timestamp, change });
+    }
+    Ok(undo)
 }

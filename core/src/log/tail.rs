@@ -195,12 +195,36 @@ impl Tail {
         if chunk.is_empty() {
             self.chunks.pop_front();
         }
-        self.bytes -= batch.bytes();
+        self.shrink(batch.bytes());
+        Some(batch)
+    }
+
+    /// Lets go of the newest batch, where that is so.
+    pub(super) fn pop_back_if(&mut self, is_so: impl FnOnce(&TailBatch) -> bool) -> Option<TailBatch> {
+        let chunk = self.chunks.back_mut()?;
+        let batch = chunk.pop_back_if(|batch| is_so(batch))?;
+        if chunk.is_empty() {
+            self.chunks.pop_back();
+        }
+        self.shrink(batch.bytes());
+        Some(batch)
+    }
+
+    /// A batch of so many bytes is gone.
+    fn shrink(&mut self, bytes: usize) {
+        self.bytes -= bytes;
         if self.bytes < self.block_bytes {
             // Further batches would keep it from being let go.
             (self.block, self.block_bytes) = (BytesMut::new(), 0);
         }
-        Some(batch)
+    }
+
+    /// The newest batch that lies wholly below `offset`.
+    pub(super) fn ending_below(&self, offset: Offset) -> Option<&TailBatch> {
+        let is_below = |batch: &TailBatch| batch.last < offset;
+        let chunk = self.chunks.partition_point(|chunk| chunk.front().is_some_and(is_below)).checked_sub(1)?;
+        let chunk = &self.chunks[chunk];
+        chunk.get(chunk.partition_point(is_below).checked_sub(1)?)
     }
 
     /// The batches from the one that holds `offset` on, or that follows it.

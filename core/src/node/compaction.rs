@@ -136,7 +136,9 @@ pub(super) struct Compaction {
 impl Compaction {
     /// There is a file of this name: no new one gets its number, even if it is about to be removed.
     pub(super) fn saw(&mut self, name: SegmentName) {
-        self.generation = self.generation.max(name.generation);
+        if name.generation <= SegmentName::AFTER_CUT {
+            self.generation = self.generation.max(name.generation);
+        }
     }
 
     /// These settings are a topic's from now on.

@@ -10,7 +10,7 @@ use super::checkpoints::{Awaited, Closing};
 use super::removal::Removals;
 use super::{Node, Reason, task_id};
 use crate::boundary::{DiskError, DiskOp, Effect, FileName, Level, Outbox, SegmentName, Task, TaskId};
-use crate::ids::{Offset, TopicPartition};
+use crate::ids::TopicPartition;
 use crate::log::{Log, Mark};
 use crate::time::{Instant, Now};
 
@@ -33,7 +33,7 @@ const SPACE_RETRY: Duration = Duration::from_secs(1);
 pub(super) enum Job {
     Extend,
     /// Of which partition, which segment, up to where.
-    Allocate(u32, TopicPartition, Offset, u64),
+    Allocate(u32, TopicPartition, SegmentName, u64),
     Flush(u32, TopicPartition),
     Sync(u32, TopicPartition, Vec<(SegmentName, Mark)>),
     Trim,
@@ -126,7 +126,7 @@ impl Node {
             {
                 let (id, task) = (hosted.partition.id(), hosted.partition.log().allocate(ALLOCATE_AHEAD));
                 let Task::Allocate { segment, position, bytes } = task else { unreachable!("it allocates") };
-                self.storage.push(Job::Allocate(slot, id, segment.base, position + bytes), task, out);
+                self.storage.push(Job::Allocate(slot, id, segment, position + bytes), task, out);
             }
         }
         while let Some(slot) = self.storage.due.pop_first() {
@@ -243,10 +243,10 @@ impl Node {
                     self.journal.add_slot();
                 }
             }
-            Job::Allocate(slot, id, base, up_to) => {
+            Job::Allocate(slot, id, segment, up_to) => {
                 self.storage.allocating.remove(&slot);
                 if done && self.is_hosted(slot, id) {
-                    self.host(slot).partition.log_mut().allocated(base, up_to);
+                    self.host(slot).partition.log_mut().allocated(segment, up_to);
                 }
             }
             Job::Flush(slot, id) => {

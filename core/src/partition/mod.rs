@@ -65,7 +65,8 @@ pub struct Advanced {
 
 impl Partition {
     /// Leads a log in an epoch.
-    pub fn lead(id: TopicPartition, epoch: LeaderEpoch, log: Log) -> Partition {
+    pub fn lead(id: TopicPartition, epoch: LeaderEpoch, mut log: Log) -> Partition {
+        log.advance_high_watermark(log.durable_end());
         Partition { id, epoch, in_sync: 1, log, damage: None }
     }
 
@@ -117,7 +118,9 @@ impl Partition {
 
     /// Takes note that the journal is durable up to `lsn`. Returns the segments that the log lets go of by that.
     pub fn confirm(&mut self, lsn: Lsn) -> Vec<SegmentName> {
-        self.log.confirm(lsn)
+        let gone = self.log.confirm(lsn);
+        self.log.advance_high_watermark(self.log.durable_end());
+        gone
     }
 
     fn serve(&self) -> Result<(), Refused> {
@@ -214,14 +217,10 @@ impl Partition {
             return Ok(Taken { base: known.base, end, append_time: time, appended: None, write: None });
         }
         self.log.begin_epoch(self.epoch, journal);
-        let active = self.log.segments().next_back().expect("a log always has a segment");
-        let full = active.bytes + batch.batch_bytes() as u64 > u64::from(config.segment_bytes);
-        let aged = active.bytes > 0
-            && now.0.saturating_sub(active.since.0) >= i64::try_from(config.segment_age_max_ms()).unwrap_or(i64::MAX);
-        if full || aged {
+        let bytes = batch.batch_bytes() as u64;
+        if self.log.wants_roll(bytes, now, u64::from(config.segment_bytes), config.segment_age_max_ms()) {
             self.log.roll(journal);
         }
-        let bytes = batch.batch_bytes() as u64;
         let way = if bytes >= direct_from && self.log.is_allocated(bytes) { Way::Direct } else { Way::Journal };
         let (appended, write) = self.log.append(batch, self.epoch, now, way, journal);
         Ok(Taken { base: appended.base, end: appended.end, append_time, appended: Some(appended), write })

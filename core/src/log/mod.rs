@@ -451,7 +451,10 @@ impl Log {
         if offset >= limit {
             return Read::Nothing;
         }
-        if self.tail.start().is_some_and(|start| start <= offset) {
+        let index = self.segments.partition_point(|segment| segment.base <= offset).max(1) - 1;
+        let segment = &self.segments[index];
+        // Between what is on disk and what is in memory there may be a gap.
+        if self.tail.start().is_some_and(|start| start <= offset || segment.written_to <= offset) {
             let mut slices = SmallVec::new();
             let mut total = 0;
             for batch in self.tail.from(offset) {
@@ -463,8 +466,6 @@ impl Log {
             }
             return if total == 0 { Read::Nothing } else { Read::Memory(slices, total) };
         }
-        let index = self.segments.partition_point(|segment| segment.base <= offset).max(1) - 1;
-        let segment = &self.segments[index];
         // Behind its end may lie what was cut.
         let limit = self.segments.get(index + 1).map_or(limit, |next| next.base.min(limit));
         // Not only up to where memory begins: what memory holds there, compaction may have taken out of the segment, with

@@ -1,5 +1,7 @@
 //! The log against a model of it: a list of batches, each with its bytes.
 
+mod cuts;
+
 use std::collections::VecDeque;
 
 use bytes::Bytes;

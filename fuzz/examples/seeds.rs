@@ -9,7 +9,7 @@ use std::path::Path;
 use bytes::Bytes;
 use chronik_core::batch::{BatchBuilder, Codec};
 use chronik_core::controller::records::{
-    Listener, MetadataRecord, PartitionState, Registration, Resource, encode_entry,
+    Listener, MetadataRecord, PartitionState, PeerAddress, Registration, Resource, Standing, encode_entry,
 };
 use chronik_core::group::record::{Record as GroupRecord, Value};
 use chronik_core::ids::{
@@ -180,27 +180,53 @@ fn metadata() {
     let id = Uuid([5; 16]);
     let listener = Listener { name: "PLAIN".into(), host: "localhost".into(), port: 9092 };
     let nodes = vec![NodeId(1), NodeId(2)];
-    let state = PartitionState {
-        replicas: nodes.clone(),
-        isr: nodes,
-        leader: Some(NodeId(1)),
-        leader_epoch: LeaderEpoch(3),
-        partition_epoch: 4,
+    let state = PartitionState { leader_epoch: LeaderEpoch(3), partition_epoch: 4, ..PartitionState::new(nodes) };
+    let moving = PartitionState {
+        adding: vec![NodeId(2)],
+        removing: vec![NodeId(1)],
+        isr: vec![NodeId(1)],
+        eligible: vec![NodeId(2)],
+        unclean_epoch: Some(LeaderEpoch(3)),
+        partition_epoch: 5,
+        ..state.clone()
     };
+    let registration = Registration {
+        node_id: NodeId(1),
+        directory_id: id,
+        broker_epoch: 2,
+        listeners: vec![listener],
+        rack: Some("rack".into()),
+        process: 0,
+        peer_address: None,
+        standing: Standing::Active,
+    };
+    let peer = Registration {
+        node_id: NodeId(2),
+        broker_epoch: 3,
+        process: 7,
+        peer_address: Some(PeerAddress { host: "k".into(), port: 9093 }),
+        standing: Standing::Fenced,
+        ..registration.clone()
+    };
+    let partition = TopicPartition { topic: id, partition: 0 };
+    let (node_id, broker_epoch) = (NodeId(2), 3);
     let records = [
         MetadataRecord::FormatLevel { level: 1 },
-        MetadataRecord::RegisterBroker(Registration {
-            node_id: NodeId(1),
-            directory_id: id,
-            broker_epoch: 2,
-            listeners: vec![listener],
-            rack: Some("rack".into()),
-        }),
+        MetadataRecord::RegisterBroker(registration),
         MetadataRecord::Topic { id, name: "orders".into() },
-        MetadataRecord::Partition { partition: TopicPartition { topic: id, partition: 0 }, state },
+        MetadataRecord::Partition { partition, state },
         MetadataRecord::Config { of: Resource::Topic(id), name: "retention.ms".into(), value: Some("1".into()) },
         MetadataRecord::Config { of: Resource::Broker(NodeId(1)), name: "retention.ms".into(), value: None },
         MetadataRecord::ProducerIds { node_id: NodeId(1), broker_epoch: 2, next: ProducerId(1000) },
+        MetadataRecord::RegisterBroker(peer),
+        MetadataRecord::Partition { partition, state: moving },
+        MetadataRecord::ClusterId { id: "cluster".into() },
+        MetadataRecord::UnfenceBroker { node_id, broker_epoch },
+        MetadataRecord::BeginShutdown { node_id, broker_epoch },
+        MetadataRecord::FenceBroker { node_id, broker_epoch },
+        MetadataRecord::RemoveBroker { node_id },
+        MetadataRecord::BrokerEpochs { last: 4 },
+        MetadataRecord::ForgetEligible { topic: Some(id) },
         MetadataRecord::RemoveTopic { id },
     ];
     for (number, record) in records.iter().enumerate() {

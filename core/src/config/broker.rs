@@ -88,6 +88,28 @@ pub fn broker_keys() -> impl Iterator<Item = &'static BrokerKey> {
     BROKER_KEYS.iter().chain(KNOWN_KEYS)
 }
 
+/// What elections of a topic's partitions go by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ElectionRules {
+    /// `min.insync.replicas`, where somebody has set it.
+    pub min_insync_replicas: Option<u32>,
+    /// Whether a replica may lead that is neither in sync nor eligible.
+    pub unclean: bool,
+}
+
+impl ElectionRules {
+    /// How many replicas must be in sync for a partition with `replication_factor` of them to take acks=all. Where
+    /// nobody says it is 2 of 3 or more, so that what is acknowledged outlives a broker: Kafka's default is 1.
+    pub fn min_in_sync(&self, replication_factor: usize) -> usize {
+        match self.min_insync_replicas {
+            // As in Kafka, more than there can be is all.
+            Some(least) => usize::try_from(least).unwrap_or(usize::MAX).clamp(1, replication_factor.max(1)),
+            None if replication_factor >= 3 => 2,
+            None => 1,
+        }
+    }
+}
+
 /// The settings of this broker that are in force, and where each comes from. Fields have Kafka's names.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BrokerConfig {
@@ -251,6 +273,20 @@ impl BrokerConfig {
             let known = topic_key(name).expect("it is asked for known settings");
             self.topic_value(known, own).map(|(value, _)| value).unwrap_or_default()
         })
+    }
+
+    /// What elections of a topic's partitions go by, where the topic's own settings are `own`.
+    pub fn election_rules(&self, own: &Layer) -> ElectionRules {
+        let set = |name| {
+            let known = topic_key(name).expect("a topic setting");
+            self.topic_places(known, own)
+                .find(|(_, _, source)| *source != Source::Default)
+                .map(|(_, text, _)| text.trim())
+        };
+        ElectionRules {
+            min_insync_replicas: set("min.insync.replicas").and_then(|text| text.parse().ok()),
+            unclean: set("unclean.leader.election.enable").and_then(boolean).unwrap_or(false),
+        }
     }
 
     /// One setting of a topic as it stands, where the topic's own settings are `own`.

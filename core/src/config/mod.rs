@@ -18,7 +18,7 @@ mod topic;
 mod topic_keys;
 mod value;
 
-pub use broker::{BrokerConfig, BrokerKey, Layer, Setting, Source, Update, broker_key, broker_keys};
+pub use broker::{BrokerConfig, BrokerKey, ElectionRules, Layer, Setting, Source, Update, broker_key, broker_keys};
 pub use groups::GroupsConfig;
 pub use obeyed::BROKER_KEYS;
 pub use topic::{Cleanup, Compression, Stand, TimestampType, TopicConfig, TopicKey, topic_key};

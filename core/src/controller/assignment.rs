@@ -2,7 +2,7 @@
 
 use super::records::PartitionState;
 use super::{Controller, Refused};
-use crate::ids::{LeaderEpoch, NodeId};
+use crate::ids::NodeId;
 use crate::wire::ErrorCode;
 
 impl Controller {
@@ -24,7 +24,7 @@ impl Controller {
             let from = (first + index) % brokers.len();
             brokers.iter().cycle().skip(from).take(replication_factor).copied().collect()
         };
-        Ok((0..count).map(|index| new_partition(replicas(index))).collect())
+        Ok((0..count).map(|index| PartitionState::new(replicas(index))).collect())
     }
 
     /// The partition that a client wants on these brokers.
@@ -55,17 +55,6 @@ impl Controller {
             }
             replicas.push(node_id);
         }
-        Ok(new_partition(replicas))
-    }
-}
-
-/// A partition that nothing was written to: all replicas are in sync, the first of them leads.
-fn new_partition(replicas: Vec<NodeId>) -> PartitionState {
-    PartitionState {
-        leader: replicas.first().copied(),
-        isr: replicas.clone(),
-        replicas,
-        leader_epoch: LeaderEpoch(0),
-        partition_epoch: 0,
+        Ok(PartitionState::new(replicas))
     }
 }

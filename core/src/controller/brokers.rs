@@ -1,9 +1,7 @@
-//! A broker's registration, and the cluster as clients see it: DescribeCluster 0-2 (KIP-700, KIP-919, KIP-1073).
+//! The cluster as clients see it: DescribeCluster 0-2 (KIP-700, KIP-919, KIP-1073).
 
-use super::image::FORMAT_LEVEL;
-use super::records::{Listener, MetadataRecord, Registration};
-use super::{Controller, Decision, Refused};
-use crate::ids::Uuid;
+use super::Controller;
+use super::records::{Listener, Registration};
 use crate::wire::ErrorCode;
 use crate::wire::describe_cluster::{DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse};
 
@@ -16,31 +14,6 @@ const BROKERS: i8 = 1;
 const CONTROLLERS: i8 = 2;
 
 impl Controller {
-    /// Registers this process: the first decision of every start. Answers its broker epoch.
-    ///
-    /// # Errors
-    /// Where the log knows the node with another data folder. What the other folder held is lost to this one, so it
-    /// must not lead under the old one's name (rule 4 of the storage's rules).
-    pub fn register(&self, directory_id: Uuid, listeners: Vec<Listener>) -> Result<Decision<i64>, Refused> {
-        assert!(!listeners.is_empty(), "a broker without a listener cannot be reached");
-        let node_id = self.node_id;
-        if let Some(known) = self.image.broker(node_id).filter(|known| known.directory_id != directory_id) {
-            let message = format!(
-                "Node {node_id} is registered with data folder {}, and this one is {directory_id}: give this node \
-                 another id, or its own folder.",
-                known.directory_id
-            );
-            return Err(Refused::new(ErrorCode::InvalidRegistration, message));
-        }
-        let broker_epoch = self.image.next_broker_epoch();
-        let rack = self.config.broker_rack.as_deref().map(Into::into);
-        let begin =
-            (self.image.format_level() < FORMAT_LEVEL).then_some(MetadataRecord::FormatLevel { level: FORMAT_LEVEL });
-        let register =
-            MetadataRecord::RegisterBroker(Registration { node_id, directory_id, broker_epoch, listeners, rack });
-        Ok(Decision { records: begin.into_iter().chain([register]).collect(), response: broker_epoch })
-    }
-
     /// The cluster's brokers, as a client sees them that came in by `listener`.
     pub fn describe_cluster(&self, listener: &str, request: &DescribeClusterRequest) -> DescribeClusterResponse {
         let refused = match request.endpoint_type {

@@ -4,9 +4,10 @@
 //! replayed the same records holds the same image. Replaying decides nothing: whether a change is right was decided
 //! when its record was written. It returns what the change means for those who act on it.
 //!
-//! Lookups cost the logarithm of what there is, and nothing walks all partitions but a broker's registration, the
-//! invariants and the snapshot.
+//! Lookups cost the logarithm of what there is, and nothing walks all partitions but the invariants and the snapshot:
+//! an [`Index`] knows which partitions a broker has a part in, and which are not as they should be.
 
+mod index;
 mod snapshot;
 
 use std::borrow::Borrow;
@@ -15,15 +16,19 @@ use std::sync::Arc;
 
 use smallvec::{SmallVec, smallvec};
 
-use super::records::{MetadataRecord, PartitionState, Registration, Resource};
+use super::records::{MetadataRecord, PartitionState, Registration, Resource, Standing};
 use crate::config::Layer;
 use crate::ids::{LeaderEpoch, NodeId, ProducerId, TopicId, TopicPartition};
 use crate::wire::Str;
 
+pub use index::{Duties, Index, Partitions};
 pub use snapshot::Snapshot;
 
-/// The newest level of the records' format.
-pub const FORMAT_LEVEL: u16 = 1;
+/// The level of the records' format that a broker without peers writes.
+pub const FIRST_FORMAT_LEVEL: u16 = 1;
+
+/// The newest level of the records' format, which a cluster of several brokers needs.
+pub const FORMAT_LEVEL: u16 = 2;
 
 /// What the cluster knows about itself.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,12 +37,16 @@ pub struct MetadataImage {
     index: u64,
     /// The level of the format, 0 before the first record says it.
     format_level: u16,
+    cluster_id: Option<Str>,
+    /// The broker epoch of the last registration, 0 before the first.
+    last_broker_epoch: i64,
     brokers: BTreeMap<NodeId, Registration>,
     topics: BTreeMap<TopicId, Topic>,
     by_name: BTreeMap<Str, TopicId>,
     /// The names with every `.` as `_`: two that are equal here would share a metric's name, which Kafka forbids.
     by_unified_name: BTreeMap<String, TopicId>,
     partitions: usize,
+    partition_index: Index,
     cluster_settings: Layer,
     broker_settings: BTreeMap<NodeId, Layer>,
     next_producer_id: ProducerId,
@@ -85,6 +94,13 @@ pub enum Change {
         /// The process.
         broker_epoch: i64,
     },
+    /// What a broker may do changed, or it is no more.
+    BrokerStanding {
+        /// The broker.
+        node_id: NodeId,
+        /// What it may do; `None` if it was removed.
+        standing: Option<Standing>,
+    },
 }
 
 /// What one record changed: mostly one thing.
@@ -115,7 +131,38 @@ impl MetadataImage {
                 self.next_producer_id = *next;
                 smallvec![]
             }
+            MetadataRecord::ClusterId { id } => {
+                let known = self.cluster_id.replace(id.clone());
+                assert!(known.is_none_or(|known| known == *id), "a cluster keeps its identity");
+                smallvec![]
+            }
+            MetadataRecord::FenceBroker { node_id, broker_epoch } => {
+                self.stand(*node_id, *broker_epoch, Standing::Fenced)
+            }
+            MetadataRecord::UnfenceBroker { node_id, broker_epoch } => {
+                self.stand(*node_id, *broker_epoch, Standing::Active)
+            }
+            MetadataRecord::BeginShutdown { node_id, broker_epoch } => {
+                self.stand(*node_id, *broker_epoch, Standing::ShuttingDown)
+            }
+            MetadataRecord::RemoveBroker { node_id } => {
+                assert!(self.brokers.remove(node_id).is_some(), "a broker that is removed exists");
+                smallvec![Change::BrokerStanding { node_id: *node_id, standing: None }]
+            }
+            MetadataRecord::BrokerEpochs { last } => {
+                assert!(*last >= self.last_broker_epoch, "broker epochs rise");
+                self.last_broker_epoch = *last;
+                smallvec![]
+            }
+            MetadataRecord::ForgetEligible { topic } => self.forget_eligible(*topic),
         }
+    }
+
+    fn stand(&mut self, node_id: NodeId, broker_epoch: i64, standing: Standing) -> Changes {
+        let broker = self.brokers.get_mut(&node_id).expect("a broker whose standing changes exists");
+        assert_eq!(broker.broker_epoch, broker_epoch, "the process of broker {node_id} is its last");
+        broker.standing = standing;
+        smallvec![Change::BrokerStanding { node_id, standing: Some(standing) }]
     }
 
     fn register(&mut self, registration: &Registration) -> Changes {
@@ -125,17 +172,32 @@ impl MetadataImage {
         if before == Some(broker_epoch) {
             return changes;
         }
-        for topic in self.topics.values_mut() {
-            for (index, state) in (0..).zip(Arc::make_mut(&mut topic.partitions)) {
-                if state.leader == Some(node_id) {
-                    state.leader_epoch = LeaderEpoch(state.leader_epoch.0 + 1);
-                    state.partition_epoch += 1;
-                    let partition = TopicPartition { topic: topic.id, partition: index };
-                    changes.push(Change::PartitionChanged(partition));
-                }
-            }
+        assert!(broker_epoch > self.last_broker_epoch || before.is_none(), "broker epochs rise");
+        self.last_broker_epoch = self.last_broker_epoch.max(broker_epoch);
+        // Neither epoch is anything that the index goes by.
+        for &partition in &self.partition_index.duties(node_id).leads {
+            let state = state_mut(&mut self.topics, partition);
+            state.leader_epoch = LeaderEpoch(state.leader_epoch.0 + 1);
+            state.partition_epoch += 1;
+            changes.push(Change::PartitionChanged(partition));
         }
         changes
+    }
+
+    fn forget_eligible(&mut self, topic: Option<TopicId>) -> Changes {
+        let set = &self.partition_index.with_eligible;
+        let forgotten: Vec<TopicPartition> = match topic {
+            Some(topic) => Index::of_topic(set, topic).collect(),
+            None => set.iter().copied().collect(),
+        };
+        for &partition in &forgotten {
+            let state = state_mut(&mut self.topics, partition);
+            let before = state.clone();
+            state.eligible.clear();
+            state.partition_epoch += 1;
+            self.partition_index.note(partition, Some(&before), Some(state));
+        }
+        forgotten.into_iter().map(Change::PartitionChanged).collect()
     }
 
     fn create(&mut self, id: TopicId, name: &Str) -> Changes {
@@ -155,6 +217,7 @@ impl MetadataImage {
             Some(before) => {
                 assert!(state.leader_epoch >= before.leader_epoch, "the leader epoch of {partition} never falls");
                 assert!(state.partition_epoch > before.partition_epoch, "the epoch of {partition} rises");
+                self.partition_index.note(partition, Some(before), Some(state));
                 *before = state.clone();
                 smallvec![Change::PartitionChanged(partition)]
             }
@@ -162,6 +225,7 @@ impl MetadataImage {
                 assert_eq!(index, partitions.len(), "partition {partition} follows its topic's last");
                 partitions.push(state.clone());
                 self.partitions += 1;
+                self.partition_index.note(partition, None, Some(state));
                 smallvec![Change::PartitionCreated(partition)]
             }
         }
@@ -172,6 +236,9 @@ impl MetadataImage {
         self.by_name.remove(topic.name.as_str());
         self.by_unified_name.remove(&unified(&topic.name));
         self.partitions -= topic.partitions.len();
+        for (partition, state) in (0..).zip(topic.partitions.iter()) {
+            self.partition_index.note(TopicPartition { topic: id, partition }, Some(state), None);
+        }
         let partitions = i32::try_from(topic.partitions.len()).expect("partitions are numbered by an i32");
         smallvec![Change::TopicRemoved { id, name: topic.name, partitions }]
     }
@@ -206,6 +273,11 @@ impl MetadataImage {
     /// The level of the format that the log is at, 0 before its first record.
     pub fn format_level(&self) -> u16 {
         self.format_level
+    }
+
+    /// The identity of the cluster, once an entry has said it.
+    pub fn cluster_id(&self) -> Option<&Str> {
+        self.cluster_id.as_ref()
     }
 
     /// The topic of this id.
@@ -252,6 +324,16 @@ impl MetadataImage {
         self.brokers.get(&node_id)
     }
 
+    /// Whether a broker may lead and be in in-sync sets: it is there, not fenced, and not about to stop.
+    pub fn is_active(&self, node_id: NodeId) -> bool {
+        self.broker(node_id).is_some_and(|broker| broker.standing == Standing::Active)
+    }
+
+    /// Which partitions a broker has a part in, and which are not as they should be.
+    pub fn partition_index(&self) -> &Index {
+        &self.partition_index
+    }
+
     /// The brokers, by number.
     pub fn brokers(&self) -> impl ExactSizeIterator<Item = &Registration> {
         self.brokers.values()
@@ -270,13 +352,19 @@ impl MetadataImage {
 
     /// The broker epoch of the next registration: above every one before.
     pub fn next_broker_epoch(&self) -> i64 {
-        self.brokers.values().map(|broker| broker.broker_epoch).max().unwrap_or(0) + 1
+        self.last_broker_epoch + 1
     }
 
     /// The first producer id that no broker may hand out yet.
     pub fn next_producer_id(&self) -> ProducerId {
         self.next_producer_id
     }
+}
+
+fn state_mut(topics: &mut BTreeMap<TopicId, Topic>, partition: TopicPartition) -> &mut PartitionState {
+    let topic = topics.get_mut(&partition.topic).expect("the index knows topics that exist");
+    let at = usize::try_from(partition.partition).expect("partitions count from 0");
+    &mut Arc::make_mut(&mut topic.partitions)[at]
 }
 
 /// `name` as it stands in the name of a metric.
@@ -296,6 +384,13 @@ impl MetadataImage {
         let partitions: usize = self.topics.values().map(|topic| topic.partitions.len()).sum();
         assert_eq!(self.partitions, partitions, "the partitions are counted");
         assert!(self.next_producer_id >= ProducerId(0));
+        let mut index = Index::default();
+        for (id, topic) in &self.topics {
+            for (partition, state) in (0..).zip(topic.partitions.iter()) {
+                index.note(TopicPartition { topic: *id, partition }, None, Some(state));
+            }
+        }
+        assert!(self.partition_index == index, "the index is what a walk over all partitions finds");
         for (id, topic) in &self.topics {
             assert_eq!(*id, topic.id);
             assert_eq!(self.by_name.get(topic.name.as_str()), Some(id), "{} is found by its name", topic.name);
@@ -308,6 +403,7 @@ impl MetadataImage {
         for (node_id, broker) in &self.brokers {
             assert_eq!(*node_id, broker.node_id);
             assert!(broker.broker_epoch > 0, "epochs of brokers count from 1");
+            assert!(broker.broker_epoch <= self.last_broker_epoch, "the last epoch is the highest");
             assert!(!broker.listeners.is_empty(), "broker {node_id} can be reached");
         }
         let epochs: BTreeSet<i64> = self.brokers.values().map(|broker| broker.broker_epoch).collect();
@@ -322,7 +418,18 @@ impl MetadataImage {
         assert_eq!(isr.len(), state.isr.len(), "{name}: each in-sync replica is there once");
         assert!(!isr.is_empty(), "{name}: the in-sync set is never empty");
         assert!(isr.is_subset(&replicas), "{name}: only replicas are in sync");
-        assert!(replicas.iter().all(|node_id| self.brokers.contains_key(node_id)), "{name}: replicas are brokers");
+        for of in [&state.adding, &state.removing, &state.eligible] {
+            assert!(of.iter().all(|node_id| replicas.contains(node_id)), "{name}: only replicas are more than that");
+            assert_eq!(of.iter().collect::<BTreeSet<_>>().len(), of.len(), "{name}: each once");
+        }
+        assert!(state.adding.iter().all(|node_id| !state.removing.contains(node_id)), "{name}: nobody comes and goes");
+        assert!(state.replication_factor() > 0, "{name}: it had replicas before a reassignment");
+        assert!(state.removing.len() < replicas.len(), "{name}: it has replicas after a reassignment");
+        assert!(
+            state.eligible.iter().all(|node_id| !isr.contains(node_id)),
+            "{name}: who is in sync is no more than that"
+        );
+        assert!(state.unclean_epoch.is_none_or(|epoch| epoch <= state.leader_epoch), "{name}: it has been");
         assert!(state.leader.is_none_or(|leader| isr.contains(&leader)), "{name}: the leader is in sync");
         assert!(state.leader_epoch >= LeaderEpoch(0), "{name}: leader epochs count from 0");
         assert!(state.partition_epoch >= 0, "{name}: partition epochs count from 0");

@@ -26,13 +26,18 @@ mod configs;
 mod create;
 mod delete;
 mod describe;
+mod elections;
+mod in_sync;
 mod name;
 mod producer_ids;
+mod registration;
 
 pub use api_versions::api_versions;
 pub use describe::{Described, Describing};
+pub use elections::{Elected, PARTITIONS_PER_ENTRY_MAX, Right};
 pub use name::{GROUP_OFFSETS, is_internal};
 pub use producer_ids::{PRODUCER_IDS_PER_BLOCK, ProducerIdBlock};
+pub use registration::{Candidate, Registered};
 
 use std::fmt;
 

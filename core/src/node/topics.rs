@@ -200,7 +200,7 @@ impl Node {
                 let (max, max_per_ip) = (config.max_connections, config.max_connections_per_ip);
                 out.push(Effect::AllowConnections { max, max_per_ip });
             }
-            Change::BrokerRegistered { .. } => {}
+            Change::BrokerRegistered { .. } | Change::BrokerStanding { .. } => {}
         }
     }
 

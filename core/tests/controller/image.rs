@@ -1,7 +1,7 @@
 //! Replaying records into the image, and its snapshot.
 
 use chronik_core::controller::image::{Change, MetadataImage};
-use chronik_core::controller::records::{Listener, MetadataRecord, PartitionState, Registration, Resource};
+use chronik_core::controller::records::{Listener, MetadataRecord, PartitionState, Registration, Resource, Standing};
 use chronik_core::ids::{LeaderEpoch, NodeId, ProducerId, TopicPartition, Uuid};
 use chronik_core::wire::Str;
 
@@ -12,6 +12,9 @@ fn register(node_id: i32, broker_epoch: i64) -> MetadataRecord {
         broker_epoch,
         listeners: vec![Listener { name: "PLAINTEXT".into(), host: "localhost".into(), port: 9092 }],
         rack: None,
+        process: 0,
+        peer_address: None,
+        standing: Standing::Active,
     })
 }
 
@@ -20,13 +23,7 @@ fn topic(id: u8, name: &str) -> MetadataRecord {
 }
 
 fn led_by(leader: i32) -> PartitionState {
-    PartitionState {
-        replicas: vec![NodeId(1), NodeId(2)],
-        isr: vec![NodeId(1), NodeId(2)],
-        leader: Some(NodeId(leader)),
-        leader_epoch: LeaderEpoch(0),
-        partition_epoch: 0,
-    }
+    PartitionState { leader: Some(NodeId(leader)), ..PartitionState::new(vec![NodeId(1), NodeId(2)]) }
 }
 
 fn partition(id: u8, partition: i32) -> TopicPartition {
@@ -135,7 +132,7 @@ fn an_empty_image_has_an_empty_snapshot() {
 }
 
 #[test]
-#[should_panic(expected = "format level 2 is newer than this program's 1")]
+#[should_panic(expected = "format level 3 is newer than this program's 2")]
 fn a_log_of_a_newer_format_stops_the_node() {
-    MetadataImage::default().replay(1, &MetadataRecord::FormatLevel { level: 2 });
+    MetadataImage::default().replay(1, &MetadataRecord::FormatLevel { level: 3 });
 }

@@ -3,6 +3,8 @@
 
 mod alter;
 mod brokers;
+mod cluster;
+mod cluster_model;
 mod create;
 mod delete;
 mod describe;

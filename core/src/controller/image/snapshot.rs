@@ -38,15 +38,26 @@ impl Snapshot {
             | MetadataRecord::RemoveTopic { id }
             | MetadataRecord::Config { of: Resource::Topic(id), .. } => self.keep_topic(image, *id),
             MetadataRecord::Partition { partition, .. } => self.keep_topic(image, partition.topic),
-            // It may raise the epochs of all partitions.
-            MetadataRecord::RegisterBroker(_) => {
-                let after = self.after.map_or(Unbounded, Excluded);
-                for &id in image.topics.range((after, Unbounded)).map(|(id, _)| id) {
-                    self.keep_topic(image, id);
+            MetadataRecord::RegisterBroker(registration) => {
+                for partition in &image.partition_index().duties(registration.node_id).leads {
+                    self.keep_topic(image, partition.topic);
+                }
+            }
+            MetadataRecord::ForgetEligible { topic } => {
+                for partition in &image.partition_index().with_eligible {
+                    if topic.is_none_or(|topic| topic == partition.topic) {
+                        self.keep_topic(image, partition.topic);
+                    }
                 }
             }
             MetadataRecord::FormatLevel { .. }
             | MetadataRecord::ProducerIds { .. }
+            | MetadataRecord::ClusterId { .. }
+            | MetadataRecord::FenceBroker { .. }
+            | MetadataRecord::UnfenceBroker { .. }
+            | MetadataRecord::BeginShutdown { .. }
+            | MetadataRecord::RemoveBroker { .. }
+            | MetadataRecord::BrokerEpochs { .. }
             | MetadataRecord::Config { of: Resource::Cluster | Resource::Broker(_), .. } => {}
         }
     }
@@ -127,6 +138,11 @@ impl MetadataImage {
     /// The records of all but the topics.
     fn head(&self) -> impl Iterator<Item = MetadataRecord> {
         let level = (self.format_level > 0).then_some(MetadataRecord::FormatLevel { level: self.format_level });
+        let cluster_id = self.cluster_id.iter().map(|id| MetadataRecord::ClusterId { id: id.clone() });
+        // The last registration is mostly of a broker that is still there.
+        let highest = self.brokers.values().map(|broker| broker.broker_epoch).max().unwrap_or(0);
+        let epochs =
+            (self.last_broker_epoch > highest).then_some(MetadataRecord::BrokerEpochs { last: self.last_broker_epoch });
         // Brokers come before partitions, so that their registration raises no epoch a second time.
         let brokers = self.brokers.values().cloned().map(MetadataRecord::RegisterBroker);
         let cluster = configs(Resource::Cluster, &self.cluster_settings);
@@ -136,7 +152,7 @@ impl MetadataImage {
             broker_epoch: -1,
             next: self.next_producer_id,
         });
-        level.into_iter().chain(brokers).chain(cluster).chain(broker).chain(granted)
+        level.into_iter().chain(cluster_id).chain(brokers).chain(epochs).chain(cluster).chain(broker).chain(granted)
     }
 }
 

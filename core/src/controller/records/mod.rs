@@ -8,12 +8,18 @@
 //! Layout: integers are big-endian; a text is its length in bytes (u32) and UTF-8; a list is its length (u32) and its
 //! elements; what may be missing is preceded by a byte, 1 if it is there. An entry is, for each record, the length of
 //! its bytes (u32) and the bytes. Checksums are the log's business.
+//!
+//! A record is written in the oldest version that can say it, so that each thing is written in one way, and a log that
+//! uses nothing new is read by the programs before.
+
+mod malformed;
 
 use std::borrow::Borrow;
-use std::fmt;
 
 use crate::ids::{LeaderEpoch, NodeId, ProducerId, TopicId, TopicPartition, Uuid};
 use crate::wire::Str;
+
+pub use malformed::{Malformed, What};
 
 /// One change to the cluster's metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +31,7 @@ pub enum MetadataRecord {
     },
     /// A process of a broker begins. If it is a new one for its node, that is, if its epoch is new, then every
     /// partition that the node leads enters a new leader epoch: the process before may have sent what its disk lost.
+    /// In a cluster a process registers only when its node leads nothing any more.
     RegisterBroker(Registration),
     /// A topic exists, as yet without partitions.
     Topic {
@@ -63,6 +70,47 @@ pub enum MetadataRecord {
         /// The first id that is still free, and from 0 up.
         next: ProducerId,
     },
+    /// The cluster has this identity, from its first entry on.
+    ClusterId {
+        /// The identity.
+        id: Str,
+    },
+    /// A broker must not be elected, nor join an in-sync set.
+    FenceBroker {
+        /// The broker.
+        node_id: NodeId,
+        /// The process of it that is meant, and is the last one registered.
+        broker_epoch: i64,
+    },
+    /// A broker may be elected and join in-sync sets, until it is fenced or stops.
+    UnfenceBroker {
+        /// The broker.
+        node_id: NodeId,
+        /// The process of it that is meant, and is the last one registered.
+        broker_epoch: i64,
+    },
+    /// A broker is about to stop in order: it must not be elected, nor join an in-sync set.
+    BeginShutdown {
+        /// The broker.
+        node_id: NodeId,
+        /// The process of it that is meant, and is the last one registered.
+        broker_epoch: i64,
+    },
+    /// A broker does not come back. Partitions that name it keep it among their replicas, as one that is dead.
+    RemoveBroker {
+        /// The broker.
+        node_id: NodeId,
+    },
+    /// Registrations up to this broker epoch have been: the last of them may be of a broker that was removed.
+    BrokerEpochs {
+        /// The epoch.
+        last: i64,
+    },
+    /// `min.insync.replicas` has another value: who was eligible by the value before is so no longer.
+    ForgetEligible {
+        /// The topic whose partitions are meant; `None` for all.
+        topic: Option<TopicId>,
+    },
 }
 
 /// A broker as it registers.
@@ -78,6 +126,34 @@ pub struct Registration {
     pub listeners: Vec<Listener>,
     /// Where it stands.
     pub rack: Option<Str>,
+    /// The process itself: a random number drawn at its start, by which a registration that was asked for twice is
+    /// known. 0 for a broker without peers.
+    pub process: u64,
+    /// Where other brokers reach it; `None` for a broker without peers.
+    pub peer_address: Option<PeerAddress>,
+    /// What it may do.
+    pub standing: Standing,
+}
+
+/// What a broker may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// Lead, and be in in-sync sets.
+    #[default]
+    Active,
+    /// Neither: it has just begun, or has not been heard of.
+    Fenced,
+    /// Neither: it stops.
+    ShuttingDown,
+}
+
+/// Where other brokers reach one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerAddress {
+    /// The host, as the other brokers resolve it.
+    pub host: Str,
+    /// The port.
+    pub port: u16,
 }
 
 /// An address that a broker tells clients who came in by the listener of this name.
@@ -104,6 +180,59 @@ pub struct PartitionState {
     pub leader_epoch: LeaderEpoch,
     /// Rises with every change of this state (KIP-841).
     pub partition_epoch: i32,
+    /// Those of `replicas` that a reassignment has added, and that are not all in sync yet (KIP-455).
+    pub adding: Vec<NodeId>,
+    /// Those of `replicas` that it removes once these are.
+    pub removing: Vec<NodeId>,
+    /// Replicas outside the in-sync set that hold all that was acknowledged: they left it when it fell below
+    /// `min.insync.replicas`, since when the high watermark has not moved (KIP-966).
+    pub eligible: Vec<NodeId>,
+    /// The last leadership that began outside both, where there was one: what was acknowledged before it may be lost.
+    pub unclean_epoch: Option<LeaderEpoch>,
+}
+
+impl PartitionState {
+    /// A partition that nothing was written to: all of `replicas` are in sync, the first of them leads.
+    pub fn new(replicas: Vec<NodeId>) -> PartitionState {
+        PartitionState {
+            leader: replicas.first().copied(),
+            isr: replicas.clone(),
+            replicas,
+            leader_epoch: LeaderEpoch(0),
+            partition_epoch: 0,
+            adding: Vec::new(),
+            removing: Vec::new(),
+            eligible: Vec::new(),
+            unclean_epoch: None,
+        }
+    }
+
+    /// Whether it is on its way to other brokers.
+    pub fn is_reassigning(&self) -> bool {
+        !(self.adding.is_empty() && self.removing.is_empty())
+    }
+
+    /// How many replicas it has, but for those that a reassignment has added to them.
+    pub fn replication_factor(&self) -> usize {
+        self.replicas.len() - self.adding.len()
+    }
+
+    /// Whether fewer of its replicas are in sync than it is to have.
+    pub fn is_under_replicated(&self) -> bool {
+        self.isr.len() < self.replication_factor()
+    }
+
+    /// Whether it says what a partition of the first version cannot.
+    fn is_extended(&self) -> bool {
+        self.is_reassigning() || !self.eligible.is_empty() || self.unclean_epoch.is_some()
+    }
+}
+
+impl Registration {
+    /// Whether it says what a registration of the first version cannot.
+    fn is_extended(&self) -> bool {
+        self.process != 0 || self.peer_address.is_some() || self.standing != Standing::Active
+    }
 }
 
 /// What has settings.
@@ -140,6 +269,19 @@ impl MetadataRecord {
                     out.extend(listener.port.to_be_bytes());
                 }
                 put_optional(out, registration.rack.as_ref());
+                if registration.is_extended() {
+                    out.extend(registration.process.to_be_bytes());
+                    out.push(u8::from(registration.peer_address.is_some()));
+                    if let Some(PeerAddress { host, port }) = &registration.peer_address {
+                        put_text(out, host);
+                        out.extend(port.to_be_bytes());
+                    }
+                    out.push(match registration.standing {
+                        Standing::Active => 0,
+                        Standing::Fenced => 1,
+                        Standing::ShuttingDown => 2,
+                    });
+                }
             }
             MetadataRecord::Topic { id, name } => {
                 out.extend(id.0);
@@ -153,6 +295,13 @@ impl MetadataRecord {
                 put_node(out, state.leader.unwrap_or(NO_NODE));
                 out.extend(state.leader_epoch.0.to_be_bytes());
                 out.extend(state.partition_epoch.to_be_bytes());
+                if state.is_extended() {
+                    put_nodes(out, &state.adding);
+                    put_nodes(out, &state.removing);
+                    put_nodes(out, &state.eligible);
+                    out.push(u8::from(state.unclean_epoch.is_some()));
+                    state.unclean_epoch.iter().for_each(|epoch| out.extend(epoch.0.to_be_bytes()));
+                }
             }
             MetadataRecord::RemoveTopic { id } => out.extend(id.0),
             MetadataRecord::Config { of, name, value } => {
@@ -175,6 +324,19 @@ impl MetadataRecord {
                 out.extend(broker_epoch.to_be_bytes());
                 out.extend(next.0.to_be_bytes());
             }
+            MetadataRecord::ClusterId { id } => put_text(out, id),
+            MetadataRecord::FenceBroker { node_id, broker_epoch }
+            | MetadataRecord::UnfenceBroker { node_id, broker_epoch }
+            | MetadataRecord::BeginShutdown { node_id, broker_epoch } => {
+                put_node(out, *node_id);
+                out.extend(broker_epoch.to_be_bytes());
+            }
+            MetadataRecord::RemoveBroker { node_id } => put_node(out, *node_id),
+            MetadataRecord::BrokerEpochs { last } => out.extend(last.to_be_bytes()),
+            MetadataRecord::ForgetEligible { topic } => {
+                out.push(u8::from(topic.is_some()));
+                topic.iter().for_each(|topic| out.extend(topic.0));
+            }
         }
     }
 
@@ -192,8 +354,9 @@ impl MetadataRecord {
         }
         let mut reader = Reader { bytes: body };
         let wrong = |what| Malformed::Body { kind: name, version, what };
-        let record = read(kind, &mut reader).map_err(wrong)?;
+        let record = read(kind, version, &mut reader).map_err(wrong)?;
         match reader.bytes {
+            [] if record.header() != (kind, version) => Err(wrong(What::NothingNew)),
             [] => Ok(record),
             _ => Err(wrong(What::MoreThanARecord)),
         }
@@ -203,54 +366,53 @@ impl MetadataRecord {
     fn header(&self) -> (u8, u8) {
         match self {
             MetadataRecord::FormatLevel { .. } => (1, 0),
-            MetadataRecord::RegisterBroker(_) => (2, 0),
+            MetadataRecord::RegisterBroker(registration) => (2, u8::from(registration.is_extended())),
             MetadataRecord::Topic { .. } => (3, 0),
-            MetadataRecord::Partition { .. } => (4, 0),
+            MetadataRecord::Partition { state, .. } => (4, u8::from(state.is_extended())),
             MetadataRecord::RemoveTopic { .. } => (5, 0),
             MetadataRecord::Config { .. } => (6, 0),
             MetadataRecord::ProducerIds { .. } => (7, 0),
+            MetadataRecord::ClusterId { .. } => (8, 0),
+            MetadataRecord::FenceBroker { .. } => (9, 0),
+            MetadataRecord::UnfenceBroker { .. } => (10, 0),
+            MetadataRecord::BeginShutdown { .. } => (11, 0),
+            MetadataRecord::RemoveBroker { .. } => (12, 0),
+            MetadataRecord::BrokerEpochs { .. } => (13, 0),
+            MetadataRecord::ForgetEligible { .. } => (14, 0),
         }
     }
 }
 
 /// The name and newest version of each kind, from number 1.
-const KINDS: [(&str, u8); 7] = [
+const KINDS: [(&str, u8); 14] = [
     ("FormatLevel", 0),
-    ("RegisterBroker", 0),
+    ("RegisterBroker", 1),
     ("Topic", 0),
-    ("Partition", 0),
+    ("Partition", 1),
     ("RemoveTopic", 0),
     ("Config", 0),
     ("ProducerIds", 0),
+    ("ClusterId", 0),
+    ("FenceBroker", 0),
+    ("UnfenceBroker", 0),
+    ("BeginShutdown", 0),
+    ("RemoveBroker", 0),
+    ("BrokerEpochs", 0),
+    ("ForgetEligible", 0),
 ];
 
 /// Stands for no broker where one might be.
 const NO_NODE: NodeId = NodeId(-1);
 
-/// The body of a record of a known kind. All kinds are at their first version.
-fn read(kind: u8, reader: &mut Reader<'_>) -> Result<MetadataRecord, What> {
+/// The body of a record of a known kind and version.
+fn read(kind: u8, version: u8, reader: &mut Reader<'_>) -> Result<MetadataRecord, What> {
     Ok(match kind {
         1 => MetadataRecord::FormatLevel { level: u16::from_be_bytes(reader.take()?) },
-        2 => MetadataRecord::RegisterBroker(Registration {
-            node_id: reader.node()?,
-            directory_id: reader.uuid()?,
-            broker_epoch: i64::from_be_bytes(reader.take()?),
-            listeners: reader.list(|reader| {
-                let (name, host) = (reader.text()?, reader.text()?);
-                Ok(Listener { name, host, port: u16::from_be_bytes(reader.take()?) })
-            })?,
-            rack: reader.optional()?,
-        }),
+        2 => MetadataRecord::RegisterBroker(registration(version, reader)?),
         3 => MetadataRecord::Topic { id: reader.uuid()?, name: reader.text()? },
         4 => MetadataRecord::Partition {
             partition: TopicPartition { topic: reader.uuid()?, partition: i32::from_be_bytes(reader.take()?) },
-            state: PartitionState {
-                replicas: reader.list(Reader::node)?,
-                isr: reader.list(Reader::node)?,
-                leader: Some(reader.node()?).filter(|leader| *leader != NO_NODE),
-                leader_epoch: LeaderEpoch(i32::from_be_bytes(reader.take()?)),
-                partition_epoch: i32::from_be_bytes(reader.take()?),
-            },
+            state: state(version, reader)?,
         },
         5 => MetadataRecord::RemoveTopic { id: reader.uuid()? },
         6 => MetadataRecord::Config {
@@ -265,11 +427,68 @@ fn read(kind: u8, reader: &mut Reader<'_>) -> Result<MetadataRecord, What> {
         },
         7 => MetadataRecord::ProducerIds {
             node_id: reader.node()?,
-            broker_epoch: i64::from_be_bytes(reader.take()?),
+            broker_epoch: reader.epoch()?,
             next: ProducerId(i64::from_be_bytes(reader.take()?)),
         },
+        8 => MetadataRecord::ClusterId { id: reader.text()? },
+        9 => MetadataRecord::FenceBroker { node_id: reader.node()?, broker_epoch: reader.epoch()? },
+        10 => MetadataRecord::UnfenceBroker { node_id: reader.node()?, broker_epoch: reader.epoch()? },
+        11 => MetadataRecord::BeginShutdown { node_id: reader.node()?, broker_epoch: reader.epoch()? },
+        12 => MetadataRecord::RemoveBroker { node_id: reader.node()? },
+        13 => MetadataRecord::BrokerEpochs { last: reader.epoch()? },
+        14 => MetadataRecord::ForgetEligible { topic: if reader.flag()? { Some(reader.uuid()?) } else { None } },
         _ => unreachable!("its number was found among the kinds"),
     })
+}
+
+fn registration(version: u8, reader: &mut Reader<'_>) -> Result<Registration, What> {
+    let mut registration = Registration {
+        node_id: reader.node()?,
+        directory_id: reader.uuid()?,
+        broker_epoch: reader.epoch()?,
+        listeners: reader.list(|reader| {
+            Ok(Listener { name: reader.text()?, host: reader.text()?, port: u16::from_be_bytes(reader.take()?) })
+        })?,
+        rack: reader.optional()?,
+        process: 0,
+        peer_address: None,
+        standing: Standing::Active,
+    };
+    if version >= 1 {
+        registration.process = u64::from_be_bytes(reader.take()?);
+        if reader.flag()? {
+            let (host, port) = (reader.text()?, u16::from_be_bytes(reader.take()?));
+            registration.peer_address = Some(PeerAddress { host, port });
+        }
+        registration.standing = match reader.take()? {
+            [0] => Standing::Active,
+            [1] => Standing::Fenced,
+            [2] => Standing::ShuttingDown,
+            _ => return Err(What::UnknownStanding),
+        };
+    }
+    Ok(registration)
+}
+
+fn state(version: u8, reader: &mut Reader<'_>) -> Result<PartitionState, What> {
+    let mut state = PartitionState {
+        replicas: reader.list(Reader::node)?,
+        isr: reader.list(Reader::node)?,
+        leader: Some(reader.node()?).filter(|leader| *leader != NO_NODE),
+        leader_epoch: reader.leader_epoch()?,
+        partition_epoch: i32::from_be_bytes(reader.take()?),
+        adding: Vec::new(),
+        removing: Vec::new(),
+        eligible: Vec::new(),
+        unclean_epoch: None,
+    };
+    if version >= 1 {
+        state.adding = reader.list(Reader::node)?;
+        state.removing = reader.list(Reader::node)?;
+        state.eligible = reader.list(Reader::node)?;
+        state.unclean_epoch = if reader.flag()? { Some(reader.leader_epoch()?) } else { None };
+    }
+    Ok(state)
 }
 
 /// The bytes of an entry: records that take effect together.
@@ -300,83 +519,6 @@ pub fn decode_entry(mut bytes: &[u8]) -> Result<Vec<MetadataRecord>, Malformed> 
     }
     Ok(records)
 }
-
-/// Why bytes are not a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Malformed {
-    /// They are fewer than a header.
-    NoHeader,
-    /// An entry ends within a record.
-    EntryCut,
-    /// This version knows no such kind: a later one wrote it, or nobody did.
-    UnknownKind {
-        /// The kind's number.
-        kind: u8,
-        /// The version.
-        version: u8,
-    },
-    /// This version knows the kind, but no such version of it.
-    NewerVersion {
-        /// The kind.
-        kind: &'static str,
-        /// The version found.
-        version: u8,
-        /// The newest version known.
-        newest: u8,
-    },
-    /// The bytes after the header are not as they should be.
-    Body {
-        /// The kind.
-        kind: &'static str,
-        /// The version.
-        version: u8,
-        /// What is wrong.
-        what: What,
-    },
-}
-
-/// What is wrong with the body of a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
-    /// It ends too early.
-    Cut,
-    /// It goes on after its end.
-    MoreThanARecord,
-    /// A text is not UTF-8.
-    NotText,
-    /// A byte that says whether something is there is neither 0 nor 1.
-    NeitherThereNorNot,
-    /// A setting belongs to something unknown.
-    UnknownResource,
-}
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Malformed::NoHeader => f.write_str("a metadata record without kind and version"),
-            Malformed::EntryCut => f.write_str("an entry of metadata records that ends within one"),
-            Malformed::UnknownKind { kind, version } => {
-                write!(f, "a metadata record of kind {kind}, version {version}, which this program does not know")
-            }
-            Malformed::NewerVersion { kind, version, newest } => write!(
-                f,
-                "a metadata record {kind} of version {version}, where this program knows versions up to {newest}"
-            ),
-            Malformed::Body { kind, version, what } => {
-                let what = match what {
-                    What::Cut => "ends too early",
-                    What::MoreThanARecord => "goes on after its end",
-                    What::NotText => "holds a text that is not UTF-8",
-                    What::NeitherThereNorNot => "has a flag that is neither 0 nor 1",
-                    What::UnknownResource => "is a setting of something unknown",
-                };
-                write!(f, "a metadata record {kind} of version {version} that {what}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for Malformed {}
 
 fn put_node(out: &mut Vec<u8>, node: NodeId) {
     out.extend(node.0.to_be_bytes());
@@ -433,12 +575,24 @@ impl Reader<'_> {
         std::str::from_utf8(text).map(Str::from).map_err(|_| What::NotText)
     }
 
-    fn optional(&mut self) -> Result<Option<Str>, What> {
+    fn epoch(&mut self) -> Result<i64, What> {
+        Ok(i64::from_be_bytes(self.take()?))
+    }
+
+    fn leader_epoch(&mut self) -> Result<LeaderEpoch, What> {
+        Ok(LeaderEpoch(i32::from_be_bytes(self.take()?)))
+    }
+
+    fn flag(&mut self) -> Result<bool, What> {
         match self.take()? {
-            [0] => Ok(None),
-            [1] => self.text().map(Some),
+            [0] => Ok(false),
+            [1] => Ok(true),
             _ => Err(What::NeitherThereNorNot),
         }
+    }
+
+    fn optional(&mut self) -> Result<Option<Str>, What> {
+        if self.flag()? { self.text().map(Some) } else { Ok(None) }
     }
 
     /// A list. Nothing is allocated by its claimed length: every element takes at least a byte of what is there.

@@ -332,7 +332,7 @@ impl Pass {
 
     /// Begins a new segment, if there is a number left for its files.
     fn begin_writing(&mut self, run: Run) -> Progress {
-        let Some(next) = self.next_generation.checked_add(1) else {
+        let Some(next) = self.next_generation.checked_add(1).filter(|&next| next <= SegmentName::AFTER_CUT) else {
             return Progress::Stuck("there are no more numbers for new segments".into());
         };
         let base = self.scope.sources[run.sources.start].name.base;

@@ -529,7 +529,9 @@ impl Log {
     fn holds_unsynced(&self) -> bool {
         let Some(oldest) = self.tail.front() else { return self.segments.iter().all(Segment::is_synced) };
         let index = self.segments.partition_point(|segment| segment.base <= oldest.base).max(1) - 1;
-        let is_begun = oldest.position <= self.segments[index].synced.bytes;
+        let holder = &self.segments[index];
+        // Where compaction has written a segment anew, memory may still have all that was in it.
+        let is_begun = holder.is_synced() || oldest.position <= holder.synced.bytes;
         is_begun && self.segments.range(..index).all(Segment::is_synced)
     }
 

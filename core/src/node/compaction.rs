@@ -355,7 +355,8 @@ impl Node {
 
     fn make_pass(&mut self, now: Now, Gathering { candidate, producers, .. }: Gathering, out: &mut Outbox) {
         let Candidate { slot, partition, end, .. } = candidate;
-        let Some(generation) = self.compaction.generation.checked_add(1) else {
+        let Some(generation) = self.compaction.generation.checked_add(1).filter(|&next| next <= SegmentName::AFTER_CUT)
+        else {
             let name = self.name_of(slot);
             out.log(Level::Warn, format!("{name} cannot be compacted: there are no more numbers for new segments"));
             self.compaction.aside.insert(partition, now.instant + ASIDE);

@@ -662,7 +662,7 @@ fn where_the_numbers_of_files_have_run_out_nothing_is_compacted_and_nothing_brea
     rig.node.compaction.saw(crate::boundary::SegmentName {
         partition: TopicPartition { topic: Uuid([9; 16]), partition: 0 },
         base: crate::ids::Offset(0),
-        generation: u32::MAX - 1,
+        generation: crate::boundary::SegmentName::AFTER_CUT - 1,
     });
     fill(&mut rig, 0..20);
     rig.pass(ENOUGH);

@@ -1,7 +1,7 @@
 //! A log as production code grows it, and a model of what it holds.
 
 use bytes::Bytes;
-use chronik_core::batch::{BatchBuilder, BatchLimits, Codec, verify};
+use chronik_core::batch::{BatchBuilder, BatchHead, BatchLimits, Codec, HEAD_BYTES, verify};
 use chronik_core::boundary::write_direct;
 use chronik_core::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicPartition, Uuid};
 use chronik_core::journal::{BLOCK_BYTES, Damage, Geometry, MemorySlots, Record, Start, Visitor, Writer, recover};
@@ -60,6 +60,9 @@ impl Grown {
                     let to = Offset(entropy.below(1 + grown.log.end().0 as usize) as i64);
                     grown.log.advance_start(to, &mut grown.journal);
                 }
+                5 => grown.cut(entropy),
+                6 => grown.follow(entropy),
+                7 => grown.log.advance_high_watermark(grown.log.durable_end()),
                 _ => {}
             }
             grown.log.confirm(grown.journal.end());
@@ -92,6 +95,33 @@ impl Grown {
         write_direct(&self.files, write.as_slice()).expect("files in memory never fail");
         let bytes = batch.to_bytes(appended.base, self.epoch);
         self.batches.push(Stored { base: appended.base, last: Offset(appended.end.0 - 1), timestamps, bytes });
+    }
+
+    /// Has the end cut, or now and then all of it, and nothing but whole batches stays.
+    fn cut(&mut self, entropy: &mut Entropy<'_>) {
+        let (known, end) = (self.log.high_watermark().0, self.log.end().0);
+        let to = Offset(known + entropy.below(1 + (end - known) as usize) as i64);
+        if entropy.one_in(8) {
+            self.log.start_anew(to, &mut self.journal);
+            self.batches.clear();
+        } else if self.log.cut(to, &mut self.journal).is_some() {
+            self.batches.retain(|batch| batch.last < to);
+        }
+    }
+
+    /// Appends a batch that another leader has placed, behind a gap or not, in the epoch that it leads in.
+    fn follow(&mut self, entropy: &mut Entropy<'_>) {
+        let base = Offset(self.log.end().0 + entropy.below(3) as i64);
+        self.epoch.0 += 1;
+        let value = vec![entropy.byte(); [3, 300, 70_000][entropy.below(3)]];
+        let timestamp = entropy.below(50) as i64;
+        let batch = BatchBuilder::new().place(base, self.epoch).record(Timestamp(timestamp), None, Some(&value));
+        let bytes = batch.build();
+        let head = BatchHead::parse(&bytes).expect("a batch that we made");
+        let body = bytes.slice(HEAD_BYTES..);
+        let appended = self.log.append_placed(&head, &body, Timestamp(1), Way::Journal, &mut self.journal);
+        appended.expect("it follows the log");
+        self.batches.push(Stored { base, last: base, timestamps: vec![timestamp], bytes });
     }
 
     /// Writes behind whatever memory holds.

@@ -26,6 +26,7 @@ fn grown(entropy: &mut Entropy<'_>) {
     assert_eq!(log.oldest_unsynced(), grown.log.oldest_unsynced());
     assert_eq!(log.epochs(), grown.log.epochs());
     assert!(log.producers().iter().eq(grown.log.producers().iter()));
+    assert_eq!(log.high_watermark(), grown.log.high_watermark());
     grown.files.damage(entropy);
     if let Ok(damaged) = Log::decode(PARTITION, state.clone(), &grown.files) {
         assert!(encoded(&damaged) == state);

@@ -66,7 +66,8 @@ fn fetch(grown: &Grown, entropy: &mut Entropy<'_>) -> Attempt {
     let plan = match grown.log.read(from, limit, max_bytes) {
         Read::Disk(plan, _) => plan,
         Read::Nothing => {
-            assert!(from >= limit);
+            let is_there = |batch: &&Stored| from <= batch.last && batch.base < limit;
+            assert_eq!(grown.batches.iter().find(is_there).map(|batch| batch.base), None, "from {from} to {limit}");
             return Attempt { plans: Vec::new(), right: Vec::new() };
         }
         Read::Memory(..) => {
@@ -75,8 +76,12 @@ fn fetch(grown: &Grown, entropy: &mut Entropy<'_>) -> Attempt {
         }
     };
     let found = plan.run(&grown.files).expect("a sound disk is read");
-    let ReadOutcome::Batches(bytes) = &found else { panic!("there are batches from {from} to {limit}: {found:?}") };
-    let holding = grown.batches.iter().skip_while(|batch| batch.last < from).take_while(|batch| batch.base < limit);
+    let mut holding =
+        grown.batches.iter().skip_while(|batch| batch.last < from).take_while(|batch| batch.base < limit).peekable();
+    let ReadOutcome::Batches(bytes) = &found else {
+        assert_eq!(holding.peek().map(|batch| batch.base), None, "there are batches from {from} to {limit}");
+        return Attempt { plans: vec![plan], right: vec![found] };
+    };
     let mut rest = bytes.clone();
     for Stored { bytes: expected, base, .. } in holding {
         if rest.is_empty() {

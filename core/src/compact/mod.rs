@@ -242,7 +242,7 @@ impl Pass {
                 let (bytes, next) = read_chunks(files, source.name, source.entries, at.edge)?;
                 self.work.bytes_read += bytes.len() as u64;
                 at.edge = next;
-                return Ok(Some(bytes));
+                return Ok(Some(if source.is_cut { below(source.end, bytes) } else { bytes }));
             }
             *at = Cursor { source: at.source + 1, edge: Edge::default() };
         }
@@ -407,6 +407,14 @@ impl Pass {
         self.work.bytes_written += output.write(files)?;
         Ok(Progress::Ahead)
     }
+}
+
+/// The first of these batches, those that lie below `end`.
+fn below(end: Offset, batches: Bytes) -> Bytes {
+    let mut heads = Scan::heads(&batches).map_while(Result::ok);
+    let first_behind = heads.find(|found| found.head.base_offset >= end);
+    let bytes = first_behind.map_or(batches.len(), |found| found.range.start);
+    batches.slice(..bytes)
 }
 
 impl Scope {

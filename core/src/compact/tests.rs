@@ -27,6 +27,8 @@ enum Written {
     Marker(i64, bool),
     /// The segment is closed.
     Roll,
+    /// Records of these keys are written and cut again, by which the segment is closed.
+    Cut(Vec<(Option<u8>, bool)>),
     /// What was closed until here is compacted, so many milliseconds after the last time.
     Compact(u64),
 }
@@ -95,6 +97,17 @@ impl World {
             }
             Written::Marker(producer, commits) => self.marker(*producer, *commits),
             Written::Roll => self.roll(),
+            Written::Cut(keys) => {
+                let end = self.next;
+                let (known, producers) = (self.known.clone(), self.producers.clone());
+                if !self.open.is_empty() {
+                    self.records(keys, None, None, Codec::None);
+                    self.roll();
+                    let source = self.sources.last_mut().expect("it was closed");
+                    (source.end, source.is_cut) = (Offset(end), true);
+                    (self.next, self.known, self.producers) = (end, known, producers);
+                }
+            }
             Written::Compact(ms) => {
                 self.roll();
                 self.now += i64::try_from(*ms).expect("short");
@@ -156,7 +169,8 @@ impl World {
         let mut output = Output::new(name);
         std::mem::take(&mut self.open).into_iter().for_each(|batch| output.push(batch));
         let (bytes, entries) = output.finish(&self.files).expect("memory has room");
-        self.sources.push(Source { name, bytes, entries, end: Offset(self.next), since: Timestamp(0) });
+        let end = Offset(self.next);
+        self.sources.push(Source { name, bytes, entries, end, is_cut: false, since: Timestamp(0) });
     }
 
     fn scope(&self) -> Scope {
@@ -187,7 +201,7 @@ impl World {
             self.files.remove(FileName::Segment(source.name)).expect("memory");
         }
         let name = SegmentName { partition: ID, base, generation };
-        self.sources.insert(first, Source { name, bytes, entries, end, since });
+        self.sources.insert(first, Source { name, bytes, entries, end, is_cut: false, since });
         self.generation = self.generation.max(generation);
     }
 
@@ -225,6 +239,9 @@ impl World {
                     read_chunks(&self.files, source.name, source.entries, edge).expect("a sound segment");
                 for found in Scan::checked(&bytes) {
                     let found = found.expect("sound batches");
+                    if source.is_cut && found.head.base_offset >= source.end {
+                        continue;
+                    }
                     last = Some(found.head.next_offset());
                     all.push(bytes.slice(found.range));
                 }
@@ -247,8 +264,7 @@ impl World {
     /// From every offset of a segment on there is something to read in it.
     fn check_reads(&self, source: &Source) {
         for offset in source.name.base.0..source.end.0 {
-            let sought =
-                Sought::Batches { from: Offset(offset), below: Offset(self.next), max_bytes: 1, at_least_one: true };
+            let sought = Sought::Batches { from: Offset(offset), below: source.end, max_bytes: 1, at_least_one: true };
             let place = Place::Segment { segment: source.name, entries: source.entries };
             let found = ReadPlan { place, sought }.run(&self.files).expect("a sound segment");
             let ReadOutcome::Batches(bytes) = found else { panic!("nothing at {offset} of {:?}", source.name) };
@@ -338,6 +354,7 @@ fn written(transactions: bool) -> impl Strategy<Value = Written> {
         6 * weight => (0..3i64, keys()).prop_map(|(id, keys)| Written::InTransaction(id, keys)),
         4 * weight => (0..3i64, any::<bool>()).prop_map(|(id, commits)| Written::Marker(id, commits)),
         3 => Just(Written::Roll),
+        1 => keys().prop_map(Written::Cut),
         2 => (0..2_000u64).prop_map(Written::Compact),
     ]
 }

@@ -43,6 +43,8 @@ pub struct Source {
     pub entries: u64,
     /// Where the next segment begins.
     pub end: Offset,
+    /// Whether batches lie behind that end that do not count, since the log was cut.
+    pub is_cut: bool,
     /// When its first batch came, by the broker's clock.
     pub since: Timestamp,
 }
@@ -132,6 +134,7 @@ impl Log {
                 bytes: segment.bytes,
                 entries: segment.entries,
                 end: next.base,
+                is_cut: segment.is_cut,
                 since: segment.since,
             })
             .collect()

@@ -94,7 +94,10 @@ pub(super) fn may_be_outgrown(frame: &[u8]) -> bool {
             | ApiKey::DescribeProducers
             | ApiKey::ConsumerGroupHeartbeat
             | ApiKey::ConsumerGroupDescribe
-            | ApiKey::DescribeTopicPartitions,
+            | ApiKey::DescribeTopicPartitions
+            | ApiKey::ElectLeaders
+            | ApiKey::ListPartitionReassignments
+            | ApiKey::DescribeQuorum,
         ) => true,
         // For each thing that is named they answer a few numbers, or at most why not.
         Some(
@@ -114,7 +117,12 @@ pub(super) fn may_be_outgrown(frame: &[u8]) -> bool {
             | ApiKey::DeleteGroups
             | ApiKey::IncrementalAlterConfigs
             | ApiKey::OffsetDelete
-            | ApiKey::DescribeCluster,
+            | ApiKey::DescribeCluster
+            | ApiKey::AlterPartitionReassignments
+            | ApiKey::UpdateFeatures
+            | ApiKey::UnregisterBroker
+            | ApiKey::AddRaftVoter
+            | ApiKey::RemoveRaftVoter,
         )
         | None => false,
     }

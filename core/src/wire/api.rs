@@ -11,7 +11,7 @@ macro_rules! apis {
         $api:ident = $key:literal, $from:literal ..= $to:literal, flexible $flexible:literal ..,
         $module:ident: $request:ident => $response:ident;
     )*) => {
-        /// An API that we serve.
+        /// An API that we speak.
         #[repr(i16)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum ApiKey {
@@ -32,7 +32,7 @@ macro_rules! apis {
                 }
             }
 
-            /// The API with this number, if we serve it.
+            /// The API with this number, if we speak it.
             pub const fn from_code(code: i16) -> Option<ApiKey> {
                 match code {
                     $($key => Some(ApiKey::$api),)*
@@ -191,21 +191,55 @@ apis! {
     DescribeLogDirs = 35, 1..=5, flexible 2.., describe_log_dirs: DescribeLogDirsRequest => DescribeLogDirsResponse;
     CreatePartitions = 37, 0..=3, flexible 2.., create_partitions: CreatePartitionsRequest => CreatePartitionsResponse;
     DeleteGroups = 42, 0..=2, flexible 2.., delete_groups: DeleteGroupsRequest => DeleteGroupsResponse;
+    ElectLeaders = 43, 0..=2, flexible 2.., elect_leaders: ElectLeadersRequest => ElectLeadersResponse;
     IncrementalAlterConfigs = 44, 0..=1, flexible 1..,
         incremental_alter_configs: IncrementalAlterConfigsRequest => IncrementalAlterConfigsResponse;
+    AlterPartitionReassignments = 45, 0..=1, flexible 0..,
+        alter_partition_reassignments: AlterPartitionReassignmentsRequest => AlterPartitionReassignmentsResponse;
+    ListPartitionReassignments = 46, 0..=0, flexible 0..,
+        list_partition_reassignments: ListPartitionReassignmentsRequest => ListPartitionReassignmentsResponse;
     OffsetDelete = 47, 0..=0, flexible 1.., offset_delete: OffsetDeleteRequest => OffsetDeleteResponse;
+    DescribeQuorum = 55, 0..=2, flexible 0.., describe_quorum: DescribeQuorumRequest => DescribeQuorumResponse;
+    UpdateFeatures = 57, 0..=2, flexible 0.., update_features: UpdateFeaturesRequest => UpdateFeaturesResponse;
     DescribeCluster = 60, 0..=2, flexible 0.., describe_cluster: DescribeClusterRequest => DescribeClusterResponse;
     DescribeProducers = 61, 0..=0, flexible 0..,
         describe_producers: DescribeProducersRequest => DescribeProducersResponse;
+    UnregisterBroker = 64, 0..=0, flexible 0..,
+        unregister_broker: UnregisterBrokerRequest => UnregisterBrokerResponse;
     ConsumerGroupHeartbeat = 68, 0..=1, flexible 0..,
         consumer_group_heartbeat: ConsumerGroupHeartbeatRequest => ConsumerGroupHeartbeatResponse;
     ConsumerGroupDescribe = 69, 0..=1, flexible 0..,
         consumer_group_describe: ConsumerGroupDescribeRequest => ConsumerGroupDescribeResponse;
     DescribeTopicPartitions = 75, 0..=0, flexible 0..,
         describe_topic_partitions: DescribeTopicPartitionsRequest => DescribeTopicPartitionsResponse;
+    AddRaftVoter = 80, 0..=1, flexible 0.., add_raft_voter: AddRaftVoterRequest => AddRaftVoterResponse;
+    RemoveRaftVoter = 81, 0..=0, flexible 0..,
+        remove_raft_voter: RemoveRaftVoterRequest => RemoveRaftVoterResponse;
 }
 
+/// The APIs that are declared, and that nobody answers yet: to clients they do not exist.
+const UNSERVED: &[ApiKey] = &[
+    ApiKey::ElectLeaders,
+    ApiKey::AlterPartitionReassignments,
+    ApiKey::ListPartitionReassignments,
+    ApiKey::DescribeQuorum,
+    ApiKey::UpdateFeatures,
+    ApiKey::UnregisterBroker,
+    ApiKey::AddRaftVoter,
+    ApiKey::RemoveRaftVoter,
+];
+
 impl ApiKey {
+    /// The API with this number, if we serve it to clients.
+    pub fn served(code: i16) -> Option<ApiKey> {
+        ApiKey::from_code(code).filter(|api| api.is_served())
+    }
+
+    /// Whether we serve it to clients.
+    pub fn is_served(self) -> bool {
+        !UNSERVED.contains(&self)
+    }
+
     /// The number on the wire.
     pub const fn code(self) -> i16 {
         self as i16
@@ -221,13 +255,13 @@ impl ApiKey {
         }
     }
 
-    /// What to answer to ApiVersions: every API and its advertised versions.
+    /// What to answer to ApiVersions: every API that we serve and its advertised versions.
     pub fn advertised_apis() -> Vec<api_versions::ApiVersion> {
         let advertised = |&api: &ApiKey| {
             let (min_version, max_version) = api.advertised().into_inner();
             api_versions::ApiVersion { api_key: api.code(), min_version, max_version }
         };
-        ApiKey::ALL.iter().map(advertised).collect()
+        ApiKey::ALL.iter().filter(|api| api.is_served()).map(advertised).collect()
     }
 
     /// Whether we read and write `version`.

@@ -71,6 +71,8 @@ pub enum Kind {
     Int8,
     /// `i16`.
     Int16,
+    /// `u16`.
+    Uint16,
     /// `i32`.
     Int32,
     /// `i64`.
@@ -167,6 +169,7 @@ fixed! {
     bool, Bool, bool, 1;
     i8, Int8, i8, 1;
     i16, Int16, i16, 2;
+    u16, Uint16, u16, 2;
     i32, Int32, i32, 4;
     i64, Int64, i64, 8;
     Uuid, Uuid, uuid, 16;

@@ -105,6 +105,12 @@ impl Reader {
         self.array().map(i16::from_be_bytes)
     }
 
+    /// Two bytes of a number that is not negative, big end first.
+    #[inline]
+    pub fn u16(&mut self) -> Result<u16, Malformed> {
+        self.array().map(u16::from_be_bytes)
+    }
+
     /// Four bytes, big end first.
     #[inline]
     pub fn i32(&mut self) -> Result<i32, Malformed> {

@@ -96,6 +96,23 @@ pub fn unsupported_version(api_key: ApiKey) -> Response {
             let result = delete_groups::DeletableGroupResult { error_code, ..Default::default() };
             delete_groups::DeleteGroupsResponse { results: vec![result], ..Default::default() }.into()
         }
+        ApiKey::ElectLeaders => elect_leaders::ElectLeadersResponse { error_code, ..Default::default() }.into(),
+        ApiKey::AlterPartitionReassignments => {
+            alter_partition_reassignments::AlterPartitionReassignmentsResponse { error_code, ..Default::default() }
+                .into()
+        }
+        ApiKey::ListPartitionReassignments => {
+            list_partition_reassignments::ListPartitionReassignmentsResponse { error_code, ..Default::default() }.into()
+        }
+        ApiKey::DescribeQuorum => describe_quorum::DescribeQuorumResponse { error_code, ..Default::default() }.into(),
+        ApiKey::UpdateFeatures => update_features::UpdateFeaturesResponse { error_code, ..Default::default() }.into(),
+        ApiKey::UnregisterBroker => {
+            unregister_broker::UnregisterBrokerResponse { error_code, ..Default::default() }.into()
+        }
+        ApiKey::AddRaftVoter => add_raft_voter::AddRaftVoterResponse { error_code, ..Default::default() }.into(),
+        ApiKey::RemoveRaftVoter => {
+            remove_raft_voter::RemoveRaftVoterResponse { error_code, ..Default::default() }.into()
+        }
         ApiKey::IncrementalAlterConfigs => {
             let response = incremental_alter_configs::AlterConfigsResourceResponse { error_code, ..Default::default() };
             incremental_alter_configs::IncrementalAlterConfigsResponse {

@@ -183,6 +183,12 @@ impl Writer {
         self.buffer.put_i16(value);
     }
 
+    /// Two bytes of a number that is not negative, big end first.
+    #[inline]
+    pub fn u16(&mut self, value: u16) {
+        self.buffer.put_u16(value);
+    }
+
     /// Four bytes, big end first.
     #[inline]
     pub fn i32(&mut self, value: i32) {

@@ -45,13 +45,21 @@ APIS = {
     35: "DescribeLogDirs",
     37: "CreatePartitions",
     42: "DeleteGroups",
+    43: "ElectLeaders",
     44: "IncrementalAlterConfigs",
+    45: "AlterPartitionReassignments",
+    46: "ListPartitionReassignments",
     47: "OffsetDelete",
+    55: "DescribeQuorum",
+    57: "UpdateFeatures",
     60: "DescribeCluster",
     61: "DescribeProducers",
+    64: "UnregisterBroker",
     68: "ConsumerGroupHeartbeat",
     69: "ConsumerGroupDescribe",
     75: "DescribeTopicPartitions",
+    80: "AddRaftVoter",
+    81: "RemoveRaftVoter",
 }
 
 API_VERSIONS = 18

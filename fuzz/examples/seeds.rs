@@ -377,7 +377,8 @@ fn peers() {
         end: Offset(12),
         start: Offset(3),
     };
-    let batch = BatchBuilder::new().record(Timestamp(1000), None, Some(b"value")).build();
+    let batch =
+        BatchBuilder::new().place(Offset(12), leader_epoch).record(Timestamp(1000), None, Some(b"value")).build();
     let append = Append {
         partition,
         leader_epoch,
@@ -387,15 +388,16 @@ fn peers() {
         start: Offset(3),
         batches: Batches::new([batch].into_iter().collect()),
     };
+    let hello = Hello {
+        cluster_id: "cluster".into(),
+        node_id: NodeId(1),
+        directory_id: Uuid([1; 16]),
+        process: 2,
+        format_first: 0,
+        format_last: 0,
+    };
     let messages = [
-        Message::Hello(Hello {
-            cluster_id: "cluster".into(),
-            node_id: NodeId(1),
-            directory_id: Uuid([1; 16]),
-            process: 2,
-            format_first: 0,
-            format_last: 0,
-        }),
+        Message::Hello(hello.clone()),
         Message::Metadata(Bytes::from_static(b"raft")),
         Message::Register(Register {
             node_id: NodeId(1),
@@ -450,6 +452,10 @@ fn peers() {
         Message::Append(vec![append.clone(), append.clone()]),
         Message::Acked(vec![acked.clone(), acked]),
     ];
+    write("peer", "connection-1", &chronik_fuzz::peer::connection_input(&messages[1..], 1));
+    write("peer", "connection-50", &chronik_fuzz::peer::connection_input(&messages[4..], 50));
+    let welcome = Message::Welcome(Hello { node_id: NodeId(2), directory_id: Uuid([2; 16]), ..hello });
+    write("peer", "connection-welcome", &chronik_fuzz::peer::connection_input(&[welcome], 7));
     let mut stream = vec![0];
     for (number, message) in messages.iter().enumerate() {
         write("peer", &format!("message-{number:02}"), &chronik_fuzz::peer::input(message));

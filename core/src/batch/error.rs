@@ -138,6 +138,15 @@ pub enum BatchError {
         /// Its own first offset.
         base_offset: i64,
     },
+    /// A batch that a leader sends is of an older epoch than the one before it, or of a newer one than its leader's.
+    LeaderEpochImpossible {
+        /// Its leader epoch.
+        leader_epoch: i32,
+        /// The oldest that it may have.
+        oldest: i32,
+        /// The newest.
+        newest: i32,
+    },
 }
 
 /// The parts of a record, in their order.
@@ -185,7 +194,8 @@ impl BatchError {
             BatchError::LengthBelowHead { .. }
             | BatchError::CrcDiffers { .. }
             | BatchError::OffsetRangeImpossible { .. }
-            | BatchError::OffsetsDescend { .. } => code::CORRUPT_MESSAGE,
+            | BatchError::OffsetsDescend { .. }
+            | BatchError::LeaderEpochImpossible { .. } => code::CORRUPT_MESSAGE,
             // The two older formats are readable and refused; any other magic is damage.
             BatchError::MagicNotTwo { magic: 0 | 1 } => code::INVALID_RECORD,
             BatchError::MagicNotTwo { .. } => code::CORRUPT_MESSAGE,
@@ -271,6 +281,9 @@ impl fmt::Display for BatchError {
             BatchError::BytesFollowRecords => write!(f, "bytes follow the last record announced"),
             BatchError::OffsetsDescend { previous, base_offset } => {
                 write!(f, "a record batch starts at offset {base_offset} behind one that ends at {previous}")
+            }
+            BatchError::LeaderEpochImpossible { leader_epoch, oldest, newest } => {
+                write!(f, "a record batch of leader epoch {leader_epoch} where there can only be {oldest} to {newest}")
             }
         }
     }

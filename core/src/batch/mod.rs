@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `head` | the 61 bytes in front of the records, and the checksum over what follows |
 //! | `verify` | the one door for a producer's bytes: what a client may send |
+//! | `placed` | the one door for a leader's bytes: batches that have their places already |
 //! | `records` | the records inside, one after another, also of a compressed batch; search by timestamp |
 //! | `compress` | the codecs, always through a limit on what comes out |
 //! | `scan` | many batches in a row, as a segment file stores them |
@@ -25,6 +26,7 @@ mod compress;
 mod crc;
 mod error;
 mod head;
+mod placed;
 mod records;
 mod rewrite;
 mod scan;
@@ -35,6 +37,7 @@ pub use build::{BatchBuilder, NewHeader};
 pub use compress::{Codec, Decompressor, compress};
 pub use error::{BatchError, RecordPart};
 pub use head::{Attributes, BatchHead, HEAD_BYTES, NO_SEQUENCE, NO_TIMESTAMP, PATCH_BYTES, check, patched_prefix};
+pub use placed::{PlacedBatch, verify_placed};
 pub use records::{Headers, Record, Records, find_max_timestamp, find_timestamp};
 pub use rewrite::{emptied, keep_records};
 pub use scan::{Found, Scan, ScanError, slice};

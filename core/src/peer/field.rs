@@ -5,6 +5,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::Malformed;
+use crate::batch::PlacedBatch;
 use crate::ids::{
     BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, ProducerEpoch, Session, TopicPartition, Uuid,
 };
@@ -208,12 +209,33 @@ impl<T: Field> Field for Vec<T> {
 #[derive(Clone, Debug, Default)]
 pub struct Batches {
     slices: SmallVec<[Bytes; 2]>,
+    /// The same, one by one, once somebody has looked at every byte of them.
+    placed: Vec<PlacedBatch>,
 }
 
 impl Batches {
     /// Those that lie in `slices`, one after another.
     pub fn new(slices: SmallVec<[Bytes; 2]>) -> Batches {
-        Batches { slices }
+        Batches { slices, placed: Vec::new() }
+    }
+
+    /// These, which were verified.
+    pub(super) fn of(run: Bytes, placed: Vec<PlacedBatch>) -> Batches {
+        Batches { slices: if run.is_empty() { SmallVec::new() } else { SmallVec::from_iter([run]) }, placed }
+    }
+
+    /// The batches one by one, each known to be whole and to make sense where it stands.
+    ///
+    /// # Panics
+    /// Where nobody has verified them: only those that an [`Acceptor`](super::Acceptor) hands over are.
+    pub fn placed(&self) -> &[PlacedBatch] {
+        assert!(self.is_empty() || !self.placed.is_empty(), "batches are verified by the connection that they came by");
+        &self.placed
+    }
+
+    /// Those that somebody has verified, if somebody has.
+    pub(super) fn known(&self) -> &[PlacedBatch] {
+        &self.placed
     }
 
     /// The slices.
@@ -261,7 +283,6 @@ impl Field for Batches {
     }
 
     fn read(reader: &mut Reader) -> Result<Batches, Malformed> {
-        let all = Bytes::read(reader)?;
-        Ok(Batches { slices: if all.is_empty() { SmallVec::new() } else { SmallVec::from_iter([all]) } })
+        Ok(Batches::of(Bytes::read(reader)?, Vec::new()))
     }
 }

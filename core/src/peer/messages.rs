@@ -14,6 +14,9 @@ use crate::wire::{Reader, Str, Writer};
 /// for where these are not enough.
 pub const EPOCHS_MAX: usize = 64;
 
+/// How many members a proposal may name: more than any partition has replicas.
+pub const MEMBERS_MAX: usize = 1_000;
+
 /// Structs that are their fields, one after another.
 macro_rules! structs {
     ($(

@@ -17,17 +17,30 @@
 //! it. What it takes has one encoding, so that what was read and is written again is the same bytes. Batches are slices
 //! of the frame, and a frame to be sent is a list of slices in which they are not copied.
 //!
-//! Not here: what a message means (`replication`, `raft`, `controller`), and whether batches are what they say they are,
-//! which the connection that received them checks by their own checksums.
+//! A connection is a machine without a socket or a clock: [`Dialler`] on the side that dials, [`Acceptor`] on the other.
+//! They check that each is whom the other means (`greeting`), and the accepting side that batches are what they say they
+//! are. A driver moves their bytes, keeps time, and dials again.
+//!
+//! Not here: what a message means (`replication`, `raft`, `controller`).
 
+mod acceptor;
+mod dialler;
+mod ended;
 mod field;
 mod frame;
+mod greeting;
 mod malformed;
 mod messages;
+mod pieces;
+mod stream;
 #[cfg(test)]
 mod tests;
 
+pub use acceptor::Acceptor;
+pub use dialler::Dialler;
+pub use ended::Ended;
 pub use field::Batches;
 pub use frame::{FRAME_BYTES_MAX, HEADER_BYTES, HELLO_BYTES_MAX, Header, decode, encode, header};
+pub use greeting::{FORMAT_FIRST, FORMAT_LAST, may_answer};
 pub use malformed::Malformed;
 pub use messages::*;

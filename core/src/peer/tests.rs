@@ -1,5 +1,7 @@
 //! Frames come back as they were sent, or are refused.
 
+mod talking;
+
 use bytes::Bytes;
 use smallvec::smallvec;
 

@@ -1,7 +1,8 @@
 //! The data folder: whose it is, and that only one process has it open.
 //!
-//! What the broker keeps inside is not decided here. A folder is ours when it holds `meta.toml`, which is written once,
-//! whole or not at all, before anything else. A folder that holds other people's files is never touched.
+//! What the broker keeps inside is not decided here. A folder is ours when it holds `meta.toml`, which is written whole or
+//! not at all, before anything else: once, and for a node of a cluster once more, when it has learned which cluster that
+//! is. A folder that holds other people's files is never touched.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -31,8 +32,8 @@ const FILESYSTEM_FOLDER: &str = "lost+found";
 /// What a data folder says about itself, drawn when it was made and the same for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The cluster whose data it holds.
-    pub cluster_id: Uuid,
+    /// The cluster whose data it holds; none where its broker is to be part of one that it has not met yet.
+    pub cluster_id: Option<Uuid>,
     /// The broker whose data it holds.
     pub node_id: NodeId,
     /// This folder, as told from another that the same broker once had: a wiped disk is a new replica.
@@ -95,6 +96,15 @@ pub enum Unusable {
         /// The broker that was to use it.
         wanted: NodeId,
     },
+    /// It is of another cluster.
+    OtherCluster {
+        /// The folder.
+        path: PathBuf,
+        /// The cluster that it belongs to.
+        belongs_to: Uuid,
+        /// The cluster that its broker was to be part of.
+        wanted: String,
+    },
     /// It was written by a later version.
     Newer {
         /// The folder.
@@ -155,6 +165,12 @@ impl fmt::Display for Unusable {
                  --data-dir",
                 path.display()
             ),
+            Unusable::OtherCluster { path, belongs_to, wanted } => write!(
+                f,
+                "data folder {} belongs to cluster {belongs_to}, not {wanted}: give the --peers of its own cluster, or \
+                 another --data-dir",
+                path.display()
+            ),
             Unusable::Newer { path, format_version } => write!(
                 f,
                 "data folder {} has format {format_version}, and this version knows formats up to {FORMAT_VERSION}: \
@@ -174,17 +190,24 @@ impl fmt::Display for Unusable {
 impl std::error::Error for Unusable {}
 
 impl DataDir {
-    /// Opens the folder at `path` for `node`, and makes it where there is none: then it is given `cluster_id` and
-    /// `directory_id`, which the caller has drawn at random.
+    /// Opens the folder at `path` for `node`, and makes it where there is none: then it is given `directory_id`, which
+    /// the caller has drawn at random, and `cluster_id` likewise, unless the broker is to be part of a cluster that
+    /// others may have made.
     ///
     /// # Errors
     /// See [`Unusable`]. What is in the folder already is left as it was.
-    pub fn open(path: &Path, node: NodeId, cluster_id: Uuid, directory_id: Uuid) -> Result<DataDir, Unusable> {
+    pub fn open(path: &Path, node: NodeId, cluster_id: Option<Uuid>, directory_id: Uuid) -> Result<DataDir, Unusable> {
         create_folder(path)?;
         // Looked at before the lock, lest we leave a file in somebody else's folder.
         inspect(path)?;
         let lock = lock(path)?;
         let (identity, is_new) = match read_identity(path)? {
+            Some(identity) if identity.cluster_id.is_none() && cluster_id.is_some() => {
+                // It never met the cluster that it was to be part of.
+                let identity = Identity { cluster_id, ..identity };
+                write_identity(path, &identity)?;
+                (identity, false)
+            }
             Some(identity) => (identity, false),
             None => {
                 let identity = Identity { cluster_id, node_id: node, directory_id, format_version: FORMAT_VERSION };
@@ -211,6 +234,41 @@ impl DataDir {
     /// Whether it was made by this start.
     pub fn is_new(&self) -> bool {
         self.is_new
+    }
+
+    /// The file that says whose it is, for the one thing that is learned later. The folder stays open for as long as
+    /// this value lives, not that one.
+    pub fn identity_file(&self) -> IdentityFile {
+        IdentityFile { folder: self.path.clone(), identity: self.identity }
+    }
+}
+
+/// What an open data folder says about itself, to be completed.
+#[derive(Debug)]
+pub struct IdentityFile {
+    folder: PathBuf,
+    identity: Identity,
+}
+
+impl IdentityFile {
+    /// Writes down which cluster it is that the folder belongs to, durably, where that was not known.
+    ///
+    /// # Errors
+    /// Where that cannot be written, or was known to be another.
+    pub fn learn_cluster(&mut self, cluster_id: &str) -> Result<(), Unusable> {
+        let path = || self.folder.clone();
+        match self.identity.cluster_id {
+            Some(known) if known.to_string() == cluster_id => Ok(()),
+            Some(belongs_to) => Err(Unusable::OtherCluster { path: path(), belongs_to, wanted: cluster_id.to_owned() }),
+            None => {
+                let why = |why| format!("the cluster's id `{cluster_id}` is {why}");
+                let parsed = cluster_id.parse().map_err(|error| Unusable::Damaged { path: path(), why: why(error) })?;
+                let identity = Identity { cluster_id: Some(parsed), ..self.identity };
+                write_identity(&self.folder, &identity)?;
+                self.identity = identity;
+                Ok(())
+            }
+        }
     }
 }
 
@@ -287,7 +345,7 @@ fn lock(path: &Path) -> Result<File, Unusable> {
 #[serde(rename_all = "kebab-case")]
 struct Written {
     format_version: u32,
-    cluster_id: String,
+    cluster_id: Option<String>,
     directory_id: String,
     node_id: i32,
 }
@@ -318,7 +376,7 @@ fn read_identity(path: &Path) -> Result<Option<Identity>, Unusable> {
     let Written { format_version, cluster_id, directory_id, node_id } = toml::from_str(&text).map_err(malformed)?;
     let uuid = |text: &str| text.parse::<Uuid>().map_err(|why| damaged(format!("`{text}` is {why}")));
     Ok(Some(Identity {
-        cluster_id: uuid(&cluster_id)?,
+        cluster_id: cluster_id.as_deref().map(uuid).transpose()?,
         node_id: NodeId(node_id),
         directory_id: uuid(&directory_id)?,
         format_version,
@@ -328,10 +386,11 @@ fn read_identity(path: &Path) -> Result<Option<Identity>, Unusable> {
 /// Under a draft's name first: a crash leaves the whole identity or none.
 fn write_identity(path: &Path, identity: &Identity) -> Result<(), Unusable> {
     let Identity { cluster_id, node_id, directory_id, format_version } = identity;
+    let cluster_id = cluster_id.map_or(String::new(), |id| format!("cluster-id = \"{id}\"\n"));
     let text = format!(
         "# Whose data this is. Written once, when the folder was made; not to be edited.\n\
          format-version = {format_version}\n\
-         cluster-id = \"{cluster_id}\"\n\
+         {cluster_id}\
          directory-id = \"{directory_id}\"\n\
          node-id = {node_id}\n"
     );

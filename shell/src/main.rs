@@ -71,7 +71,12 @@ fn serve(options: Options) -> Result<(), String> {
         Ok((before, now)) => info!(before, now, "limit of open files (RLIMIT_NOFILE)"),
         Err(why) => warn!(%why, "the limit of open files (RLIMIT_NOFILE) cannot be raised"),
     }
-    let (cluster_id, directory_id) = (draw_uuid()?, draw_uuid()?);
+    let directory_id = draw_uuid()?;
+    let cluster_id = match options.cluster {
+        // Its first controller draws it.
+        Some(_) => None,
+        None => Some(draw_uuid()?),
+    };
     let data_dir = DataDir::open(&options.data_dir, options.node_id, cluster_id, directory_id)
         .map_err(|unusable| unusable.to_string())?;
     let stop = stop_on_signal().map_err(|why| format!("cannot watch for signals: {why}"))?;

@@ -63,6 +63,7 @@ impl Broker {
             limits,
             journal: Geometry::default(),
             direct_from: u64::MAX,
+            cluster: None,
         };
         let files = Sink::default();
         let (node, _) = Node::recover(options, &files, [7; 32], now).expect("sound files, or none");

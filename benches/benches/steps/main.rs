@@ -57,6 +57,7 @@ impl Driver {
             limits: Limits::default(),
             journal: Geometry::default(),
             direct_from: u64::MAX,
+            cluster: None,
         };
         let (node, _) = Node::recover(options, &files, [seed; 32], now).expect("sound files, or none");
         let mut driver =

@@ -13,6 +13,7 @@ mod logs;
 mod mending;
 mod metrics;
 mod offsets;
+mod options;
 mod produce;
 mod removal;
 mod retention;
@@ -54,6 +55,7 @@ use crate::wait::{Acks, FetchId, Fetchers};
 use crate::wire::{self, ErrorCode, Response, Str};
 
 pub use metrics::Counters;
+pub use options::ClusterOptions;
 pub use start::{DIRECT_FROM, NodeOptions, Report, StartError};
 
 /// A journal that has been quiet for so long is sealed with an empty commit, which proves that the last one was

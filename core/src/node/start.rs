@@ -11,8 +11,8 @@ use slab::Slab;
 
 use super::tails::{Accounted, Tails};
 use super::{
-    Counters, Hosted, Node, Reason, checkpoints, compaction, groups, hosting, mending, scrub, session, slices, storage,
-    topics,
+    ClusterOptions, Counters, Hosted, Node, Reason, checkpoints, compaction, groups, hosting, mending, scrub, session,
+    slices, storage, topics,
 };
 use crate::boundary::{DiskError, FileName, Files, Outbox, SegmentName, Task, make_checkpoint_slot};
 use crate::config::BrokerConfig;
@@ -45,7 +45,7 @@ pub struct NodeOptions {
     pub node_id: NodeId,
     /// The identity of its data folder.
     pub directory_id: Uuid,
-    /// The cluster's identity.
+    /// The cluster's identity; empty where it is not known yet.
     pub cluster_id: Str,
     /// The data folder's absolute path, for DescribeLogDirs.
     pub data_dir: Str,
@@ -61,6 +61,8 @@ pub struct NodeOptions {
     /// Batches of at least so many bytes are written once, straight to their segments. The order that this relies on,
     /// body before record, holds only where commits are synced: `u64::MAX` where they are not.
     pub direct_from: u64,
+    /// As what it is part of a cluster; none where it stands alone.
+    pub cluster: Option<ClusterOptions>,
 }
 
 /// What [`NodeOptions::direct_from`] is unless there is a reason: below it a sync of one more file costs more than

@@ -5,6 +5,7 @@
 //! touching the machine: nothing is bound, opened or resolved here, except that the file is read.
 
 mod address;
+mod cluster;
 mod file;
 pub mod options;
 mod settings;
@@ -68,6 +69,8 @@ struct CommandLine {
 enum Action {
     /// Run one broker that is a cluster by itself; the default
     Standalone(Box<Settings>),
+    /// Run one broker of a cluster
+    RaftCluster(Box<Settings>),
     /// Print what a segment or journal file holds, record by record, without changing it
     Dump {
         /// The file
@@ -75,6 +78,13 @@ enum Action {
     },
     /// Print the version
     Version,
+}
+
+/// As what a broker runs.
+#[derive(Clone, Copy)]
+enum Role {
+    Standalone,
+    InCluster,
 }
 
 /// Reads `args`, of which the first is the program's own name, the `environment`, and the file that they name.
@@ -103,8 +113,9 @@ pub fn parse(
     match action {
         Some(Action::Dump { file }) => alone("dump").map(|()| Invocation::Dump { file }),
         Some(Action::Version) => alone("version").map(|()| Invocation::Print(version())),
-        Some(Action::Standalone(after)) => serve(after.over(before), environment),
-        None => serve(before, environment),
+        Some(Action::Standalone(after)) => serve(after.over(before), environment, Role::Standalone),
+        Some(Action::RaftCluster(after)) => serve(after.over(before), environment, Role::InCluster),
+        None => serve(before, environment, Role::Standalone),
     }
 }
 
@@ -125,12 +136,14 @@ fn command() -> clap::Command {
     CommandLine::command()
         .mut_args(mention)
         .mut_subcommand("standalone", |standalone| standalone.mut_args(mention).after_long_help(limits::describe()))
+        .mut_subcommand("raft-cluster", |cluster| cluster.mut_args(mention).after_long_help(limits::describe()))
         .after_long_help(limits::describe())
 }
 
 fn serve(
     flags: Settings,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
+    role: Role,
 ) -> Result<Invocation, UsageError> {
     flags.check_kafka("--set")?;
     let (variables, unknown) = Settings::from_environment(environment)?;
@@ -146,29 +159,35 @@ fn serve(
     if !unknown.is_empty() {
         warnings.push(format!("ignoring environment variables that name no setting: {}", unknown.join(", ")));
     }
-    let options = Box::new(resolve(settings, &mut warnings)?);
+    let options = Box::new(resolve(settings, role, &mut warnings)?);
     Ok(Invocation::Serve { options, warnings })
 }
 
 /// Puts defaults where nothing was said, and refuses what does not fit together.
-fn resolve(settings: Settings, warnings: &mut Vec<String>) -> Result<Options, UsageError> {
+fn resolve(settings: Settings, role: Role, warnings: &mut Vec<String>) -> Result<Options, UsageError> {
     let listeners = listeners(&settings, warnings)?;
+    let node_id = settings.node_id.unwrap_or(1);
+    if node_id < 0 {
+        return Err(UsageError(format!("--node-id is {node_id}: give a number from 0 to {}", i32::MAX)));
+    }
+    let node_id = NodeId(node_id);
+    let cluster = match role {
+        Role::Standalone => cluster::absent(&settings).map(|()| None)?,
+        Role::InCluster => Some(cluster::resolve(&settings, node_id, &listeners, warnings)?),
+    };
     let kafka = settings.kafka().map_err(|why| UsageError(why.to_string()))?;
     for (name, why) in kafka.without_effect() {
         warnings.push(format!("the Kafka setting {name} has no effect here: {why}"));
     }
-    let Settings { data_dir, node_id, durability, commit, metrics_addr, log_level, log_format, .. } = settings;
-    let node_id = node_id.unwrap_or(1);
-    if node_id < 0 {
-        return Err(UsageError(format!("--node-id is {node_id}: give a number from 0 to {}", i32::MAX)));
-    }
+    let Settings { data_dir, durability, commit, metrics_addr, log_level, log_format, .. } = settings;
     Ok(Options {
-        node_id: NodeId(node_id),
+        node_id,
         data_dir: data_dir.unwrap_or_else(|| PathBuf::from("./data")),
         durability: durability.unwrap_or_default(),
         commit: commit.unwrap_or_default(),
         listeners,
         metrics_addr,
+        cluster,
         kafka,
         log: LogOptions { level: log_level.unwrap_or_default(), format: log_format.unwrap_or_default() },
     })

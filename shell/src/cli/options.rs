@@ -1,5 +1,6 @@
 //! What the broker runs with, once the command line, the environment and the file have been weighed.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -25,10 +26,25 @@ pub struct Options {
     pub listeners: Vec<Listener>,
     /// Where `/metrics`, `/health` and `/ready` are served, if anywhere.
     pub metrics_addr: Option<Address>,
+    /// As what it is part of a cluster; none where it stands alone.
+    pub cluster: Option<ClusterOptions>,
     /// Kafka's broker settings.
     pub kafka: BrokerConfig,
     /// What is logged, and how.
     pub log: LogOptions,
+}
+
+/// As what a broker is part of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterOptions {
+    /// Where it listens for other nodes. Port 0 takes any free port.
+    pub raft_addr: Address,
+    /// The address that the others are told to connect to; port 0 stands for the one that is bound.
+    pub raft_advertised: Address,
+    /// The other nodes and where they listen for it, as they were named.
+    pub peers: BTreeMap<NodeId, Address>,
+    /// Whether to make a cluster with them where none of them knows of one.
+    pub bootstrap: bool,
 }
 
 /// A socket that clients connect to, with the address that they are told to use.

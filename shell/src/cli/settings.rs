@@ -65,6 +65,26 @@ pub(super) struct Settings {
     #[serde(alias = "metrics_addr")]
     pub(super) metrics_addr: Option<Address>,
 
+    /// In a cluster: host or IP address and port to listen on for the other nodes
+    #[arg(long, value_name = "HOST:PORT")]
+    #[serde(alias = "raft_addr")]
+    pub(super) raft_addr: Option<Address>,
+
+    /// In a cluster: address that the other nodes are told to connect to [default: the host that clients are told, and
+    /// the port of --raft-addr]
+    #[arg(long, value_name = "HOST[:PORT]")]
+    #[serde(alias = "raft_advertised_addr")]
+    pub(super) raft_advertised_addr: Option<HostAndMaybePort>,
+
+    /// In a cluster: the other nodes, each as its number and the address that it listens on for nodes
+    #[arg(long, value_name = "NUMBER@HOST:PORT,...")]
+    pub(super) peers: Option<PeerList>,
+
+    /// In a cluster: where no node knows of one yet, make one of this node and --peers; may stand on every node, and
+    /// stay there [default: false]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) bootstrap: Option<bool>,
+
     /// Read settings from this TOML file; flags and environment variables win over it
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
@@ -96,6 +116,11 @@ pub(super) struct ListenerSetting {
     pub(super) advertised_addr: Option<HostAndMaybePort>,
 }
 
+/// Other nodes of a cluster, as they were written down.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct PeerList(pub(super) Vec<(i32, Address)>);
+
 /// One of Kafka's broker settings, by its own name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct KafkaSetting {
@@ -119,6 +144,10 @@ impl Settings {
             durability: self.durability.or(below.durability),
             commit: self.commit.or(below.commit),
             metrics_addr: self.metrics_addr.or(below.metrics_addr),
+            raft_addr: self.raft_addr.or(below.raft_addr),
+            raft_advertised_addr: self.raft_advertised_addr.or(below.raft_advertised_addr),
+            peers: self.peers.or(below.peers),
+            bootstrap: self.bootstrap.or(below.bootstrap),
             config: self.config.or(below.config),
             set: {
                 let named = |set: Vec<KafkaSetting>| set.into_iter().map(|KafkaSetting { name, value }| (name, value));
@@ -226,6 +255,30 @@ impl FromStr for ListenerSetting {
     }
 }
 
+impl FromStr for PeerList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<PeerList, String> {
+        let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+        let peers = words.map(|word| {
+            let (number, address) =
+                word.split_once('@').ok_or_else(|| format!("`{word}` is no node: write NUMBER@HOST:PORT"))?;
+            let number = number.parse::<i32>().ok().filter(|number| *number >= 0);
+            let number = number.ok_or_else(|| format!("`{word}`: a node's number is one from 0 to {}", i32::MAX))?;
+            let address = address.parse::<Address>().map_err(|why| format!("`{word}`: {why}"))?;
+            Ok((number, address))
+        });
+        peers.collect::<Result<_, String>>().map(PeerList)
+    }
+}
+
+impl TryFrom<String> for PeerList {
+    type Error = String;
+    fn try_from(text: String) -> Result<PeerList, String> {
+        text.parse()
+    }
+}
+
 impl FromStr for KafkaSetting {
     type Err = String;
 
@@ -270,6 +323,10 @@ mod tests {
             ("CHRONIK_DURABILITY", "os"),
             ("CHRONIK_COMMIT", "thread"),
             ("CHRONIK_METRICS_ADDR", "localhost:9100"),
+            ("CHRONIK_RAFT_ADDR", "0.0.0.0:9192"),
+            ("CHRONIK_RAFT_ADVERTISED_ADDR", "broker:9292"),
+            ("CHRONIK_PEERS", "2@two:9192, 3@[::1]:9192"),
+            ("CHRONIK_BOOTSTRAP", "true"),
             ("CHRONIK_CONFIG", "file"),
             ("CHRONIK_SET", "num.partitions=3;delete.topic.enable=false"),
             ("CHRONIK_LOG_LEVEL", "debug"),
@@ -279,7 +336,8 @@ mod tests {
         assert_eq!(unknown, [""; 0]);
         assert_eq!(settings.listener.len(), 2);
         assert_eq!(settings.set.len(), 2);
-        let Settings { kafka_port, bind, advertised_addr, data_dir, node_id, .. } = settings;
+        let Settings { kafka_port, bind, advertised_addr, data_dir, node_id, peers, bootstrap, .. } = settings;
+        assert_eq!((peers.map(|peers| peers.0.len()), bootstrap), (Some(2), Some(true)));
         assert_eq!((kafka_port, bind.as_deref(), node_id), (Some(1), Some("::1"), Some(7)));
         assert_eq!(advertised_addr.map(|addr| addr.host), Some("broker".to_owned()));
         assert_eq!(data_dir, Some(PathBuf::from("/d")));
@@ -296,6 +354,12 @@ mod tests {
             "CHRONIK_DURABILITY",
             "never",
             "in the environment: invalid value 'never' for 'CHRONIK_DURABILITY'; [possible values: sync, os]",
+        );
+        check(
+            "CHRONIK_PEERS",
+            "2@two:9192,three:9192",
+            "in the environment: invalid value '2@two:9192,three:9192' for 'CHRONIK_PEERS': `three:9192` is no node: write \
+             NUMBER@HOST:PORT",
         );
     }
 

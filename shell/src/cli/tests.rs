@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use chronik_core::config::BrokerConfig;
 
-use super::options::{CommitThread, Durability, LogFormat};
+use super::options::{ClusterOptions, CommitThread, Durability, LogFormat};
 use super::settings::os;
 use super::*;
 
@@ -201,6 +201,103 @@ fn a_fault_is_one_line_that_names_it() {
         let why = parsed(args, &[]).expect_err("a bad command line was taken").to_string();
         assert_eq!(why.lines().count(), 1, "{why:?} for {args:?}");
     }
+}
+
+const CLUSTER: [&str; 7] =
+    ["raft-cluster", "--node-id", "1", "--raft-addr", "0.0.0.0:9192", "--peers", "2@two:9192,3@[fe80::3]:9193"];
+
+fn cluster(args: &[&str]) -> ClusterOptions {
+    options(args).cluster.expect("a broker of a cluster")
+}
+
+#[test]
+fn a_broker_of_a_cluster_is_told_where_the_others_are_and_where_it_is() {
+    let plain = cluster(&CLUSTER);
+    let peers: Vec<String> = plain.peers.iter().map(|(node, address)| format!("{node} at {address}")).collect();
+    assert_eq!(peers, ["2 at two:9192", "3 at [fe80::3]:9193"]);
+    assert_eq!((plain.raft_addr.to_string().as_str(), plain.bootstrap), ("0.0.0.0:9192", false));
+    let check = |more: &[&str], expect: &str| {
+        let args = [more, &CLUSTER].concat();
+        assert_eq!(cluster(&args).raft_advertised.to_string(), expect, "{more:?}");
+    };
+    check(&["--advertised-addr", "one:9092"], "one:9192");
+    check(&["--advertised-addr", "one:9092", "--raft-advertised-addr", "inside"], "inside:9192");
+    check(&["--raft-advertised-addr", "inside:1"], "inside:1");
+    let narrow = cluster(&["raft-cluster", "--advertised-addr", "outside", "--raft-addr", "10.0.0.1:0"]);
+    assert_eq!((narrow.raft_advertised.to_string().as_str(), narrow.peers.len()), ("10.0.0.1:0", 0));
+    assert_eq!(options(&[]).cluster, None);
+}
+
+#[test]
+fn a_cluster_is_told_by_flags_on_either_side_by_variables_and_by_the_file() {
+    let expect = ClusterOptions { bootstrap: true, ..cluster(&CLUSTER) };
+    let before = ["--bootstrap", "--raft-addr", "0.0.0.0:9192", "--peers", CLUSTER[6], "raft-cluster"];
+    let around = ["--raft-addr", "0.0.0.0:9192", "raft-cluster", "--peers", CLUSTER[6], "--bootstrap"];
+    for args in [before, around] {
+        assert_eq!(cluster(&args), expect, "{args:?}");
+    }
+    let variables =
+        [("CHRONIK_RAFT_ADDR", "0.0.0.0:9192"), ("CHRONIK_PEERS", CLUSTER[6]), ("CHRONIK_BOOTSTRAP", "true")];
+    assert_eq!(options_with(&["raft-cluster"], &variables).cluster, Some(expect.clone()));
+    let file = Scratch::new(
+        "cluster",
+        "[server]\nraft-addr = '0.0.0.0:9192'\npeers = '2@two:9192,3@[fe80::3]:9193'\nbootstrap = true",
+    );
+    assert_eq!(cluster(&["raft-cluster", "--config", file.path()]), expect);
+    assert!(!cluster(&["raft-cluster", "--config", file.path(), "--bootstrap=false"]).bootstrap);
+}
+
+#[test]
+fn a_cluster_that_cannot_be_is_refused() {
+    let check = |args: &[&str], expect: &str| check_error(&[&["raft-cluster"], args].concat(), expect);
+    check(&[], "raft-cluster needs --raft-addr HOST:PORT, where the other nodes connect to this one");
+    check(
+        &["--raft-addr", "0.0.0.0:9092"],
+        "--raft-addr: 0.0.0.0:9092 is where clients connect (listener `default`): give it another port",
+    );
+    check(
+        &["--raft-addr", "h:1", "--raft-advertised-addr", "::"],
+        "--raft-advertised-addr: nobody can connect to ::: give the host's name or address",
+    );
+    let check = |peers: &str, expect: &str| check(&["--raft-addr", "one:9192", "--peers", peers], expect);
+    check("1@one:9193", "--peers names node 1, which is this one (--node-id): name the others only");
+    check("2@two:1,3@three:1,2@other:1", "--peers names node 2 twice: name it once");
+    check("2@two:1,3@two:1", "--peers: nodes 2 and 3 cannot both be at two:1");
+    check("2@two:0", "--peers: node 2 cannot be connected to at port 0: give its port");
+    check("2@0.0.0.0:1", "--peers: node 2 cannot be connected to at 0.0.0.0: give the host's name or address");
+    check("2@one:9192", "--peers: one:9192 is this node's own address, not that of node 2");
+    let check = |peers: &str, why: &str| {
+        let expect = format!("invalid value '{peers}' for '--peers <NUMBER@HOST:PORT,...>': {why}");
+        check(peers, &format!("{expect} (see `chronik-server --help`)"));
+    };
+    check("two:9192", "`two:9192` is no node: write NUMBER@HOST:PORT");
+    check("2@two", "`2@two`: `two` has no port: write HOST:PORT");
+    check("x@two:1", "`x@two:1`: a node's number is one from 0 to 2147483647");
+    check("4294967296@two:1", "`4294967296@two:1`: a node's number is one from 0 to 2147483647");
+}
+
+#[test]
+fn a_standalone_broker_is_told_nothing_of_a_cluster() {
+    for (flag, value) in [("--raft-addr", "h:1"), ("--peers", "2@two:1"), ("--raft-advertised-addr", "h")] {
+        let variable = variable_of(&flag[2..]);
+        check_error(
+            &[flag, value],
+            &format!(
+                "{flag} ({variable}) is for a broker of a cluster: run `chronik-server raft-cluster`, or leave it out"
+            ),
+        );
+    }
+    assert!(parsed(&["standalone"], &[("CHRONIK_BOOTSTRAP", "true")]).is_err());
+    assert!(parsed(&["standalone"], &[("CHRONIK_BOOTSTRAP", "false")]).is_ok());
+}
+
+#[test]
+fn a_node_that_sends_others_to_themselves_is_warned_of() {
+    let said = warnings(&CLUSTER);
+    assert!(said.iter().any(|warning| warning.contains("localhost:9192")), "{said:?}");
+    let local = ["raft-cluster", "--bind", "127.0.0.1", "--raft-addr", "127.0.0.1:1", "--peers", "2@127.0.0.1:2"];
+    assert_eq!(warnings(&local), [""; 0]);
+    assert_eq!(warnings(&[&["--advertised-addr", "one"][..], &CLUSTER].concat()), [""; 0]);
 }
 
 #[test]

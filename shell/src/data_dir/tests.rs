@@ -40,7 +40,7 @@ const CLUSTER: Uuid = Uuid([0xfb; 16]);
 const DIRECTORY: Uuid = Uuid([0x01; 16]);
 
 fn open(path: &Path, node: i32) -> Result<DataDir, Unusable> {
-    DataDir::open(path, NodeId(node), CLUSTER, DIRECTORY)
+    DataDir::open(path, NodeId(node), Some(CLUSTER), DIRECTORY)
 }
 
 #[test]
@@ -50,12 +50,10 @@ fn a_missing_folder_is_made_and_keeps_its_identity() {
     let first = open(&path, 1).expect("a folder that can be made");
     assert!(first.is_new());
     let identity = first.identity();
-    assert_eq!(
-        identity,
-        Identity { cluster_id: CLUSTER, node_id: NodeId(1), directory_id: DIRECTORY, format_version: FORMAT_VERSION }
-    );
+    let (cluster_id, node_id, format_version) = (Some(CLUSTER), NodeId(1), FORMAT_VERSION);
+    assert_eq!(identity, Identity { cluster_id, node_id, directory_id: DIRECTORY, format_version });
     drop(first);
-    let again = DataDir::open(&path, NodeId(1), Uuid([9; 16]), Uuid([9; 16])).expect("our own folder");
+    let again = DataDir::open(&path, NodeId(1), Some(Uuid([9; 16])), Uuid([9; 16])).expect("our own folder");
     assert!(!again.is_new());
     assert_eq!(again.identity(), identity, "identifiers drawn later count for nothing");
 }
@@ -133,4 +131,31 @@ fn a_damaged_identity_is_refused() {
         "DIR/meta.toml is damaged (`x` is no identifier): restore it from a copy; it is needed to know whose data \
          this is",
     );
+}
+
+#[test]
+fn a_node_of_a_cluster_learns_once_which_one_that_is() {
+    let scratch = Scratch::new();
+    let join = || DataDir::open(&scratch.0, NodeId(1), None, DIRECTORY).expect("our own folder");
+    let folder = join();
+    assert_eq!(folder.identity().cluster_id, None);
+    drop(folder);
+    let folder = join();
+    assert_eq!(folder.identity().directory_id, DIRECTORY, "the rest is known from the start");
+    folder.identity_file().learn_cluster(&CLUSTER.to_string()).expect("it was not known");
+    drop(folder);
+
+    let folder = join();
+    assert_eq!(folder.identity().cluster_id, Some(CLUSTER));
+    folder.identity_file().learn_cluster(&CLUSTER.to_string()).expect("it is the same");
+    let other = Uuid([9; 16]).to_string();
+    let why = folder.identity_file().learn_cluster(&other).expect_err("it is another").to_string();
+    assert!(why.contains(&format!("belongs to cluster {CLUSTER}, not {other}: give the --peers")), "{why}");
+}
+
+#[test]
+fn the_folder_of_a_standalone_broker_opens_as_one_of_a_cluster() {
+    let scratch = Scratch::new();
+    let identity = scratch.open().expect("an empty folder").identity();
+    assert_eq!(DataDir::open(&scratch.0, NodeId(1), None, Uuid([9; 16])).expect("our own folder").identity(), identity);
 }

@@ -17,6 +17,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
@@ -159,7 +160,7 @@ impl fmt::Display for End {
 
 /// Encoded answers that are not written yet.
 #[derive(Debug, Default)]
-struct Output {
+pub(super) struct Output {
     pieces: VecDeque<Bytes>,
     bytes: usize,
     /// Whether something was written since the last flush.
@@ -415,8 +416,18 @@ impl<S> Drop for Client<S> {
 }
 
 impl Output {
-    fn is_sent(&self) -> bool {
+    pub(super) fn is_sent(&self) -> bool {
         self.bytes == 0 && !self.is_unflushed
+    }
+
+    /// Bytes that are not written.
+    pub(super) fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether all is written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes == 0
     }
 
     fn push(&mut self, frame: Frame) {
@@ -424,8 +435,18 @@ impl Output {
         self.pieces.extend(frame.into_chunks());
     }
 
+    /// Resolves when all is sent.
+    pub(super) async fn send(&mut self, stream: &mut impl ByteStream) -> io::Result<()> {
+        poll_fn(|cx| match self.poll_send(stream, cx) {
+            Ok(_) if self.is_sent() => Poll::Ready(Ok(())),
+            Ok(_) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        })
+        .await
+    }
+
     /// Writes until nothing is left or the stream takes no more, and returns how many bytes it took.
-    fn poll_send(&mut self, stream: &mut impl ByteStream, cx: &mut Context<'_>) -> io::Result<usize> {
+    pub(super) fn poll_send(&mut self, stream: &mut impl ByteStream, cx: &mut Context<'_>) -> io::Result<usize> {
         let mut sent = 0;
         while self.bytes > 0 {
             let poll = if let [only] = self.pieces.as_slices().0
@@ -471,6 +492,12 @@ impl Output {
             bytes -= piece.len();
             self.pieces.pop_front();
         }
+    }
+}
+
+impl Extend<Bytes> for Output {
+    fn extend<T: IntoIterator<Item = Bytes>>(&mut self, pieces: T) {
+        self.pieces.extend(pieces.into_iter().inspect(|piece| self.bytes += piece.len()));
     }
 }
 

@@ -17,7 +17,7 @@ use super::stream::ByteStream;
 
 /// How long to wait after a connection could not be accepted: whatever was short, descriptors or memory, is short for a
 /// while, and asking again at once would only burn the processor that could free it.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+pub(super) const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// What the listeners share.
 #[derive(Debug)]
@@ -95,19 +95,19 @@ fn refuse(ip: IpAddr, refusal: Refusal) {
 
 /// Says once that connections cannot be accepted, and once that they can again.
 #[derive(Debug, Default)]
-struct Complaint {
+pub(super) struct Complaint {
     is_made: bool,
 }
 
 impl Complaint {
-    fn make(&mut self, error: &io::Error) {
+    pub(super) fn make(&mut self, error: &io::Error) {
         if !self.is_made {
             warn!(%error, "connections cannot be accepted; retrying (where files ran out, raise RLIMIT_NOFILE)");
             self.is_made = true;
         }
     }
 
-    fn over(&mut self) {
+    pub(super) fn over(&mut self) {
         if self.is_made {
             info!("connections are accepted again");
             self.is_made = false;

@@ -13,6 +13,8 @@ use chronik_core::wire::Response;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
+use super::peers::PeerArrival;
+
 /// Something for the node's task.
 #[derive(Debug)]
 pub(super) enum Arrival {
@@ -26,6 +28,8 @@ pub(super) enum Arrival {
     Sent(ConnId, u64),
     /// The disk has finished something.
     Disk(Done),
+    /// Something happened between this broker and another one. Boxed, since it is rare beside requests.
+    Peer(Box<PeerArrival>),
     /// The process is asked to stop.
     Stop,
     /// Somebody wants to see the counters.

@@ -21,6 +21,7 @@ mod disk;
 mod listener;
 mod mailbox;
 mod node_loop;
+mod peers;
 mod stream;
 
 use std::fmt;
@@ -33,10 +34,11 @@ use std::time::{Duration, Instant};
 
 use chronik_core::boundary::{Done, Files};
 use chronik_core::config::BrokerConfig;
-use chronik_core::ids::ListenerId;
+use chronik_core::ids::{ListenerId, NodeId};
 use chronik_core::journal::Geometry;
 use chronik_core::limits::Limits;
 use chronik_core::node::{self, Node, NodeOptions, Report};
+use chronik_core::rng::Rng;
 use chronik_core::wire::Str;
 use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
@@ -44,7 +46,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use crate::cli::options::{Address, Durability, Options};
+use crate::cli::options::{Address, ClusterOptions, Durability, Options};
 use crate::data_dir::{DataDir, Identity};
 use admission::Admission;
 use connection::Shared;
@@ -52,9 +54,11 @@ use disk::{DataFolder, JournalWrites};
 use listener::Doors;
 use mailbox::Arrival;
 use node_loop::NodeLoop;
+use peers::{Door, Peers};
 
 pub use disk::{Disk, Reporter, Threads};
 pub use node_loop::{Clock, Fatal};
+pub use peers::{Clustered, OnClusterKnown};
 pub use stream::ByteStream;
 
 /// How long connections may take to send their last answers once the node has stopped.
@@ -64,12 +68,17 @@ const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
 /// metrics page's connections.
 const OTHER_DESCRIPTORS: usize = 128;
 
+/// The stream of chance that pauses between attempts to connect to a peer are drawn from; the node has lower ones.
+const JITTER: u64 = u64::MAX;
+
 /// A broker that has recovered its data, has bound its addresses, and has not yet accepted a connection.
 pub struct Server<D = Threads, S = TcpStream> {
     node: NodeLoop<D>,
     shared: Arc<Shared>,
     doors: Arc<Doors>,
     listeners: Vec<TcpListener>,
+    /// Where peers come in.
+    door: Option<Door<S>>,
     wrap: Wrap<S>,
 }
 
@@ -88,6 +97,8 @@ pub struct Parts {
     pub idle_time_max: Option<Duration>,
     /// Where clients connect to, in the order of the addresses that the node advertises.
     pub listeners: Vec<TcpListener>,
+    /// What a broker of a cluster has besides; none where it stands alone.
+    pub cluster: Option<Clustered>,
 }
 
 /// Why a broker cannot start. Each is one line that says what to do.
@@ -144,15 +155,24 @@ impl Server {
             listeners.push(bound);
         }
 
+        let mut node_options = node_options(folder, options, advertised.clone(), limits);
+        let cluster = match &options.cluster {
+            Some(cluster) => {
+                let listener = bind(&cluster.raft_addr).await?;
+                node_options.cluster = Some(cluster_options(cluster, &listener)?);
+                Some(clustered(listener, folder, entropy))
+            }
+            None => None,
+        };
+
         let clock = Clock::start();
-        let node_options = node_options(folder, options, advertised.clone(), limits);
         let (path, durability) = (folder.path().to_owned(), options.durability);
         // Off the runtime's thread, which so can tell that the broker is alive and not ready.
         let recovering = tokio::task::spawn_blocking(move || recover(&path, durability, node_options, entropy, clock));
         let (files, node, report) = recovering.await.map_err(|error| StartError::Thread(error.into()))??;
 
         let idle_time_max = broker.connections_max_idle_ms.map(Duration::from_millis);
-        let parts = Parts { node, clock, limits, idle_time_max, listeners };
+        let parts = Parts { node, clock, limits, idle_time_max, listeners, cluster };
         let disk = |report| Threads::start(files, folder.path().to_owned(), options.commit, options.durability, report);
         let server = Server::assemble(parts, disk, |stream, _| stream).map_err(StartError::Thread)?;
         tell(options, folder, &server.listeners, &advertised, &report, started.elapsed());
@@ -171,7 +191,7 @@ impl<D: Disk + 'static, S: ByteStream> Server<D, S> {
         disk: impl FnOnce(Reporter) -> Result<D, E>,
         wrap: impl Fn(TcpStream, SocketAddr) -> S + Send + Sync + 'static,
     ) -> Result<Server<D, S>, E> {
-        let Parts { node, clock, limits, idle_time_max, listeners } = parts;
+        let Parts { node, clock, limits, idle_time_max, listeners, cluster } = parts;
         let shared = Arc::new(Shared::new(limits, idle_time_max));
         shared.use_codecs(Arc::new(node.topic_codecs().clone()));
         let told = shared.clone();
@@ -181,8 +201,10 @@ impl<D: Disk + 'static, S: ByteStream> Server<D, S> {
         let broker = node.broker_config();
         admission.allow(broker.max_connections, broker.max_connections_per_ip);
         let doors = Arc::new(Doors::new(shared.clone(), admission.clone()));
-        let node = NodeLoop::new(node, clock, disk, shared.clone(), admission);
-        Ok(Server { node, shared, doors, listeners, wrap: Arc::new(wrap) })
+        let wrap: Wrap<S> = Arc::new(wrap);
+        let (peers, door) = cluster.map(|cluster| Peers::new(cluster, wrap.clone(), &shared)).unzip();
+        let node = NodeLoop::new(node, clock, disk, shared.clone(), admission, peers);
+        Ok(Server { node, shared, doors, listeners, door, wrap })
     }
 
     /// Where to ask for the counters while the server runs.
@@ -196,7 +218,7 @@ impl<D: Disk + 'static, S: ByteStream> Server<D, S> {
     /// # Errors
     /// Where the node cannot go on without risking data.
     pub async fn run(self, stop: impl Future) -> Result<(), Fatal> {
-        let Server { node, shared, doors, listeners, wrap } = self;
+        let Server { node, shared, doors, listeners, door, wrap } = self;
         let accepting: Vec<JoinHandle<()>> = (0..)
             .map(ListenerId)
             .zip(listeners)
@@ -205,6 +227,7 @@ impl<D: Disk + 'static, S: ByteStream> Server<D, S> {
                 tokio::spawn(doors.clone().accept(listener, id, move |stream, peer| wrap(stream, peer)))
             })
             .collect();
+        let peers = door.map(|door| tokio::spawn(door.accept()));
         // Its own task, so that its turn comes after that of the connections that woke it.
         let mut node = tokio::spawn(node.run());
         let mut stop = pin!(stop);
@@ -223,6 +246,10 @@ impl<D: Disk + 'static, S: ByteStream> Server<D, S> {
                 node.await
             }
         };
+        // Until here peers are heard: without them a broker could not stop in order.
+        if let Some(peers) = peers {
+            peers.abort();
+        }
         match ended {
             Ok(Ok(())) => {
                 let drained = tokio::time::timeout(DRAIN_TIME_MAX, doors.admission.is_empty()).await;
@@ -243,7 +270,7 @@ fn node_options(folder: &DataDir, options: &Options, listeners: Vec<(Str, Str, u
     NodeOptions {
         node_id,
         directory_id,
-        cluster_id: Str::from(cluster_id.to_string()),
+        cluster_id: cluster_id.map_or(Str::EMPTY, |id| Str::from(id.to_string())),
         data_dir: Str::from(path.display().to_string()),
         listeners,
         broker: options.kafka.clone(),
@@ -253,6 +280,27 @@ fn node_options(folder: &DataDir, options: &Options, listeners: Vec<(Str, Str, u
             Durability::Sync => node::DIRECT_FROM,
             Durability::Os => u64::MAX,
         },
+        cluster: None,
+    }
+}
+
+/// What the node is told of its cluster, with the port that was bound.
+fn cluster_options(cluster: &ClusterOptions, listener: &TcpListener) -> Result<node::ClusterOptions, StartError> {
+    let ClusterOptions { raft_addr, raft_advertised: Address { host, port }, peers, bootstrap } = cluster;
+    let bound = listener.local_addr().map_err(|error| StartError::Bind(raft_addr.clone(), error))?.port();
+    let port = if *port == 0 { bound } else { *port };
+    let peer = |(node, Address { host, port }): (&NodeId, &Address)| (*node, (Str::from(host.as_str()), *port));
+    let (raft_address, peers) = ((Str::from(host.as_str()), port), peers.iter().map(peer).collect());
+    Ok(node::ClusterOptions { raft_address, peers, bootstrap: *bootstrap })
+}
+
+fn clustered(listener: TcpListener, folder: &DataDir, entropy: [u8; 32]) -> Clustered {
+    let mut file = folder.identity_file();
+    Clustered {
+        listener,
+        jitter: Rng::from_seed(entropy).keyed(JITTER, 0).u64(),
+        prepare: peers::notice_silence,
+        on_cluster_known: Box::new(move |id| file.learn_cluster(id).map_err(|unusable| unusable.to_string())),
     }
 }
 
@@ -329,6 +377,11 @@ fn tell(
             format!("{name} {bound} advertised as {}", Address { host: host.to_string(), port: *port })
         })
         .collect();
+    if let Some(cluster) = &options.cluster {
+        let ClusterOptions { raft_addr, raft_advertised, peers, .. } = cluster;
+        let peers: Vec<String> = peers.iter().map(|(node, address)| format!("{node}@{address}")).collect();
+        info!(%raft_addr, advertised = %raft_advertised, peers = peers.join(","), "listening for other nodes");
+    }
     info!(
         listening = addresses.join(", "),
         data_dir = %folder.path().display(),

@@ -28,6 +28,7 @@ use super::admission::Admission;
 use super::connection::Shared;
 use super::disk::Disk;
 use super::mailbox::{Answer, Arrival, Closing, Letterbox};
+use super::peers::Peers;
 
 /// How long the node goes by what it was told of the volume.
 const VOLUME_AFTER: Duration = Duration::from_secs(10);
@@ -91,6 +92,8 @@ pub(super) struct NodeLoop<D> {
     /// From when on a pass that happens anyway looks at the volume again.
     volume_at: time::Instant,
     counters: Counters,
+    /// None in a standalone broker.
+    peers: Option<Peers>,
     outcome: Option<Result<(), Fatal>>,
 }
 
@@ -136,6 +139,7 @@ impl<D: Disk> NodeLoop<D> {
         disk: D,
         shared: Arc<Shared>,
         admission: Arc<Admission>,
+        peers: Option<Peers>,
     ) -> NodeLoop<D> {
         NodeLoop {
             node,
@@ -151,6 +155,7 @@ impl<D: Disk> NodeLoop<D> {
             timer: Timer::default(),
             volume_at: time::Instant::default(),
             counters: Counters::default(),
+            peers,
             outcome: None,
         }
     }
@@ -224,6 +229,11 @@ impl<D: Disk> NodeLoop<D> {
                 self.node.step(now, Input::Request { to, request }, &mut self.outbox);
             }
             Arrival::Disk(done) => self.node.step(now, Input::Disk(done), &mut self.outbox),
+            Arrival::Peer(arrival) => {
+                let (peers, node, outbox) = (&mut self.peers, &mut self.node, &mut self.outbox);
+                let peers = peers.as_mut().expect("only a broker of a cluster has peers");
+                peers.take(*arrival, |input| node.step(now, Input::Peer(Box::new(input)), outbox));
+            }
             Arrival::Opened(letterbox) => {
                 self.counters.connections += 1;
                 let seat = Seat { letterbox, answers: Vec::new(), closing: None, is_touched: false };
@@ -258,7 +268,17 @@ impl<D: Disk> NodeLoop<D> {
             Effect::Cut { conn, why } => self.close(conn, Closing::at_once(why)),
             Effect::Disk(op) => self.done.extend(self.disk.begin(op)),
             Effect::TopicCodecs(codecs) => self.shared.use_codecs(codecs),
-            Effect::Neighbours(_) | Effect::Say { .. } => {}
+            Effect::Neighbours(neighbours) => {
+                let used = self.peers.as_mut().map_or(Ok(()), |peers| peers.use_neighbours(neighbours));
+                if let Err(why) = used {
+                    self.outcome = Some(Err(Fatal(why)));
+                }
+            }
+            Effect::Say { to, message } => {
+                if let Some(peers) = &mut self.peers {
+                    peers.say(to, *message);
+                }
+            }
             Effect::AllowConnections { max, max_per_ip } => self.admission.allow(max, max_per_ip),
             Effect::Log(LogLine { level, text }) => match level {
                 Level::Debug => debug!("{text}"),
@@ -286,6 +306,9 @@ impl<D: Disk> NodeLoop<D> {
         let is_fatal = matches!(self.outcome, Some(Err(_)));
         // An orderly stop lets the connections send what they still have.
         let is_stopped = matches!(self.outcome, Some(Ok(())));
+        if let Some(peers) = self.peers.as_mut().filter(|_| !is_fatal) {
+            peers.hand_over(is_stopped);
+        }
         for conn in self.touched.drain(..) {
             let Some(seat) = self.seats.get_mut(&conn).filter(|_| !is_fatal) else { continue };
             seat.is_touched = false;
@@ -313,6 +336,9 @@ impl<D: Disk> NodeLoop<D> {
         line("counter", "chronik_connections_total", "Connections accepted.", connections);
         line("gauge", "chronik_connections", "Connections open.", open);
         line("gauge", "chronik_bytes_in_flight", "Bytes of requests and responses in flight.", held);
+        if let Some(peers) = &self.peers {
+            peers.count(line);
+        }
         text
     }
 }

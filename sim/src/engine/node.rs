@@ -40,5 +40,6 @@ pub(super) fn options(plan: &Plan) -> NodeOptions {
             reserve_bytes: plan.journal_file_bytes / 4,
         },
         direct_from: if plan.trusts_os { u64::MAX } else { plan.direct_from },
+        cluster: None,
     }
 }

@@ -37,6 +37,7 @@ pub(super) fn options(settings: &[(&'static str, &'static str)]) -> NodeOptions 
         limits: Limits { tail_cache_bytes: 64 << 10, ..Limits::default() },
         journal: GEOMETRY,
         direct_from: 20_000,
+        cluster: None,
     }
 }
 

@@ -78,6 +78,7 @@ fn recover(plan: &Plan, files: &SimDisk, starts: u8, now: Instant) -> Node {
             reserve_bytes: plan.node.journal_file_bytes / 4,
         },
         direct_from: plan.node.direct_from,
+        cluster: None,
     };
     Node::recover(options, files, [starts; 32], broker_now(now)).expect("sound files").0
 }

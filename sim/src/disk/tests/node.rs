@@ -21,6 +21,7 @@ fn options() -> NodeOptions {
         limits: Limits::default(),
         journal: Geometry { file_bytes: 256 << 10, max_files: 6, reserve_bytes: 64 << 10 },
         direct_from: 20_000,
+        cluster: None,
     }
 }
 

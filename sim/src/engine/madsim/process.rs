@@ -45,6 +45,7 @@ async fn serve(world: &Arc<World>) -> Result<(), How> {
         limits: options.limits,
         idle_time_max: options.broker.connections_max_idle_ms.map(Duration::from_millis),
         listeners: vec![listener],
+        cluster: None,
     };
     let wires = world.clone();
     let server = Server::assemble(

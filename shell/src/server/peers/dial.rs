@@ -1,0 +1,285 @@
+//! The connections that this broker dials, one to each peer: dialled again for as long as the peer is one.
+//!
+//! An attempt that fails is followed by a pause that doubles from [`PAUSE_MIN`] to [`PAUSE_MAX`], of which a random half
+//! is left out, so that nodes that lost each other do not meet in step. A connection that stood for as long begins anew.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use chronik_core::boundary::{Neighbour, Neighbours, PeerInput};
+use chronik_core::ids::NodeId;
+use chronik_core::peer::{Dialler, Ended, HELLO_BYTES_MAX, Message};
+use chronik_core::rng::Rng;
+use chronik_core::wire::Writer;
+use tokio::io::{AsyncReadExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, sleep, timeout};
+use tracing::{debug, info, warn};
+
+use super::outgoing::{Closing, Outgoing};
+use super::{GREETING_TIME_MAX, PeerArrival, Road};
+use crate::server::connection::{Output, Shared};
+use crate::server::mailbox::Arrival;
+use crate::server::stream::ByteStream;
+
+/// The first pause between two attempts.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+
+/// The longest. Short against the time after which a broker that is not heard of is fenced (9 s by default).
+const PAUSE_MAX: Duration = Duration::from_secs(3);
+
+/// How long an attempt to connect may take.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How long a peer may leave what is said unread, counted from the last byte that it took. Heartbeats are said every two
+/// seconds, so that this notices one that has vanished.
+const WRITE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// One peer, dialled for ever: to be spawned as a task, and to be aborted.
+pub(super) struct Dialling<S> {
+    pub(super) to: NodeId,
+    pub(super) neighbour: Neighbour,
+    pub(super) neighbours: watch::Receiver<Option<Arc<Neighbours>>>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) road: Road<S>,
+    pub(super) random: Rng,
+}
+
+/// Why a connection is none, or none any more.
+#[derive(Debug)]
+enum End {
+    /// It could not be made.
+    NotConnected(io::Error),
+    /// It took too long to make it.
+    Slow,
+    /// The peer did not introduce itself in time.
+    NotGreeted,
+    /// The peer closed it.
+    Closed,
+    /// The network failed.
+    Failed(io::Error),
+    /// One of the two will not talk, or does not talk as it should.
+    Ended(Ended),
+    /// What was said was not read.
+    Unread,
+    /// More was waiting than may.
+    Flooded,
+    /// All has been said.
+    Finished,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::NotConnected(error) | End::Failed(error) => error.fmt(f),
+            End::Slow => write!(f, "it did not answer for {} s", CONNECT_TIME_MAX.as_secs()),
+            End::NotGreeted => write!(f, "it did not introduce itself for {} s", GREETING_TIME_MAX.as_secs()),
+            End::Closed => f.write_str("it closed the connection"),
+            End::Ended(ended) => ended.fmt(f),
+            End::Unread => write!(f, "it read nothing for {} s", WRITE_TIME_MAX.as_secs()),
+            End::Flooded => f.write_str("it left more unread than may wait"),
+            End::Finished => f.write_str("the broker stops"),
+        }
+    }
+}
+
+impl<S: ByteStream> Dialling<S> {
+    /// Dials until all has been said.
+    pub(super) async fn run(mut self) {
+        let address = format!("{}:{}", self.neighbour.host, self.neighbour.port);
+        let node = self.to.0;
+        let mut pause = PAUSE_MIN;
+        let mut is_warned = false;
+        loop {
+            let mut stood_since = None;
+            let end = self.attempt(&mut stood_since).await;
+            match stood_since {
+                Some(_) if matches!(end, End::Finished) => {
+                    debug!(node, address, "connection to a peer ended: {end}");
+                    return;
+                }
+                Some(since) => {
+                    info!(node, address, "connection to a peer lost: {end}");
+                    is_warned = false;
+                    if Instant::now() - since > PAUSE_MAX {
+                        pause = PAUSE_MIN;
+                    }
+                }
+                None if is_warned => debug!(node, address, "a peer cannot be reached: {end}"),
+                None => {
+                    // Once, until it has been reached: nodes of a cluster are started one after another.
+                    warn!(node, address, "a peer cannot be reached, trying on: {end}");
+                    is_warned = true;
+                }
+            }
+            sleep(self.jittered(pause)).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Half of a pause, and a random part of the other half.
+    fn jittered(&mut self, pause: Duration) -> Duration {
+        let half = u64::try_from(pause.as_micros() / 2).expect("pauses are short");
+        Duration::from_micros(half + self.random.below(half))
+    }
+
+    /// One connection, from its start to its end; `stood_since` is set once the peer has introduced itself.
+    async fn attempt(&self, stood_since: &mut Option<Instant>) -> End {
+        let Neighbour { host, port, .. } = &self.neighbour;
+        let stream = match timeout(CONNECT_TIME_MAX, TcpStream::connect((&**host, *port))).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return End::NotConnected(error),
+            Err(_) => return End::Slow,
+        };
+        let begun = stream.peer_addr().and_then(|address| Ok((self.road.begin(stream, address)?, address)));
+        let (mut stream, address) = match begun {
+            Ok(begun) => begun,
+            Err(error) => return End::NotConnected(error),
+        };
+        let (dialler, outgoing) = match timeout(GREETING_TIME_MAX, self.greet(&mut stream)).await {
+            Ok(Ok(greeted)) => greeted,
+            Ok(Err(end)) => {
+                if let End::Ended(ended) = &end
+                    && let Some(refused) = ended.refused()
+                {
+                    self.shared.mailbox.put(PeerArrival::Refused(self.to, refused.clone()).into());
+                }
+                return end;
+            }
+            Err(_) => return End::NotGreeted,
+        };
+        info!(node = self.to.0, %address, "connected to a peer");
+        *stood_since = Some(Instant::now());
+        self.shared.mailbox.put(PeerArrival::Connected(outgoing.clone()).into());
+        let now = Instant::now();
+        let shared = self.shared.clone();
+        Speaking { stream, dialler, outgoing, shared, output: Output::default(), last_write: now, timer: None }.await
+    }
+
+    /// Introduces this broker, and hears whom it has reached.
+    async fn greet(&self, stream: &mut S) -> Result<(Dialler, Arc<Outgoing>), End> {
+        let known = self.neighbours.borrow().clone().expect("nobody is dialled before it is said who is a neighbour");
+        let directory_id = known.peers.get(&self.to).and_then(|neighbour| neighbour.directory_id);
+        let mut dialler = Dialler::new(known.me.clone(), self.to, directory_id);
+        let mut output = Output::default();
+        output.extend(dialler.hello(&mut Writer::new()));
+        output.send(stream).await.map_err(End::Failed)?;
+        let mut buffer = [0; HELLO_BYTES_MAX];
+        loop {
+            let count = stream.read(&mut buffer).await.map_err(End::Failed)?;
+            if count == 0 {
+                return Err(End::Closed);
+            }
+            if let Some(PeerInput::Connected(peer)) = dialler.receive(&buffer[..count]).map_err(End::Ended)? {
+                return Ok((dialler, Arc::new(Outgoing::new(peer))));
+            }
+        }
+    }
+}
+
+/// A connection that stands. Resolves with its end.
+///
+/// As a client's, it is one future polled by hand: whoever wakes it, the socket or the node, it writes all that the node
+/// has said since with as few calls as that takes.
+struct Speaking<S> {
+    stream: S,
+    dialler: Dialler,
+    outgoing: Arc<Outgoing>,
+    shared: Arc<Shared>,
+    output: Output,
+    /// When a byte was last written, or began to wait.
+    last_write: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// Buffers that a connection needs while it is polled, one set for each thread.
+#[derive(Default)]
+struct Scratch {
+    writer: Writer,
+    messages: Vec<Message>,
+    pieces: Vec<Bytes>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+impl<S: ByteStream> Speaking<S> {
+    fn turn(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<End> {
+        let now = Instant::now();
+        let closing = self.outgoing.take(cx, &mut scratch.messages);
+        if closing == Some(Closing::Flooded) {
+            return Poll::Ready(End::Flooded);
+        }
+        if self.output.is_empty() {
+            self.last_write = now;
+        }
+        for message in scratch.messages.drain(..) {
+            self.dialler.say(message, &mut scratch.writer, &mut scratch.pieces);
+        }
+        self.output.extend(scratch.pieces.drain(..));
+        match self.output.poll_send(&mut self.stream, cx) {
+            Ok(0) => {}
+            Ok(_) => self.last_write = now,
+            Err(error) => return Poll::Ready(End::Failed(error)),
+        }
+        self.outgoing.settle(self.output.len());
+        if self.output.is_sent() && closing.is_some() {
+            return Poll::Ready(End::Finished);
+        }
+        if let Poll::Ready(end) = self.poll_listen(cx) {
+            return Poll::Ready(end);
+        }
+        self.watch(cx, now)
+    }
+
+    /// Nothing ever comes back; that the peer has left does.
+    fn poll_listen(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let mut bytes = [0; 16];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        Poll::Ready(match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)) {
+            Err(error) => End::Failed(error),
+            Ok(()) => match self.dialler.receive(buffer.filled()) {
+                Ok(_) => End::Closed,
+                Err(ended) => End::Ended(ended),
+            },
+        })
+    }
+
+    /// Ends the connection where the peer reads nothing for too long, and else sees to it that it will be woken then.
+    fn watch(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<End> {
+        if self.output.is_empty() {
+            return Poll::Pending;
+        }
+        let deadline = self.last_write + WRITE_TIME_MAX;
+        if deadline <= now {
+            return Poll::Ready(End::Unread);
+        }
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        timer.as_mut().reset(deadline);
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(End::Unread)
+    }
+}
+
+impl<S: ByteStream> Future for Speaking<S> {
+    type Output = End;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
+        let speaking = self.get_mut();
+        SCRATCH.with_borrow_mut(|scratch| speaking.turn(cx, scratch))
+    }
+}
+
+impl<S> Drop for Speaking<S> {
+    fn drop(&mut self) {
+        self.shared.mailbox.put(Arrival::from(PeerArrival::Disconnected(self.outgoing.clone())));
+    }
+}

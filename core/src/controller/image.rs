@@ -165,6 +165,12 @@ impl MetadataImage {
         smallvec![Change::BrokerStanding { node_id, standing: Some(standing) }]
     }
 
+    /// The log's entries up to `index` hold no more records: leaders have entries of their own.
+    pub fn pass(&mut self, index: u64) {
+        assert!(index >= self.index, "entry {index} comes after entry {}", self.index);
+        self.index = index;
+    }
+
     fn register(&mut self, registration: &Registration) -> Changes {
         let &Registration { node_id, broker_epoch, .. } = registration;
         let before = self.brokers.insert(node_id, registration.clone()).map(|before| before.broker_epoch);
@@ -265,7 +271,7 @@ impl MetadataImage {
 
 /// What the image knows.
 impl MetadataImage {
-    /// The index of the last entry replayed, 0 before the first.
+    /// The index of the last entry replayed or passed, 0 before the first.
     pub fn index(&self) -> u64 {
         self.index
     }

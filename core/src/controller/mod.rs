@@ -130,6 +130,11 @@ impl Controller {
         self.image.topic(id).map(|topic| self.config.topic(&topic.settings))
     }
 
+    /// The log's entries up to `index` hold no more records.
+    pub fn pass(&mut self, index: u64) {
+        self.image.pass(index);
+    }
+
     /// Takes the next record, which is part of the log's entry `index`, and returns what it changed. After
     /// [`Change::BrokerSettings`] every topic's [`topic_config`](Self::topic_config) may be another.
     ///

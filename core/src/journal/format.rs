@@ -57,11 +57,11 @@ pub enum RecordKind {
     Roll = 5,
     /// The end of a partition's log is cut.
     Truncate = 6,
-    /// An entry of the metadata log.
+    /// An entry of the metadata log as a standalone broker wrote it before that log was replicated; read, and never written.
     Metadata = 7,
     /// Small state of a partition that is not in its log, such as its high watermark.
     PartitionState = 8,
-    /// State of the node itself, such as its vote.
+    /// State of the node itself: the metadata image.
     NodeState = 9,
     /// A segment takes the place of some that were compacted into it.
     Replace = 10,
@@ -69,8 +69,14 @@ pub enum RecordKind {
     Cleaned = 11,
     /// Segments of a partition are wholly on disk.
     Sealed = 12,
+    /// What the node's part in the metadata quorum must not forget: entries, votes, where its log begins.
+    Quorum = 13,
+    /// Up to which entry the metadata log has been applied: what follows in the journal may rest on that.
+    Applied = 14,
+    /// A piece of a metadata image that another node sent.
+    Image = 15,
     /// A partition's log is emptied, and begins at another offset.
-    StartAnew = 13,
+    StartAnew = 16,
 }
 
 impl RecordKind {
@@ -92,20 +98,26 @@ impl RecordKind {
             10 => RecordKind::Replace,
             11 => RecordKind::Cleaned,
             12 => RecordKind::Sealed,
-            13 => RecordKind::StartAnew,
+            13 => RecordKind::Quorum,
+            14 => RecordKind::Applied,
+            15 => RecordKind::Image,
+            16 => RecordKind::StartAnew,
             number => return Err(Malformed::UnknownKind(number)),
         })
     }
 
     /// Whether damage to such a record concerns the whole node, so that no single partition can be refused for it.
     pub fn is_node_wide(self) -> bool {
-        matches!(self, RecordKind::Metadata | RecordKind::NodeState)
+        use RecordKind::{Applied, Image, Metadata, NodeState, Quorum};
+        matches!(self, Metadata | NodeState | Quorum | Applied | Image)
     }
 
     /// Whether such a record must be synced before anyone hears of it even where appends need not be: what was cut,
     /// voted or decided may never be unsaid.
     pub fn is_always_synced(self) -> bool {
-        let may_be_unsaid = matches!(self, RecordKind::PartitionState | RecordKind::Cleaned | RecordKind::Sealed);
+        use RecordKind::{Applied, Cleaned, PartitionState, Sealed};
+        // What the log says is in the log: that it was applied is only for what follows.
+        let may_be_unsaid = matches!(self, PartitionState | Cleaned | Sealed | Applied);
         !(may_be_unsaid || matches!(self, RecordKind::Append | RecordKind::AppendDirect))
     }
 }
@@ -474,10 +486,10 @@ mod tests {
 
     #[test]
     fn kinds_keep_their_numbers() {
-        for number in 1..=13 {
+        for number in 1..=16 {
             assert_eq!(RecordKind::from_number(number).map(|kind| kind as u8), Ok(number));
         }
-        for number in [0, 14, 255] {
+        for number in [0, 17, 255] {
             assert_eq!(RecordKind::from_number(number), Err(Malformed::UnknownKind(number)));
         }
     }

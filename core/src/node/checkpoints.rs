@@ -10,23 +10,27 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::metadata::encode_state_head;
 use super::storage::{FLUSH_AT, Job, PARTITIONS_AT_ONCE};
-use super::{Node, Reason, topics};
+use super::{Node, Reason};
 use crate::boundary::{FileName, Outbox, Task, TaskId};
 use crate::controller::image::{MetadataImage, Snapshot};
 use crate::controller::records::MetadataRecord;
 use crate::ids::{Lsn, TopicPartition};
 use crate::journal::checkpoint::{self, Encoder};
 use crate::journal::{Position, RecordKind};
+use crate::raft::SnapshotHead;
 use crate::time::Now;
 
 /// A checkpoint begins when the journal has grown by so much: two of them and what comes meanwhile fit into the ring.
 const CHECKPOINT_EVERY: u64 = 96 << 20;
 
 /// A checkpoint whose last part is on its way to disk.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Closing {
     start: Position,
+    /// The metadata log up to here is in it.
+    head: SnapshotHead,
     is_last: bool,
 }
 
@@ -37,6 +41,8 @@ struct Run {
     start: Position,
     slot: u32,
     position: u64,
+    /// The metadata log up to here is in it.
+    head: SnapshotHead,
     /// What is left of the metadata.
     metadata: Option<Snapshot>,
     /// Partitions up to here are encoded.
@@ -161,7 +167,7 @@ impl Node {
         if self.checkpoints.run.is_none() {
             let journalled = self.durable.0.saturating_sub(self.checkpoints.begun_at.0);
             let grown = journalled + (self.direct_bytes - self.checkpoints.direct_at) >= CHECKPOINT_EVERY;
-            if !(grown || self.checkpoints.wanted) {
+            if !(grown || self.checkpoints.wanted || self.is_metadata_log_long()) {
                 return;
             }
             // Replay will start at what is durable: as near as possible.
@@ -193,9 +199,13 @@ impl Node {
         let header =
             checkpoint::Header { journal: self.directory_id, sequence: self.checkpoints.sequence + 1, replay: start };
         let mut encoder = Encoder::new(header);
+        let head = self.snapshot_head();
+        for record in self.quorum_state(&head) {
+            encoder.entry(RecordKind::Quorum as u8, TopicPartition::NODE, &[&record]);
+        }
         let image = self.controller.image();
-        let head = topics::encode_state_head(image, self.newest_metadata);
-        encoder.entry(RecordKind::NodeState as u8 | GOES_ON, TopicPartition::NODE, &[&head]);
+        let state_head = encode_state_head(image.index(), self.metadata.newest());
+        encoder.entry(RecordKind::NodeState as u8 | GOES_ON, TopicPartition::NODE, &[&state_head]);
         let metadata = Some(Snapshot::begin(image));
         self.storage.removals.condemn();
         let thorough = self.tails.bytes() > self.limits.tail_cache_bytes as u64 / 2;
@@ -204,6 +214,7 @@ impl Node {
             start,
             slot: header.slot(),
             position: 0,
+            head,
             metadata,
             after: None,
             synced: None,
@@ -314,12 +325,14 @@ impl Node {
         let task =
             Task::Checkpoint { slot: run.slot, position: run.position, chunks: vec![run.encoder.finish()], last: true };
         self.checkpoints.closing = true;
-        self.storage.push(Job::Close(Closing { start: run.start, is_last: run.is_last }), task, out);
+        let closing = Closing { start: run.start, head: run.head, is_last: run.is_last };
+        self.storage.push(Job::Close(closing), task, out);
     }
 
     /// A checkpoint is complete and durable: the journal below the older one is free, and so are files that neither
     /// names.
-    pub(super) fn closed_checkpoint(&mut self, now: Now, Closing { start, is_last }: Closing, out: &mut Outbox) {
+    pub(super) fn closed_checkpoint(&mut self, now: Now, closing: Closing, out: &mut Outbox) {
+        let Closing { start, head, is_last } = closing;
         self.checkpoints.closing = false;
         self.checkpoints.sequence += 1;
         self.counters.checkpoints += 1;
@@ -331,6 +344,7 @@ impl Node {
         if let Some([older, _]) = self.checkpoints.newest_two() {
             self.journal.recycle(older);
         }
+        self.compact_metadata_log(head);
         self.storage.removals.unname();
         self.evict();
         self.wake_scrub(now);

@@ -11,6 +11,7 @@ mod groups;
 mod hosting;
 mod logs;
 mod mending;
+mod metadata;
 mod metrics;
 mod offsets;
 mod options;
@@ -99,6 +100,8 @@ pub enum Reason {
     Slice,
     /// Fetches have their turn, or have waited for it too long.
     Turns,
+    /// Entries of the metadata log are applied.
+    Metadata,
     /// Partitions are looked through for dirty ones, or the compaction of one goes on.
     Compaction,
 }
@@ -110,6 +113,8 @@ enum Woken {
     Partition(u32),
     /// A reply to something that is on its way into the journal.
     Reply(ReplyTo, Box<Response>),
+    /// The metadata quorum is told that its records of this number are durable.
+    Quorum(u64),
 }
 
 /// Who waits for a read.
@@ -158,7 +163,9 @@ pub struct Node {
     directory_id: Uuid,
     limits: Limits,
     rng: Rng,
+    /// The metadata as far as it has committed and was applied: what requests are answered from, and partitions follow.
     controller: Controller,
+    metadata: metadata::Metadata,
     producer_ids: ProducerIdBlock,
     codecs: TopicCodecs,
     /// Whether connections have not been told of the codecs yet.
@@ -181,9 +188,6 @@ pub struct Node {
     in_flight_end: Lsn,
     /// Commits are acknowledged when the operating system has them, and synced only now and then.
     trusts_os: bool,
-    /// The end of the newest metadata record.
-    metadata_end: Lsn,
-    newest_metadata: Option<Lsn>,
     produces: Slab<produce::ParkedProduce>,
     stalled: VecDeque<(ReplyTo, Box<Produce>)>,
     /// Changes of metadata that wait for room in the journal.
@@ -255,6 +259,7 @@ impl Node {
                 // What was not begun and nobody waits for any more would only hold memory that no budget counts.
                 self.stalled.retain(|(to, _)| to.conn != conn);
                 self.delayed.retain(|(to, _)| to.conn != conn);
+                self.forget_parked(conn);
                 self.groups.forget(conn);
                 self.close_long(conn, out);
             }
@@ -273,6 +278,9 @@ impl Node {
                 self.checkpoint_soon();
             }
         }
+        if self.metadata.is_due() {
+            self.advance_metadata(now, out);
+        }
         self.resume_stalled(now, out);
         self.resume_delayed(now, out);
         self.resume_groups(now, out);
@@ -285,7 +293,7 @@ impl Node {
     /// Ends the process after the last checkpoint, once all that was asked until then is answered: what waited for room
     /// has found it by now.
     fn stop_if_done(&mut self, out: &mut Outbox) {
-        if self.is_checkpointed {
+        if self.is_checkpointed && !self.waits_for_itself() {
             let end = *self.stops_at.get_or_insert(self.journal.end());
             if self.durable >= end && self.slices.is_empty() {
                 out.push(Effect::Stopped);
@@ -351,7 +359,7 @@ impl Node {
                     self.serve_late(now, id, out);
                     break;
                 }
-                Reason::Seal | Reason::Continue => {}
+                Reason::Seal | Reason::Continue | Reason::Metadata => {}
                 Reason::Retention => self.retention(now, out),
                 Reason::Removal if self.storage.removals.wants_checkpoint(now.instant) => self.checkpoint_soon(),
                 Reason::Removal => {}
@@ -462,6 +470,7 @@ impl Node {
             match woken {
                 Woken::Reply(to, response) => out.push(Effect::Reply { to, response: Some(*response) }),
                 Woken::Partition(slot) => self.advance(slot, out),
+                Woken::Quorum(number) => self.quorum_persisted(number),
             }
         }
     }

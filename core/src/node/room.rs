@@ -14,14 +14,17 @@ use crate::wire::Request;
 
 /// What one record of metadata takes at most, in bytes, beside names and values: a partition with one replica.
 const RECORD_BYTES: u64 = 64;
+/// What an entry of the metadata log takes at most, in bytes, beside its records: the frame that the quorum gives it, a
+/// vote that goes along with it, and that it was applied.
+const QUORUM_BYTES: u64 = 320;
 /// What the settings that a request does not name and so resets take at most, in bytes: some fifty names.
 const RESET_BYTES: u64 = 8 << 10;
 
 impl Node {
-    /// Lets a request wait that may need more room than the journal has; gives it back where it may go on.
+    /// Lets a request wait that may need more room than the journal has, or that nobody can decide yet; gives it back where it may go on.
     pub(super) fn wait_for_room(&mut self, to: ReplyTo, request: Request) -> Option<Request> {
         let waits = self.metadata_bytes(&request).is_some()
-            && !(self.delayed.is_empty() && self.has_room_for_metadata(&request));
+            && !(self.delayed.is_empty() && self.may_propose() && self.has_room_for_metadata(&request));
         if !waits {
             return Some(request);
         }
@@ -36,6 +39,9 @@ impl Node {
                 if self.no_space.is_none() {
                     self.checkpoint_soon();
                 }
+                return;
+            }
+            if !self.may_propose() {
                 return;
             }
             let (to, request) = self.delayed.pop_front().expect("one was at the front");
@@ -56,7 +62,7 @@ impl Node {
 
     fn has_room_for_entry(&self, bytes: u64, class: Class) -> bool {
         // An entry is never longer, whatever is asked for.
-        let bytes = (RECORD_BYTES + bytes).min(RECORD_BYTES + ENTRY_BYTES_MAX as u64);
+        let bytes = QUORUM_BYTES + bytes.min(ENTRY_BYTES_MAX as u64);
         self.journal.has_room(bytes.min(self.journal.max_record_bytes()), class)
     }
 

@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 
 use super::fetch::Remains;
+use super::metadata::Then;
 use super::{Node, Reason};
 use crate::boundary::{Effect, Outbox, ReplyTo};
 use crate::controller::Describing;
@@ -207,13 +208,12 @@ impl Node {
                     return Some(Long::Metadata(describing));
                 }
                 let missing = describing.missing();
-                if !missing.is_empty() && self.has_room_to_create(missing.len()) {
-                    let decision = self.controller.auto_create(&mut self.rng, missing);
-                    self.apply_metadata(now, decision.records, out);
-                    return self.slice(now, to, Long::Metadata(describing.again()), out);
+                if !missing.is_empty() && self.create_missing(missing.to_vec(), out) {
+                    self.when_applied(now, to, Then::Long(Long::Metadata(describing.again())), out);
+                    return None;
                 }
-                let response = self.controller.described(self.listener(to), describing).response;
-                self.reply_metadata(to, Response::Metadata(response), out);
+                let response = Response::Metadata(self.controller.described(self.listener(to), describing).response);
+                out.push(Effect::Reply { to, response: Some(response) });
             }
             Long::Configs(request, mut results, before) => {
                 let mut settings = 0;
@@ -229,7 +229,7 @@ impl Node {
                     results.push(result);
                 }
                 let response = DescribeConfigsResponse { results, ..DescribeConfigsResponse::default() };
-                self.reply_metadata(to, Response::DescribeConfigs(response), out);
+                out.push(Effect::Reply { to, response: Some(Response::DescribeConfigs(response)) });
             }
             Long::LogDirs(after, mut topics) => {
                 let after = self.measure_partitions(after, &mut topics);
@@ -242,7 +242,9 @@ impl Node {
             // Who has been told of a change finds it in force.
             Long::Altered(response) if self.obeying.is_some() => return Some(Long::Altered(response)),
             Long::Moved(response) if !self.moves.is_empty() => return Some(Long::Moved(response)),
-            Long::Altered(response) | Long::Moved(response) => self.reply_metadata(to, *response, out),
+            Long::Altered(response) | Long::Moved(response) => {
+                out.push(Effect::Reply { to, response: Some(*response) });
+            }
             Long::Offsets(query) => return self.look_up(query, out).then_some(Long::Offsets(query)),
         }
         None

@@ -9,15 +9,15 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use slab::Slab;
 
+use super::metadata::{Metadata, Recalled};
 use super::tails::{Accounted, Tails};
 use super::{
     ClusterOptions, Counters, Hosted, Node, Reason, checkpoints, compaction, groups, hosting, mending, scrub, session,
-    slices, storage, topics,
+    slices, storage,
 };
-use crate::boundary::{DiskError, FileName, Files, Outbox, SegmentName, Task, make_checkpoint_slot};
+use crate::boundary::{DiskError, Effect, FileName, Files, Outbox, SegmentName, Task, make_checkpoint_slot};
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
-use crate::controller::image::{Change, MetadataImage};
 use crate::controller::records::Listener;
 use crate::controller::{GROUP_OFFSETS, ProducerIdBlock, is_internal};
 use crate::ids::{LeaderEpoch, Lsn, NodeId, TopicPartition, Uuid};
@@ -26,6 +26,7 @@ use crate::journal::{self, Damage, Geometry, Record, RecordKind, Recovered, Reco
 use crate::limits::Limits;
 use crate::log::{self, Bodies, Log, PayloadError};
 use crate::partition::Partition;
+use crate::raft::{self, Member, Membership, Quorum, Restored};
 use crate::rng::Rng;
 use crate::time::Now;
 use crate::topic_codecs::TopicCodecs;
@@ -35,8 +36,15 @@ use crate::wire::Str;
 /// Nobody reads yet what a start finds to be removed.
 const NO_DELAY: u64 = 0;
 
+/// An election begins when nobody was heard to lead for this many ticks or up to twice as many.
+const ELECTION_TICKS: usize = 10;
+/// Whoever leads says so every so many ticks.
+const HEARTBEAT_TICKS: usize = 2;
+
 /// The stream of chance that ids of fetch sessions are drawn from.
 const SESSIONS: u64 = 1;
+/// And the one of election timeouts.
+const ELECTIONS: u64 = 3;
 
 /// What a node is told at its birth.
 #[derive(Clone, Debug)]
@@ -187,8 +195,7 @@ struct Rebuilt<'a> {
     files: &'a dyn Files,
     /// The parts of a state of which the last one is to come.
     parts: BytesMut,
-    image: MetadataImage,
-    newest_metadata: Option<Lsn>,
+    metadata: Recalled,
     logs: BTreeMap<TopicPartition, Log>,
     damaged: BTreeMap<TopicPartition, String>,
     /// States of damaged partitions that no log could be made of.
@@ -204,11 +211,10 @@ impl Rebuilt<'_> {
         }
         let payload = self.parts.split().freeze();
         match RecordKind::from_number(kind).map_err(|error| error.to_string())? {
-            RecordKind::NodeState => {
-                let (index, newest, image) = topics::decode_state(&payload)?;
-                self.newest_metadata = newest;
-                self.image = MetadataImage::decode_snapshot(index, &image).map_err(|error| error.to_string())?;
-            }
+            RecordKind::NodeState => self.metadata.state(&payload)?,
+            RecordKind::Quorum => self.metadata.quorum_state(payload)?,
+            // Of a topic that is deleted by what came after the image.
+            RecordKind::PartitionState if self.metadata.image.partition(partition).is_none() => {}
             RecordKind::PartitionState => {
                 let damage = log::damage_of(&payload).map_err(|error| format!("partition {partition}: {error}"))?;
                 let is_damaged = damage.is_some();
@@ -235,20 +241,11 @@ impl Rebuilt<'_> {
     }
 
     fn metadata(&mut self, record: &Record<'_>) -> Result<(), String> {
-        if self.newest_metadata.is_some_and(|newest| record.lsn <= newest) {
-            return Ok(());
+        for id in self.metadata.record(record.kind, record.lsn, record.payload)? {
+            self.logs.retain(|partition, _| partition.topic != id);
+            self.damaged.retain(|partition, _| partition.topic != id);
+            self.unread.retain(|partition, _| partition.topic != id);
         }
-        let (index, records) = topics::decode_metadata(record.payload)?;
-        for record in records {
-            for change in self.image.replay(index, &record) {
-                if let Change::TopicRemoved { id, .. } = change {
-                    self.logs.retain(|partition, _| partition.topic != id);
-                    self.damaged.retain(|partition, _| partition.topic != id);
-                    self.unread.retain(|partition, _| partition.topic != id);
-                }
-            }
-        }
-        self.newest_metadata = Some(record.lsn);
         Ok(())
     }
 }
@@ -272,11 +269,10 @@ impl Bodies for Segments<'_> {
 impl Visitor for Rebuilt<'_> {
     fn record(&mut self, record: &Record<'_>) -> Result<(), String> {
         match record.kind {
-            RecordKind::Metadata => self.metadata(record),
-            kind if kind.is_node_wide() => Err(format!("a record of kind {kind:?}")),
+            kind if kind.is_node_wide() => self.metadata(record),
             kind => {
                 let id = record.partition;
-                if self.damaged.contains_key(&id) || self.image.partition(id).is_none() {
+                if self.damaged.contains_key(&id) || self.metadata.image.partition(id).is_none() {
                     // Of a topic that is deleted: nobody asks for it any more.
                     return Ok(());
                 }
@@ -319,12 +315,12 @@ impl Node {
         now: Now,
     ) -> Result<(Node, Report), StartError> {
         let mut rng = Rng::from_seed(entropy);
+        let me = Member { node: options.node_id, directory: options.directory_id };
         let mut report = Report::default();
         let mut rebuilt = Rebuilt {
             files,
             parts: BytesMut::new(),
-            image: MetadataImage::default(),
-            newest_metadata: None,
+            metadata: Recalled::new(me),
             logs: BTreeMap::new(),
             damaged: BTreeMap::new(),
             unread: BTreeMap::new(),
@@ -336,15 +332,19 @@ impl Node {
                 rebuilt.damaged.entry(*id).or_insert(why);
             }
         }
-        report.topics = rebuilt.image.topic_count();
         for (partition, why) in &rebuilt.damaged {
             report.notes.push(format!("partition {partition} does not serve: {why}"));
         }
-        let mut node = Node::assemble(options.clone(), rng, journal, rebuilt, sequence, kept);
-        node.settle_journal(files)?;
-        node.register(&options, now)?;
-        node.settle_journal(files)?;
+        let founding = rebuilt.metadata.found(Membership::of([me]).expect("one voter is a membership"));
+        let mut node = Node::assemble(options.clone(), rng, journal, rebuilt, sequence, kept)?;
+        founding.iter().for_each(|record| node.journal_quorum(record));
+        node.settle_journal(files, now)?;
+        node.lead_alone();
+        node.settle_journal(files, now)?;
+        node.register(&options)?;
+        node.settle_journal(files, now)?;
         node.remove_strays(files)?;
+        report.topics = node.controller.image().topic_count();
         report.partitions = node.by_id.len();
         node.deadlines.insert((now.instant + node.retention_interval, Reason::Retention));
         node.wake_scrub(now);
@@ -433,8 +433,10 @@ impl Node {
         rebuilt: Rebuilt<'_>,
         sequence: u64,
         kept: VecDeque<Lsn>,
-    ) -> Node {
-        let Rebuilt { image, newest_metadata, mut logs, mut damaged, mut unread, dropped, .. } = rebuilt;
+    ) -> Result<Node, StartError> {
+        let Rebuilt { metadata, mut logs, mut damaged, mut unread, dropped, .. } = rebuilt;
+        let Recalled { image, quorum, newest, .. } = metadata;
+        let quorum = Node::quorum(&options, &rng, quorum)?;
         let durable = journal.durable();
         let ids: Vec<(TopicPartition, Str)> = image
             .topics_from("")
@@ -461,8 +463,6 @@ impl Node {
             durable,
             in_flight_end: durable,
             trusts_os: false,
-            metadata_end: Lsn::default(),
-            newest_metadata,
             produces: Slab::new(),
             stalled: VecDeque::new(),
             delayed: VecDeque::new(),
@@ -498,6 +498,7 @@ impl Node {
             counters: Counters::default(),
             damaged: BTreeSet::new(),
             controller,
+            metadata: Metadata::new(quorum, newest),
             producer_ids: ProducerIdBlock::default(),
             codecs: TopicCodecs::default(),
             codecs_changed: false,
@@ -519,7 +520,24 @@ impl Node {
         while node.obeying.is_some() {
             node.obey_on();
         }
-        node
+        Ok(node)
+    }
+
+    /// The node's part in the metadata quorum.
+    fn quorum(options: &NodeOptions, rng: &Rng, restored: Restored) -> Result<Quorum, StartError> {
+        let room = usize::try_from(options.journal.max_record_bytes()).unwrap_or(usize::MAX);
+        let limits = raft::Limits::default();
+        let limits = raft::Limits { max_record_bytes: limits.max_record_bytes.min(room / 2), ..limits };
+        let options = raft::Options {
+            cluster: options.cluster_id.parse().unwrap_or(Uuid::ZERO),
+            me: Member { node: options.node_id, directory: options.directory_id },
+            seed: rng.keyed(ELECTIONS, 0).u64(),
+            restart: 0,
+            election_ticks: ELECTION_TICKS,
+            heartbeat_ticks: HEARTBEAT_TICKS,
+            limits,
+        };
+        Quorum::new(options, restored).map_err(|error| StartError::Content(error.to_string()))
     }
 
     /// Takes a partition in. Its epoch follows from the image.
@@ -563,8 +581,11 @@ impl Node {
         slot
     }
 
-    /// Writes what the journal has pending, right here: nothing else happens during a start.
-    fn settle_journal(&mut self, files: &dyn Files) -> Result<(), StartError> {
+    /// Writes what the journal has pending, and what follows from its being durable, right here: nothing else happens
+    /// during a start.
+    fn settle_journal(&mut self, files: &dyn Files, now: Now) -> Result<(), StartError> {
+        // Nobody is there yet to be told anything, and who comes asks the node.
+        let out = &mut Outbox::default();
         loop {
             if let Some(commit) = self.journal.take_commit() {
                 let file = FileName::Journal(commit.slot);
@@ -573,28 +594,44 @@ impl Node {
                 let number = commit.number;
                 drop(commit);
                 self.durable = self.journal.committed(number);
+                if self.journal.is_settled() {
+                    self.settle(out);
+                }
+            } else if self.metadata.is_due() {
+                self.advance_metadata(now, out);
+                self.check(out)?;
             } else if self.journal.pending_bytes() > 0 || !self.journal.is_settled() {
                 let bytes = self.geometry.file_bytes;
                 Task::ExtendJournal { slot: self.journal.slots(), bytes }.run(files)?;
                 self.journal.add_slot();
             } else {
-                self.settle(&mut Outbox::default());
+                self.settle(out);
                 return Ok(());
             }
         }
     }
 
+    /// Finds out whether a start came upon something that a node ends for.
+    fn check(&self, out: &Outbox) -> Result<(), StartError> {
+        let fatal = out.0.iter().find_map(|effect| match effect {
+            Effect::Fatal(why) => Some(why),
+            _ => None,
+        });
+        fatal.map_or(Ok(()), |why| Err(StartError::Content(why.clone())))
+    }
+
     /// Begins a new broker epoch, and with it a new leader epoch of every partition that the node leads: it may have
     /// streamed, in the epoch before, what its own disk then lost.
-    fn register(&mut self, options: &NodeOptions, now: Now) -> Result<(), StartError> {
+    fn register(&mut self, options: &NodeOptions) -> Result<(), StartError> {
         let listeners = options.listeners.iter();
         let listeners = listeners
             .map(|(name, host, port)| Listener { name: name.clone(), host: host.clone(), port: *port })
             .collect();
-        let decision = self.controller.register(options.directory_id, listeners);
+        let leading = self.leading().expect("the only voter leads");
+        let decision = leading.register(options.directory_id, listeners);
         let decision = decision.map_err(|refused| StartError::Content(refused.message.to_string()))?;
-        self.apply_metadata(now, decision.records, &mut Outbox::default());
-        Ok(())
+        let proposed = self.propose(&decision.records, &mut Outbox::default());
+        proposed.map_err(|declined| StartError::Content(declined.to_string()))
     }
 
     /// Removes folders and segments that no metadata names: of topics deleted, of segments dropped, before a crash.

@@ -7,6 +7,7 @@ mod full_disk;
 mod groups;
 mod long_fetches;
 mod mending;
+mod metadata;
 mod model;
 mod naming;
 mod offsets;

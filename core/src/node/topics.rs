@@ -1,24 +1,17 @@
-//! Metadata: decided by the controller, journalled here, replayed, and acted upon.
+//! Metadata as it is: what is answered from it, and what its changes mean for the node.
 
 use std::sync::Arc;
-
-use bytes::{Buf, Bytes};
 
 use super::slices::Long;
 use super::{Hosted, Node};
 use crate::boundary::{Effect, Level, Outbox, ReplyTo};
 use crate::config::TopicConfig;
-use crate::controller::image::{Change, MetadataImage};
-use crate::controller::records::{MetadataRecord, decode_entry, encode_entry};
-use crate::controller::{self, Decision, Describing, GROUP_OFFSETS};
-use crate::ids::{Lsn, TopicId, TopicPartition};
-use crate::journal::RecordKind;
+use crate::controller::image::Change;
+use crate::controller::{self, Describing, GROUP_OFFSETS};
+use crate::ids::{TopicId, TopicPartition};
 use crate::time::Now;
 use crate::topic_codecs::TopicCodecs;
 use crate::wire::{self, Response};
-
-/// The raft term of a standalone node's metadata: there is no election.
-const STANDALONE_TERM: u64 = 0;
 
 /// Partitions that take over their broker's settings in one step, at about 0.1 µs each, and 1 µs for each topic.
 const OBEYED_AT_ONCE: usize = 100;
@@ -32,42 +25,8 @@ pub(super) struct Obeying {
     codecs: TopicCodecs,
 }
 
-/// A metadata record of the journal: index and term, then the entry.
-fn encode_metadata(index: u64, records: &[MetadataRecord]) -> Vec<u8> {
-    let mut payload = Vec::with_capacity(64);
-    payload.extend_from_slice(&index.to_le_bytes());
-    payload.extend_from_slice(&STANDALONE_TERM.to_le_bytes());
-    payload.extend_from_slice(&encode_entry(records));
-    payload
-}
-
-/// Reads what [`encode_metadata`] wrote.
-pub(super) fn decode_metadata(mut payload: &[u8]) -> Result<(u64, Vec<MetadataRecord>), String> {
-    let index = payload.try_get_u64_le().map_err(|_| "a metadata record is cut short")?;
-    let _term = payload.try_get_u64_le().map_err(|_| "a metadata record is cut short")?;
-    let records = decode_entry(payload).map_err(|error| format!("metadata entry {index}: {error}"))?;
-    Ok((index, records))
-}
-
-/// What stands before a snapshot of the image in a checkpoint.
-pub(super) fn encode_state_head(image: &MetadataImage, newest: Option<Lsn>) -> Vec<u8> {
-    let mut head = Vec::with_capacity(16);
-    head.extend_from_slice(&image.index().to_le_bytes());
-    head.extend_from_slice(&newest.map_or(u64::MAX, |lsn| lsn.0).to_le_bytes());
-    head
-}
-
-/// Reads what a checkpoint keeps of the image: index, LSN of the newest record, snapshot.
-pub(super) fn decode_state(state: &Bytes) -> Result<(u64, Option<Lsn>, Bytes), String> {
-    let mut numbers = &state[..];
-    let index = numbers.try_get_u64_le().map_err(|_| "the node's state is cut short")?;
-    let newest = numbers.try_get_u64_le().map_err(|_| "the node's state is cut short")?;
-    let snapshot = state.slice(16..);
-    Ok((index, (newest != u64::MAX).then_some(Lsn(newest)), snapshot))
-}
-
 impl Node {
-    /// Answers what the controller knows or decides.
+    /// Answers what the metadata says, or has it changed.
     pub(super) fn metadata_request(&mut self, now: Now, to: ReplyTo, request: wire::Request, out: &mut Outbox) {
         use wire::Request as R;
         let version = to.version;
@@ -87,76 +46,23 @@ impl Node {
             R::DescribeCluster(request) => {
                 Response::DescribeCluster(self.controller.describe_cluster(self.listener(to), &request))
             }
-            R::CreateTopics(request) => {
-                let decision = self.controller.create_topics(&mut self.rng, &request);
-                let response = Response::CreateTopics(self.decided(now, decision, out));
-                return self.begin_long(now, to, Long::Moved(Box::new(response)), out);
-            }
-            R::DeleteTopics(request) => {
-                let decision = self.controller.delete_topics(version, &request);
-                let response = Response::DeleteTopics(self.decided(now, decision, out));
-                return self.begin_long(now, to, Long::Moved(Box::new(response)), out);
-            }
-            R::CreatePartitions(request) => {
-                let decision = self.controller.create_partitions(&request);
-                let response = Response::CreatePartitions(self.decided(now, decision, out));
-                return self.begin_long(now, to, Long::Moved(Box::new(response)), out);
-            }
-            R::AlterConfigs(request) => {
-                let decision = self.controller.alter_configs(&request);
-                let response = Response::AlterConfigs(self.decided(now, decision, out));
-                return self.begin_long(now, to, Long::Altered(Box::new(response)), out);
-            }
-            R::IncrementalAlterConfigs(request) => {
-                let decision = self.controller.incremental_alter_configs(&request);
-                let response = Response::IncrementalAlterConfigs(self.decided(now, decision, out));
-                return self.begin_long(now, to, Long::Altered(Box::new(response)), out);
-            }
-            R::InitProducerId(request) => {
-                let decision = self.controller.init_producer_id(&mut self.producer_ids, &request);
-                Response::InitProducerId(self.decided(now, decision, out))
-            }
+            change @ (R::CreateTopics(_)
+            | R::DeleteTopics(_)
+            | R::CreatePartitions(_)
+            | R::AlterConfigs(_)
+            | R::IncrementalAlterConfigs(_)
+            | R::InitProducerId(_)) => return self.change_metadata(now, to, change, out),
             other => unreachable!("{other:?} is answered elsewhere"),
         };
-        self.reply_metadata(to, response, out);
-    }
-
-    /// Answers what speaks of metadata.
-    pub(super) fn reply_metadata(&mut self, to: ReplyTo, response: Response, out: &mut Outbox) {
-        // Whatever was decided before, and is perhaps told here, is durable before anybody hears of it.
-        self.reply_at(self.metadata_end, to, response, out);
+        out.push(Effect::Reply { to, response: Some(response) });
     }
 
     pub(super) fn listener(&self, to: ReplyTo) -> &str {
         &self.listeners[to.listener.0 as usize]
     }
 
-    /// Applies what was decided; the response may leave when the journal has it.
-    fn decided<R>(&mut self, now: Now, decision: Decision<R>, out: &mut Outbox) -> R {
-        self.apply_metadata(now, decision.records, out);
-        decision.response
-    }
-
-    /// Journals records as one entry, replays them, and acts on what they change.
-    pub(super) fn apply_metadata(&mut self, now: Now, records: Vec<MetadataRecord>, out: &mut Outbox) {
-        if records.is_empty() {
-            return;
-        }
-        let index = self.controller.image().index() + 1;
-        let payload = encode_metadata(index, &records);
-        let lsn = self.journal.append(RecordKind::Metadata, TopicPartition::NODE, self.newest_metadata, &[&payload]);
-        self.newest_metadata = Some(lsn);
-        self.metadata_end = self.journal.end();
-        for record in &records {
-            self.checkpoints.keep_metadata(self.controller.image(), record);
-            for change in self.controller.replay(index, record) {
-                self.changed(now, change, out);
-            }
-        }
-        self.move_some(out);
-    }
-
-    fn changed(&mut self, _now: Now, change: Change, out: &mut Outbox) {
+    /// Acts on what an entry of the metadata log changed.
+    pub(super) fn changed(&mut self, change: Change, out: &mut Outbox) {
         match change {
             Change::TopicCreated(id) => {
                 if let Some(topic) = self.controller.image().topic(id) {

@@ -130,6 +130,11 @@ impl Membership {
         self.voters.contains(&member) || self.outgoing.contains(&member)
     }
 
+    /// Whether `member` decides everything, and nobody else belongs to it.
+    pub fn is_alone(&self, member: Member) -> bool {
+        self.voters.len() == 1 && self.voters.contains(&member) && self.learners.is_empty() && self.outgoing.is_empty()
+    }
+
     /// Everybody, each once, in order.
     pub fn members(&self) -> BTreeSet<Member> {
         self.voters.iter().chain(&self.learners).chain(&self.outgoing).copied().collect()

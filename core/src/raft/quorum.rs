@@ -324,6 +324,11 @@ impl Quorum {
         self.settle();
     }
 
+    /// The snapshot that stands for what the log no longer holds.
+    pub fn head(&self) -> &SnapshotHead {
+        self.raw.store().head()
+    }
+
     /// What a snapshot of the owner's state stands for, made when all up to `index` was applied and nothing beyond.
     /// `None` where the log no longer or not yet knows that.
     pub fn snapshot_head(&self, index: u64) -> Option<SnapshotHead> {
@@ -355,12 +360,18 @@ impl Quorum {
     /// All that a checkpoint of the journal must hold of this log, as records to replay: what was handed out for the
     /// journal so far, be it durable yet or not. The image of its snapshot must be durable before the checkpoint is.
     pub fn checkpoint(&self) -> Vec<Record> {
+        self.checkpoint_behind(self.raw.store().head())
+    }
+
+    /// The same for a checkpoint that holds the owner's snapshot at `head`, one that [`Quorum::snapshot_head`] gave:
+    /// without the entries that this covers.
+    pub fn checkpoint_behind(&self, head: &SnapshotHead) -> Vec<Record> {
         let log = self.raw.store();
         let mut records = Vec::new();
-        if log.head().last.index > 0 {
-            records.push(Record::Install(log.head().clone()));
+        if head.last.index > 0 {
+            records.push(Record::Install(head.clone()));
         }
-        let entries = log.range(log.head().last.index + 1, u64::MAX).map(convert::from_library).collect();
+        let entries = log.range(head.last.index + 1, u64::MAX).map(convert::from_library).collect();
         records.extend(super::ready::runs(entries, self.options.limits.max_record_bytes).map(Record::Append));
         records.push(Record::Vote(self.written));
         records
@@ -401,6 +412,12 @@ impl Quorum {
     /// Who belongs to the quorum, as of the last entry handed out.
     pub fn membership(&self) -> &Membership {
         self.memberships.last().expect("there always is one")
+    }
+
+    /// Whether this node decides everything and nobody else belongs to the quorum, and that was so since the snapshot that
+    /// the log begins behind.
+    pub fn is_alone_since_snapshot(&self) -> bool {
+        self.memberships.len() == 1 && self.membership().is_alone(self.options.me)
     }
 
     /// Who this node is.

@@ -338,6 +338,11 @@ impl Restored {
         self.entries.last().map_or(self.head.last, |entry| entry.id)
     }
 
+    /// The entries behind the snapshot.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
     /// The snapshot behind which the entries begin.
     pub fn head(&self) -> &SnapshotHead {
         &self.head

@@ -2,8 +2,9 @@
 //! `__consumer_offsets`.
 
 use super::Node;
-use crate::boundary::{Outbox, ReplyTo};
+use crate::boundary::{Effect, Outbox, ReplyTo};
 use crate::controller::GROUP_OFFSETS;
+use crate::node::metadata::Then;
 use crate::time::Now;
 use crate::wire::find_coordinator::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
 use crate::wire::{ErrorCode, Response, Str};
@@ -23,9 +24,15 @@ impl Node {
         request: FindCoordinatorRequest,
         out: &mut Outbox,
     ) {
-        if request.key_type == GROUP && self.groups.topic.is_none() {
-            self.create_group_offsets(now, out);
+        let is_missing = request.key_type == GROUP && self.groups.topic.is_none();
+        if is_missing && self.create_group_offsets(out) {
+            return self.when_applied(now, to, Then::Coordinator(request), out);
         }
+        self.tell_coordinator(to, request, out);
+    }
+
+    /// Answers with the coordinators that there are.
+    pub(in crate::node) fn tell_coordinator(&mut self, to: ReplyTo, request: FindCoordinatorRequest, out: &mut Outbox) {
         let response = if to.version < SEVERAL_FROM {
             let Coordinator { node_id, host, port, error_code, error_message, .. } =
                 self.coordinator_of(to, request.key_type, request.key);
@@ -47,17 +54,16 @@ impl Node {
             let coordinators = keys.map(|key| self.coordinator_of(to, request.key_type, key)).collect();
             FindCoordinatorResponse { coordinators, ..FindCoordinatorResponse::default() }
         };
-        // The topic may just have been created.
-        self.reply_at(self.metadata_end, to, Response::FindCoordinator(response), out);
+        out.push(Effect::Reply { to, response: Some(Response::FindCoordinator(response)) });
     }
 
-    fn create_group_offsets(&mut self, now: Now, out: &mut Outbox) {
+    /// Whether the topic is on its way that keeps what groups must not lose.
+    fn create_group_offsets(&mut self, out: &mut Outbox) -> bool {
         let partitions = self.broker_config().groups.offsets_topic_num_partitions;
         if self.stopping || !self.has_room_for_topic(partitions) {
-            return;
+            return false;
         }
-        let decision = self.controller.auto_create(&mut self.rng, &[Str::from_static(GROUP_OFFSETS)]);
-        self.apply_metadata(now, decision.records, out);
+        self.create_topics(&[Str::from_static(GROUP_OFFSETS)], out)
     }
 
     fn coordinator_of(&self, to: ReplyTo, key_type: i8, key: Str) -> Coordinator {

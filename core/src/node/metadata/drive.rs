@@ -1,0 +1,200 @@
+//! Driving the quorum: what follows from what it was told goes to the journal and to peers, and what has committed is
+//! applied.
+
+use super::super::{Node, Reason, Woken};
+use crate::boundary::{Effect, Level, Outbox};
+use crate::controller::records::decode_entry;
+use crate::ids::TopicPartition;
+use crate::journal::{Class, RecordKind};
+use crate::raft::{Content, Entry, Record, Role, SnapshotHead};
+use crate::time::Now;
+
+/// Records of the log that one step applies, at about 0.4 µs each, where no single entry has more.
+const APPLIED_AT_ONCE: usize = 250;
+
+/// The log is long when it takes so much memory, in bytes: then a checkpoint takes its place.
+const LOG_BYTES_MAX: usize = 4 << 20;
+
+/// Entries that stay after a snapshot took their place, for members who are only a little behind, as long as the log takes
+/// no more than so many bytes.
+const KEPT: u64 = 1000;
+const KEPT_BYTES_MAX: usize = 1 << 20;
+
+/// What the record of what was applied takes of the journal, in bytes, and what the one of a compaction does, beside the
+/// members that it names.
+const APPLIED_BYTES: u64 = 8;
+const COMPACT_BYTES: u64 = 64;
+const MEMBER_BYTES: u64 = 40;
+
+impl Node {
+    /// The journal has the records of the quorum's portion `number`.
+    pub(in crate::node) fn quorum_persisted(&mut self, number: u64) {
+        self.metadata.quorum.persisted(number);
+        self.metadata.is_due = true;
+    }
+
+    /// Leads a quorum in which there is nobody else.
+    pub(in crate::node) fn lead_alone(&mut self) {
+        self.metadata.quorum.campaign();
+        self.metadata.is_due = true;
+    }
+
+    /// Hands over what follows from what the quorum was told. To be called after each call that tells it something.
+    pub(super) fn hand_over(&mut self, out: &mut Outbox) {
+        while let Some(mut ready) = self.metadata.quorum.take_ready() {
+            if !ready.records.is_empty() {
+                for record in &ready.records {
+                    self.journal_quorum(record);
+                }
+                // Records of one portion may lie in several commits; the last one ends here.
+                self.woken.push_back((self.journal.end(), Woken::Quorum(ready.number)));
+            }
+            self.metadata.committed.extend(ready.committed.drain(..));
+            if let Some(role) = ready.role {
+                self.quorum_role(role, out);
+            }
+            self.metadata.is_due = true;
+        }
+    }
+
+    /// Appends a record of the quorum to the journal.
+    pub(in crate::node) fn journal_quorum(&mut self, record: &Record) {
+        let mut payload = Vec::with_capacity(64);
+        record.encode(&mut payload);
+        self.journal_metadata(RecordKind::Quorum, &payload);
+    }
+
+    fn journal_metadata(&mut self, kind: RecordKind, payload: &[u8]) {
+        let newest = self.metadata.newest;
+        self.metadata.newest = Some(self.journal.append(kind, TopicPartition::NODE, newest, &[payload]));
+    }
+
+    fn quorum_role(&mut self, role: Role, out: &mut Outbox) {
+        let term = self.metadata.quorum.term();
+        match role {
+            Role::Leader => out.log(Level::Info, format!("this node leads the metadata log in term {term}")),
+            Role::Follower { leader: Some(leader) } => {
+                out.log(Level::Info, format!("node {leader} leads the metadata log in term {term}"));
+            }
+            Role::Follower { leader: None } | Role::Candidate => {
+                out.log(Level::Info, format!("nobody is known to lead the metadata log in term {term}"));
+            }
+        }
+        if role != Role::Leader {
+            self.leave_office();
+        }
+    }
+
+    /// Ends a step: applies what has committed, as much as one step has time for.
+    pub(in crate::node) fn advance_metadata(&mut self, now: Now, out: &mut Outbox) {
+        self.metadata.is_due = false;
+        self.hand_over(out);
+        let mut left = APPLIED_AT_ONCE;
+        let mut has_changed = false;
+        while left > 0
+            && let Some(entry) = self.next_committed(out)
+        {
+            if entry.id.index <= self.controller.image().index() {
+                // Applied by the process before this one, which came further than it told the quorum.
+                continue;
+            }
+            let Some(records) = self.apply(&entry, out) else { return };
+            has_changed |= records > 0;
+            left = left.saturating_sub(records.max(1));
+            self.take_office(&entry);
+            self.settle_parked(now, entry.id, out);
+        }
+        // Alone, what is in the journal is committed: it says so itself.
+        if has_changed && !self.metadata.quorum.is_alone_since_snapshot() {
+            let index = self.controller.image().index();
+            self.journal_metadata(RecordKind::Applied, &index.to_le_bytes());
+        }
+        // What waits for room is looked at again in every step until there is some.
+        self.metadata.is_due |= !self.metadata.committed.is_empty();
+        if left == 0 && self.metadata.is_due {
+            self.deadlines.insert((now.instant, Reason::Metadata));
+        }
+    }
+
+    /// The next entry to be applied, once there is room to say that it was.
+    fn next_committed(&mut self, out: &mut Outbox) -> Option<Entry> {
+        let first = self.metadata.committed.front()?;
+        let is_silent = !matches!(first.content, Content::Payload(_));
+        if is_silent || self.journal.has_room(APPLIED_BYTES, Class::Critical) {
+            return self.metadata.committed.pop_front();
+        }
+        if self.no_space.is_none() && !self.checkpoints.is_running() {
+            out.log(Level::Debug, "an entry of the metadata log waits for room in the journal");
+            self.checkpoint_soon();
+        }
+        None
+    }
+
+    /// Applies an entry, and says how many records it has; `None` if the node cannot go on.
+    fn apply(&mut self, entry: &Entry, out: &mut Outbox) -> Option<usize> {
+        let index = entry.id.index;
+        let mut count = 0;
+        if let Content::Payload(payload) = &entry.content {
+            let records = match decode_entry(payload) {
+                Ok(records) => records,
+                Err(error) => {
+                    out.push(Effect::Fatal(format!("entry {index} of the metadata log: {error}")));
+                    return None;
+                }
+            };
+            count = records.len();
+            self.proposal_applied(entry.id, payload.len());
+            for record in &records {
+                self.checkpoints.keep_metadata(self.controller.image(), record);
+                for change in self.controller.replay(index, record) {
+                    self.changed(change, out);
+                }
+            }
+            self.move_some(out);
+        }
+        self.controller.pass(index);
+        Some(count)
+    }
+
+    /// The log up to where a checkpoint of the image as it is now may stand for it.
+    pub(in crate::node) fn snapshot_head(&self) -> SnapshotHead {
+        let quorum = &self.metadata.quorum;
+        let index = self.controller.image().index().min(quorum.applied());
+        quorum.snapshot_head(index).expect("what is applied comes after the snapshot, and is in the log")
+    }
+
+    /// What a checkpoint holds of the quorum beside the image, encoded.
+    pub(in crate::node) fn quorum_state(&self, head: &SnapshotHead) -> Vec<Vec<u8>> {
+        let encoded = |record: Record| {
+            let mut payload = Vec::new();
+            record.encode(&mut payload);
+            payload
+        };
+        self.metadata.quorum.checkpoint_behind(head).into_iter().map(encoded).collect()
+    }
+
+    /// Whether the log takes more memory than it should, and a checkpoint would make it shorter.
+    pub(in crate::node) fn is_metadata_log_long(&self) -> bool {
+        let quorum = &self.metadata.quorum;
+        self.metadata_log_bytes() > LOG_BYTES_MAX && quorum.applied() > quorum.head().last.index
+    }
+
+    /// What the log takes in memory, in bytes.
+    pub(in crate::node) fn metadata_log_bytes(&self) -> usize {
+        self.metadata.quorum.log_bytes()
+    }
+
+    /// A checkpoint that stands for the log up to `head` is durable: the log begins behind it.
+    pub(in crate::node) fn compact_metadata_log(&mut self, head: SnapshotHead) {
+        // Without room the next checkpoint does it.
+        let members = self.metadata.quorum.membership().members().len() as u64;
+        if !self.journal.has_room(COMPACT_BYTES + MEMBER_BYTES * members, Class::Critical) {
+            return;
+        }
+        let has_followers = !self.metadata.is_alone();
+        let keep = if has_followers && self.metadata.quorum.log_bytes() <= KEPT_BYTES_MAX { KEPT } else { 0 };
+        if let Some(record) = self.metadata.quorum.compact(head, keep) {
+            self.journal_quorum(&record);
+        }
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::groups::GroupsConfig;
 use super::known::KNOWN_KEYS;
-use super::obeyed::BROKER_KEYS;
+use super::obeyed::{BROKER_KEYS, RACK_AWARE_SELECTOR};
 use super::topic::{TopicConfig, TopicKey, topic_key};
 use super::topic_keys::TOPIC_KEYS;
 use super::value::{ConfigError, Effect, Key, boolean};
@@ -152,6 +152,10 @@ pub struct BrokerConfig {
     pub num_partitions: i32,
     /// How long an idle producer is remembered, in milliseconds, at least 1.
     pub producer_id_expiration_ms: u64,
+    /// A follower that was not caught up for so long leaves the in-sync set, in milliseconds, at least 1.
+    pub replica_lag_time_max_ms: u64,
+    /// Whether consumers are told to read from a replica in their rack (KIP-392): `replica.selector.class`.
+    pub replica_selector_is_rack_aware: bool,
     /// The largest request that is read, in bytes, at least 1.
     pub socket_request_max_bytes: u32,
     /// What topics use that do not say otherwise.
@@ -388,6 +392,9 @@ impl BrokerConfig {
             max_request_partition_size_limit: unsigned("max.request.partition.size.limit"),
             num_partitions: i32::try_from(number("num.partitions")).expect("an Int's range"),
             producer_id_expiration_ms: positive("producer.id.expiration.ms"),
+            replica_lag_time_max_ms: positive("replica.lag.time.max.ms"),
+            replica_selector_is_rack_aware: text("replica.selector.class")
+                .is_some_and(|name| name == RACK_AWARE_SELECTOR),
             socket_request_max_bytes: unsigned("socket.request.max.bytes"),
             // Replaced below: it is read through the layers that this value is about to hold.
             topic_defaults: TopicConfig::read(|name| {

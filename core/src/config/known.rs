@@ -234,8 +234,6 @@ pub(super) static KNOWN_KEYS: &[BrokerKey] = &[
     key("replica.fetch.response.max.bytes", Kind::Int, Some("10485760"), Allowed::AtLeast(0), Update::ReadOnly, CLUSTER),
     key("replica.fetch.wait.max.ms", Kind::Int, Some("500"), Allowed::Any, Update::ReadOnly, CLUSTER),
     key("replica.high.watermark.checkpoint.interval.ms", Kind::Long, Some("5000"), Allowed::Any, Update::ReadOnly, CLUSTER),
-    key("replica.lag.time.max.ms", Kind::Long, Some("30000"), Allowed::Any, Update::ReadOnly, CLUSTER),
-    key("replica.selector.class", Kind::String, None, Allowed::Any, Update::ReadOnly, CLUSTER),
     key("replica.socket.receive.buffer.bytes", Kind::Int, Some("65536"), Allowed::Any, Update::ReadOnly, CLUSTER),
     key("replica.socket.timeout.ms", Kind::Int, Some("30000"), Allowed::Any, Update::ReadOnly, CLUSTER),
     key("replication.quota.window.num", Kind::Int, Some("11"), Allowed::AtLeast(1), Update::ReadOnly, QUOTAS),

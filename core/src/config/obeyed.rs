@@ -20,6 +20,11 @@ const fn unset(name: &'static str, kind: Kind, allowed: Allowed, update: Update,
     BrokerKey { key: Key { name, kind, default: None, allowed, effect: Effect::Obeyed, doc }, update }
 }
 
+/// What consumers are told to read from, by Kafka's names: the leader, or a replica in their rack (KIP-392).
+pub(super) const REPLICA_SELECTORS: &[&str] = &[LEADER_SELECTOR, RACK_AWARE_SELECTOR];
+const LEADER_SELECTOR: &str = "org.apache.kafka.common.replica.LeaderSelector";
+pub(super) const RACK_AWARE_SELECTOR: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+
 /// The broker settings that are obeyed, by name.
 pub static BROKER_KEYS: &[BrokerKey] = &[
     key(
@@ -460,6 +465,21 @@ pub static BROKER_KEYS: &[BrokerKey] = &[
         Allowed::AtLeast(1),
         Update::Anywhere,
         "How long the sequence numbers of an idle producer are remembered, in milliseconds.",
+    ),
+    key(
+        "replica.lag.time.max.ms",
+        Kind::Long,
+        "10000",
+        Allowed::AtLeast(1),
+        Update::ReadOnly,
+        "A follower that was not caught up at any moment for so many milliseconds leaves the in-sync set.",
+    ),
+    unset(
+        "replica.selector.class",
+        Kind::String,
+        Allowed::OneOf(REPLICA_SELECTORS),
+        Update::ReadOnly,
+        "Which replica consumers are told to read from: the leader where nothing is set, or one in the consumer's rack.",
     ),
     key(
         "socket.request.max.bytes",

@@ -19,6 +19,7 @@ mod read;
 mod search;
 mod segment;
 mod state;
+mod stream;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -48,6 +49,7 @@ pub use read::{Edge, Opened, Place, ReadOutcome, ReadPlan, Sought};
 pub use search::{Search, Wanted};
 pub use segment::{Mark, Segment};
 pub use state::Bodies;
+pub use stream::Run;
 pub use tail::TailBatch;
 
 /// Bytes of a segment, which an index entry counts in 32 bits.

@@ -16,7 +16,7 @@ use std::ops::Range;
 use super::Node;
 use crate::boundary::Outbox;
 use crate::ids::{TopicId, TopicPartition};
-use crate::log::Log;
+use crate::time::Now;
 
 /// Partitions that are taken in or let go of in one step, at about 0.3 µs each.
 const MOVED_AT_ONCE: usize = 200;
@@ -51,6 +51,13 @@ impl Moves {
         }
     }
 
+    /// Whether a partition is on its way here.
+    pub(super) fn is_coming(&self, TopicPartition { topic, partition }: TopicPartition) -> bool {
+        let holds =
+            |coming: &Move| coming.topic == topic && !coming.is_leaving && coming.partitions.contains(&partition);
+        self.queue.iter().any(holds)
+    }
+
     /// A topic is gone, and had so many partitions.
     pub(super) fn leave(&mut self, topic: TopicId, partitions: i32) {
         self.queue.push_back(Move { topic, partitions: 0..partitions, is_leaving: true });
@@ -59,26 +66,18 @@ impl Moves {
 
 impl Node {
     /// Moves the next partitions.
-    pub(super) fn move_some(&mut self, out: &mut Outbox) {
+    pub(super) fn move_some(&mut self, now: Now, out: &mut Outbox) {
         for _ in 0..MOVED_AT_ONCE {
             let Some(next) = self.moves.queue.front_mut() else { return };
             let (topic, is_leaving) = (next.topic, next.is_leaving);
             match next.partitions.next() {
                 None => drop(self.moves.queue.pop_front()),
-                Some(partition) if is_leaving => self.drop_partition(TopicPartition { topic, partition }, out),
-                Some(partition) => self.take_in(TopicPartition { topic, partition }),
+                Some(partition) if is_leaving => self.drop_partition(now, TopicPartition { topic, partition }, out),
+                Some(partition) => self.take_in(now, TopicPartition { topic, partition }, out),
             }
         }
         while self.moves.queue.front().is_some_and(|done| done.partitions.is_empty()) {
             self.moves.queue.pop_front();
         }
-    }
-
-    /// Takes a partition in.
-    pub(super) fn take_in(&mut self, id: TopicPartition) {
-        // Its topic may have been deleted meanwhile.
-        let Some(topic) = self.controller.image().topic(id.topic) else { return };
-        let name = topic.name.clone();
-        self.host_partition(id, name, Log::new(id));
     }
 }

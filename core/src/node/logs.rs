@@ -1,12 +1,17 @@
 //! What is asked about logs as such: DeleteRecords, DescribeProducers, DescribeLogDirs.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use slab::Slab;
+
 use super::fetch::Topic;
 use super::slices::Long;
-use super::{Node, Woken};
+use super::{Node, Reason, Woken};
 use crate::boundary::{Effect, Outbox, Refused, ReplyTo};
 use crate::ids::{Offset, TopicId, TopicPartition};
 use crate::journal::Class;
-use crate::time::Now;
+use crate::time::{Instant, Now};
 use crate::wire::delete_records::{
     DeleteRecordsPartitionResult, DeleteRecordsRequest, DeleteRecordsResponse, DeleteRecordsTopicResult,
 };
@@ -31,16 +36,45 @@ const MEASURED_AT_ONCE: usize = 2_000;
 /// The size of a volume that is not known (KIP-827).
 const UNKNOWN_BYTES: i64 = -1;
 
+/// Partitions that requests to delete records may name at most. Each costs about 1 µs.
+const DELETED_AT_ONCE: usize = 10_000;
+
+/// Requests to delete records that wait until no replica in sync shows them any more.
+#[derive(Debug, Default)]
+pub(super) struct Deletions {
+    parked: Slab<Deletion>,
+    /// Who waits for a partition's log start, and for which.
+    waiting: BTreeMap<u32, Vec<(Offset, Place)>>,
+}
+
+#[derive(Debug)]
+struct Deletion {
+    to: ReplyTo,
+    response: DeleteRecordsResponse,
+    until: Instant,
+    /// The answers that are waited for: partitions, each by its place in the response.
+    left: BTreeMap<(usize, usize), u32>,
+}
+
+/// Where the answer for a partition stands.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    deletion: usize,
+    topic: usize,
+    partition: usize,
+}
+
 impl Node {
-    pub(super) fn delete_records(&mut self, to: ReplyTo, request: &DeleteRecordsRequest, out: &mut Outbox) {
+    pub(super) fn delete_records(&mut self, now: Now, to: ReplyTo, request: &DeleteRecordsRequest, out: &mut Outbox) {
         let mut topics = Vec::with_capacity(request.topics.len());
+        let mut waiting = Vec::new();
         for topic in &request.topics {
             let resolved = self.resolve(&topic.name, TopicId::ZERO);
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for asked in &topic.partitions {
                 let result = resolved.clone().and_then(|id| {
                     let slot = self.hosted(TopicPartition { topic: id, partition: asked.partition_index })?;
-                    self.delete_below(slot, asked.offset)
+                    self.delete_below(slot, asked.offset).map(|start| (slot, start))
                 });
                 let mut answer = DeleteRecordsPartitionResult {
                     partition_index: asked.partition_index,
@@ -48,7 +82,12 @@ impl Node {
                     ..DeleteRecordsPartitionResult::default()
                 };
                 match result {
-                    Ok(start) => answer.low_watermark = start.0,
+                    Ok((slot, start)) => {
+                        answer.low_watermark = start.0;
+                        if self.host(slot).partition.has_followers() && waiting.len() < DELETED_AT_ONCE {
+                            waiting.push((slot, start, topics.len(), partitions.len()));
+                        }
+                    }
                     Err(refused) => answer.error_code = refused.code.into(),
                 }
                 partitions.push(answer);
@@ -56,8 +95,68 @@ impl Node {
             topics.push(DeleteRecordsTopicResult { name: topic.name.clone(), partitions });
         }
         let response = DeleteRecordsResponse { topics, ..DeleteRecordsResponse::default() };
-        // The log start moves when it is durable: who is told of it would else see it go back after a crash.
-        self.reply_at(self.journal.end(), to, Response::DeleteRecords(response), out);
+        waiting.retain(|&(slot, start, ..)| self.host(slot).partition.advanced().start < Some(start));
+        if waiting.is_empty() {
+            // The log start moves when it is durable: who is told of it would else see it go back after a crash.
+            return self.reply_at(self.journal.end(), to, Response::DeleteRecords(response), out);
+        }
+        let until = now.instant + Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+        let left = waiting.iter().map(|&(slot, _, topic, partition)| ((topic, partition), slot)).collect();
+        let deletion = self.deletions.parked.insert(Deletion { to, response, until, left });
+        for (slot, start, topic, partition) in waiting {
+            let place = Place { deletion, topic, partition };
+            self.deletions.waiting.entry(slot).or_default().push((start, place));
+        }
+        self.deadlines.insert((until, Reason::Delete(deletion)));
+    }
+
+    /// The log start that clients are told of a partition has moved: answers those that waited for it.
+    pub(super) fn settle_deletions(&mut self, slot: u32, out: &mut Outbox) {
+        if self.deletions.waiting.is_empty() {
+            return;
+        }
+        let start = self.host(slot).partition.advanced().start;
+        let Some(waiting) = self.deletions.waiting.remove(&slot) else { return };
+        let (done, left): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|&(wanted, _)| start >= Some(wanted));
+        if !left.is_empty() {
+            self.deletions.waiting.insert(slot, left);
+        }
+        for (_, place) in done {
+            self.settle_deletion(place, start.map_or(-1, |start| start.0), ErrorCode::None, out);
+        }
+    }
+
+    /// Nobody will delete what is waited for in a partition.
+    pub(super) fn refuse_deletions(&mut self, slot: u32, code: ErrorCode, out: &mut Outbox) {
+        for (_, place) in self.deletions.waiting.remove(&slot).unwrap_or_default() {
+            self.settle_deletion(place, -1, code, out);
+        }
+    }
+
+    /// A request has waited as long as its client lets it; what it asked for is done all the same.
+    pub(super) fn delete_late(&mut self, id: usize, out: &mut Outbox) {
+        let left: Vec<_> = self.deletions.parked[id].left.iter().map(|(&place, &slot)| (place, slot)).collect();
+        for ((topic, partition), slot) in left {
+            if let Some(waiting) = self.deletions.waiting.get_mut(&slot) {
+                waiting.retain(|(_, place)| place.deletion != id);
+                if waiting.is_empty() {
+                    self.deletions.waiting.remove(&slot);
+                }
+            }
+            self.settle_deletion(Place { deletion: id, topic, partition }, -1, ErrorCode::RequestTimedOut, out);
+        }
+    }
+
+    fn settle_deletion(&mut self, place: Place, low_watermark: i64, code: ErrorCode, out: &mut Outbox) {
+        let deletion = &mut self.deletions.parked[place.deletion];
+        let answer = &mut deletion.response.topics[place.topic].partitions[place.partition];
+        (answer.low_watermark, answer.error_code) = (low_watermark, code.into());
+        deletion.left.remove(&(place.topic, place.partition));
+        if deletion.left.is_empty() {
+            let Deletion { to, response, until, .. } = self.deletions.parked.remove(place.deletion);
+            self.deadlines.remove(&(until, Reason::Delete(place.deletion)));
+            self.reply_at(self.journal.end(), to, Response::DeleteRecords(response), out);
+        }
     }
 
     fn delete_below(&mut self, slot: u32, offset: i64) -> Result<Offset, Refused> {
@@ -108,6 +207,7 @@ impl Node {
                 let found = resolved
                     .clone()
                     .and_then(|id| self.hosted(TopicPartition { topic: id, partition: partition_index }));
+                let found = found.and_then(|slot| self.host(slot).partition.check_epoch(-1).map(|()| slot));
                 match found {
                     Ok(slot) => {
                         let producers = self.host(slot).partition.log().producers();

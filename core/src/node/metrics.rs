@@ -15,6 +15,10 @@ pub struct Counters {
     pub records_in: u64,
     /// Bytes of batches appended.
     pub bytes_in: u64,
+    /// Batches appended as leaders sent them.
+    pub batches_replicated: u64,
+    /// Bytes of these.
+    pub bytes_replicated: u64,
     /// Bytes of batches sent to consumers.
     pub bytes_out: u64,
     /// Connections cut since they left an answer unread while others waited.
@@ -79,6 +83,18 @@ impl Node {
         metric("counter", "batches_appended_total", "Record batches appended.", counters.batches_in);
         metric("counter", "records_appended_total", "Records appended.", counters.records_in);
         metric("counter", "appended_bytes_total", "Bytes of record batches appended.", counters.bytes_in);
+        metric(
+            "counter",
+            "replicated_batches_total",
+            "Batches appended as leaders sent them.",
+            counters.batches_replicated,
+        );
+        metric(
+            "counter",
+            "replicated_bytes_total",
+            "Bytes of batches appended as leaders sent them.",
+            counters.bytes_replicated,
+        );
         metric("counter", "fetched_bytes_total", "Bytes of record batches sent to consumers.", counters.bytes_out);
         metric("counter", "duplicate_batches_total", "Batches recognised as sent before.", counters.duplicates);
         metric("counter", "journal_commits_total", "Commits of the journal.", counters.commits);

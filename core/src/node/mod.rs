@@ -9,6 +9,7 @@ mod compaction;
 mod fetch;
 mod groups;
 mod hosting;
+mod leaders;
 mod logs;
 mod mending;
 mod metadata;
@@ -17,6 +18,7 @@ mod offsets;
 mod options;
 mod produce;
 mod removal;
+mod replicas;
 mod retention;
 mod room;
 mod scrub;
@@ -48,11 +50,11 @@ use crate::ids::{ConnId, Lsn, TopicId, TopicPartition, Uuid};
 use crate::journal;
 use crate::limits::Limits;
 use crate::log::{Place, ReadOutcome, ReadPlan};
-use crate::partition::Partition;
+use crate::partition::{Advanced, Partition};
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
 use crate::topic_codecs::TopicCodecs;
-use crate::wait::{Acks, FetchId, Fetchers};
+use crate::wait::{Acks, FetchId, Fetchers, ProduceId};
 use crate::wire::{self, ErrorCode, Response, Str};
 
 pub use metrics::Counters;
@@ -98,6 +100,12 @@ pub enum Reason {
     Gather,
     /// What is too long for one step goes on.
     Slice,
+    /// What is said between leaders and followers goes on, or a leader's time has come.
+    Replicas,
+    /// A produce request has waited for the in-sync set as long as its client lets it.
+    Produce(ProduceId),
+    /// A DeleteRecords request has waited for the in-sync set as long as its client lets it.
+    Delete(usize),
     /// Fetches have their turn, or have waited for it too long.
     Turns,
     /// Entries of the metadata log are applied.
@@ -129,6 +137,8 @@ enum Reader {
     Mending,
     /// The coordinator of a partition of `__consumer_offsets`, and the number of its load.
     Load(i32, u64),
+    /// A follower, of batches that are not in memory.
+    CatchUp(replicas::CatchUp),
 }
 
 /// What became of a read; an error is `None` where the segment has been let go of meanwhile.
@@ -148,7 +158,12 @@ struct Hosted {
     name: Str,
     partition: Partition,
     config: Arc<TopicConfig>,
+    /// Who waits for the high watermark.
     acks: Acks,
+    /// Who waits for this broker's disk alone.
+    own_acks: Acks,
+    /// When its leader wants to be woken, as far as is planned.
+    wakes_at: Option<Instant>,
     fetchers: Fetchers,
     watchers: session::Watchers,
     accounted: tails::Accounted,
@@ -215,6 +230,10 @@ pub struct Node {
     scrub: scrub::Scrub,
     mending: mending::Mending,
     groups: groups::Groups,
+    replicas: replicas::Replicas,
+    racks: leaders::Racks,
+    /// Requests to delete records that wait for the in-sync set.
+    deletions: logs::Deletions,
     compaction: compaction::Compaction,
     /// Batches of so many bytes go straight to their segments.
     direct_from: u64,
@@ -269,7 +288,7 @@ impl Node {
             }
             Input::Disk(done) => self.disk_done(now, done, out),
             Input::Deadline => self.deadline_reached(now, out),
-            Input::Peer(_) => {}
+            Input::Peer(input) => self.peer(now, *input, out),
             Input::Volume(volume) => self.volume = Some(volume),
             Input::Stop => {
                 out.log(Level::Info, "stopping: the last checkpoint is written");
@@ -284,6 +303,9 @@ impl Node {
         self.resume_stalled(now, out);
         self.resume_delayed(now, out);
         self.resume_groups(now, out);
+        if self.has_incoming() {
+            self.append_on(now, out);
+        }
         self.advance_storage(now, out);
         self.plan_slice(now);
         self.plan_turns(now);
@@ -311,6 +333,8 @@ impl Node {
         if std::mem::take(&mut self.codecs_changed) {
             out.push(Effect::TopicCodecs(Arc::new(self.codecs.clone())));
         }
+        // What is appended goes to followers before it goes to this broker's own disk.
+        self.speak(now, out);
         if let Some(commit) = self.journal.take_commit() {
             self.counters.commits += 1;
             self.counters.commit_bytes += commit.data.len() as u64;
@@ -375,6 +399,12 @@ impl Node {
                 Reason::Gather => self.gather_on(now, out),
                 Reason::Slice => self.next_slice(now, out),
                 Reason::Turns => self.reach_turns(now, out),
+                Reason::Replicas => self.replicate(now, out),
+                Reason::Produce(id) => {
+                    self.produce_late(now, id, out);
+                    break;
+                }
+                Reason::Delete(id) => self.delete_late(id, out),
                 Reason::Compaction => self.compaction(now, out),
             }
         }
@@ -388,7 +418,7 @@ impl Node {
             R::Fetch(request) => self.fetch(now, to, request, out),
             R::ListOffsets(request) => self.list_offsets(now, to, request, out),
             R::OffsetForLeaderEpoch(request) => self.offset_for_leader_epoch(to, &request, out),
-            R::DeleteRecords(request) => self.delete_records(to, &request, out),
+            R::DeleteRecords(request) => self.delete_records(now, to, &request, out),
             R::DescribeProducers(request) => self.describe_producers(to, &request, out),
             R::DescribeLogDirs(request) => self.describe_log_dirs(now, to, &request, out),
             R::FindCoordinator(request) => self.find_coordinator(now, to, request, out),
@@ -422,13 +452,13 @@ impl Node {
         match done {
             Done::Commit(number, Ok(())) => {
                 self.durable = self.durable.max(self.journal.committed(number));
-                self.settle(out);
+                self.settle(now, out);
             }
             Done::Written(number) => {
                 self.journal.written(number);
                 self.trusts_os = true;
                 self.durable = self.in_flight_end;
-                self.settle(out);
+                self.settle(now, out);
             }
             Done::Commit(_, Err(error)) => {
                 // What the disk holds after a failed write or sync is unknown, and a second try may report success for
@@ -455,6 +485,7 @@ impl Node {
                     Reader::Scrub => self.scrubbed(now, result, out),
                     Reader::Mending => self.mended(result, out),
                     Reader::Load(partition, load) => self.loaded(now, partition, load, result, out),
+                    Reader::CatchUp(read) => self.caught_up(now, read, result, out),
                 }
             }
             Done::Task(id, result) => self.task_done(now, id, result, out),
@@ -464,12 +495,12 @@ impl Node {
     }
 
     /// The journal's durable end has moved: wakes whoever waited for it.
-    fn settle(&mut self, out: &mut Outbox) {
+    fn settle(&mut self, now: Now, out: &mut Outbox) {
         while self.woken.front().is_some_and(|&(lsn, _)| lsn <= self.durable) {
             let (_, woken) = self.woken.pop_front().expect("one was at the front");
             match woken {
                 Woken::Reply(to, response) => out.push(Effect::Reply { to, response: Some(*response) }),
-                Woken::Partition(slot) => self.advance(slot, out),
+                Woken::Partition(slot) => self.advance(now, slot, out),
                 Woken::Quorum(number) => self.quorum_persisted(number),
             }
         }
@@ -477,22 +508,41 @@ impl Node {
 
     /// A partition's durable end or log start may have moved: acknowledges, credits those who wait for its bytes, and has
     /// the files removed that it lets go of.
-    fn advance(&mut self, slot: u32, out: &mut Outbox) {
+    fn advance(&mut self, now: Now, slot: u32, out: &mut Outbox) {
         let durable = self.durable;
         let Some(hosted) = &mut self.hosts[slot as usize] else { return };
-        let before = hosted.partition.advanced().high_watermark;
-        let start = hosted.partition.log().start();
-        let gone = hosted.partition.confirm(durable);
-        let advanced = hosted.partition.advanced();
-        let start_moved = hosted.partition.log().start() != start;
-        if !gone.is_empty() {
-            self.storage.removals.drop_segments(gone, hosted.config.file_delete_delay_ms);
+        let before = hosted.partition.advanced();
+        let confirmed = hosted.partition.confirm(durable, now.instant, self.replicas.peers());
+        if !confirmed.gone.is_empty() {
+            self.storage.removals.drop_segments(confirmed.gone, hosted.config.file_delete_delay_ms);
             self.account_tail(slot);
         }
-        if start_moved {
-            self.touch(slot);
+        if self.host(slot).partition.has_followers() {
+            self.replicas.heed(slot, confirmed.proposes);
         }
-        if advanced.high_watermark == before {
+        if let Some(said) = confirmed.said {
+            self.replicas.say(said);
+        }
+        self.rouse(slot, before, out);
+    }
+
+    /// A partition was as far as `before`: wakes whoever waited for it to be where it is now.
+    fn rouse(&mut self, slot: u32, before: Advanced, out: &mut Outbox) {
+        let partition = &mut self.host(slot).partition;
+        let advanced = partition.advanced();
+        if advanced == before {
+            return;
+        }
+        partition.settle_high_watermark();
+        if advanced.start != before.start {
+            self.touch(slot);
+            self.settle_deletions(slot, out);
+        }
+        while let Some(id) = self.host(slot).own_acks.pop(advanced.durable) {
+            self.acknowledge(id, out);
+        }
+        self.flush_if_due(slot);
+        if advanced.high_watermark == before.high_watermark {
             return;
         }
         while let Some(id) = self.host(slot).acks.pop(advanced.high_watermark) {
@@ -502,10 +552,12 @@ impl Node {
             self.settle_groups(slot, out);
         }
         if !self.host(slot).fetchers.is_empty() || !self.host(slot).watchers.is_empty() {
-            let bytes = self.host(slot).partition.log().bytes_between(before, advanced.high_watermark);
-            self.credit(slot, bytes, out);
+            let (from, to) = (before.high_watermark, advanced.high_watermark);
+            let bytes = self.host(slot).partition.log().bytes_between(from, to);
+            // What is no more in memory counts as little as it can.
+            let records = usize::try_from(to.0.saturating_sub(from.0)).unwrap_or(0);
+            self.credit(slot, bytes.max(records), out);
         }
-        self.flush_if_due(slot);
     }
 
     fn host(&mut self, slot: u32) -> &mut Hosted {
@@ -525,7 +577,11 @@ impl Node {
     }
 
     fn hosted(&self, id: TopicPartition) -> Result<u32, Refused> {
-        self.by_id.get(&id).copied().ok_or_else(|| ErrorCode::UnknownTopicOrPartition.into())
+        self.by_id.get(&id).copied().ok_or_else(|| match self.controller.image().partition(id) {
+            // Other brokers hold it. One of this broker's that is on its way here is not known yet.
+            Some(_) if !self.is_replica(id) => ErrorCode::NotLeaderOrFollower.into(),
+            _ => ErrorCode::UnknownTopicOrPartition.into(),
+        })
     }
 
     /// The id of a topic that a produce or fetch request names.
@@ -557,7 +613,7 @@ impl Node {
     /// Asserts what always holds; for tests and simulation, since it looks at everything.
     pub fn invariants(&self) {
         for hosted in self.hosts.iter().flatten() {
-            hosted.partition.log().invariants();
+            hosted.partition.invariants();
         }
         assert!(self.durable <= self.journal.end());
         assert!(!self.journal.is_overrun(), "nothing is appended that the journal has no room for");

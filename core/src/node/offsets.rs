@@ -37,6 +37,15 @@ mod special {
 /// searched for.
 const LOOKED_UP_AT_ONCE: usize = 200;
 
+/// From this version on there is an error for an offset that a new leader does not know yet (KIP-207).
+const NOT_AVAILABLE_FROM: i16 = 5;
+
+/// What is asked for is not known yet; the client asks again.
+fn not_available(version: i16) -> Refused {
+    let is_known = version >= NOT_AVAILABLE_FROM;
+    if is_known { ErrorCode::OffsetNotAvailable } else { ErrorCode::LeaderNotAvailable }.into()
+}
+
 /// A ListOffsets request, some of whose partitions are still looked up.
 #[derive(Debug)]
 pub(super) struct OffsetQuery {
@@ -56,6 +65,8 @@ struct Lookup {
     partition: usize,
     slot: u32,
     id: TopicPartition,
+    /// The leader epoch in which it was asked.
+    epoch: LeaderEpoch,
     wanted: Wanted,
     search: Search,
 }
@@ -134,7 +145,8 @@ impl Node {
         partitions.push(answer);
         if let (Some((slot, id, wanted)), Some(search)) = (found, search) {
             let partition = partitions.len() - 1;
-            lookups.push(Lookup { topic, partition, slot, id, wanted, search });
+            let epoch = self.hosts[slot as usize].as_ref().expect("it was just looked up").partition.epoch();
+            lookups.push(Lookup { topic, partition, slot, id, epoch, wanted, search });
             *left += 1;
             let index = lookups.len() - 1;
             self.search_on(query, index, out);
@@ -153,18 +165,24 @@ impl Node {
         let log = partition.log();
         let advanced = partition.advanced();
         let epoch_at = |offset: Offset| log.epochs().at(offset).map_or(-1, |epoch| epoch.0);
+        let start = advanced.start.ok_or_else(|| not_available(version));
         match timestamp {
             special::LATEST => {
+                if !partition.has_reached_epoch() {
+                    return Err(not_available(version));
+                }
                 answer.offset = advanced.high_watermark.0;
                 answer.leader_epoch = partition.epoch().0;
             }
             special::EARLIEST => {
-                answer.offset = log.start().0;
-                answer.leader_epoch = epoch_at(log.start());
+                let start = start?;
+                answer.offset = start.0;
+                answer.leader_epoch = epoch_at(start);
             }
             special::EARLIEST_LOCAL if version >= 8 => {
-                answer.offset = log.start().0;
-                answer.leader_epoch = epoch_at(log.start());
+                let start = start?;
+                answer.offset = start.0;
+                answer.leader_epoch = epoch_at(start);
             }
             special::MAX_TIMESTAMP if version >= 7 => return Ok(Some(Wanted::Largest)),
             special::LATEST_TIERED if version >= 9 => {}
@@ -183,19 +201,28 @@ impl Node {
 
     /// Looks at the next place, or ends this partition's lookup with what was found.
     fn search_on(&mut self, query: usize, index: usize, out: &mut Outbox) {
-        let OffsetQuery { response, lookups, .. } = &mut self.offset_queries[query];
+        let OffsetQuery { to, response, lookups, .. } = &mut self.offset_queries[query];
         let lookup = &mut lookups[index];
         if let Some(plan) = lookup.search.next_plan() {
             let read = self.next_read();
             self.reads.insert(read, (Reader::Offsets(query, index), super::segment_of(&plan)));
             return out.push(Effect::Disk(DiskOp::Read(read, plan)));
         }
-        if let Some((offset, timestamp)) = lookup.search.found() {
-            let answer = &mut response.topics[lookup.topic].partitions[lookup.partition];
-            let hosted = self.hosts[lookup.slot as usize].as_ref().expect("it was just looked at");
+        let answer = &mut response.topics[lookup.topic].partitions[lookup.partition];
+        let hosted = self.hosts[lookup.slot as usize].as_ref().expect("it was just looked at");
+        if let Err(refused) = hosted.partition.check_epoch(lookup.epoch.0) {
+            // Another broker leads by now, and what was found may be none of its log.
+            answer.error_code = match refused.code {
+                ErrorCode::FencedLeaderEpoch => ErrorCode::NotLeaderOrFollower.into(),
+                code => code.into(),
+            };
+        } else if let Some((offset, timestamp)) = lookup.search.found() {
             answer.offset = offset.0;
             answer.timestamp = timestamp.0;
             answer.leader_epoch = hosted.partition.log().epochs().at(offset).map_or(-1, |epoch| epoch.0);
+        } else if !hosted.partition.has_reached_epoch() {
+            // It may lie between the high watermark that is known and the one that an older leader has shown.
+            answer.error_code = not_available(to.version).code.into();
         }
         self.end_lookup(query, out);
     }

@@ -1,18 +1,27 @@
-//! Produce: batches in, answered when the journal (and later the in-sync set) has them.
+//! Produce: batches in, answered when the journal has them, or the whole in-sync set.
+//!
+//! Whoever waits for other brokers waits as long as its client lets it; its batches stay, whatever it is told. The disk
+//! alone is waited for without a limit: it is done, or the node ends.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::fetch::Topic;
-use super::{Node, Woken};
+use super::leaders::Endpoint;
+use super::{Node, Reason, Woken};
 use crate::batch::VerifiedBatch;
 use crate::boundary::{Effect, Outbox, Produce, ProducePartition, ProduceTopic, Refused, ReplyTo};
-use crate::ids::{Offset, TopicPartition};
+use crate::ids::{LeaderEpoch, NodeId, Offset, TopicPartition, Uuid};
 use crate::journal::Class;
 use crate::partition::Origin;
-use crate::time::Now;
+use crate::time::{Instant, Now};
 use crate::wait::ProduceId;
-use crate::wire::produce::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse};
+use crate::wire::produce::{
+    LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
+};
 use crate::wire::{ErrorCode, Response, Str};
 
 /// A produce request whose answer waits.
@@ -21,10 +30,28 @@ pub(super) struct ParkedProduce {
     to: ReplyTo,
     response: ProduceResponse,
     pending: usize,
+    /// Where it waits for other brokers.
+    patience: Option<Box<Patience>>,
+    /// Its client has been told already, that its time is up.
+    is_answered: bool,
+}
+
+/// How long a request waits for the in-sync set.
+#[derive(Debug)]
+struct Patience {
+    until: Instant,
+    /// The partitions waited for, and up to where.
+    ends: SmallVec<[(TopicPartition, Offset); 2]>,
 }
 
 /// What journal records of a batch need besides its bytes: headers, an epoch start, a roll.
 pub(super) const RECORD_OVERHEAD: usize = 512;
+
+/// Requests that are told in one step that their time is up, at about 0.5 µs each.
+const TIMED_OUT_AT_ONCE: usize = 100;
+
+/// An offset that is not known.
+const UNKNOWN: Offset = Offset(-1);
 
 /// Requests wait while so many bytes of bodies wait for the next commit, so that a commit stays short.
 const DIRECT_PENDING_MAX: usize = 16 << 20;
@@ -66,16 +93,22 @@ impl Node {
     }
 
     pub(super) fn has_room(&self, produce: &Produce) -> bool {
-        let direct: usize = self.direct_pending.iter().flat_map(|write| &write.pieces).map(Bytes::len).sum();
-        direct < DIRECT_PENDING_MAX
+        self.has_room_for_bodies()
             && self.journal.has_room_for(payloads(produce), Class::Ordinary)
             && self.tails.bytes() < 2 * self.limits.tail_cache_bytes as u64
+    }
+
+    /// Whether the next commit may take further bodies along.
+    pub(super) fn has_room_for_bodies(&self) -> bool {
+        let direct: usize = self.direct_pending.iter().flat_map(|write| &write.pieces).map(Bytes::len).sum();
+        direct < DIRECT_PENDING_MAX
     }
 
     fn append(&mut self, now: Now, to: ReplyTo, mut produce: Box<Produce>, out: &mut Outbox) {
         let (acks, may_write_internal) = (produce.acks, produce.may_write_internal);
         let refused = self.refuse_produce(&produce);
         let mut responses = Vec::with_capacity(produce.topics.len());
+        let mut is_misled = false;
         let mut parked: SmallVec<[(u32, Offset); 2]> = SmallVec::new();
         // Batches stay where they are: each is a good part of what a small request is.
         for ProduceTopic { name, id, partitions } in &mut produce.topics {
@@ -90,11 +123,19 @@ impl Node {
                         .and_then(|slot| self.check_writer(slot, may_write_internal).map(|()| slot))
                         .and_then(|slot| self.append_one(now, slot, batch, Origin::Client { acks }, &mut parked)),
                 };
-                partition_responses.push(partition_response(*index, result));
+                let mut response = partition_response(*index, result);
+                if response.error_code == ErrorCode::NotLeaderOrFollower.code()
+                    && let Ok(topic) = resolved
+                {
+                    is_misled = true;
+                    response.current_leader = self.leader_of(TopicPartition { topic, partition: *index }).into();
+                }
+                partition_responses.push(response);
             }
             responses.push(TopicProduceResponse { name, topic_id: id, partition_responses });
         }
-        let response = ProduceResponse { responses, ..ProduceResponse::default() };
+        let node_endpoints = if is_misled { self.endpoints_told(to, &responses) } else { Vec::new() };
+        let response = ProduceResponse { responses, node_endpoints, ..ProduceResponse::default() };
         if acks == 0 {
             // Nobody reads an answer; a refused batch closes the connection, so that the client sees that it lost
             // something, as Kafka does.
@@ -107,11 +148,58 @@ impl Node {
         } else if parked.is_empty() {
             out.push(Effect::Reply { to, response: Some(Response::Produce(response)) });
         } else {
-            let id = ProduceId(self.produces.insert(ParkedProduce { to, response, pending: parked.len() }));
-            for (slot, end) in parked {
-                self.host(slot).acks.park(end, id);
+            let pending = parked.len();
+            let parking = ParkedProduce { to, response, pending, patience: None, is_answered: false };
+            let id = ProduceId(self.produces.insert(parking));
+            if acks == 1 {
+                parked.iter().for_each(|&(slot, end)| self.host(slot).own_acks.park(end, id));
+            } else {
+                parked.iter().for_each(|&(slot, end)| self.host(slot).acks.park(end, id));
+                self.be_patient(now, id, &parked, produce.timeout_ms);
             }
         }
+    }
+
+    /// Has a request wait for other brokers no longer than its client lets it.
+    fn be_patient(&mut self, now: Now, id: ProduceId, parked: &[(u32, Offset)], timeout_ms: i32) {
+        if !parked.iter().any(|&(slot, _)| self.host(slot).partition.has_followers()) {
+            return;
+        }
+        let until = now.instant + Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0));
+        let ends = parked.iter().map(|&(slot, end)| (self.host(slot).partition.id(), end)).collect();
+        self.produces[id.0].patience = Some(Box::new(Patience { until, ends }));
+        self.deadlines.insert((until, Reason::Produce(id)));
+    }
+
+    /// Requests have waited as long as their clients let them: tells as many as one step has time for.
+    pub(super) fn produce_late(&mut self, now: Now, first: ProduceId, out: &mut Outbox) {
+        self.lose_patience(first, out);
+        for _ in 1..TIMED_OUT_AT_ONCE {
+            let Some(&(at, Reason::Produce(id))) = self.deadlines.first() else { return };
+            if at > now.instant {
+                return;
+            }
+            self.deadlines.pop_first();
+            self.lose_patience(id, out);
+        }
+    }
+
+    fn lose_patience(&mut self, id: ProduceId, out: &mut Outbox) {
+        let Some(patience) = self.produces[id.0].patience.take() else { return };
+        for (partition, end) in patience.ends {
+            let hosted = self.by_id.get(&partition).and_then(|&slot| self.hosts[slot as usize].as_ref());
+            // One that has gone has been told of.
+            if let Some(hosted) = hosted
+                && hosted.partition.advanced().high_watermark < end
+            {
+                let name = hosted.name.clone();
+                self.produces[id.0].refuse(partition, &name, ErrorCode::RequestTimedOut);
+            }
+        }
+        let parked = &mut self.produces[id.0];
+        parked.is_answered = true;
+        let (to, response) = (parked.to, std::mem::take(&mut parked.response));
+        out.push(Effect::Reply { to, response: Some(Response::Produce(response)) });
     }
 
     /// Whether a client may write to a partition: to the broker's own topics only tools may.
@@ -179,6 +267,11 @@ impl Node {
             self.counters.records_in += u64::try_from(records).unwrap_or(0);
             self.counters.bytes_in += bytes;
             self.account_tail(slot);
+            let hosted = self.hosts[slot as usize].as_mut().expect("a slot that was looked up");
+            hosted.partition.appended(appended.end, now.instant, self.replicas.peers());
+            if hosted.partition.has_followers() {
+                self.replicas.stir(slot);
+            }
             match self.woken.back_mut() {
                 // What shares a commit is durable at once: one look at the partition is enough for a run of its records.
                 Some((lsn, Woken::Partition(last))) if *last == slot && self.journal.is_in_open_commit(*lsn) => {
@@ -190,10 +283,15 @@ impl Node {
             self.counters.duplicates += 1;
         }
         let advanced = self.host(slot).partition.advanced();
-        if origin != (Origin::Client { acks: 0 }) && advanced.high_watermark < taken.end {
+        let reached = match origin {
+            Origin::Client { acks: 0 } => Offset(i64::MAX),
+            Origin::Client { acks: 1 } => advanced.durable,
+            Origin::Client { .. } | Origin::Coordinator => advanced.high_watermark,
+        };
+        if reached < taken.end {
             parked.push((slot, taken.end));
         }
-        Ok((taken.base, taken.append_time, self.host(slot).partition.log().start()))
+        Ok((taken.base, taken.append_time, advanced.start.unwrap_or(UNKNOWN)))
     }
 
     /// One of the ends that a produce request waits for has been reached.
@@ -201,25 +299,87 @@ impl Node {
         let parked = &mut self.produces[id.0];
         parked.pending -= 1;
         if parked.pending == 0 {
-            let ParkedProduce { to, response, .. } = self.produces.remove(id.0);
-            out.push(Effect::Reply { to, response: Some(Response::Produce(response)) });
+            let ParkedProduce { to, response, patience, is_answered, .. } = self.produces.remove(id.0);
+            if let Some(patience) = patience {
+                self.deadlines.remove(&(patience.until, Reason::Produce(id)));
+            }
+            if !is_answered {
+                out.push(Effect::Reply { to, response: Some(Response::Produce(response)) });
+            }
         }
     }
 
-    /// A partition goes away under a request that waits for it.
-    pub(super) fn fail_produce(&mut self, id: ProduceId, partition: TopicPartition, name: &Str, out: &mut Outbox) {
-        let parked = &mut self.produces[id.0];
-        for topic in &mut parked.response.responses {
-            if topic.name == *name || topic.topic_id == partition.topic {
-                for response in &mut topic.partition_responses {
-                    if response.index == partition.partition {
-                        response.error_code = ErrorCode::UnknownTopicOrPartition.into();
-                        response.base_offset = -1;
-                    }
-                }
-            }
+    /// Nobody will acknowledge what is waited for in a partition: it goes away, or is led by another broker.
+    pub(super) fn refuse_waiting(&mut self, slot: u32, code: ErrorCode, out: &mut Outbox) {
+        let waiting: Vec<ProduceId> = self.host(slot).own_acks.drain().collect();
+        self.refuse_each(slot, waiting, code, out);
+        self.refuse_acks(slot, code, out);
+    }
+
+    /// Nobody will acknowledge what waits for the whole in-sync set.
+    pub(super) fn refuse_acks(&mut self, slot: u32, code: ErrorCode, out: &mut Outbox) {
+        let waiting: Vec<ProduceId> = self.host(slot).acks.drain().collect();
+        self.refuse_each(slot, waiting, code, out);
+    }
+
+    fn refuse_each(&mut self, slot: u32, waiting: Vec<ProduceId>, code: ErrorCode, out: &mut Outbox) {
+        if waiting.is_empty() {
+            return;
         }
-        self.acknowledge(id, out);
+        let hosted = self.host(slot);
+        let (partition, name) = (hosted.partition.id(), hosted.name.clone());
+        let leader = self.leader_of(partition);
+        for id in waiting {
+            let parked = &mut self.produces[id.0];
+            parked.refuse(partition, &name, code);
+            if code == ErrorCode::NotLeaderOrFollower {
+                parked.hint(partition, &name, leader);
+                let to = parked.to;
+                let endpoints = self.endpoints_told(to, &self.produces[id.0].response.responses);
+                self.produces[id.0].response.node_endpoints = endpoints;
+            }
+            self.acknowledge(id, out);
+        }
+    }
+
+    /// Where those lead that an answer names as leaders (KIP-951).
+    fn endpoints_told(&self, to: ReplyTo, topics: &[TopicProduceResponse]) -> Vec<NodeEndpoint> {
+        let partitions = topics.iter().flat_map(|topic| &topic.partition_responses);
+        let told = partitions.map(|partition| partition.current_leader.leader_id).filter(|&leader| leader >= 0);
+        let leaders: BTreeSet<i32> = told.collect();
+        let endpoints = leaders.into_iter().filter_map(|node_id| self.endpoint(to, NodeId(node_id)));
+        endpoints.map(|Endpoint { node_id, host, port, rack }| NodeEndpoint { node_id, host, port, rack }).collect()
+    }
+}
+
+impl ParkedProduce {
+    fn of(&mut self, partition: TopicPartition, name: &Str) -> impl Iterator<Item = &mut PartitionProduceResponse> {
+        let is_it = move |topic: &&mut TopicProduceResponse| {
+            if topic.topic_id == Uuid::ZERO { topic.name == *name } else { topic.topic_id == partition.topic }
+        };
+        let topics = self.response.responses.iter_mut().filter(is_it);
+        let partitions = topics.flat_map(|topic| &mut topic.partition_responses);
+        partitions.filter(move |response| response.index == partition.partition)
+    }
+
+    fn refuse(&mut self, partition: TopicPartition, name: &Str, code: ErrorCode) {
+        for response in self.of(partition, name) {
+            response.error_code = code.into();
+            response.base_offset = -1;
+        }
+    }
+
+    fn hint(&mut self, partition: TopicPartition, name: &Str, leader: Option<(NodeId, LeaderEpoch)>) {
+        self.of(partition, name).for_each(|response| response.current_leader = leader.into());
+    }
+}
+
+impl From<Option<(NodeId, LeaderEpoch)>> for LeaderIdAndEpoch {
+    fn from(leader: Option<(NodeId, LeaderEpoch)>) -> LeaderIdAndEpoch {
+        match leader {
+            Some((leader, epoch)) => LeaderIdAndEpoch { leader_id: leader.0, leader_epoch: epoch.0 },
+            None => LeaderIdAndEpoch::default(),
+        }
     }
 }
 

@@ -25,7 +25,9 @@ impl Node {
         let hosted = self.hosts[slot as usize].as_mut().expect("a hosted partition");
         let name = logs::display(&hosted.name, hosted.partition.id());
         hosted.partition.log_mut().expire_producers(Timestamp(now.0.saturating_sub(expiry)));
-        if !hosted.config.cleanup_policy.deletes || hosted.partition.damage().is_some() {
+        // Followers follow their leader's log start.
+        let is_led = hosted.partition.is_led() && hosted.partition.damage().is_none();
+        if !hosted.config.cleanup_policy.deletes || !is_led {
             return;
         }
         if !self.has_room_to_advance() {

@@ -54,6 +54,7 @@ impl Node {
         self.stalled.front().is_some_and(|(_, produce)| !self.has_room(produce))
             || self.delayed.front().is_some_and(|(_, request)| !self.has_room_for_metadata(request))
             || self.groups_wait_for_room()
+            || (self.has_incoming() && self.followers_wait_for_room())
     }
 
     fn has_room_for_metadata(&self, request: &Request) -> bool {

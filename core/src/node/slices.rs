@@ -157,7 +157,7 @@ impl Node {
                     }
                 }
                 3 if self.obeying.is_some() => return self.obey_on(),
-                4 if !self.moves.is_empty() => return self.move_some(out),
+                4 if !self.moves.is_empty() => return self.move_some(now, out),
                 5 => {
                     if let Some((to, long)) = self.slices.queue.pop_front() {
                         if let Some(long) = self.slice(now, to, long, out) {

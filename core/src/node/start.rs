@@ -12,15 +12,15 @@ use slab::Slab;
 use super::metadata::{Metadata, Recalled};
 use super::tails::{Accounted, Tails};
 use super::{
-    ClusterOptions, Counters, Hosted, Node, Reason, checkpoints, compaction, groups, hosting, mending, scrub, session,
-    slices, storage,
+    ClusterOptions, Counters, Hosted, Node, Reason, checkpoints, compaction, groups, hosting, leaders, logs, mending,
+    replicas, scrub, session, slices, storage,
 };
 use crate::boundary::{DiskError, Effect, FileName, Files, Outbox, SegmentName, Task, make_checkpoint_slot};
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
 use crate::controller::records::Listener;
 use crate::controller::{GROUP_OFFSETS, ProducerIdBlock, is_internal};
-use crate::ids::{LeaderEpoch, Lsn, NodeId, TopicPartition, Uuid};
+use crate::ids::{Lsn, NodeId, TopicPartition, Uuid};
 use crate::journal::checkpoint::{self, CheckpointError};
 use crate::journal::{self, Damage, Geometry, Record, RecordKind, Recovered, RecoveryError, Visitor};
 use crate::limits::Limits;
@@ -343,6 +343,7 @@ impl Node {
         node.settle_journal(files, now)?;
         node.register(&options)?;
         node.settle_journal(files, now)?;
+        node.end_walks(now, &mut Outbox::default());
         node.remove_strays(files)?;
         report.topics = node.controller.image().topic_count();
         report.partitions = node.by_id.len();
@@ -442,7 +443,9 @@ impl Node {
             .topics_from("")
             .flat_map(|topic| {
                 let indexes = 0..i32::try_from(topic.partitions.len()).expect("a topic's partitions are counted so");
-                indexes.map(|partition| (TopicPartition { topic: topic.id, partition }, topic.name.clone()))
+                let held =
+                    indexes.filter(|&index| topic.partitions[index as usize].replicas.contains(&options.node_id));
+                held.map(|partition| (TopicPartition { topic: topic.id, partition }, topic.name.clone()))
             })
             .collect();
         let controller = Controller::new(options.node_id, options.cluster_id, options.broker, image);
@@ -486,6 +489,9 @@ impl Node {
             scrub: scrub::Scrub::default(),
             mending: mending::Mending::default(),
             groups,
+            replicas: replicas::Replicas::new(options.node_id),
+            deletions: logs::Deletions::default(),
+            racks: leaders::Racks::default(),
             compaction: compaction::Compaction::default(),
             direct_from: options.direct_from,
             direct_pending: Vec::new(),
@@ -506,6 +512,8 @@ impl Node {
             moves: hosting::Moves::default(),
         };
         node.storage.removals.drop_segments(dropped, NO_DELAY);
+        let group_offsets = node.controller.image().topic_named(GROUP_OFFSETS).map(|topic| topic.id);
+        group_offsets.into_iter().for_each(|topic| node.groups_live_in(topic));
         for (id, name) in ids {
             let log = logs.remove(&id).unwrap_or_else(|| Log::new(id));
             let slot = node.host_partition(id, name, log);
@@ -540,10 +548,8 @@ impl Node {
         Quorum::new(options, restored).map_err(|error| StartError::Content(error.to_string()))
     }
 
-    /// Takes a partition in. Its epoch follows from the image.
+    /// Takes a partition in. The part that it plays follows from the image.
     pub(super) fn host_partition(&mut self, id: TopicPartition, name: Str, log: Log) -> u32 {
-        let epoch = self.controller.image().partition(id).map_or(LeaderEpoch::default(), |state| state.leader_epoch);
-        let is_group_offsets = *name == *GROUP_OFFSETS;
         // Partitions of one topic have its settings together: what is said of one of them is said of all.
         let before = id.partition.checked_sub(1).and_then(|partition| {
             let slot = self.by_id.get(&TopicPartition { partition, ..id })?;
@@ -555,8 +561,10 @@ impl Node {
                 Arc::new(self.controller.topic_config(id.topic).expect("a partition's topic is in the image"))
             }),
             name,
-            partition: Partition::lead(id, epoch, log),
+            partition: Partition::new(id, log),
             acks: Acks::default(),
+            own_acks: Acks::default(),
+            wakes_at: None,
             fetchers: Fetchers::default(),
             watchers: session::Watchers::default(),
             accounted: Accounted::default(),
@@ -575,9 +583,6 @@ impl Node {
         };
         self.by_id.insert(id, slot);
         self.account_tail(slot);
-        if is_group_offsets {
-            self.seat(id, slot);
-        }
         slot
     }
 
@@ -595,7 +600,7 @@ impl Node {
                 drop(commit);
                 self.durable = self.journal.committed(number);
                 if self.journal.is_settled() {
-                    self.settle(out);
+                    self.settle(now, out);
                 }
             } else if self.metadata.is_due() {
                 self.advance_metadata(now, out);
@@ -605,7 +610,7 @@ impl Node {
                 Task::ExtendJournal { slot: self.journal.slots(), bytes }.run(files)?;
                 self.journal.add_slot();
             } else {
-                self.settle(out);
+                self.settle(now, out);
                 return Ok(());
             }
         }

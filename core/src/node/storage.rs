@@ -112,7 +112,8 @@ impl Node {
             return;
         }
         // Requests that wait for room may need more than the files that the journal likes to have at hand.
-        let is_waited_for = !self.stalled.is_empty() || !self.delayed.is_empty() || self.groups.has_waiting();
+        let is_waited_for =
+            !self.stalled.is_empty() || !self.delayed.is_empty() || self.groups.has_waiting() || self.has_incoming();
         let is_starved = is_waited_for && self.journal.slots() < self.geometry.max_files;
         let may_extend = !self.storage.extending && now.instant >= self.storage.extend_from;
         if may_extend && (is_starved || self.journal.wants_slot()) {

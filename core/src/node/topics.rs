@@ -8,7 +8,7 @@ use crate::boundary::{Effect, Level, Outbox, ReplyTo};
 use crate::config::TopicConfig;
 use crate::controller::image::Change;
 use crate::controller::{self, Describing, GROUP_OFFSETS};
-use crate::ids::{TopicId, TopicPartition};
+use crate::ids::{BrokerEpoch, TopicId, TopicPartition};
 use crate::time::Now;
 use crate::topic_codecs::TopicCodecs;
 use crate::wire::{self, Response};
@@ -62,7 +62,7 @@ impl Node {
     }
 
     /// Acts on what an entry of the metadata log changed.
-    pub(super) fn changed(&mut self, change: Change, out: &mut Outbox) {
+    pub(super) fn changed(&mut self, now: Now, change: Change, out: &mut Outbox) {
         match change {
             Change::TopicCreated(id) => {
                 if let Some(topic) = self.controller.image().topic(id) {
@@ -72,17 +72,16 @@ impl Node {
             Change::PartitionCreated(id) => {
                 let topic = self.controller.image().topic(id.topic).expect("the topic of a new partition");
                 match *topic.name == *GROUP_OFFSETS {
-                    true => self.take_in(id),
+                    true => {
+                        self.groups_live_in(id.topic);
+                        self.take_in(now, id, out);
+                    }
                     false => self.moves.come(id),
                 }
                 self.topics_changed();
             }
             Change::PartitionChanged(id) => {
-                let epoch = self.controller.image().partition(id).map(|state| state.leader_epoch);
-                if let (Some(&slot), Some(epoch)) = (self.by_id.get(&id), epoch) {
-                    self.host(slot).partition.lead_in(epoch);
-                    self.touch(slot);
-                }
+                self.place(now, id, out);
             }
             Change::TopicRemoved { id, name, partitions } => {
                 out.log(Level::Info, format!("deleted topic {name} ({id})"));
@@ -92,7 +91,8 @@ impl Node {
                 }
                 match *name == *GROUP_OFFSETS {
                     true => (0..partitions).for_each(|partition| {
-                        self.drop_partition(TopicPartition { topic: id, partition }, out);
+                        self.groups_lose_topic();
+                        self.drop_partition(now, TopicPartition { topic: id, partition }, out);
                     }),
                     false => self.moves.leave(id, partitions),
                 }
@@ -106,26 +106,32 @@ impl Node {
                 let (max, max_per_ip) = (config.max_connections, config.max_connections_per_ip);
                 out.push(Effect::AllowConnections { max, max_per_ip });
             }
-            Change::BrokerRegistered { .. } | Change::BrokerStanding { .. } => {}
+            Change::BrokerRegistered { node_id, broker_epoch } if node_id == self.node_id() => {
+                self.broker_stands(node_id);
+                self.registered(BrokerEpoch(broker_epoch));
+            }
+            Change::BrokerRegistered { node_id, .. } => {
+                self.broker_stands(node_id);
+                self.broker_changed(node_id);
+            }
+            Change::BrokerStanding { node_id, .. } => self.broker_stands(node_id),
         }
     }
 
     /// Lets a partition go, and whoever waits for it.
-    pub(super) fn drop_partition(&mut self, id: TopicPartition, out: &mut Outbox) {
+    pub(super) fn drop_partition(&mut self, now: Now, id: TopicPartition, out: &mut Outbox) {
         let Some(slot) = self.by_id.remove(&id) else { return };
         self.damaged.remove(&id);
         if *self.host(slot).name == *GROUP_OFFSETS {
             self.unseat(id, out);
         }
+        self.retire(now, slot, out);
         let hosted = self.hosts[slot as usize].take().expect("a hosted partition");
         let waiting = self.leave_all(&hosted);
         self.free_hosts.push(slot);
-        let Hosted { name, config, mut acks, accounted, .. } = hosted;
+        let Hosted { config, accounted, .. } = hosted;
         self.close_account(accounted);
         self.compaction.forget(id);
-        for produce in acks.drain() {
-            self.fail_produce(produce, id, &name, out);
-        }
         for fetch in waiting {
             self.serve_fetch(fetch, out);
         }
@@ -146,6 +152,7 @@ impl Node {
         for &slot in self.by_id.range(first..=last).map(|(_, slot)| slot) {
             self.hosts[slot as usize].as_mut().expect("a hosted partition").config = config.clone();
         }
+        self.replicas_obey();
     }
 
     /// Takes over what the broker's settings say. Topics inherit from them: a slice of these in this step, the others in
@@ -159,6 +166,7 @@ impl Node {
         self.sessions.resize(config.max_incremental_fetch_session_cache_slots as usize);
         self.obeying = Some(Obeying { after: None, codecs: TopicCodecs::new(&config.topic_defaults) });
         self.apply_group_settings();
+        self.apply_replica_settings();
         self.obey_on();
     }
 
@@ -187,6 +195,7 @@ impl Node {
         } else {
             self.codecs = obeying.codecs;
             self.codecs_changed = true;
+            self.replicas_obey();
         }
     }
 }

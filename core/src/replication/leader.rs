@@ -4,8 +4,6 @@
 //! this leader epoch and in the session that is under way; anything else is as if it had not come (KAFKA-13837,
 //! KAFKA-14078). What cannot be true ends the session.
 
-use smallvec::SmallVec;
-
 use super::in_sync::InSync;
 use super::progress::{Progress, State};
 use super::{Agreement, Ends, Lane, Member, Peers, Settings, View, agree};
@@ -63,7 +61,7 @@ pub struct Leader {
     shown_start: Option<Offset>,
     in_sync: InSync,
     min_in_sync: usize,
-    followers: SmallVec<[Progress; 2]>,
+    followers: Vec<Progress>,
     sessions: Session,
     settings: Settings,
 }
@@ -97,7 +95,7 @@ impl Leader {
             shown_start: None,
             in_sync: InSync::new(view.partition_epoch, &view.in_sync),
             min_in_sync,
-            followers: SmallVec::new(),
+            followers: Vec::new(),
             sessions: Session(0),
             settings,
         };
@@ -143,6 +141,27 @@ impl Leader {
     /// Whether too few replicas are in sync for acks=all. A partition of fewer replicas than the minimum needs them all.
     pub fn is_below_minimum(&self) -> bool {
         self.in_sync().len() < self.min_in_sync.min(self.followers.len() + 1)
+    }
+
+    /// Whether somebody follows this leader, so that more than its own disk is waited for.
+    pub fn has_followers(&self) -> bool {
+        !self.followers.is_empty()
+    }
+
+    /// Whether this broker follows.
+    pub fn is_followed_by(&self, node: NodeId) -> bool {
+        self.follower(node).is_some()
+    }
+
+    /// The follower that a consumer had better read from `offset` on, of those that `is_near` to it: one that lives, has
+    /// that offset, and of these the one that has most (KIP-392).
+    pub fn nearest(&self, offset: Offset, is_near: impl Fn(NodeId) -> bool) -> Option<NodeId> {
+        let has_it = |follower: &&Progress| {
+            let holds = follower.durable.is_some_and(|durable| durable >= offset) && follower.start <= offset;
+            holds && follower.member.may_join && is_near(follower.member.replica.node)
+        };
+        let best = self.followers.iter().filter(has_it).max_by_key(|follower| follower.durable)?;
+        Some(best.member.replica.node)
     }
 
     /// What each follower is known to have durably in its session, for people.
@@ -213,7 +232,7 @@ impl Leader {
     /// Takes the replicas as they are now.
     fn follow_up(&mut self, replicas: &[Member], now: Instant, peers: &mut Peers) {
         let end = self.log.end;
-        self.followers.retain(|follower| {
+        self.followers.retain_mut(|follower| {
             let stays = replicas.iter().any(|member| member.replica.node == follower.member.replica.node);
             if !stays {
                 follower.part(None, end, now, peers);

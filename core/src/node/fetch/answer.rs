@@ -1,5 +1,6 @@
 //! From what a fetch found to its answer: its [turn](super::turns), what is read for it, and what is told.
 
+use std::collections::BTreeSet;
 use std::mem;
 
 use super::look::{Answer, Look};
@@ -7,10 +8,12 @@ use super::part::FetchPart;
 use super::turns::Need;
 use super::{Node, ParkedFetch, SERVED_WEIGHT, State, Wanted};
 use crate::boundary::{DiskError, DiskOp, Effect, Level, Outbox, PARTITION_BYTES, ReplyTo, TOLD_FROM_BYTES};
+use crate::ids::NodeId;
 use crate::log::ReadOutcome;
+use crate::node::leaders::Endpoint;
 use crate::node::{ReadResult, Reader, segment_of};
 use crate::wait::FetchId;
-use crate::wire::fetch::{FetchResponse, FetchableTopicResponse, PartitionData};
+use crate::wire::fetch::{FetchResponse, FetchableTopicResponse, NodeEndpoint, PartitionData};
 use crate::wire::{ErrorCode, Records, Response};
 
 /// What an answer tells, or tells so far.
@@ -19,6 +22,8 @@ pub(super) struct Told {
     pub(super) topics: Vec<FetchableTopicResponse>,
     record_bytes: usize,
     partitions: usize,
+    /// The leaders that it names.
+    leaders: BTreeSet<i32>,
 }
 
 impl Node {
@@ -154,6 +159,9 @@ impl Node {
             let Answer { part, data, .. } = answer;
             told.record_bytes += data.records.as_ref().map_or(0, Records::len);
             told.partitions += 1;
+            if data.current_leader.leader_id >= 0 {
+                told.leaders.insert(data.current_leader.leader_id);
+            }
             let (topic, topic_id) = part.topic.into_answer();
             match told.topics.last_mut().filter(|last| last.topic == topic && last.topic_id == topic_id) {
                 Some(last) => last.partitions.push(data),
@@ -166,7 +174,11 @@ impl Node {
     pub(super) fn reply_told(&mut self, to: ReplyTo, wanted: &Wanted, told: Told, out: &mut Outbox) -> usize {
         self.counters.bytes_out += told.record_bytes as u64;
         let session_id = wanted.session().map_or(0, |of| of.id);
-        let response = FetchResponse { session_id, responses: told.topics, ..FetchResponse::default() };
+        let endpoints = told.leaders.into_iter().filter_map(|node_id| self.endpoint(to, NodeId(node_id)));
+        let node_endpoints = endpoints
+            .map(|Endpoint { node_id, host, port, rack }| NodeEndpoint { node_id, host, port, rack })
+            .collect();
+        let response = FetchResponse { session_id, responses: told.topics, node_endpoints, ..FetchResponse::default() };
         out.push(Effect::Reply { to, response: Some(Response::Fetch(response)) });
         told.record_bytes + told.partitions * PARTITION_BYTES
     }
@@ -212,8 +224,9 @@ impl Node {
                 ErrorCode::KafkaStorageError.into()
             }
             (None, Some(slot)) if part.offset < self.host(slot).partition.log().start() => {
-                let log = self.host(slot).partition.log();
-                (data.high_watermark, data.log_start_offset) = (log.durable_end().0, log.start().0);
+                let advanced = self.host(slot).partition.advanced();
+                data.high_watermark = advanced.high_watermark.0;
+                data.log_start_offset = advanced.start.map_or(-1, |start| start.0);
                 data.last_stable_offset = data.high_watermark;
                 ErrorCode::OffsetOutOfRange.into()
             }

@@ -220,11 +220,12 @@ impl Node {
 
     fn name_on(&mut self, now: Now, id: FetchId, mut naming: Naming, out: &mut Outbox) -> Option<Phase> {
         let version = self.fetches[id.0].to.version;
+        let reader = self.reader(self.fetches[id.0].to, &naming.request);
         for _ in 0..NAMED_TIMES * self.limits.fetch_partitions_at_once {
             if let Some((topic, partitions)) = &mut naming.open
                 && let Some(asked) = partitions.next()
             {
-                naming.parts.push(FetchPart::of(topic.clone(), &asked));
+                naming.parts.push(FetchPart::of(topic.clone(), &asked, reader));
             } else if let Some(next) = naming.topics.next() {
                 let topic = Topic::named(version, &next.topic, next.topic_id);
                 naming.open = Some((topic, next.partitions.into_iter()));

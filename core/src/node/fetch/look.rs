@@ -6,11 +6,11 @@ use super::part::{FetchPart, Topic};
 use super::turns::Need;
 use super::{Node, Wanted};
 use crate::boundary::{PARTITION_BYTES, Refused};
-use crate::ids::{TopicId, TopicPartition};
+use crate::ids::{LeaderEpoch, NodeId, TopicId, TopicPartition};
 use crate::limits::BATCH_BYTES_MAX;
 use crate::log::{Read, ReadPlan, Sought};
 use crate::node::session::{SessionRef, Watch};
-use crate::wire::fetch::PartitionData;
+use crate::wire::fetch::{LeaderIdAndEpoch, PartitionData};
 use crate::wire::{ErrorCode, Records};
 
 /// One request has so many partitions read from disk; the others get their turn with the next one. Without it a client
@@ -143,6 +143,10 @@ impl Node {
         let mut data = PartitionData { partition_index: part.index, ..PartitionData::default() };
         data.records = Some(Records::default());
         match slot.and_then(|slot| self.read_from(slot, part, &mut data, max_bytes, look)) {
+            Ok(()) if data.preferred_read_replica >= 0 => {
+                look.is_urgent = true;
+                (data, false)
+            }
             Ok(()) => {
                 let is_at_end = part.offset.0 >= data.high_watermark;
                 (data, is_at_end)
@@ -150,6 +154,9 @@ impl Node {
             Err(refused) => {
                 look.is_urgent = true;
                 data.error_code = refused.code.into();
+                if matches!(refused.code, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch) {
+                    data.current_leader = self.current_leader(part);
+                }
                 if refused.code != ErrorCode::OffsetOutOfRange {
                     data.high_watermark = -1;
                     data.last_stable_offset = -1;
@@ -158,6 +165,22 @@ impl Node {
                 (data, false)
             }
         }
+    }
+
+    /// Who leads what a part names, for one who believes that this broker does.
+    fn current_leader(&self, part: &FetchPart) -> LeaderIdAndEpoch {
+        let topic = self.resolve_topic(&part.topic).ok();
+        let leader = topic.and_then(|topic| self.leader_of(TopicPartition { topic, partition: part.index }));
+        let told =
+            |(leader, epoch): (NodeId, LeaderEpoch)| LeaderIdAndEpoch { leader_id: leader.0, leader_epoch: epoch.0 };
+        leader.map(told).unwrap_or_default()
+    }
+
+    /// The follower that a reader in another rack than this broker had better read from (KIP-392).
+    fn nearest(&self, slot: u32, part: &FetchPart) -> Option<NodeId> {
+        let hosted = self.hosts[slot as usize].as_ref().expect("a slot that was looked up");
+        let leader = hosted.partition.leader()?;
+        leader.nearest(part.offset, |node| self.is_in_rack(node, part.reader.rack))
     }
 
     fn read_from(
@@ -169,11 +192,21 @@ impl Node {
         look: &mut Look,
     ) -> Result<(), Refused> {
         let hosted = self.hosts[slot as usize].as_mut().expect("a slot that was looked up");
-        hosted.partition.check_epoch(part.epoch)?;
+        match part.reader.knows_followers {
+            true => hosted.partition.check_reader(part.epoch)?,
+            false => hosted.partition.check_epoch(part.epoch)?,
+        }
         let advanced = hosted.partition.advanced();
         data.high_watermark = advanced.high_watermark.0;
         data.last_stable_offset = advanced.last_stable.0;
-        data.log_start_offset = hosted.partition.log().start().0;
+        data.log_start_offset = advanced.start.map_or(-1, |start| start.0);
+        if part.reader.rack != 0
+            && let Some(nearest) = self.nearest(slot, part)
+        {
+            data.preferred_read_replica = nearest.0;
+            return Ok(());
+        }
+        let hosted = self.hosts[slot as usize].as_mut().expect("a slot that was looked up");
         let left = max_bytes.saturating_sub(look.bytes);
         // The first partition that has anything gives at least one batch, whatever the limits (KIP-74).
         if left == 0 && look.bytes > 0 {

@@ -34,6 +34,7 @@ use crate::wire::{ErrorCode, Response};
 
 pub(super) use long::Remains;
 pub(super) use look::Answer;
+use part::Reader;
 pub(super) use part::{FetchPart, Topic};
 pub(super) use turns::Turns;
 
@@ -132,6 +133,9 @@ enum State {
 
 impl Node {
     pub(super) fn fetch(&mut self, now: Now, to: ReplyTo, request: FetchRequest, out: &mut Outbox) {
+        if request.replica_id >= 0 || request.replica_state.replica_id >= 0 {
+            return refuse_follower(to, out);
+        }
         let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
         let terms = Terms {
             min_bytes: usize::try_from(request.min_bytes).unwrap_or(0),
@@ -171,6 +175,12 @@ impl Node {
         self.deadlines.insert((deadline, Reason::Fetch(id)));
     }
 
+    /// Who reads, by its request.
+    fn reader(&self, to: ReplyTo, request: &FetchRequest) -> Reader {
+        let knows_followers = to.version >= part::FOLLOWERS_FROM;
+        Reader { knows_followers, rack: self.rack_of(&request.rack_id) }
+    }
+
     /// Whether a request must be taken up behind another one of its session.
     fn comes_behind_long(&mut self, request: &FetchRequest) -> bool {
         let before = self.sessions.named(request.session_id);
@@ -185,7 +195,7 @@ impl Node {
         request: &FetchRequest,
         out: &mut Outbox,
     ) -> Result<Wanted, ErrorCode> {
-        let parts = part::parts(request, to.version);
+        let parts = part::parts(request, to.version, self.reader(to, request));
         let Some((of, is_full)) = self.asked(now, to, request, parts.len(), out)? else {
             return Ok(Wanted::Parts(parts));
         };
@@ -454,6 +464,18 @@ impl Node {
         }
         assert!(self.sessions.all_waiting().all(|id| self.fetches.contains(id.0)), "a session knows fetches that are");
     }
+}
+
+/// From this version on an answer has an error of its own.
+const ERRORS_FROM: i16 = 7;
+
+/// Followers of Chronik's do not fetch, so who says that it is one belongs to another cluster.
+fn refuse_follower(to: ReplyTo, out: &mut Outbox) {
+    if to.version >= ERRORS_FROM {
+        return refuse(to, ErrorCode::ClusterAuthorizationFailed, out);
+    }
+    out.push(Effect::Reply { to, response: None });
+    out.push(Effect::Close { conn: to.conn, why: "a fetch by a follower, of which this cluster has none that fetch" });
 }
 
 /// Answers a request that cannot be served at all.

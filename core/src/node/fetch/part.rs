@@ -13,6 +13,9 @@ pub(in crate::node) enum Topic {
     Id(TopicId),
 }
 
+/// From this version on consumers read from followers if they are told to.
+pub(super) const FOLLOWERS_FROM: i16 = 11;
+
 impl Topic {
     /// From this version on produce and fetch requests name topics by id.
     pub(super) const IDS_FROM: i16 = 13;
@@ -43,6 +46,16 @@ pub(in crate::node) struct FetchPart {
     pub(super) offset: Offset,
     pub(super) max_bytes: usize,
     pub(super) epoch: i32,
+    pub(super) reader: Reader,
+}
+
+/// Who reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::node) struct Reader {
+    /// Whether it knows that followers may be read from (KIP-392).
+    pub(super) knows_followers: bool,
+    /// Where it stands, as the node's [`Racks`](crate::node::leaders::Racks) number it; 0 where nobody is near.
+    pub(super) rack: u16,
 }
 
 impl FetchPart {
@@ -60,13 +73,14 @@ impl FetchPart {
     }
 
     /// What a request asks of a partition of `topic`.
-    pub(super) fn of(topic: Topic, asked: &FetchPartition) -> FetchPart {
+    pub(super) fn of(topic: Topic, asked: &FetchPartition, reader: Reader) -> FetchPart {
         FetchPart {
             topic,
             index: asked.partition,
             offset: Offset(asked.fetch_offset),
             max_bytes: usize::try_from(asked.partition_max_bytes).unwrap_or(0),
             epoch: asked.current_leader_epoch,
+            reader,
         }
     }
 
@@ -77,11 +91,11 @@ impl FetchPart {
 }
 
 /// The partitions that a request names.
-pub(super) fn parts(request: &FetchRequest, version: i16) -> Vec<FetchPart> {
+pub(super) fn parts(request: &FetchRequest, version: i16, reader: Reader) -> Vec<FetchPart> {
     let mut parts = Vec::new();
     for fetched in &request.topics {
         let topic = Topic::named(version, &fetched.topic, fetched.topic_id);
-        parts.extend(fetched.partitions.iter().map(|asked| FetchPart::of(topic.clone(), asked)));
+        parts.extend(fetched.partitions.iter().map(|asked| FetchPart::of(topic.clone(), asked, reader)));
     }
     parts
 }

@@ -4,6 +4,7 @@
 use super::Node;
 use crate::boundary::{Effect, Outbox, ReplyTo};
 use crate::controller::GROUP_OFFSETS;
+use crate::ids::TopicPartition;
 use crate::node::metadata::Then;
 use crate::time::Now;
 use crate::wire::find_coordinator::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
@@ -89,11 +90,10 @@ impl Node {
     fn group_coordinator_of(&self, to: ReplyTo, group: &Str) -> Result<(i32, Str, i32), (ErrorCode, Option<Str>)> {
         let unavailable = (ErrorCode::CoordinatorNotAvailable, None);
         let partition = self.partition_of(group).ok_or_else(|| unavailable.clone())?;
-        let seat = self.groups.seats.get(&partition).ok_or_else(|| unavailable.clone())?;
-        let hosted = self.hosts[seat.slot as usize].as_ref().expect("a seat's partition is hosted");
+        let id = TopicPartition { topic: self.groups.topic.ok_or_else(|| unavailable.clone())?, partition };
         let image = self.controller.image();
-        let leader = image.partition(hosted.partition.id()).and_then(|state| image.broker(state.leader?));
-        let broker = leader.filter(|_| hosted.partition.damage().is_none()).ok_or_else(|| unavailable.clone())?;
+        let leader = image.partition(id).and_then(|state| image.broker(state.leader?));
+        let broker = leader.filter(|_| !self.damaged.contains(&id)).ok_or_else(|| unavailable.clone())?;
         let address = broker.address(self.listener(to)).ok_or(unavailable)?;
         Ok((broker.node_id.0, address.host.clone(), i32::from(address.port)))
     }

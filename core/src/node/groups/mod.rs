@@ -6,7 +6,7 @@
 //! ```text
 //!            log is empty
 //!          ┌──────────────► Serving ──┐ the log cannot be written, or is damaged
-//!  hosted ─┤                   ▲      ▼
+//!  led ────┤                   ▲      ▼
 //!          │                   │    Failed ─► Waiting (after a pause)
 //!          │                   │      ▲
 //!          └─► Waiting ─► Loading ─► Beginning
@@ -16,7 +16,7 @@
 //! | state | what a request is told |
 //! | --- | --- |
 //! | Waiting, Loading, Beginning | COORDINATOR_LOAD_IN_PROGRESS |
-//! | Failed, damaged, not hosted | NOT_COORDINATOR |
+//! | Failed, damaged, led elsewhere | NOT_COORDINATOR |
 //! | any, while the node stops | COORDINATOR_NOT_AVAILABLE |
 //!
 //! A coordinator decides records and replies. The records are appended as a client's would be, and the replies leave when
@@ -238,9 +238,18 @@ impl Node {
         self.groups.settings = settings(self.controller.config(), self.record_bytes_max());
     }
 
-    /// A partition of `__consumer_offsets` is here: its coordinator serves once it has been loaded.
+    /// The topic that keeps what groups must not lose is there. Its partitions coordinate, each where it is led.
+    pub(super) fn groups_live_in(&mut self, topic: TopicId) {
+        self.groups.topic = Some(topic);
+    }
+
+    /// It is no more.
+    pub(super) fn groups_lose_topic(&mut self) {
+        self.groups.topic = None;
+    }
+
+    /// A partition of `__consumer_offsets` is led here: its coordinator serves once it has been loaded.
     pub(super) fn seat(&mut self, id: TopicPartition, slot: u32) {
-        self.groups.topic = Some(id.topic);
         let log = self.host(slot).partition.log();
         let is_empty = log.start() == log.end();
         let state = if is_empty { State::Serving(Box::default()) } else { State::Waiting };
@@ -253,6 +262,9 @@ impl Node {
 
     /// A partition of `__consumer_offsets` goes away: nobody coordinates its groups any more (KAFKA-19274).
     pub(super) fn unseat(&mut self, id: TopicPartition, out: &mut Outbox) {
+        if self.host_of_seat(id).is_none() {
+            return;
+        }
         self.resign(id.partition, ErrorCode::NotCoordinator, out);
         let Some(seat) = self.groups.seats.remove(&id.partition) else { return };
         // What was decided is told when the journal has it, and with it the end of the topic: no crash takes back the
@@ -263,8 +275,38 @@ impl Node {
                 Waiter::Gather(gathered) => self.settle_gathered(gathered, out),
             }
         }
-        if self.groups.seats.is_empty() {
-            self.groups.topic = None;
+    }
+
+    /// A partition of `__consumer_offsets` is led elsewhere from now on. What was decided here and is not committed may be
+    /// cut from its log, so nobody is told of it but that another broker coordinates.
+    pub(super) fn unseat_leader(&mut self, id: TopicPartition, out: &mut Outbox) {
+        if self.host_of_seat(id).is_none() {
+            return;
+        }
+        self.resign(id.partition, ErrorCode::NotCoordinator, out);
+        let Some(seat) = self.groups.seats.remove(&id.partition) else { return };
+        for (_, waiter) in seat.parked {
+            self.refuse_waiter(id.partition, waiter, ErrorCode::NotCoordinator, out);
+        }
+    }
+
+    /// Where a partition is hosted that has a seat.
+    fn host_of_seat(&self, id: TopicPartition) -> Option<u32> {
+        let slot = self.groups.seats.get(&id.partition)?.slot;
+        let hosted = self.hosts[slot as usize].as_ref()?;
+        (hosted.partition.id() == id).then_some(slot)
+    }
+
+    fn refuse_waiter(&mut self, partition: i32, waiter: Waiter, code: ErrorCode, out: &mut Outbox) {
+        match waiter {
+            Waiter::Reply(to, mut response) => {
+                refuse::response(&mut response, code);
+                out.push(Effect::Reply { to, response: Some(*response) });
+            }
+            Waiter::Gather(gathered) => {
+                self.refuse_gathered(gathered, partition, code);
+                self.settle_gathered(gathered, out);
+            }
         }
     }
 
@@ -304,16 +346,7 @@ impl Node {
             .partition(|unwritten| unwritten.partition == partition);
         self.groups.unwritten = kept;
         for waiter in gone.into_iter().flat_map(|unwritten: Unwritten| unwritten.waiters) {
-            match waiter {
-                Waiter::Reply(to, mut response) => {
-                    refuse::response(&mut response, code);
-                    out.push(Effect::Reply { to, response: Some(*response) });
-                }
-                Waiter::Gather(gathered) => {
-                    self.refuse_gathered(gathered, partition, code);
-                    self.settle_gathered(gathered, out);
-                }
-            }
+            self.refuse_waiter(partition, waiter, code, out);
         }
     }
 

@@ -98,7 +98,7 @@ impl Node {
                 // Applied by the process before this one, which came further than it told the quorum.
                 continue;
             }
-            let Some(records) = self.apply(&entry, out) else { return };
+            let Some(records) = self.apply(now, &entry, out) else { return };
             has_changed |= records > 0;
             left = left.saturating_sub(records.max(1));
             self.take_office(&entry);
@@ -131,7 +131,7 @@ impl Node {
     }
 
     /// Applies an entry, and says how many records it has; `None` if the node cannot go on.
-    fn apply(&mut self, entry: &Entry, out: &mut Outbox) -> Option<usize> {
+    fn apply(&mut self, now: Now, entry: &Entry, out: &mut Outbox) -> Option<usize> {
         let index = entry.id.index;
         let mut count = 0;
         if let Content::Payload(payload) = &entry.content {
@@ -147,10 +147,10 @@ impl Node {
             for record in &records {
                 self.checkpoints.keep_metadata(self.controller.image(), record);
                 for change in self.controller.replay(index, record) {
-                    self.changed(change, out);
+                    self.changed(now, change, out);
                 }
             }
-            self.move_some(out);
+            self.move_some(now, out);
         }
         self.controller.pass(index);
         Some(count)

@@ -701,7 +701,9 @@ fn append_of_transaction(rig: &mut Rig, batch: BatchBuilder) {
     let now = rig.now.wall;
     let partition = &mut rig.node.hosts[slot as usize].as_mut().expect("it is hosted").partition;
     let epoch = partition.epoch();
-    partition.log_mut().append(&batch, epoch, now, crate::log::Way::Journal, &mut rig.node.journal);
+    let way = crate::log::Way::Journal;
+    let (appended, _) = partition.log_mut().append(&batch, epoch, now, way, &mut rig.node.journal);
+    partition.appended(appended.end, rig.now.instant, rig.node.replicas.peers());
     rig.node.account_tail(slot);
     rig.node.woken.push_back((rig.node.journal.end(), Woken::Partition(slot)));
     rig.run();

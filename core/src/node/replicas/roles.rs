@@ -1,0 +1,207 @@
+//! Roles: what the metadata say of a partition becomes leading it, following it, or neither.
+
+use std::time::Duration;
+
+use super::walk::What;
+use crate::boundary::{Level, Outbox, PeerInput};
+use crate::controller::GROUP_OFFSETS;
+use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, TopicPartition};
+use crate::log::Log;
+use crate::node::Node;
+use crate::partition::{Part, Played, Stage};
+use crate::peer::Replica;
+use crate::replication::{Leadership, Member, View};
+use crate::time::Now;
+use crate::wire::ErrorCode;
+
+/// Whoever waits for bytes of a partition has enough: it is answered with what there is.
+const ENOUGH: usize = 1 << 31;
+
+impl Node {
+    /// The metadata have registered this process: it leads and follows from now on (rule 3: never in an epoch that began
+    /// before).
+    pub(in crate::node) fn registered(&mut self, broker_epoch: BrokerEpoch) {
+        self.replicas.me = Some(Replica { node: self.replicas.node_id, broker_epoch });
+        self.tell_all(What::Roles);
+    }
+
+    /// Another broker has registered, or may or may not join in-sync sets any more.
+    pub(in crate::node) fn broker_changed(&mut self, node: NodeId) {
+        if node != self.replicas.node_id {
+            self.tell_all(What::Member(node));
+        }
+    }
+
+    /// Takes over what the broker's settings say.
+    pub(in crate::node) fn apply_replica_settings(&mut self) {
+        let ms = self.controller.config().replica_lag_time_max_ms;
+        self.replicas.settings.lag_time_max = Duration::from_millis(ms);
+    }
+
+    /// Settings of topics may be others.
+    pub(in crate::node) fn replicas_obey(&mut self) {
+        // Where nobody follows, nobody counts followers.
+        if self.replicas.has_peers {
+            self.tell_all(What::Settings);
+        }
+    }
+
+    /// Something can be said to a peer from now on.
+    pub(in crate::node) fn peer_connected(&mut self, node: NodeId) {
+        self.replicas.has_peers = true;
+        self.replicas.peers.connected(node);
+        self.tell_all(What::Connected(node));
+    }
+
+    /// Nothing can be said to a peer any more.
+    pub(in crate::node) fn peer_disconnected(&mut self, node: NodeId) {
+        self.replicas.peers.disconnected(node);
+        self.tell_all(What::Disconnected(node));
+    }
+
+    /// A peer's connection is new.
+    pub(in crate::node) fn peer_arrived(&mut self, node: NodeId) {
+        // What it said on the one before is older than what it says now.
+        self.tell_all(What::Connected(node));
+    }
+
+    /// What happened between this broker and another one.
+    pub(in crate::node) fn peer(&mut self, now: Now, input: PeerInput, out: &mut Outbox) {
+        match input {
+            PeerInput::Connected(hello) => self.peer_connected(hello.node_id),
+            PeerInput::Disconnected(node) => self.peer_disconnected(node),
+            PeerInput::Arrived(hello) => self.peer_arrived(hello.node_id),
+            PeerInput::Heard { from, message, .. } => drop(self.hear(now, from, message, out)),
+            PeerInput::Refused(node, refused) => {
+                out.log(Level::Warn, format!("node {node} will not talk: {}", refused.message));
+            }
+        }
+    }
+
+    /// This broker's number.
+    pub(in crate::node) fn node_id(&self) -> NodeId {
+        self.replicas.node_id
+    }
+
+    /// Whether this broker holds a replica of a partition.
+    pub(in crate::node) fn is_replica(&self, id: TopicPartition) -> bool {
+        let state = self.controller.image().partition(id);
+        state.is_some_and(|state| state.replicas.contains(&self.replicas.node_id))
+    }
+
+    /// A broker, as a member of a set of replicas.
+    pub(super) fn member(&self, node: NodeId) -> Option<Member> {
+        let broker = self.controller.image().broker(node)?;
+        let replica = Replica { node, broker_epoch: BrokerEpoch(broker.broker_epoch) };
+        Some(Member { replica, may_join: true })
+    }
+
+    /// The part that the metadata give to a partition here, and its leader epoch.
+    fn part_of(&self, slot: u32) -> (LeaderEpoch, Part) {
+        let hosted = self.hosts[slot as usize].as_ref().expect("a hosted partition");
+        let Some(state) = self.controller.image().partition(hosted.partition.id()) else {
+            return (LeaderEpoch::default(), Part::Idle);
+        };
+        let leader_epoch = state.leader_epoch;
+        let part = match &self.replicas.me {
+            None => Part::Idle,
+            Some(me) if state.leader == Some(me.node) => {
+                let view = View {
+                    leader_epoch,
+                    partition_epoch: PartitionEpoch(state.partition_epoch),
+                    replicas: state.replicas.iter().filter_map(|&node| self.member(node)).collect(),
+                    in_sync: state.isr.clone(),
+                };
+                Part::Lead(view, hosted.config.min_insync_replicas as usize)
+            }
+            Some(_) => Part::Follow(Leadership { leader: state.leader, leader_epoch, unclean_epoch: None }),
+        };
+        (leader_epoch, part)
+    }
+
+    /// The metadata have another state of a partition.
+    pub(in crate::node) fn place(&mut self, now: Now, id: TopicPartition, out: &mut Outbox) {
+        match (self.by_id.get(&id).copied(), self.is_replica(id)) {
+            (Some(slot), true) => self.play(now, slot, out),
+            (Some(_), false) => self.drop_partition(now, id, out),
+            (None, true) if !self.moves.is_coming(id) => self.take_in(now, id, out),
+            (None, _) => {}
+        }
+    }
+
+    /// Has a partition play the part that the metadata give to it.
+    pub(in crate::node) fn play(&mut self, now: Now, slot: u32, out: &mut Outbox) {
+        let (epoch, part) = self.part_of(slot);
+        let hosted = self.hosts[slot as usize].as_mut().expect("a hosted partition");
+        let Some(me) = &self.replicas.me else { return };
+        let (before, settings) = (hosted.partition.advanced(), &self.replicas.settings);
+        let mut stage = Stage { me, settings, now: now.instant, peers: &mut self.replicas.peers };
+        let Played { begins_to_lead, ceases_to_lead, proposes, asks } = hosted.partition.play(epoch, part, &mut stage);
+        self.replicas.heed(slot, proposes);
+        if let Some((leader, asks)) = asks {
+            self.replicas.said.entry(leader).or_default().mismatch.push(asks);
+        }
+        if ceases_to_lead {
+            self.stand_down(slot, begins_to_lead, out);
+        }
+        if begins_to_lead && *self.host(slot).name == *GROUP_OFFSETS {
+            let id = self.host(slot).partition.id();
+            self.seat(id, slot);
+        }
+        self.touch(slot);
+        self.rouse(slot, before, out);
+        self.refuse_below_minimum(slot, out);
+    }
+
+    /// A partition's leadership is over, or another of the same broker has begun: whoever waits for it is told so.
+    fn stand_down(&mut self, slot: u32, leads_on: bool, out: &mut Outbox) {
+        let id = self.host(slot).partition.id();
+        if *self.host(slot).name == *GROUP_OFFSETS {
+            self.unseat_leader(id, out);
+        }
+        if leads_on {
+            // What was appended is there, and is acknowledged as what is to come.
+            return;
+        }
+        let wakes_at = self.host(slot).wakes_at.take();
+        self.replicas.forget(slot, wakes_at);
+        self.refuse_waiting(slot, ErrorCode::NotLeaderOrFollower, out);
+        self.refuse_deletions(slot, ErrorCode::NotLeaderOrFollower, out);
+        self.credit(slot, ENOUGH, out);
+    }
+
+    /// A partition goes away: it plays no part any more, and whoever waits for it is told so.
+    pub(in crate::node) fn retire(&mut self, now: Now, slot: u32, out: &mut Outbox) {
+        let hosted = self.hosts[slot as usize].as_mut().expect("a hosted partition");
+        if let Some(me) = &self.replicas.me {
+            let (epoch, settings) = (hosted.partition.epoch(), &self.replicas.settings);
+            let mut stage = Stage { me, settings, now: now.instant, peers: &mut self.replicas.peers };
+            _ = hosted.partition.play(epoch, Part::Idle, &mut stage);
+        }
+        let wakes_at = hosted.wakes_at.take();
+        self.replicas.forget(slot, wakes_at);
+        self.refuse_waiting(slot, ErrorCode::UnknownTopicOrPartition, out);
+        self.refuse_deletions(slot, ErrorCode::UnknownTopicOrPartition, out);
+    }
+
+    /// Whoever waits for the whole in-sync set is told when that has become too small: the high watermark stands still.
+    pub(super) fn refuse_below_minimum(&mut self, slot: u32, out: &mut Outbox) {
+        let hosted = self.host(slot);
+        if hosted.partition.has_followers() && hosted.partition.leader().is_some_and(|leader| leader.is_below_minimum())
+        {
+            self.refuse_acks(slot, ErrorCode::NotEnoughReplicasAfterAppend, out);
+        }
+    }
+
+    /// Takes a partition in that is new to this broker.
+    pub(in crate::node) fn take_in(&mut self, now: Now, id: TopicPartition, out: &mut Outbox) {
+        // Its topic may have been deleted meanwhile, or it may be here already.
+        if self.by_id.contains_key(&id) || !self.is_replica(id) {
+            return;
+        }
+        let Some(topic) = self.controller.image().topic(id.topic) else { return };
+        let name = topic.name.clone();
+        let slot = self.host_partition(id, name, Log::new(id));
+        self.play(now, slot, out);
+    }
+}

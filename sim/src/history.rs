@@ -39,6 +39,8 @@ pub struct Event {
     pub at: Instant,
     /// Whose.
     pub client: ClientId,
+    /// Which broker it is about, where the engine reports it; 1 elsewhere.
+    pub node: u32,
     /// The index of the client's operation that it belongs to, if to one.
     pub operation: Option<u32>,
     /// What.

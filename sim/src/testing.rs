@@ -8,7 +8,8 @@ use crate::claims::{Claim, Violation};
 use crate::engine::{Lane, Run, Traced, Watch};
 use crate::history::{ClientId, Event, What};
 use crate::plan::{
-    Action, ClientKind, ClientPlan, FORMAT, Fault, FaultKind, NetworkPlan, NodePlan, Operation, Plan, TopicPlan,
+    Action, ClientKind, ClientPlan, ClusterPlan, FORMAT, Fault, FaultKind, MachinePlan, NetworkPlan, NodePlan,
+    Operation, Plan, TopicPlan,
 };
 use crate::trial::{Canaries, Engine, Parts};
 
@@ -53,6 +54,7 @@ fn run(plan: &Plan, watch: &Watch, panics_at: u64) -> Run {
         run.simulated = at;
         run.history.events.push(Event {
             at,
+            node: 1,
             client: ClientId(0),
             operation: Some(0),
             what: What::Finished { is_ok: true, code: None },
@@ -92,13 +94,13 @@ pub(crate) fn plan() -> Plan {
         late_ms_max: 0,
     };
     let client = ClientPlan { kind: producer, operations: (0..40).map(produce).collect() };
-    let fault = |index: u64| Fault {
-        at_ms: index * 200,
-        what: match index % 3 {
+    let fault = |index: u64| {
+        let what = match index % 3 {
             0 => FaultKind::Kill { down_ms: 100 },
             1 => FaultKind::DiskSlow { for_ms: 64, factor: 10 },
             _ => FaultKind::Reset { client: (index % 2) as usize },
-        },
+        };
+        Fault::new(index * 200, what)
     };
     Plan {
         format: FORMAT,
@@ -118,11 +120,13 @@ pub(crate) fn plan() -> Plan {
             sync_us_min: 50,
             sync_us_max: 400,
         },
+        cluster: None,
         network: NetworkPlan { latency_us_min: 20, latency_us_max: 300, piece_bytes_max: 1_460, window_bytes: 65_536 },
         topics: ["t0", "t1"]
             .map(|name| TopicPlan {
                 name: name.to_string(),
                 partitions: 2,
+                replication: 1,
                 configs: BTreeMap::from([("cleanup.policy".to_string(), "delete".to_string())]),
                 shared_keys: None,
             })
@@ -130,4 +134,21 @@ pub(crate) fn plan() -> Plan {
         clients: vec![client; 3],
         faults: (0..24).map(fault).collect(),
     }
+}
+
+/// The same for a cluster of so many brokers, with a fault of each of them and one between them.
+pub(crate) fn cluster_plan(nodes: u32) -> Plan {
+    let mut plan = plan();
+    let machine = |node: u32| MachinePlan {
+        commits_on_thread: true,
+        clock_skew_ms: 100 * i64::from(node),
+        clock_drift_ppm: 0,
+        sync_us_min: 60,
+        sync_us_max: 500,
+    };
+    plan.cluster = Some(ClusterPlan { others: (2..=nodes).map(machine).collect(), network: plan.network.clone() });
+    plan.topics.iter_mut().for_each(|topic| topic.replication = nodes.min(3));
+    plan.faults.extend((1..=nodes).map(|node| Fault::new(2_500, FaultKind::Kill { down_ms: 100 }).of(node)));
+    plan.faults.push(Fault::new(3_000, FaultKind::LinkMuted { to: nodes, for_ms: 500 }));
+    plan
 }

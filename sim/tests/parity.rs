@@ -40,8 +40,8 @@ fn plan(seed: u64) -> Plan {
     };
     let operations = (0..40).map(&mut operation).collect();
     let end = |at_ms, is_kill| match is_kill {
-        true => Fault { at_ms, what: FaultKind::Kill { down_ms: 10 } },
-        false => Fault { at_ms, what: FaultKind::Restart { down_ms: 10 } },
+        true => Fault::new(at_ms, FaultKind::Kill { down_ms: 10 }),
+        false => Fault::new(at_ms, FaultKind::Restart { down_ms: 10 }),
     };
     let faults =
         (0..1 + rng.below(2)).map(|number| end(250 + number * 350 + rng.below(100), rng.below(2) == 0)).collect();
@@ -63,8 +63,15 @@ fn plan(seed: u64) -> Plan {
             sync_us_min: 50,
             sync_us_max: 500,
         },
+        cluster: None,
         network: NetworkPlan { latency_us_min: 50, latency_us_max: 500, piece_bytes_max: 0, window_bytes: 256 << 10 },
-        topics: vec![TopicPlan { name: "orders".into(), partitions, configs: BTreeMap::new(), shared_keys: None }],
+        topics: vec![TopicPlan {
+            name: "orders".into(),
+            partitions,
+            replication: 1,
+            configs: BTreeMap::new(),
+            shared_keys: None,
+        }],
         clients: vec![ClientPlan {
             kind: ClientKind::Producer {
                 is_idempotent: true,

@@ -117,7 +117,8 @@ mod tests {
     fn compacted(configs: &[(&str, &str)]) -> Told {
         let all = configs.iter().chain(&[("cleanup.policy", "compact,delete")]);
         let configs = all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let topic = TopicPlan { name: "orders".into(), partitions: 1, configs, shared_keys: Some(KEYS) };
+        let topic =
+            TopicPlan { name: "orders".into(), partitions: 1, replication: 1, configs, shared_keys: Some(KEYS) };
         told().under(|plan| plan.topics = vec![topic])
     }
 

@@ -359,8 +359,13 @@ mod tests {
         let stamped = || {
             told().sends(0, 0, 2).under(|plan| {
                 let configs = [("message.timestamp.type".to_owned(), "LogAppendTime".to_owned())].into();
-                plan.topics =
-                    vec![crate::plan::TopicPlan { name: "orders".into(), partitions: 1, configs, shared_keys: None }];
+                plan.topics = vec![crate::plan::TopicPlan {
+                    name: "orders".into(),
+                    partitions: 1,
+                    replication: 1,
+                    configs,
+                    shared_keys: None,
+                }];
             })
         };
         stamped().reads(READER, 0, &[(0, 0, 2)]).breaks(APPEND_TIME_IS_ONE, "has timestamps from 1000 to 1001");

@@ -70,7 +70,8 @@ mod tests {
     fn created() -> Told {
         told().under(|plan| {
             let configs = [(NAME.to_owned(), "7".to_owned())].into();
-            plan.topics = vec![TopicPlan { name: "orders".into(), partitions: 1, configs, shared_keys: None }];
+            plan.topics =
+                vec![TopicPlan { name: "orders".into(), partitions: 1, replication: 1, configs, shared_keys: None }];
         })
     }
 

@@ -95,6 +95,7 @@ fn plan() -> Plan {
             sync_us_min: 50,
             sync_us_max: 100,
         },
+        cluster: None,
         network: NetworkPlan { latency_us_min: 50, latency_us_max: 100, piece_bytes_max: 0, window_bytes: 1 << 16 },
         topics: Vec::new(),
         clients: kinds.map(|kind| ClientPlan { kind, operations: Vec::new() }).into(),
@@ -106,7 +107,7 @@ impl Told {
     /// Records any event.
     pub(super) fn says(mut self, client: ClientId, operation: Option<u32>, what: What) -> Told {
         self.now = self.now + Duration::from_millis(1);
-        self.history.events.push(Event { at: self.now, client, operation, what });
+        self.history.events.push(Event { at: self.now, client, node: 1, operation, what });
         self
     }
 
@@ -351,6 +352,7 @@ impl Told {
             plan.topics.push(TopicPlan {
                 name: "orders".into(),
                 partitions: 2,
+                replication: 1,
                 configs: BTreeMap::new(),
                 shared_keys: None,
             });

@@ -27,7 +27,7 @@ pub(crate) fn run(parts: &Parts, options: &Options) -> Result<Ended, String> {
     for engine in engines(parts, options, None)? {
         let (mut seeds, mut sum) = (0, Sum::default());
         while sum.cpu_ns < CPU_TIME.as_nanos() as u64 {
-            sum.add(&measured(parts, engine, seeds));
+            sum.add(&measured(parts, engine, seeds, options.nodes)?);
             seeds += 1;
         }
         println!("{}", sum.row(engine, seeds));
@@ -35,17 +35,18 @@ pub(crate) fn run(parts: &Parts, options: &Options) -> Result<Ended, String> {
     Ok(Ended::Well)
 }
 
-fn measured(parts: &Parts, engine: EngineName, seed: u64) -> Outcome {
-    match engine {
+fn measured(parts: &Parts, engine: EngineName, seed: u64, nodes: u32) -> Result<Outcome, String> {
+    let source = Source::Seed { seed, is_beyond: false, nodes };
+    Ok(match engine {
         // One thread: the figures are per CPU second whatever else runs.
         EngineName::Core => {
             let begun = thread_cpu();
-            let plan = (parts.draw)(seed);
+            let plan = source.plan(parts)?;
             let trial = examine(parts, parts.core, &plan, &Watch::default());
             Outcome::of(&plan, engine, &trial, thread_cpu().saturating_sub(begun))
         }
-        EngineName::Madsim => child::outcome(&Source::Seed { seed, is_beyond: false }, seed, engine),
-    }
+        EngineName::Madsim => child::outcome(&source, seed, engine),
+    })
 }
 
 #[derive(Default)]
@@ -91,7 +92,7 @@ mod tests {
     #[test]
     fn a_row_tells_rates_per_cpu_second() {
         let parts = testing::parts();
-        let outcome = measured(&parts, EngineName::Core, 2);
+        let outcome = measured(&parts, EngineName::Core, 2, 1).expect("a seed has a plan");
         assert_eq!(outcome.events, testing::EVENTS);
         let mut sum = Sum::default();
         sum.add(&Outcome { cpu_ns: 500_000_000, simulated_ns: 60_000_000_000, operations: 6_000, ..outcome });

@@ -29,7 +29,7 @@ pub(crate) fn run(parts: &Parts, options: &Options) -> Result<Ended, String> {
     let planted = planted.as_deref();
     let hunt =
         Hunt { seeds, engines, jobs: jobs(options), stops_at_first: options.first, tells_progress: !options.json };
-    let source = |seed| Source::Seed { seed, is_beyond: options.beyond };
+    let source = |seed| Source::Seed { seed, is_beyond: options.beyond, nodes: options.nodes };
     let carry_out = |seed, engine| {
         let apart = || child::outcome(&source(seed), seed, engine);
         let outcome = match engine {

@@ -62,6 +62,11 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with_all = ["scenario", "plan", "list", "bench", "canaries"])]
     pub(crate) beyond: bool,
 
+    /// Draws plans for so many brokers, which are a cluster.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=5))]
+    #[arg(conflicts_with_all = ["scenario", "plan", "list", "canaries"])]
+    pub(crate) nodes: u32,
+
     /// Stops at the first failure.
     #[arg(long, conflicts_with_all = ["one", "list", "bench", "canaries"])]
     pub(crate) first: bool,
@@ -176,6 +181,7 @@ mod tests {
             "--seed 42 --at 100 --print",
             "--seeds 1000..2000 --jobs 2",
             "--seeds 1..2 --first --beyond --json",
+            "--seeds 1..9 --nodes 3 --engine core",
             "--for 10m --engine both",
             "--scenario full-disk",
             "--list",

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::options::Options;
 use crate::plan::Plan;
+use crate::plan::draw::spread;
 use crate::scenario;
 use crate::trial::{EngineName, Parts};
 
@@ -11,7 +12,7 @@ use crate::trial::{EngineName, Parts};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// Drawn.
-    Seed { seed: u64, is_beyond: bool },
+    Seed { seed: u64, is_beyond: bool, nodes: u32 },
     /// A named scenario.
     Scenario(String),
     /// A file.
@@ -22,7 +23,7 @@ impl Source {
     /// The one plan that the flags name, if they do.
     pub(crate) fn of(options: &Options) -> Option<Source> {
         match options {
-            Options { seed: Some(seed), beyond, .. } => Some(Source::Seed { seed: *seed, is_beyond: *beyond }),
+            &Options { seed: Some(seed), beyond, nodes, .. } => Some(Source::Seed { seed, is_beyond: beyond, nodes }),
             Options { scenario: Some(name), .. } => Some(Source::Scenario(name.clone())),
             Options { plan: Some(file), .. } => Some(Source::File(file.clone())),
             _ => None,
@@ -35,8 +36,10 @@ impl Source {
     /// A sentence: there is no such file, or it is no plan.
     pub(crate) fn plan(&self, parts: &Parts) -> Result<Plan, String> {
         match self {
-            Source::Seed { seed, is_beyond: false } => Ok((parts.draw)(*seed)),
-            Source::Seed { seed, is_beyond: true } => Ok((parts.draw_beyond)(*seed)),
+            &Source::Seed { seed, is_beyond, nodes } => {
+                let draw = if is_beyond { parts.draw_beyond } else { parts.draw };
+                Ok(spread(draw(seed), nodes))
+            }
             Source::Scenario(name) => Ok(scenario::read(&scenario::folder(), name)?.plan),
             Source::File(file) => scenario::read_plan(file),
         }
@@ -45,9 +48,11 @@ impl Source {
     /// The arguments that name it.
     pub(crate) fn arguments(&self) -> Vec<String> {
         match self {
-            Source::Seed { seed, is_beyond } => {
+            Source::Seed { seed, is_beyond, nodes } => {
                 let beyond = is_beyond.then(|| "--beyond".to_string());
-                ["--seed".to_string(), seed.to_string()].into_iter().chain(beyond).collect()
+                let nodes = (*nodes > 1).then(|| ["--nodes".to_string(), nodes.to_string()]);
+                let seed = ["--seed".to_string(), seed.to_string()];
+                seed.into_iter().chain(beyond).chain(nodes.into_iter().flatten()).collect()
             }
             Source::Scenario(name) => vec!["--scenario".to_string(), name.clone()],
             Source::File(file) => vec!["--plan".to_string(), file.display().to_string()],
@@ -74,7 +79,7 @@ mod tests {
 
     #[test]
     fn the_command_that_replays_a_plan_names_all_that_made_it() {
-        let seed = Source::Seed { seed: 42, is_beyond: true };
+        let seed = Source::Seed { seed: 42, is_beyond: true, nodes: 1 };
         assert_eq!(seed.replay(EngineName::Core, None), "cargo sim --seed 42 --beyond --engine core");
         let file = Source::File("my plans/it's.json".into());
         assert_eq!(

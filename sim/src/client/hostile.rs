@@ -68,7 +68,7 @@ impl Hostile {
             let misdeed = misdeed(which, operation, &self.topic, now.wall);
             let links = (0..misdeed.connections).map(|link| (Link(self.links + link), false)).collect::<Vec<_>>();
             self.links += misdeed.connections;
-            wanted.extend(links.iter().map(|&(link, _)| Wanted::Connect(link)));
+            wanted.extend(links.iter().map(|&(link, _)| Wanted::Connect(link, 1)));
             let until = now.instant + PATIENCE;
             self.doing = Some(Doing { operation, until, misdeed, links, arrived: BytesMut::new() });
         }

@@ -58,8 +58,8 @@ pub enum Happened {
 /// What a client wants done, in this order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Wanted {
-    /// Make a connection.
-    Connect(Link),
+    /// Make a connection to the broker of this number.
+    Connect(Link, u32),
     /// Send bytes.
     Send(Link, Bytes),
     /// End a connection.

@@ -129,7 +129,7 @@ impl<T> Wire<T> {
             self.link = Link(self.links);
             self.links += 1;
             self.state = State::Connecting(now.instant);
-            wanted.push(Wanted::Connect(self.link));
+            wanted.push(Wanted::Connect(self.link, 1));
         }
         self.is_open()
     }

@@ -22,8 +22,20 @@ impl EngineName {
     pub fn can(self, fault: &FaultKind) -> bool {
         match self {
             EngineName::Core => true,
-            EngineName::Madsim => !matches!(fault, FaultKind::ClockStep { .. }),
+            EngineName::Madsim => !matches!(
+                fault,
+                FaultKind::ClockStep { .. }
+                    | FaultKind::LinkMuted { .. }
+                    | FaultKind::LinkSlow { .. }
+                    | FaultKind::LinkReset { .. }
+                    | FaultKind::Isolated { .. }
+            ),
         }
+    }
+
+    /// Whether the engine carries out plans of so many brokers.
+    pub fn has(self, nodes: u32) -> bool {
+        self == EngineName::Core || nodes == 1
     }
 
     /// What of a plan the engine carries out. A run may be judged by the whole plan as well: clocks that could have
@@ -42,10 +54,10 @@ impl EngineName {
     /// What the engine is able to do, in a sentence.
     pub fn describe(self) -> &'static str {
         match self {
-            EngineName::Core => "the broker's state machine in an event loop; every fault",
+            EngineName::Core => "the broker's state machine in an event loop; every fault, clusters too",
             EngineName::Madsim => {
-                "the production shell on simulated sockets and time; every fault but clock_step, and no skew or drift \
-                 of clocks; only where it was built with --cfg madsim"
+                "the production shell on simulated sockets and time, of a single broker; every fault but clock_step, \
+                 and no skew or drift of clocks; only where it was built with --cfg madsim"
             }
         }
     }

@@ -13,6 +13,8 @@ pub(super) const DISK: u64 = 2;
 pub(super) const CRASH: u64 = 3;
 pub(super) const RECOVERY: u64 = 4;
 const ENTROPY: u64 = 5;
+pub(super) const MACHINES: u64 = 6;
+pub(super) const LINKS: u64 = 7;
 
 /// A key, and the number that it stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -60,7 +60,7 @@ pub const COUNTERS: [&str; FAULTS.len() + COUNTED.len()] = {
 };
 
 /// What is counted of faults.
-const FAULTS: [&str; 40] = [
+const FAULTS: [&str; 47] = [
     "clock_step",
     "compacted_reads",
     "connect_refused",
@@ -93,6 +93,13 @@ const FAULTS: [&str; 40] = [
     "fatal",
     "fragment",
     "half_open",
+    "isolated",
+    "link_ended",
+    "link_given_up",
+    "link_muted",
+    "link_reset",
+    "link_slow",
+    "link_unanswered",
     "mute_to_client",
     "mute_to_server",
     "pause",

@@ -6,7 +6,7 @@ use chronik_core::journal::Geometry;
 use chronik_core::limits::Limits;
 use chronik_core::node::NodeOptions;
 
-use crate::plan::Plan;
+use crate::plan::{CLIENT_PORT, Plan};
 
 /// The bounds that the broker keeps.
 pub(super) fn limits(plan: &Plan) -> Limits {
@@ -19,19 +19,20 @@ pub(super) fn limits(plan: &Plan) -> Limits {
     }
 }
 
-/// All that the broker is configured with.
-pub(super) fn options(plan: &Plan) -> NodeOptions {
+/// All that the broker of this number is configured with.
+pub(super) fn options(plan: &Plan, node: u32) -> NodeOptions {
     let mut id = [7; 16];
+    id[15] = u8::try_from(6 + node).expect("few brokers");
     id[..8].copy_from_slice(&plan.seed.to_be_bytes());
-    let limits = limits(plan);
+    let (limits, host) = (limits(plan), plan.host(node));
     let plan = &plan.node;
     let settings = plan.broker.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     NodeOptions {
-        node_id: NodeId(1),
+        node_id: NodeId(i32::try_from(node).expect("few brokers")),
         directory_id: Uuid(id),
         cluster_id: "simulated".into(),
         data_dir: "/simulated".into(),
-        listeners: vec![("PLAINTEXT".into(), "broker".into(), 9092)],
+        listeners: vec![("PLAINTEXT".into(), host.into(), CLIENT_PORT)],
         broker: BrokerConfig::parse(settings).expect("plans have sound settings"),
         limits,
         journal: Geometry {

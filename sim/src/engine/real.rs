@@ -109,7 +109,7 @@ impl World<'_> {
 
     fn record(&mut self, client: ClientId, operation: Option<u32>, what: What) {
         let at = self.now();
-        self.history.events.push(Event { at, client, operation, what });
+        self.history.events.push(Event { at, client, node: 1, operation, what });
     }
 
     fn seat(&mut self, id: ClientId, machine: Box<dyn Client>) -> usize {
@@ -194,7 +194,7 @@ impl World<'_> {
 
     fn want(&mut self, seat: usize, wanted: Wanted) {
         match wanted {
-            Wanted::Connect(link) => {
+            Wanted::Connect(link, _) => {
                 let happened = match self.connect(seat, link) {
                     Ok(stream) => {
                         self.seats[seat].links.insert(link, stream);

@@ -11,7 +11,8 @@ use crate::value::SharedKeys;
 
 /// One topic, an idempotent producer that sends every 10 ms, a consumer that polls every 20 ms, for three seconds.
 pub(super) fn plan(faults: Vec<Fault>) -> Plan {
-    let topic = TopicPlan { name: "orders".into(), partitions: 2, configs: BTreeMap::new(), shared_keys: None };
+    let topic =
+        TopicPlan { name: "orders".into(), partitions: 2, replication: 1, configs: BTreeMap::new(), shared_keys: None };
     let produce = |number: u64| Operation {
         at_ms: number * 10,
         what: Action::Produce { topic: 0, partition: (number % 2) as i32, records: 3, value_bytes: 100, codec: 0 },
@@ -55,6 +56,7 @@ pub(super) fn plan(faults: Vec<Fault>) -> Plan {
             sync_us_min: 50,
             sync_us_max: 500,
         },
+        cluster: None,
         network: NetworkPlan { latency_us_min: 50, latency_us_max: 500, piece_bytes_max: 0, window_bytes: 256 << 10 },
         topics: vec![topic],
         clients: vec![
@@ -88,5 +90,5 @@ pub(super) fn acknowledged(run: &Run) -> usize {
 }
 
 pub(super) fn at(at_ms: u64, what: FaultKind) -> Fault {
-    Fault { at_ms, what }
+    Fault::new(at_ms, what)
 }

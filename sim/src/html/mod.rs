@@ -125,7 +125,10 @@ fn bar(fault: &Fault) -> Bar {
         | FaultKind::Fragment { for_ms, .. }
         | FaultKind::SlowReader { for_ms, .. }
         | FaultKind::Refuse { for_ms }
-        | FaultKind::Blackhole { for_ms } => for_ms,
+        | FaultKind::Blackhole { for_ms }
+        | FaultKind::LinkMuted { for_ms, .. }
+        | FaultKind::LinkSlow { for_ms, .. }
+        | FaultKind::Isolated { for_ms, .. } => for_ms,
         FaultKind::KillInRecovery { .. }
         | FaultKind::ClockStep { .. }
         | FaultKind::SyncFails { .. }
@@ -135,7 +138,8 @@ fn bar(fault: &Fault) -> Bar {
         | FaultKind::MisdirectedWrite { .. }
         | FaultKind::TruncatedIndex
         | FaultKind::Reset { .. }
-        | FaultKind::HalfOpen { .. } => 0,
+        | FaultKind::HalfOpen { .. }
+        | FaultKind::LinkReset { .. } => 0,
     };
     let from = fault.at_ms * NS_PER_MS;
     Bar { name: name + &details, from, to: from + lasts_ms * NS_PER_MS }

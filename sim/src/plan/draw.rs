@@ -30,11 +30,14 @@
 //! **Compaction.** Some topics compact, most of them records that have keys in common; what they are cleaned by, and the
 //! faults that strike while they are, are drawn apart (`compaction`).
 //!
+//! **Clusters.** A plan for several brokers is one for a single broker, spread over them (`cluster`).
+//!
 //! A plan beyond the promises has the kinds of a promised one and at least one of the others. The second checkpoint
 //! would carry a start over one that is damaged, but not where a crash has torn that second one: no fault of a file is
 //! promised beside crashes.
 
 mod clients;
+mod cluster;
 mod compaction;
 mod faults;
 mod groups;
@@ -43,6 +46,8 @@ mod stories;
 use std::collections::BTreeMap;
 
 use chronik_core::rng::Rng;
+
+pub use cluster::spread;
 
 use super::{FORMAT, NetworkPlan, NodePlan, Plan, TopicPlan};
 use crate::value::Keys;
@@ -92,6 +97,7 @@ fn draw_from(seed: u64, atlas: Atlas) -> Plan {
         duration_ms: DURATION_MS,
         is_beyond_promises: atlas == Atlas::Beyond,
         node,
+        cluster: None,
         network: network(&mut root.of(Key::Network)),
         topics,
         clients,
@@ -174,7 +180,7 @@ fn topics(root: &Root, node: &NodePlan) -> Vec<TopicPlan> {
             set("message.timestamp.type", "LogAppendTime".to_owned());
         }
         let partitions = dice.signed_number(1, 4);
-        let mut topic = TopicPlan { name: (*name).to_owned(), partitions, configs, shared_keys: None };
+        let mut topic = TopicPlan { name: (*name).to_owned(), partitions, replication: 1, configs, shared_keys: None };
         compaction::topic(&mut root.numbered(Key::Compaction, index as u64), &mut topic);
         topic
     };
@@ -196,6 +202,8 @@ enum Key {
     Stories = 1 << 30,
     Compaction = 3 << 29,
     Groups,
+    Cluster,
+    Parting,
 }
 
 /// The generator of a plan.

@@ -5,6 +5,7 @@
 //! torn write persists) is drawn from [`Plan::seed`] by key, so that taking an operation or a fault out of a plan
 //! changes nothing about the others.
 
+mod cluster;
 pub mod draw;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,14 +14,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::value::{Keys, SharedKeys};
 
-/// The version of the file format that this crate writes and reads.
-pub const FORMAT: u32 = 1;
+pub use cluster::{CLIENT_PORT, ClusterPlan, MachinePlan};
+
+/// The version of the file format that this crate writes. It reads the older ones as well: what they lack is what there
+/// was before.
+///
+/// | format | has |
+/// | --- | --- |
+/// | 1 | one broker |
+/// | 2 | several: `cluster`, a topic's `replication`, the `node` that a fault strikes, faults between brokers |
+pub const FORMAT: u32 = 2;
 
 /// All of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// [`FORMAT`].
+    /// [`FORMAT`], or an older one.
     pub format: u32,
     /// Names what the run draws by key while it goes.
     pub seed: u64,
@@ -29,9 +38,12 @@ pub struct Plan {
     pub duration_ms: u64,
     /// Faults may exceed what a broker of one disk can promise: a loss is allowed then, silence about it is not.
     pub is_beyond_promises: bool,
-    /// The broker.
+    /// The broker; of a cluster, the first one, and the settings of all.
     pub node: NodePlan,
-    /// The network when nothing is wrong with it.
+    /// The other brokers, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterPlan>,
+    /// The network between clients and brokers when nothing is wrong with it.
     pub network: NetworkPlan,
     /// Topics that an admin client creates before all else, in this order; operations name them by index.
     pub topics: Vec<TopicPlan>,
@@ -94,6 +106,9 @@ pub struct TopicPlan {
     pub name: String,
     /// How many partitions it has when it is created.
     pub partitions: i32,
+    /// On how many brokers each of them lies.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub replication: u32,
     /// Its settings by Kafka's names.
     pub configs: BTreeMap<String, String>,
     /// What keys its records have in common, where it compacts; otherwise each has one of its own.
@@ -395,9 +410,32 @@ pub enum Action {
 pub struct Fault {
     /// When, in simulated milliseconds from the start.
     pub at_ms: u64,
+    /// Which broker it strikes, from 1 on; without meaning where it strikes a client.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub node: u32,
     /// What.
     #[serde(flatten)]
     pub what: FaultKind,
+}
+
+impl Fault {
+    /// What goes wrong with the first broker, or with a client.
+    pub fn new(at_ms: u64, what: FaultKind) -> Fault {
+        Fault { at_ms, node: 1, what }
+    }
+
+    /// The same of another broker.
+    pub fn of(self, node: u32) -> Fault {
+        Fault { node, ..self }
+    }
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn is_one(number: &u32) -> bool {
+    *number == 1
 }
 
 /// What goes wrong. A fault with a duration heals by itself after it, or at the plan's end.
@@ -546,6 +584,46 @@ pub enum FaultKind {
         /// For how long.
         for_ms: u64,
     },
+    /// Nothing of what the broker says arrives at another one: one way of the link between the two.
+    LinkMuted {
+        /// Which other one.
+        to: u32,
+        /// For how long.
+        for_ms: u64,
+    },
+    /// What the broker says to another one takes longer, and each piece differently so.
+    LinkSlow {
+        /// Which other one.
+        to: u32,
+        /// For how long.
+        for_ms: u64,
+        /// One way takes up to so much longer, in milliseconds.
+        up_to_ms: u64,
+    },
+    /// The connections between the broker and another one break, both ways, wherever in a frame they are.
+    LinkReset {
+        /// Which other one.
+        with: u32,
+    },
+    /// The broker is parted from all others; clients reach it all the same.
+    Isolated {
+        /// For how long.
+        for_ms: u64,
+        /// Which way nothing arrives.
+        way: Way,
+    },
+}
+
+/// Which way nothing arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// Neither.
+    Both,
+    /// It hears nothing.
+    In,
+    /// It is not heard.
+    Out,
 }
 
 /// A kind of file that a disk fault chooses one of.
@@ -569,8 +647,8 @@ impl Plan {
     /// A sentence that says what is wrong with it.
     pub fn from_json(text: &str) -> Result<Plan, String> {
         let plan: Plan = serde_json::from_str(text).map_err(|error| format!("this is no plan: {error}"))?;
-        if plan.format != FORMAT {
-            return Err(format!("the plan has format {}, this simulator reads {FORMAT}", plan.format));
+        if !(1..=FORMAT).contains(&plan.format) {
+            return Err(format!("the plan has format {}, this simulator reads 1 to {FORMAT}", plan.format));
         }
         Ok(plan)
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use crate::plan::{ClientKind, Fault, Plan};
+use crate::plan::{ClientKind, ClusterPlan, Fault, Plan, TopicPlan};
 
 /// Up to so many faults are listed one by one; more are counted by kind.
 const FAULTS_LISTED_MAX: usize = 10;
@@ -41,9 +41,14 @@ pub fn draw(plan: &Plan) -> String {
         "  network  {}-{} µs one way, bytes arrive {pieces}, window {} B",
         network.latency_us_min, network.latency_us_max, network.window_bytes,
     );
+    if let Some(ClusterPlan { others, network }) = &plan.cluster {
+        let (min, max) = (network.latency_us_min, network.latency_us_max);
+        let _ = writeln!(page, "  cluster  {} brokers, {min}-{max} µs one way between them", others.len() + 1);
+    }
     for topic in &plan.topics {
-        let _ =
-            writeln!(page, "  topic    {}, {} partitions{}", topic.name, topic.partitions, settings(&topic.configs));
+        let copies = if topic.replication > 1 { format!(" on {} brokers", topic.replication) } else { String::new() };
+        let TopicPlan { name, partitions, configs, .. } = topic;
+        let _ = writeln!(page, "  topic    {name}, {partitions} partitions{copies}{}", settings(configs));
     }
     for (index, client) in plan.clients.iter().enumerate() {
         let _ = writeln!(page, "  c{index:<7} {}, {} operations", kind(&client.kind), client.operations.len());
@@ -79,8 +84,9 @@ pub fn fault_parts(fault: &Fault) -> (String, String) {
         Ok(Value::Object(tagged)) => {
             let (name, fields) = tagged.into_iter().next().unwrap_or_default();
             let fields = fields.as_object().cloned().unwrap_or_default();
-            let details = fields.iter().map(|(name, value)| format!(", {name} {}", plain(value))).collect();
-            (name, details)
+            let node = if fault.node == 1 { String::new() } else { format!(", node {}", fault.node) };
+            let details = fields.iter().map(|(name, value)| format!(", {name} {}", plain(value)));
+            (name, [node].into_iter().chain(details).collect())
         }
         Ok(value) => (plain(&value), String::new()),
         Err(_) => (format!("{:?}", fault.what), String::new()),
@@ -145,7 +151,7 @@ mod tests {
     #[test]
     fn few_faults_are_told_one_by_one() {
         let kinds = [FaultKind::Kill { down_ms: 10 }, FaultKind::TruncatedIndex];
-        let faults = kinds.map(|what| Fault { at_ms: 1_250, what });
+        let faults = kinds.map(|what| Fault::new(1_250, what));
         let page = draw(&Plan { faults: faults.to_vec(), ..testing::plan() });
         assert!(page.contains("fault    at 1.250 s kill, down_ms 10\n"), "{page}");
         assert!(page.contains("fault    at 1.250 s truncated_index\n"), "{page}");

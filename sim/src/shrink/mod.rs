@@ -47,6 +47,7 @@ pub fn shrink(
         search.drop_operations();
         search.drop_clients();
         search.drop_topics();
+        search.drop_nodes();
         search.simplify();
         if search.is_stopped || search.plan == before {
             break;
@@ -163,6 +164,20 @@ impl<F: FnMut(&Plan) -> Option<&'static str>, G: FnMut() -> bool> Search<'_, F, 
         for index in (0..self.plan.clients.len()).rev() {
             if self.plan.clients[index].operations.is_empty() {
                 self.change(|plan| simpler::drop_client(plan, index));
+            }
+        }
+    }
+
+    /// Drops brokers, as long as the others show it too: those of a quorum of five, of three, and all but one.
+    fn drop_nodes(&mut self) {
+        while self.plan.nodes() > 1 {
+            let is_alone = self.plan.nodes() <= 3;
+            let is_smaller = self.change(|plan| {
+                simpler::drop_node(plan);
+                simpler::drop_node(plan);
+            });
+            if !is_smaller || is_alone {
+                return;
             }
         }
     }

@@ -94,7 +94,10 @@ pub(super) fn halve_fault(fault: &mut FaultKind) {
         | FaultKind::Fragment { for_ms, .. }
         | FaultKind::SlowReader { for_ms, .. }
         | FaultKind::Refuse { for_ms }
-        | FaultKind::Blackhole { for_ms } => *for_ms /= 2,
+        | FaultKind::Blackhole { for_ms }
+        | FaultKind::LinkMuted { for_ms, .. }
+        | FaultKind::LinkSlow { for_ms, .. }
+        | FaultKind::Isolated { for_ms, .. } => *for_ms /= 2,
         FaultKind::ClockStep { by_ms } => *by_ms /= 2,
         FaultKind::KillInRecovery { changes, .. } => *changes /= 2,
         FaultKind::SyncFails { .. }
@@ -104,7 +107,8 @@ pub(super) fn halve_fault(fault: &mut FaultKind) {
         | FaultKind::MisdirectedWrite { .. }
         | FaultKind::TruncatedIndex
         | FaultKind::Reset { .. }
-        | FaultKind::HalfOpen { .. } => {}
+        | FaultKind::HalfOpen { .. }
+        | FaultKind::LinkReset { .. } => {}
     }
 }
 
@@ -116,6 +120,30 @@ pub(super) fn drop_client(plan: &mut Plan, index: usize) {
         if let Some(client) = victim_mut(&mut fault.what).filter(|client| **client > index) {
             *client -= 1;
         }
+    }
+}
+
+/// Takes the last broker out, and the faults that befall it; topics lie on those that are left.
+pub(super) fn drop_node(plan: &mut Plan) {
+    let Some(cluster) = &mut plan.cluster else { return };
+    cluster.others.pop();
+    if cluster.others.is_empty() {
+        plan.cluster = None;
+    }
+    let nodes = plan.nodes();
+    plan.faults.retain(|fault| fault.node <= nodes && peer(&fault.what).is_none_or(|peer| peer <= nodes));
+    if plan.cluster.is_none() {
+        plan.faults.retain(|fault| !matches!(fault.what, FaultKind::Isolated { .. }));
+    }
+    plan.topics.iter_mut().for_each(|topic| topic.replication = topic.replication.min(nodes));
+}
+
+/// The other broker of a fault between two.
+fn peer(fault: &FaultKind) -> Option<u32> {
+    match *fault {
+        FaultKind::LinkMuted { to, .. } | FaultKind::LinkSlow { to, .. } => Some(to),
+        FaultKind::LinkReset { with } => Some(with),
+        _ => None,
     }
 }
 
@@ -227,11 +255,23 @@ mod tests {
     #[test]
     fn without_a_client_the_faults_still_befall_the_same_others() {
         let mut plan = testing::plan();
-        let reset = |client| Fault { at_ms: 0, what: FaultKind::Reset { client } };
+        let reset = |client| Fault::new(0, FaultKind::Reset { client });
         plan.faults = [0, 1, 2].map(reset).to_vec();
         drop_client(&mut plan, 1);
         assert_eq!(plan.clients.len(), 2);
         assert_eq!(plan.faults, [0, 1].map(reset));
+    }
+
+    #[test]
+    fn without_a_broker_nothing_befalls_it_and_no_topic_lies_on_it() {
+        let mut plan = testing::cluster_plan(3);
+        drop_node(&mut plan);
+        assert_eq!((plan.nodes(), plan.topics[0].replication), (2, 2));
+        assert!(plan.faults.iter().all(|fault| fault.node <= 2 && peer(&fault.what).is_none()));
+        drop_node(&mut plan);
+        let alone = testing::plan();
+        assert_eq!((&plan.cluster, &plan.topics), (&alone.cluster, &alone.topics));
+        assert_eq!(plan.faults[..alone.faults.len()], alone.faults);
     }
 
     #[test]

@@ -13,6 +13,9 @@ const AFTER: Duration = Duration::from_millis(1_200);
 /// A disk that was full is tried again, and the journal extended, within this.
 const AFTER_DISK: Duration = Duration::from_secs(12);
 
+/// A cluster whose brokers could not speak with each other has leaders again within this.
+const AFTER_PARTING: Duration = Duration::from_secs(15);
+
 /// From when to when something was wrong.
 #[derive(Clone, Copy, Debug)]
 struct Trouble {
@@ -124,6 +127,11 @@ fn extent(kind: &FaultKind) -> (Lasts, Option<usize>) {
         | FaultKind::KillInRecovery { .. }
         | FaultKind::SyncFails { .. }
         | FaultKind::WriteFails { .. } => (Lasts::UntilStarted, None),
+        // Those who lead elsewhere by then, and a broker that was cut off, are found within a session and an election.
+        FaultKind::LinkMuted { for_ms, .. }
+        | FaultKind::LinkSlow { for_ms, .. }
+        | FaultKind::Isolated { for_ms, .. } => (Lasts::For(for_ms + AFTER_PARTING.as_millis() as u64), None),
+        FaultKind::LinkReset { .. } => (Lasts::For(AFTER_PARTING.as_millis() as u64), None),
         FaultKind::Pause { for_ms }
         | FaultKind::DiskFull { for_ms }
         | FaultKind::DiskStall { for_ms }

@@ -20,6 +20,7 @@ fn plan(clients: Vec<ClientPlan>) -> Plan {
     let topic = |name: &str, partitions| TopicPlan {
         name: name.to_owned(),
         partitions,
+        replication: 1,
         configs: BTreeMap::from([("internal.segment.bytes".to_owned(), "20000".to_owned())]),
         shared_keys: None,
     };
@@ -41,6 +42,7 @@ fn plan(clients: Vec<ClientPlan>) -> Plan {
             sync_us_min: 50,
             sync_us_max: 100,
         },
+        cluster: None,
         network: NetworkPlan { latency_us_min: 50, latency_us_max: 100, piece_bytes_max: 0, window_bytes: 1 << 20 },
         topics: vec![topic("orders", 2), topic("payments", 1)],
         clients,

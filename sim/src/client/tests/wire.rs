@@ -32,7 +32,7 @@ fn asked() -> Wire<u32> {
     let mut wire = Wire::new("test".into(), Duration::from_secs(1), Rng::from_number(1), 0);
     let mut wanted = Vec::new();
     assert!(!wire.open(NOW, &mut wanted));
-    assert_eq!(wanted, [Wanted::Connect(Link(0))]);
+    assert_eq!(wanted, [Wanted::Connect(Link(0), 1)]);
     step(&mut wire, NOW, Happened::Connected(Link(0)));
     let versions = ApiVersionsResponse { api_keys: ApiKey::advertised_apis(), ..ApiVersionsResponse::default() };
     let (_, got) = step(&mut wire, NOW, Happened::Received(Link(0), answer(versions, 0, 0)));

@@ -200,7 +200,7 @@ impl World {
         machine.step(now, happened, &mut wanted);
         for wanted in wanted {
             match wanted {
-                Wanted::Connect(link) => {
+                Wanted::Connect(link, _) => {
                     let conn = conn(client, link);
                     let connection = Connection::new(conn, LISTENER, HOST, &Limits::default());
                     self.served.insert(conn, Served { connection, is_mute: false });
@@ -214,7 +214,7 @@ impl World {
                 }
                 Wanted::WakeAt(at) => self.enqueue_at(at, client, Happened::Timer),
                 Wanted::Record(operation, what) => {
-                    self.history.events.push(Event { at: self.now, client: id, operation, what });
+                    self.history.events.push(Event { at: self.now, client: id, node: 1, operation, what });
                 }
             }
         }

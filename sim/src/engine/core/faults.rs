@@ -8,9 +8,14 @@ use crate::engine::chance::CRASH;
 use crate::engine::net::Weather;
 use crate::engine::{Lane, MS};
 use crate::history::What;
-use crate::plan::FaultKind;
+use crate::plan::{Fault, FaultKind};
 
 impl World<'_> {
+    /// The machine of a broker of the plan.
+    pub(super) fn machine_of(&self, node: u32) -> Option<usize> {
+        (node as usize).checked_sub(1).filter(|&machine| machine < self.machines.len())
+    }
+
     /// The seat of a client of the plan.
     fn seat_of(&self, client: usize) -> Option<usize> {
         // The first two seats are the setup's and the auditor's.
@@ -22,68 +27,72 @@ impl World<'_> {
         if self.is_auditing || self.now.0 >= self.plan.duration_ms * MS {
             return;
         }
-        let fault = self.plan.faults[index].what.clone();
-        self.trace(Lane::Fault, None, |_| format!("{fault:?}"));
-        self.record(What::Fault(fault.clone()));
+        let Fault { node, what: fault, .. } = self.plan.faults[index].clone();
+        let Some(machine) = self.machine_of(node) else { return };
+        self.trace(Lane::Fault, None, |world| match world.machines.len() {
+            1 => format!("{fault:?}"),
+            _ => format!("n{node}: {fault:?}"),
+        });
+        self.record_of(machine, What::Fault(fault.clone()));
         let chance = self.chance.keyed(CRASH).keyed(1 << 32 | index as u64);
+        let now = self.now;
+        let at = &mut self.machines[machine];
         let mut heals_after = None;
         match fault {
             FaultKind::Kill { down_ms } => {
-                if self.process.is_some() {
+                if at.process.is_some() {
                     self.count("crash");
                 }
-                self.kill(down_ms);
+                self.kill(machine, down_ms);
             }
             FaultKind::PowerLoss { down_ms, keep_permille, sector_bytes } => {
                 self.count("power_loss");
-                self.lose_power(down_ms, keep_permille, sector_bytes);
+                self.lose_power(machine, down_ms, keep_permille, sector_bytes);
             }
             FaultKind::Restart { down_ms } => {
-                if self.process.is_some() {
+                if at.process.is_some() {
+                    at.restart_ms = Some(down_ms);
                     self.count("restart");
-                    self.restart_ms = Some(down_ms);
-                    self.stop();
+                    self.stop(machine);
                 }
             }
             FaultKind::KillInRecovery { changes, loses_power } => {
-                self.dies_in_recovery = Some((changes, loses_power));
+                at.dies_in_recovery = Some((changes, loses_power));
                 // A recovery is needed for it to die in.
-                if self.process.is_some() {
-                    self.kill(1);
-                }
+                self.kill(machine, 1);
             }
             FaultKind::Pause { for_ms } => {
+                at.paused_until = at.paused_until.max(Instant(now.0 + for_ms * MS));
                 self.count("pause");
-                self.paused_until = self.paused_until.max(Instant(self.now.0 + for_ms * MS));
             }
             FaultKind::ClockStep { by_ms } => {
+                at.clock_step_ms += by_ms;
                 self.count("clock_step");
-                self.clock_step_ms += by_ms;
             }
             FaultKind::DiskFull { for_ms } => {
-                self.is_disk_full = true;
-                self.disk.set_full(true);
+                at.is_disk_full = true;
+                at.disk.set_full(true);
                 heals_after = Some(for_ms);
             }
             FaultKind::DiskSlow { for_ms, factor } => {
+                at.disk_factor = u64::from(factor.max(1));
                 self.count("disk_slow");
-                self.disk_factor = u64::from(factor.max(1));
                 heals_after = Some(for_ms);
             }
             FaultKind::DiskStall { for_ms } => {
+                at.disk_stalled_until = at.disk_stalled_until.max(Instant(now.0 + for_ms * MS));
                 self.count("disk_stalled");
-                self.disk_stalled_until = self.disk_stalled_until.max(Instant(self.now.0 + for_ms * MS));
             }
-            FaultKind::SyncFails { of } => drop(self.disk.fail_next_sync(of)),
-            FaultKind::WriteFails { of } => drop(self.disk.fail_next_write(of)),
-            FaultKind::ReadFails { of } => drop(self.disk.fail_reads(of, chance.rng())),
-            FaultKind::BitFlip { of } => drop(self.disk.flip_bit(of, chance.rng())),
-            FaultKind::MisdirectedWrite { of } => drop(self.disk.misdirect_next_write(of, chance.rng())),
+            FaultKind::SyncFails { of } => drop(at.disk.fail_next_sync(of)),
+            FaultKind::WriteFails { of } => drop(at.disk.fail_next_write(of)),
+            FaultKind::ReadFails { of } => drop(at.disk.fail_reads(of, chance.rng())),
+            FaultKind::BitFlip { of } => drop(at.disk.flip_bit(of, chance.rng())),
+            FaultKind::MisdirectedWrite { of } => drop(at.disk.misdirect_next_write(of, chance.rng())),
             FaultKind::LyingSync { for_ms } => {
-                self.disk.lie_about_sync(true);
+                at.disk.lie_about_sync(true);
                 heals_after = Some(for_ms);
             }
-            FaultKind::TruncatedIndex => self.cuts_index = true,
+            FaultKind::TruncatedIndex => at.cuts_index = true,
             FaultKind::Reset { client } => self.reset(client, chance.bits()),
             FaultKind::HalfOpen { client } => self.half_open(client),
             FaultKind::MuteToServer { client, for_ms } => {
@@ -107,11 +116,29 @@ impl World<'_> {
                     self.weather(client, "slow_reader", |weather| weather.reads_nothing = true).then_some(for_ms);
             }
             FaultKind::Refuse { for_ms } => {
-                self.refuses = true;
+                at.refuses = true;
                 heals_after = Some(for_ms);
             }
             FaultKind::Blackhole { for_ms } => {
-                self.blackholes = true;
+                at.blackholes = true;
+                heals_after = Some(for_ms);
+            }
+            FaultKind::LinkMuted { to, for_ms } => {
+                if self.change_line(machine, to, |line| line.is_muted = true) {
+                    self.count("link_muted");
+                    heals_after = Some(for_ms);
+                }
+            }
+            FaultKind::LinkSlow { to, for_ms, up_to_ms } => {
+                if self.change_line(machine, to, |line| line.late = up_to_ms * MS) {
+                    self.count("link_slow");
+                    heals_after = Some(for_ms);
+                }
+            }
+            FaultKind::LinkReset { with } => self.reset_routes(machine, with, chance.bits()),
+            FaultKind::Isolated { for_ms, way } => {
+                self.count("isolated");
+                self.part(machine, way, true);
                 heals_after = Some(for_ms);
             }
         }
@@ -122,31 +149,28 @@ impl World<'_> {
 
     /// A fault with a duration is over. Two that overlap end with the first: what heals, heals.
     pub(super) fn end_fault(&mut self, index: usize) {
-        match self.plan.faults[index].what {
+        let Fault { node, ref what, .. } = self.plan.faults[index];
+        let Some(machine) = self.machine_of(node) else { return };
+        let at = &mut self.machines[machine];
+        match *what {
             FaultKind::DiskFull { .. } => {
-                self.is_disk_full = false;
-                self.disk.set_full(false);
+                at.is_disk_full = false;
+                at.disk.set_full(false);
             }
-            FaultKind::DiskSlow { .. } => self.disk_factor = 1,
-            FaultKind::LyingSync { .. } => self.disk.lie_about_sync(false),
+            FaultKind::DiskSlow { .. } => at.disk_factor = 1,
+            FaultKind::LyingSync { .. } => at.disk.lie_about_sync(false),
             FaultKind::MuteToServer { client, .. }
             | FaultKind::MuteToClient { client, .. }
             | FaultKind::Delay { client, .. }
             | FaultKind::Fragment { client, .. }
             | FaultKind::SlowReader { client, .. } => self.clear(client, index),
-            FaultKind::Refuse { .. } => self.refuses = false,
-            FaultKind::Blackhole { .. } => self.blackholes = false,
+            FaultKind::Refuse { .. } => at.refuses = false,
+            FaultKind::Blackhole { .. } => at.blackholes = false,
+            FaultKind::LinkMuted { to, .. } => drop(self.change_line(machine, to, |line| line.is_muted = false)),
+            FaultKind::LinkSlow { to, .. } => drop(self.change_line(machine, to, |line| line.late = 0)),
+            FaultKind::Isolated { way, .. } => self.part(machine, way, false),
             _ => {}
         }
-    }
-
-    /// Nothing is armed any more that would strike later.
-    pub(super) fn heal_disk(&mut self) {
-        self.disk.heal();
-        self.disk_stalled_until = self.now;
-        self.paused_until = self.now;
-        self.dies_in_recovery = None;
-        self.cuts_index = false;
     }
 
     fn weather(&mut self, client: usize, name: &'static str, change: impl FnOnce(&mut Weather)) -> bool {
@@ -222,26 +246,27 @@ impl World<'_> {
     }
 
     /// The process dies; what the operating system had stays.
-    pub(super) fn kill(&mut self, down_ms: u64) {
-        if self.process.is_none() {
+    pub(super) fn kill(&mut self, machine: usize, down_ms: u64) {
+        if self.machines[machine].process.is_none() {
             return;
         }
-        self.interrupt_works();
-        self.trace(Lane::Node(1), None, |_| "is killed".into());
-        self.end_process(None, down_ms, Ending::Killed);
+        self.interrupt_works(machine);
+        self.trace(self.machines[machine].lane(), None, |_| "is killed".into());
+        self.end_process(machine, None, down_ms, Ending::Killed);
     }
 
     /// The machine dies.
-    pub(super) fn lose_power(&mut self, down_ms: u64, keep_permille: u32, sector_bytes: u32) {
-        self.interrupt_works();
-        self.trace(Lane::Node(1), None, |_| "loses its power".into());
-        self.cut_power(keep_permille, sector_bytes);
-        self.end_process(None, down_ms, Ending::PowerLost);
+    pub(super) fn lose_power(&mut self, machine: usize, down_ms: u64, keep_permille: u32, sector_bytes: u32) {
+        self.interrupt_works(machine);
+        self.trace(self.machines[machine].lane(), None, |_| "loses its power".into());
+        self.cut_power(machine, keep_permille, sector_bytes);
+        self.end_process(machine, None, down_ms, Ending::PowerLost);
     }
 
     /// The disk keeps what was synced, and of the rest what chance has it.
-    pub(super) fn cut_power(&mut self, keep_permille: u32, sector_bytes: u32) {
-        let chance = self.chance.keyed(CRASH).keyed(2 << 32 | self.incarnation);
-        self.disk.lose_power(chance.rng(), keep_permille, sector_bytes);
+    pub(super) fn cut_power(&mut self, machine: usize, keep_permille: u32, sector_bytes: u32) {
+        let at = &self.machines[machine];
+        let chance = at.chance.keyed(CRASH).keyed(2 << 32 | at.incarnation);
+        at.disk.lose_power(chance.rng(), keep_permille, sector_bytes);
     }
 }

@@ -1,85 +1,176 @@
-//! The broker's machine: its clocks, how its process starts, and how it ends.
+//! A broker's machine: its disk, its clocks, how its process starts, and how it ends.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chronik_core::boundary::{Committer, Level};
+use chronik_core::ids::ConnId;
 use chronik_core::node::Node;
 use chronik_core::time::{Instant, Now, Timestamp};
 
 use super::process::{Arrival, Process};
 use super::world::{EPOCH_MS, Ending, Event, World};
-use crate::engine::chance::RECOVERY;
+use crate::disk::SimDisk;
+use crate::engine::chance::{Chance, MACHINES, RECOVERY};
 use crate::engine::{Lane, MS, RESTART_MS, node};
 use crate::history::What;
+use crate::plan::{NodePlan, Plan};
 
-impl World<'_> {
-    /// The clocks of the broker's machine.
-    pub(super) fn local(&self) -> Now {
-        let now = i128::from(self.now.0);
-        let local = now + now * i128::from(self.plan.node.clock_drift_ppm) / 1_000_000;
-        let local = u64::try_from(local).expect("clocks run forth");
-        let wall = i64::try_from(local / MS).expect("a run of hours");
-        Now {
-            instant: Instant(local),
-            wall: Timestamp(EPOCH_MS + wall + self.plan.node.clock_skew_ms + self.clock_step_ms),
+/// One broker's machine, with the process on it and what is wrong with it now.
+pub(super) struct Machine {
+    /// The broker's number, from 1 on.
+    pub(super) number: u32,
+    pub(super) plan: NodePlan,
+    pub(super) chance: Chance,
+    pub(super) disk: Arc<SimDisk>,
+    pub(super) process: Option<Process>,
+    /// How often the broker was started or ended: what belongs to an earlier incarnation is void.
+    pub(super) incarnation: u64,
+    pub(super) next_work: u64,
+    pub(super) conn_ids: BTreeMap<ConnId, usize>,
+    pub(super) committer: Committer,
+    pub(super) paused_until: Instant,
+    pub(super) clock_step_ms: i64,
+    pub(super) is_disk_full: bool,
+    pub(super) disk_factor: u64,
+    pub(super) disk_stalled_until: Instant,
+    pub(super) refuses: bool,
+    pub(super) blackholes: bool,
+    /// The next recovery dies after so many changes, and whether the power fails with it.
+    pub(super) dies_in_recovery: Option<(u32, bool)>,
+    pub(super) cuts_index: bool,
+    /// The machine is down: nobody is told that connections are gone.
+    pub(super) is_down: bool,
+    pub(super) restart_ms: Option<u64>,
+}
+
+impl Machine {
+    /// The machine of the broker of this number.
+    pub(super) fn new(plan: &Plan, number: u32) -> Machine {
+        let chance = Chance::from_seed(plan.seed);
+        Machine {
+            number,
+            plan: plan.machine(number),
+            // The first one draws as if it were alone: a cluster that loses its others is what is left.
+            chance: if number == 1 { chance } else { chance.keyed(MACHINES).keyed(u64::from(number)) },
+            disk: Arc::new(SimDisk::default()),
+            process: None,
+            incarnation: 0,
+            next_work: 0,
+            conn_ids: BTreeMap::new(),
+            committer: Committer::new(plan.node.trusts_os),
+            paused_until: Instant::default(),
+            clock_step_ms: 0,
+            is_disk_full: false,
+            disk_factor: 1,
+            disk_stalled_until: Instant::default(),
+            refuses: false,
+            blackholes: false,
+            dies_in_recovery: None,
+            cuts_index: false,
+            is_down: false,
+            restart_ms: None,
         }
     }
 
-    /// When the broker's clock will show `local`.
+    pub(super) fn lane(&self) -> Lane {
+        Lane::Node(self.number)
+    }
+
+    pub(super) fn disk_lane(&self) -> Lane {
+        Lane::Disk(self.number)
+    }
+
+    /// Its clocks, when true time is `now`.
+    pub(super) fn local(&self, now: Instant) -> Now {
+        let now = i128::from(now.0);
+        let local = now + now * i128::from(self.plan.clock_drift_ppm) / 1_000_000;
+        let local = u64::try_from(local).expect("clocks run forth");
+        let wall = i64::try_from(local / MS).expect("a run of hours");
+        Now { instant: Instant(local), wall: Timestamp(EPOCH_MS + wall + self.plan.clock_skew_ms + self.clock_step_ms) }
+    }
+
+    /// When its clock will show `local`.
     pub(super) fn true_time(&self, local: Instant) -> Instant {
-        let scale = 1_000_000 + i128::from(self.plan.node.clock_drift_ppm);
+        let scale = 1_000_000 + i128::from(self.plan.clock_drift_ppm);
         let at = (i128::from(local.0) * 1_000_000 + scale - 1) / scale;
         Instant(u64::try_from(at).unwrap_or(u64::MAX) + 1)
     }
 
-    pub(super) fn start(&mut self) {
-        self.is_machine_down = false;
-        if std::mem::take(&mut self.cuts_index) {
-            self.disk.truncate_index(self.chance.keyed(RECOVERY).rng());
+    /// Nothing is armed any more that would strike later.
+    pub(super) fn heal(&mut self, now: Instant) {
+        self.disk.heal();
+        self.disk_stalled_until = now;
+        self.paused_until = now;
+        self.dies_in_recovery = None;
+        self.cuts_index = false;
+    }
+}
+
+impl World<'_> {
+    /// The clocks of a machine.
+    pub(super) fn local(&self, machine: usize) -> Now {
+        self.machines[machine].local(self.now)
+    }
+
+    pub(super) fn start(&mut self, machine: usize) {
+        let local = self.local(machine);
+        let at = &mut self.machines[machine];
+        let lane = at.lane();
+        at.is_down = false;
+        if std::mem::take(&mut at.cuts_index) {
+            at.disk.truncate_index(at.chance.keyed(RECOVERY).rng());
         }
-        let dying = self.dies_in_recovery.take();
+        let dying = at.dies_in_recovery.take();
         if let Some((changes, _)) = dying {
-            self.disk.die_after(u64::from(changes));
+            at.disk.die_after(u64::from(changes));
         }
-        let entropy = self.chance.entropy(self.incarnation);
-        let recovered = Node::recover(node::options(self.plan), &*self.disk, entropy, self.local());
+        let entropy = at.chance.entropy(at.incarnation);
+        let recovered = Node::recover(node::options(self.plan, at.number), &*at.disk, entropy, local);
         if let Some((_, loses_power)) = dying {
             drop(recovered);
             self.count(if loses_power { "power_loss_in_recovery" } else { "crash_in_recovery" });
-            self.trace(Lane::Node(1), None, |_| "dies in its recovery".into());
-            self.disk.revive();
+            self.trace(lane, None, |_| "dies in its recovery".into());
+            self.machines[machine].disk.revive();
             if loses_power {
-                self.cut_power(500, 512);
+                self.cut_power(machine, 500, 512);
             }
-            self.incarnation += 1;
-            self.plan_after(MS, Event::Start(self.incarnation));
+            self.start_after(machine, MS);
             return;
         }
         match recovered {
             Ok((node, report)) => {
                 node.invariants();
-                self.trace(Lane::Node(1), None, |_| format!("serves after recovery: {report:?}"));
-                self.record(What::Started { notes: report.notes });
-                self.process = Some(Process::new(node));
-                self.plan_pass();
+                self.trace(lane, None, |_| format!("serves after recovery: {report:?}"));
+                self.record_of(machine, What::Started { notes: report.notes });
+                self.machines[machine].process = Some(Process::new(node));
+                self.plan_pass(machine);
             }
             Err(why) => {
-                self.trace(Lane::Node(1), None, |_| format!("cannot start: {why}"));
-                self.record(What::StartFailed { why: why.to_string() });
-                self.incarnation += 1;
-                self.plan_after(RESTART_MS * 5 * MS, Event::Start(self.incarnation));
+                self.trace(lane, None, |_| format!("cannot start: {why}"));
+                self.record_of(machine, What::StartFailed { why: why.to_string() });
+                self.start_after(machine, RESTART_MS * 5 * MS);
             }
         }
     }
 
+    /// What belonged to the process before is void, and a next one comes.
+    fn start_after(&mut self, machine: usize, nanos: u64) {
+        self.machines[machine].incarnation += 1;
+        let incarnation = self.machines[machine].incarnation;
+        self.plan_after(nanos, Event::Start(machine, incarnation));
+    }
+
     /// The process is gone, and with it its ends of the connections. Clients are told unless the machine went too.
-    pub(super) fn end_process(&mut self, why: Option<String>, down_ms: u64, ending: Ending) {
-        self.record(What::Ended { why });
-        self.process = None;
-        self.committer = Committer::new(self.plan.node.trusts_os);
-        self.is_machine_down = ending == Ending::PowerLost;
-        self.incarnation += 1;
-        self.conn_ids.clear();
+    pub(super) fn end_process(&mut self, machine: usize, why: Option<String>, down_ms: u64, ending: Ending) {
+        self.record_of(machine, What::Ended { why });
+        let at = &mut self.machines[machine];
+        at.process = None;
+        at.committer = Committer::new(at.plan.trusts_os);
+        at.is_down = ending == Ending::PowerLost;
+        at.conn_ids.clear();
         for conn in 0..self.conns.len() {
-            if self.conns[conn].server.take().is_none() {
+            if self.conns[conn].machine != machine || self.conns[conn].server.take().is_none() {
                 continue;
             }
             let delivers = self.conn_chance(conn, 104).below(2) == 0;
@@ -95,39 +186,42 @@ impl World<'_> {
                 }
             }
         }
-        let recovery = self.chance.keyed(RECOVERY).keyed(self.incarnation).between(MS, 20 * MS);
-        self.plan_after(down_ms * MS + recovery, Event::Start(self.incarnation));
+        self.end_calls(machine, ending);
+        let at = &self.machines[machine];
+        let recovery = at.chance.keyed(RECOVERY).keyed(at.incarnation + 1).between(MS, 20 * MS);
+        self.start_after(machine, down_ms * MS + recovery);
     }
 
     /// The process ended by itself.
-    pub(super) fn ended(&mut self) {
-        let Some(process) = &self.process else { return };
+    pub(super) fn ended(&mut self, machine: usize) {
+        let Some(process) = &self.machines[machine].process else { return };
+        let lane = self.machines[machine].lane();
         if let Some(why) = process.fatal.clone() {
-            self.trace(Lane::Node(1), None, |_| format!("ends: {why}"));
+            self.trace(lane, None, |_| format!("ends: {why}"));
             self.count("fatal");
-            self.interrupt_works();
-            self.end_process(Some(why), RESTART_MS, Ending::Killed);
+            self.interrupt_works(machine);
+            self.end_process(machine, Some(why), RESTART_MS, Ending::Killed);
         } else if process.is_stopped {
-            self.trace(Lane::Node(1), None, |_| "has stopped in order".into());
+            self.trace(lane, None, |_| "has stopped in order".into());
             // A seal may be under way still. It ends with its process, as in a crash.
-            self.interrupt_works();
-            let down_ms = self.restart_ms.take().unwrap_or(RESTART_MS);
-            self.end_process(Some("stopped".into()), down_ms, Ending::Stopped);
+            self.interrupt_works(machine);
+            let down_ms = self.machines[machine].restart_ms.take().unwrap_or(RESTART_MS);
+            self.end_process(machine, Some("stopped".into()), down_ms, Ending::Stopped);
         }
     }
 
-    pub(super) fn stop(&mut self) {
-        if let Some(process) = &mut self.process {
+    pub(super) fn stop(&mut self, machine: usize) {
+        if let Some(process) = &mut self.machines[machine].process {
             process.mailbox.push_back(Arrival::Stop);
-            self.plan_pass();
+            self.plan_pass(machine);
         }
     }
 
-    /// A line of the broker's log.
-    pub(super) fn logged(&mut self, level: Level, text: String) {
-        self.trace(Lane::Node(1), None, |_| format!("{level:?}: {text}"));
+    /// A line of a broker's log.
+    pub(super) fn logged(&mut self, machine: usize, level: Level, text: String) {
+        self.trace(self.machines[machine].lane(), None, |_| format!("{level:?}: {text}"));
         if level != Level::Debug {
-            self.record(What::Logged { level, text });
+            self.record_of(machine, What::Logged { level, text });
         }
     }
 }

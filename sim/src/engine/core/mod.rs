@@ -10,6 +10,9 @@
 //!    └────────── pipe ◄── answers ─────────────────────┘◄──── done ───────┘
 //! ```
 //!
+//! Of several brokers each has a machine of its own, with disk, clocks and process. What they say to each other travels by
+//! the routes between them (`routes`).
+//!
 //! What the shell does in production besides (timeouts of silent connections, budgets, admission) is not here: engine
 //! `madsim` runs the shell itself.
 
@@ -18,6 +21,7 @@ mod machine;
 mod network;
 mod pass;
 mod process;
+mod routes;
 mod world;
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::world::{Conn, Event, World, of_bytes};
 use crate::client::{Happened, Link};
 use crate::engine::chance::{Chance, NETWORK};
 use crate::engine::net::Pipe;
-use crate::engine::{Lane, MS, node};
+use crate::engine::{MS, node};
 
 /// Where all clients connect from: machines have no addresses here.
 const CLIENT_HOST: Str = Str::from_static("/10.0.0.1");
@@ -30,13 +30,14 @@ impl World<'_> {
         self.conn_chance(conn, stream).between(network.latency_us_min * 1000, network.latency_us_max * 1000)
     }
 
-    pub(super) fn connect(&mut self, seat: usize, link: Link) {
+    pub(super) fn connect(&mut self, seat: usize, link: Link, node: u32) {
         let links = &mut self.seats[seat].links;
         links.resize(links.len().max(link.0 as usize + 1), None);
         links[link.0 as usize] = Some(self.conns.len());
         let conn = self.conns.len();
         self.conns.push(Conn {
             seat,
+            machine: node as usize - 1,
             link,
             to_server: Pipe::default(),
             to_client: Pipe::default(),
@@ -48,18 +49,20 @@ impl World<'_> {
     }
 
     pub(super) fn arrive(&mut self, conn: usize) {
-        let Conn { seat, link, has_client, .. } = self.conns[conn];
+        let Conn { seat, machine, link, has_client, .. } = self.conns[conn];
         if !has_client {
             return;
         }
         let weather = self.seats[seat].weather;
+        let at = &self.machines[machine];
         // Nobody answers: the client gives up by itself.
-        if self.blackholes || self.is_machine_down || weather.mute_to_server || weather.mute_to_client {
+        if at.blackholes || at.is_down || weather.mute_to_server || weather.mute_to_client {
             self.count("connect_unanswered");
             return;
         }
+        let is_refused = at.refuses || at.process.as_ref().is_none_or(|process| process.is_stopped);
         let after = self.latency(conn, 101);
-        if self.refuses || self.process.as_ref().is_none_or(|process| process.is_stopped) {
+        if is_refused {
             self.conns[conn].has_client = false;
             self.count("connect_refused");
             self.plan_after(after, Event::Client(seat, Happened::Refused(link)));
@@ -68,12 +71,12 @@ impl World<'_> {
         let id = ConnId(conn as u64);
         let connection = Connection::new(id, ListenerId(0), CLIENT_HOST, &node::limits(self.plan));
         self.conns[conn].server = Some(ServerEnd::new(id, connection));
-        self.conn_ids.insert(id, conn);
+        self.machines[machine].conn_ids.insert(id, conn);
         self.plan_after(after, Event::Client(seat, Happened::Connected(link)));
     }
 
-    pub(super) fn conn_by_id(&self, id: ConnId) -> Option<usize> {
-        self.conn_ids.get(&id).copied()
+    pub(super) fn conn_by_id(&self, machine: usize, id: ConnId) -> Option<usize> {
+        self.machines[machine].conn_ids.get(&id).copied()
     }
 
     pub(super) fn pump_to_server(&mut self, conn: usize) {
@@ -95,26 +98,27 @@ impl World<'_> {
 
     /// Tells the node of the answers that have left since.
     fn tell_sent(&mut self, conn: usize) {
-        let Conn { server: Some(server), to_client, .. } = &mut self.conns[conn] else { return };
-        let Some(process) = &mut self.process else { return };
+        let Conn { server: Some(server), to_client, machine, .. } = &mut self.conns[conn] else { return };
+        let machine = *machine;
+        let Some(process) = &mut self.machines[machine].process else { return };
         let mut has_sent = false;
         while let Some(sequence) = server.connection.next_sent(to_client.unsent()) {
             process.mailbox.push_back(Arrival::Sent(server.conn, sequence));
             has_sent = true;
         }
         if has_sent {
-            self.plan_pass();
+            self.plan_pass(machine);
         }
     }
 
     pub(super) fn carry_to_server(&mut self, conn: usize) {
-        let seat = self.conns[conn].seat;
+        let Conn { seat, machine, .. } = self.conns[conn];
         // When it can be heard again, the pipe is looked at again.
-        if self.seats[seat].weather.mute_to_server || self.is_machine_down {
+        if self.seats[seat].weather.mute_to_server || self.machines[machine].is_down {
             return;
         }
         while let Some(flight) = self.conns[conn].to_server.arrived(self.now) {
-            self.trace(Lane::Node(1), Some((self.lane(seat), flight.sent_at)), |_| {
+            self.trace(self.machines[machine].lane(), Some((self.lane(seat), flight.sent_at)), |_| {
                 format!("{} bytes arrive by connection {conn}", flight.bytes.len())
             });
             match &mut self.conns[conn].server {
@@ -146,7 +150,7 @@ impl World<'_> {
     }
 
     pub(super) fn carry_to_client(&mut self, conn: usize) {
-        let Conn { seat, link, has_client, .. } = self.conns[conn];
+        let Conn { seat, machine, link, has_client, .. } = self.conns[conn];
         let weather = self.seats[seat].weather;
         if has_client && (weather.mute_to_client || weather.reads_nothing) {
             return;
@@ -155,7 +159,7 @@ impl World<'_> {
             self.conns[conn].to_client.read(flight.bytes.len());
             if self.conns[conn].has_client {
                 self.digest(of_bytes(&flight.bytes));
-                self.trace(self.lane(seat), Some((Lane::Node(1), flight.sent_at)), |_| {
+                self.trace(self.lane(seat), Some((self.machines[machine].lane(), flight.sent_at)), |_| {
                     format!("{} bytes arrive by connection {conn}", flight.bytes.len())
                 });
                 self.step_client(seat, Happened::Received(link, flight.bytes));
@@ -182,7 +186,8 @@ impl World<'_> {
     }
 
     pub(super) fn eof(&mut self, conn: usize) {
-        if self.seats[self.conns[conn].seat].weather.mute_to_server || self.is_machine_down {
+        let Conn { seat, machine, .. } = self.conns[conn];
+        if self.seats[seat].weather.mute_to_server || self.machines[machine].is_down {
             // The broker is never told: the connection stays half-open.
             return;
         }
@@ -202,11 +207,13 @@ impl World<'_> {
 
     /// Has the next pass look at a connection.
     pub(super) fn ready(&mut self, conn: usize) {
-        let (Some(process), Some(server)) = (&mut self.process, &mut self.conns[conn].server) else { return };
+        let Conn { server: Some(server), machine, .. } = &mut self.conns[conn] else { return };
+        let machine = *machine;
+        let Some(process) = &mut self.machines[machine].process else { return };
         if !server.is_ready {
             server.is_ready = true;
             process.ready.push_back(conn);
         }
-        self.plan_pass();
+        self.plan_pass(machine);
     }
 }

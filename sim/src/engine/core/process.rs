@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronik_core::boundary::{Done, Input, Outbox, ReplyTo, Request, Task, TaskId};
+use chronik_core::boundary::{Done, Input, Neighbours, Outbox, PeerInput, ReplyTo, Request, Task, TaskId};
 use chronik_core::connection::Connection;
 use chronik_core::ids::ConnId;
 use chronik_core::node::Node;
@@ -25,6 +25,7 @@ pub(super) enum Arrival {
     Closed(ConnId),
     Sent(ConnId, u64),
     Done(Done),
+    Peer(Box<PeerInput>),
     Stop,
 }
 
@@ -65,6 +66,8 @@ pub(super) struct Process {
     /// Connections, by their place in the world, that have something to be read or sent.
     pub(super) ready: VecDeque<usize>,
     pub(super) codecs: Arc<TopicCodecs>,
+    /// Whom it keeps connections to, once it has said so.
+    pub(super) neighbours: Option<Arc<Neighbours>>,
     /// When the pass that is planned comes, if one is.
     pub(super) pass_at: Option<Instant>,
     /// The node's thread does nothing before this.
@@ -91,6 +94,7 @@ impl Process {
             mailbox: VecDeque::new(),
             ready: VecDeque::new(),
             codecs,
+            neighbours: None,
             pass_at: None,
             busy_until: Instant::default(),
             is_committing: false,
@@ -103,6 +107,18 @@ impl Process {
             fatal: None,
         }
     }
+
+    /// What it has to do, in a line.
+    pub(super) fn describe(&self) -> String {
+        format!(
+            "mailbox {}, ready {}, disk work {:?}, tasks waiting {}, committing inline {}",
+            self.mailbox.len(),
+            self.ready.len(),
+            self.works.keys().collect::<Vec<_>>(),
+            self.tasks.len(),
+            self.is_committing
+        )
+    }
 }
 
 impl Arrival {
@@ -112,6 +128,7 @@ impl Arrival {
             Arrival::Closed(conn) => Input::Closed { conn },
             Arrival::Sent(conn, sequence) => Input::Sent { conn, sequence },
             Arrival::Done(done) => Input::Disk(done),
+            Arrival::Peer(input) => Input::Peer(input),
             Arrival::Stop => Input::Stop,
         }
     }

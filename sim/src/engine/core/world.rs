@@ -1,17 +1,15 @@
 //! Everything that takes part in a run, and the queue of what happens next.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
-use std::sync::Arc;
+use std::collections::BinaryHeap;
 
 use bytes::Bytes;
-use chronik_core::boundary::Committer;
-use chronik_core::ids::ConnId;
 use chronik_core::time::{Instant, Timestamp};
 
-use super::process::{Process, ServerEnd};
+use super::machine::Machine;
+use super::process::ServerEnd;
+use super::routes::{self, Line, Route, Step};
 use crate::client::{self, Client, ClientNow, Happened, Link, Wanted};
-use crate::disk::SimDisk;
 use crate::engine::chance::{Chance, mix};
 use crate::engine::net::{Pipe, Weather};
 use crate::engine::{AUDIT_MS, Lane, MS, Run, Traced, Watch};
@@ -37,14 +35,16 @@ pub(super) enum Event {
     ToClient(usize),
     /// The client's end of the connection has been closed.
     Eof(usize),
-    /// The node's thread has its turn; of this incarnation.
-    Pass(u64),
-    /// The node wants to be woken; of this incarnation.
-    Deadline(u64),
-    /// Disk work is done; of this incarnation.
-    Worked(u64, u64),
-    /// The broker is started.
-    Start(u64),
+    /// The node's thread on a machine has its turn; of this incarnation.
+    Pass(usize, u64),
+    /// The node on a machine wants to be woken; of this incarnation.
+    Deadline(usize, u64),
+    /// A machine's disk work is done; of this incarnation.
+    Worked(usize, u64, u64),
+    /// The broker on a machine is started.
+    Start(usize, u64),
+    /// Something happens between two machines.
+    Route(usize, Step),
     /// A fault of the plan begins.
     Fault(usize),
     /// A fault of the plan ends.
@@ -103,6 +103,8 @@ pub(super) struct Seat {
 /// One connection, from the attempt on.
 pub(super) struct Conn {
     pub(super) seat: usize,
+    /// To which machine it goes.
+    pub(super) machine: usize,
     pub(super) link: Link,
     pub(super) to_server: Pipe,
     pub(super) to_client: Pipe,
@@ -122,29 +124,13 @@ pub(super) struct World<'a> {
     pub(super) chance: Chance,
     pub(super) seats: Vec<Seat>,
     pub(super) conns: Vec<Conn>,
-    pub(super) conn_ids: BTreeMap<ConnId, usize>,
-    pub(super) disk: Arc<SimDisk>,
-    pub(super) process: Option<Process>,
-    /// How often the broker was started or ended: what belongs to an earlier incarnation is void.
-    pub(super) incarnation: u64,
-    pub(super) next_work: u64,
+    /// The brokers' machines; that of broker `n` is at `n - 1`.
+    pub(super) machines: Vec<Machine>,
+    /// From each machine to each, those of one in a row; and what is wrong there now.
+    pub(super) routes: Vec<Route>,
+    pub(super) lines: Vec<Line>,
     pub(super) run: Run,
     wanted: Vec<Wanted>,
-    // What is wrong now.
-    pub(super) committer: Committer,
-    pub(super) paused_until: Instant,
-    pub(super) clock_step_ms: i64,
-    pub(super) is_disk_full: bool,
-    pub(super) disk_factor: u64,
-    pub(super) disk_stalled_until: Instant,
-    pub(super) refuses: bool,
-    pub(super) blackholes: bool,
-    /// The next recovery dies after so many changes, and whether the power fails with it.
-    pub(super) dies_in_recovery: Option<(u32, bool)>,
-    pub(super) cuts_index: bool,
-    /// The machine is down: nobody is told that connections are gone.
-    pub(super) is_machine_down: bool,
-    pub(super) restart_ms: Option<u64>,
     is_healed: bool,
     pub(super) is_auditing: bool,
     is_over: bool,
@@ -173,25 +159,11 @@ impl<'a> World<'a> {
             chance: Chance::from_seed(plan.seed),
             seats,
             conns: Vec::new(),
-            conn_ids: BTreeMap::new(),
-            disk: Arc::new(SimDisk::default()),
-            process: None,
-            incarnation: 0,
-            next_work: 0,
+            machines: (1..=plan.nodes()).map(|number| Machine::new(plan, number)).collect(),
+            routes: routes::routes(plan.nodes() as usize),
+            lines: vec![Line::default(); (plan.nodes() * plan.nodes()) as usize],
             run: Run::default(),
             wanted: Vec::new(),
-            committer: Committer::new(plan.node.trusts_os),
-            paused_until: Instant::default(),
-            clock_step_ms: 0,
-            is_disk_full: false,
-            disk_factor: 1,
-            disk_stalled_until: Instant::default(),
-            refuses: false,
-            blackholes: false,
-            dies_in_recovery: None,
-            cuts_index: false,
-            is_machine_down: false,
-            restart_ms: None,
             is_healed: false,
             is_auditing: false,
             is_over: false,
@@ -200,7 +172,9 @@ impl<'a> World<'a> {
 
     /// Runs the plan to its end.
     pub(super) fn run(mut self) -> Run {
-        self.plan_at(Instant::default(), Event::Start(0));
+        for machine in 0..self.machines.len() {
+            self.plan_at(Instant::default(), Event::Start(machine, 0));
+        }
         self.plan_at(Instant::default(), Event::Client(SETUP, Happened::Started));
         for (index, fault) in self.plan.faults.iter().enumerate() {
             self.plan_at(Instant(fault.at_ms * MS), Event::Fault(index));
@@ -222,9 +196,11 @@ impl<'a> World<'a> {
             self.run.events += 1;
         }
         self.run.simulated = self.now;
-        self.run.digest = mix(self.run.digest ^ self.disk.digest());
-        for (name, times) in self.disk.counters() {
-            *self.run.counters.entry(name).or_default() += times;
+        for machine in &self.machines {
+            self.run.digest = mix(self.run.digest ^ machine.disk.digest());
+            for (name, times) in machine.disk.counters() {
+                *self.run.counters.entry(name).or_default() += times;
+            }
         }
         self.run.counters.extend(counted(&self.run.history));
         self.run.counters.insert("compacted_reads", self.run.history.passed_over());
@@ -244,9 +220,15 @@ impl<'a> World<'a> {
         *self.run.counters.entry(name).or_default() += 1;
     }
 
-    /// Records what the engine did or the broker told its operator.
+    /// Records what the engine did.
     pub(super) fn record(&mut self, what: What) {
-        self.run.history.events.push(Noted { at: self.now, client: ClientId::ENGINE, operation: None, what });
+        self.record_of(0, what);
+    }
+
+    /// Records what the engine did to a broker, or the broker told its operator.
+    pub(super) fn record_of(&mut self, machine: usize, what: What) {
+        let node = self.machines[machine].number;
+        self.run.history.events.push(Noted { at: self.now, client: ClientId::ENGINE, node, operation: None, what });
     }
 
     /// Takes an event into the digest.
@@ -264,15 +246,16 @@ impl<'a> World<'a> {
             Event::ToServer(conn) => (3, *conn as u64),
             Event::ToClient(conn) => (4, *conn as u64),
             Event::Eof(conn) => (5, *conn as u64),
-            Event::Pass(_) => (6, 0),
-            Event::Deadline(_) => (7, 0),
-            Event::Worked(_, work) => (8, *work),
-            Event::Start(_) => (9, 0),
+            Event::Pass(machine, _) => (6, *machine as u64),
+            Event::Deadline(machine, _) => (7, *machine as u64),
+            Event::Worked(machine, _, work) => (8, *work ^ (*machine as u64) << 48),
+            Event::Start(machine, _) => (9, *machine as u64),
             Event::Fault(index) => (10, *index as u64),
             Event::Heal(index) => (11, *index as u64),
             Event::HealAll => (12, 0),
             Event::Look => (13, 0),
             Event::End => (14, 0),
+            Event::Route(route, step) => (15, (*route as u64) << 40 ^ step.key()),
         };
         self.digest(self.now.0);
         self.digest(key ^ kind << 56);
@@ -305,17 +288,38 @@ impl<'a> World<'a> {
             Event::ToServer(conn) => self.carry_to_server(conn),
             Event::ToClient(conn) => self.carry_to_client(conn),
             Event::Eof(conn) => self.eof(conn),
-            Event::Pass(incarnation) if incarnation == self.incarnation => self.pass(),
-            Event::Deadline(incarnation) if incarnation == self.incarnation => self.deadline(),
-            Event::Worked(incarnation, work) if incarnation == self.incarnation => self.worked(work),
-            Event::Start(incarnation) if incarnation == self.incarnation => self.start(),
-            Event::Pass(_) | Event::Deadline(_) | Event::Worked(..) | Event::Start(_) => {}
+            Event::Pass(machine, incarnation) if self.is_its_turn(machine, incarnation) => self.pass(machine),
+            Event::Deadline(machine, incarnation) if self.is_its_turn(machine, incarnation) => self.deadline(machine),
+            Event::Worked(machine, incarnation, work) if self.is_its_turn(machine, incarnation) => {
+                self.worked(machine, work);
+            }
+            Event::Start(machine, incarnation) if self.is_its_turn(machine, incarnation) => self.start(machine),
+            Event::Pass(..) | Event::Deadline(..) | Event::Worked(..) | Event::Start(..) => {}
+            Event::Route(route, step) => self.step_route(route, step),
             Event::Fault(index) => self.begin_fault(index),
             Event::Heal(index) => self.end_fault(index),
             Event::HealAll => self.heal_all(),
             Event::Look => self.look(),
             Event::End => self.is_over = true,
         }
+    }
+
+    /// Lets happen what is planned between machines up to `until`, and nothing else.
+    #[cfg(test)]
+    pub(super) fn run_routes(&mut self, until: Instant) {
+        while self.queue.peek().is_some_and(|next| next.0.at <= until)
+            && let Some(Reverse(Planned { at, event, .. })) = self.queue.pop()
+        {
+            self.now = at;
+            if let Event::Route(route, step) = event {
+                self.step_route(route, step);
+            }
+        }
+        self.now = until;
+    }
+
+    fn is_its_turn(&self, machine: usize, incarnation: u64) -> bool {
+        self.machines[machine].incarnation == incarnation
     }
 
     // Clients.
@@ -347,7 +351,7 @@ impl<'a> World<'a> {
 
     fn want(&mut self, seat: usize, wanted: Wanted) {
         match wanted {
-            Wanted::Connect(link) => self.connect(seat, link),
+            Wanted::Connect(link, node) => self.connect(seat, link, node),
             Wanted::Send(link, bytes) => {
                 if let Some(conn) = self.conn_of(seat, link) {
                     self.conns[conn].to_server.push(bytes);
@@ -367,7 +371,7 @@ impl<'a> World<'a> {
             Wanted::Record(operation, what) => {
                 self.trace(self.lane(seat), None, |_| what.to_string());
                 let client = self.seats[seat].id;
-                self.run.history.events.push(Noted { at: self.now, client, operation, what });
+                self.run.history.events.push(Noted { at: self.now, client, node: 1, operation, what });
             }
         }
     }
@@ -385,7 +389,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// When all has healed and everybody has finished, the machine loses its power once more, so that the auditor
+    /// When all has healed and everybody has finished, every machine loses its power once more, so that the auditor
     /// reads what is on disk and nothing else.
     fn audit_if_due(&mut self) {
         if !self.is_healed || self.is_auditing || self.seats[OTHERS..].iter().any(|seat| !seat.machine.is_done()) {
@@ -400,12 +404,14 @@ impl<'a> World<'a> {
             true => FaultKind::Kill { down_ms: 1 },
             false => FaultKind::PowerLoss { down_ms: 1, keep_permille: 500, sector_bytes: 512 },
         };
-        self.record(What::Fault(fault.clone()));
-        match fault {
-            FaultKind::PowerLoss { down_ms, keep_permille, sector_bytes } => {
-                self.lose_power(down_ms, keep_permille, sector_bytes);
+        for machine in 0..self.machines.len() {
+            self.record_of(machine, What::Fault(fault.clone()));
+            match fault {
+                FaultKind::PowerLoss { down_ms, keep_permille, sector_bytes } => {
+                    self.lose_power(machine, down_ms, keep_permille, sector_bytes);
+                }
+                _ => self.kill(machine, 1),
             }
-            _ => self.kill(1),
         }
         self.plan_at(self.now, Event::Client(AUDITOR, Happened::Healed));
         self.plan_at(self.now, Event::Client(AUDITOR, Happened::Started));
@@ -416,7 +422,10 @@ impl<'a> World<'a> {
         for index in 0..self.plan.faults.len() {
             self.end_fault(index);
         }
-        self.heal_disk();
+        for machine in &mut self.machines {
+            machine.heal(self.now);
+        }
+        self.heal_routes();
         self.trace(Lane::Fault, None, |_| "everything heals".into());
         self.is_healed = true;
         self.record(What::Healed);
@@ -427,9 +436,10 @@ impl<'a> World<'a> {
         self.audit_if_due();
     }
 
-    /// Looks at what the broker holds, now and then.
+    /// Looks at what the brokers hold, now and then.
     fn look(&mut self) {
-        if let Some(process) = &self.process {
+        for machine in 0..self.machines.len() {
+            let Some(process) = &self.machines[machine].process else { continue };
             let metrics = process.node.metrics();
             let tail = gauge(&metrics, "chronik_tail_bytes");
             // Beyond its budget the tail may hold what is on its way to a segment: what the journal bounds.
@@ -437,7 +447,7 @@ impl<'a> World<'a> {
                 + self.plan.node.journal_file_bytes * u64::from(self.plan.node.journal_files)
                 + (8 << 20);
             if tail > bound {
-                self.record(What::MemoryAbove { used: tail, bound });
+                self.record_of(machine, What::MemoryAbove { used: tail, bound });
             }
         }
         // Nobody waits for ever: what did not finish in time is for the claims to say.
@@ -450,27 +460,22 @@ impl<'a> World<'a> {
     /// A line about everybody's state.
     fn describe(&mut self) {
         let mut lines = Vec::new();
-        match &self.process {
-            Some(process) => {
-                let metrics = process.node.metrics();
-                let values = metrics.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join(", ");
-                let deadline = process.node.deadline();
-                lines.push((Lane::Node(1), format!("{values}; next deadline {deadline:?}")));
-                lines.push((
-                    Lane::Node(1),
-                    format!(
-                        "mailbox {}, ready {}, disk work {:?}, tasks waiting {}, committing inline {}",
-                        process.mailbox.len(),
-                        process.ready.len(),
-                        process.works.keys().collect::<Vec<_>>(),
-                        process.tasks.len(),
-                        process.is_committing
-                    ),
-                ));
+        for (index, machine) in self.machines.iter().enumerate() {
+            let lane = machine.lane();
+            match &machine.process {
+                Some(process) => {
+                    lines.extend(self.describe_routes(index).map(|text| (lane, text)));
+                    let metrics = process.node.metrics();
+                    let values = metrics.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join(", ");
+                    let deadline = process.node.deadline();
+                    lines.push((lane, format!("{values}; next deadline {deadline:?}")));
+                    lines.push((lane, process.describe()));
+                }
+                None => lines.push((lane, "is down".into())),
             }
-            None => lines.push((Lane::Node(1), "is down".into())),
+            let disk = format!("{} files, {} bytes", machine.disk.names().len(), machine.disk.used_bytes());
+            lines.push((machine.disk_lane(), disk));
         }
-        lines.push((Lane::Disk(1), format!("{} files, {} bytes", self.disk.names().len(), self.disk.used_bytes())));
         for seat in 0..self.seats.len() {
             lines.push((self.lane(seat), self.seats[seat].machine.describe()));
         }

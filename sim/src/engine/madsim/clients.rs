@@ -88,7 +88,7 @@ fn carry_out(
     timers: &mut BTreeSet<Instant>,
 ) {
     match wanted {
-        Wanted::Connect(link) => {
+        Wanted::Connect(link, _) => {
             let conn = lock(&world.wires).attempt(seat, link);
             links.insert(link, conn);
             tokio::spawn(connect(world.clone(), seat, link, conn));

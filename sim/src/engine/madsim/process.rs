@@ -38,7 +38,7 @@ async fn serve(world: &Arc<World>) -> Result<(), How> {
         let mut process = lock(&world.process);
         (process.stop, process.is_up) = (Some(stop), true);
     }
-    let options = node::options(&world.plan);
+    let options = node::options(&world.plan, 1);
     let parts = Parts {
         node,
         clock,
@@ -70,7 +70,7 @@ fn recover(world: &World) -> Result<(Clock, Node), How> {
     }
     let clock = Clock::start();
     let entropy = world.chance.entropy(lock(&world.process).incarnation);
-    let recovered = Node::recover(node::options(&world.plan), &world.disk, entropy, clock.now());
+    let recovered = Node::recover(node::options(&world.plan, 1), &world.disk, entropy, clock.now());
     if let Some((_, loses_power)) = dying {
         world.disk.revive();
         return Err(How::DiedInRecovery(loses_power));

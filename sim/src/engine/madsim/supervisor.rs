@@ -359,7 +359,11 @@ impl Supervisor {
                 drop(troubles);
                 self.pause();
             }
-            FaultKind::ClockStep { .. } => unreachable!("it was taken out of the plan"),
+            FaultKind::ClockStep { .. }
+            | FaultKind::LinkMuted { .. }
+            | FaultKind::LinkSlow { .. }
+            | FaultKind::LinkReset { .. }
+            | FaultKind::Isolated { .. } => unreachable!("it was taken out of the plan"),
             FaultKind::DiskFull { for_ms } => {
                 world.disk.set_full(true);
                 heals_after = Some(for_ms);

@@ -178,7 +178,7 @@ impl World {
     }
 
     pub(super) fn record_of(&self, client: ClientId, operation: Option<u32>, what: What) {
-        let event = Event { at: self.now(), client, operation, what };
+        let event = Event { at: self.now(), client, node: 1, operation, what };
         lock(&self.run).history.events.push(event);
     }
 

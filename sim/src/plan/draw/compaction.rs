@@ -67,7 +67,7 @@ pub(super) fn faults(root: &Root, loses_power: bool) -> Vec<Fault> {
     for number in 0..dice.between(1, 4) {
         let mut dice = root.numbered(Key::Compaction, (1 << 20) + number);
         let at_ms = dice.between(CALM_MS, DURATION_MS - CALM_MS);
-        let mut push = |at_ms, what| faults.push(Fault { at_ms, what });
+        let mut push = |at_ms, what| faults.push(Fault::new(at_ms, what));
         // What comes now is on its way when the second fault strikes: slow disks make passes long.
         let slow = FaultKind::DiskSlow { for_ms: dice.scale(500, 4_000), factor: dice.number(5, 100) };
         let within_ms = dice.scale(20, 2_000);

@@ -96,10 +96,10 @@ pub(super) fn faults(root: &Root, atlas: Atlas, trusts_os: bool, clients: usize)
         let at_ms = dice.between(CALM_MS, DURATION_MS - CALM_MS);
         let what = fault(kind, &mut dice, loses_power, clients);
         let needs_crash = matches!(kind, Kind::KillInRecovery | Kind::TruncatedIndex);
-        faults.push(Fault { at_ms, what });
+        faults.push(Fault::new(at_ms, what));
         if needs_crash {
             let what = FaultKind::Kill { down_ms: dice.between(50, 1_000) };
-            faults.push(Fault { at_ms: at_ms + dice.between(1, 500), what });
+            faults.push(Fault::new(at_ms + dice.between(1, 500), what));
         }
     }
     faults.sort_by_key(|fault| fault.at_ms);

@@ -231,7 +231,7 @@ pub(super) fn faults(root: &Root, loses_power: bool, clients: &[ClientPlan], fir
     let mut faults = Vec::new();
     for number in 0..dice.between(1, 5) {
         let mut dice = root.numbered(Key::Groups, 1_000 + number);
-        let mut push = |at_ms, what| faults.push(Fault { at_ms, what });
+        let mut push = |at_ms, what| faults.push(Fault::new(at_ms, what));
         let client = first + usize::try_from(dice.below((clients.len() - first) as u64)).expect("it is an index");
         match dice.below(7) {
             // A rebalance takes a few heartbeats.

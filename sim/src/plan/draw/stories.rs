@@ -64,13 +64,13 @@ fn tell(kind: Story, dice: &mut Dice, loses_power: bool, clients: &[ClientPlan],
     let within_ms = dice.between(1, for_ms);
     match kind {
         Story::DiesInStall => {
-            faults.push(Fault { at_ms, what: stall });
-            faults.push(Fault { at_ms: at_ms + within_ms, what: death(dice, loses_power) });
+            faults.push(Fault::new(at_ms, stall));
+            faults.push(Fault::new(at_ms + within_ms, death(dice, loses_power)));
         }
         Story::ResetInStall => {
             let client = producer(dice, clients);
-            faults.push(Fault { at_ms, what: stall });
-            faults.push(Fault { at_ms: at_ms + within_ms, what: FaultKind::Reset { client } });
+            faults.push(Fault::new(at_ms, stall));
+            faults.push(Fault::new(at_ms + within_ms, FaultKind::Reset { client }));
         }
         Story::DiesUnheard => {
             let client = producer(dice, clients);
@@ -79,8 +79,8 @@ fn tell(kind: Story, dice: &mut Dice, loses_power: bool, clients: &[ClientPlan],
             } else {
                 death(dice, loses_power)
             };
-            faults.push(Fault { at_ms, what: FaultKind::MuteToClient { client, for_ms } });
-            faults.push(Fault { at_ms: at_ms + within_ms, what });
+            faults.push(Fault::new(at_ms, FaultKind::MuteToClient { client, for_ms }));
+            faults.push(Fault::new(at_ms + within_ms, what));
         }
         Story::AfterAdmin => {
             let operations = clients.iter().flat_map(|client| &client.operations);
@@ -91,14 +91,14 @@ fn tell(kind: Story, dice: &mut Dice, loses_power: bool, clients: &[ClientPlan],
             }
             let has_stall = dice.one_in(2);
             if has_stall {
-                faults.push(Fault { at_ms: at_ms.saturating_sub(dice.between(0, 5)), what: stall });
+                faults.push(Fault::new(at_ms.saturating_sub(dice.between(0, 5)), stall));
             }
             if !has_stall || dice.one_in(2) {
-                faults.push(Fault { at_ms: at_ms + dice.between(0, 40), what: death(dice, loses_power) });
+                faults.push(Fault::new(at_ms + dice.between(0, 40), death(dice, loses_power)));
             }
         }
         Story::FullForLong => {
-            faults.push(Fault { at_ms, what: FaultKind::DiskFull { for_ms: dice.between(1_000, 8_000) } });
+            faults.push(Fault::new(at_ms, FaultKind::DiskFull { for_ms: dice.between(1_000, 8_000) }));
         }
     }
 }

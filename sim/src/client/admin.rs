@@ -8,7 +8,6 @@
 use std::time::Duration;
 
 use chronik_core::ids::{Offset, TopicId, TopicPartition};
-use chronik_core::rng::Rng;
 use chronik_core::time::Instant;
 use chronik_core::wire::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
 use chronik_core::wire::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
@@ -23,6 +22,7 @@ use super::caller::{Caller, Outcome};
 use super::reading::{EARLIEST, LATEST, Sought, known_code, list_offsets, listed};
 use super::schedule::Schedule;
 use super::topics::{METADATA_VERSION, Topics};
+use super::wires::Node;
 use super::{Client, ClientNow, Happened, Wanted, asking};
 use crate::history::{ClientId, What};
 use crate::plan::{Action, Operation, Plan, TopicPlan};
@@ -45,6 +45,7 @@ pub(super) struct Admin {
     caller: Caller,
     topics: Topics,
     plans: Vec<TopicPlan>,
+    nodes: Node,
     schedule: Schedule,
     doing: Option<Doing>,
     asked: Option<Asked>,
@@ -117,7 +118,8 @@ impl Admin {
         gives_up: bool,
     ) -> Admin {
         Admin {
-            caller: Caller::new(&name, timeout, Rng::from_number(plan.seed), super::stream(index)),
+            caller: Caller::new(plan, &name, timeout, super::stream(index)),
+            nodes: plan.nodes(),
             name,
             topics: Topics::new(plan),
             plans: plan.topics.clone(),
@@ -173,7 +175,8 @@ impl Admin {
                 self.finish(false, last, wanted);
                 continue;
             }
-            if !self.caller.is_free(now, wanted) {
+            let to = self.whom();
+            if !self.caller.is_free(now, to, wanted) {
                 break;
             }
             match self.next_step(now, wanted) {
@@ -189,6 +192,18 @@ impl Admin {
             self.is_done = true;
             self.caller.close(wanted);
             wanted.push(Wanted::Record(None, What::Done));
+        }
+    }
+
+    /// Whom the next request goes to: a partition's leader, or whoever's turn it is; `None` where it does not matter.
+    fn whom(&self) -> Option<Node> {
+        let doing = self.doing.as_ref().filter(|doing| doing.has_topics && self.nodes > 1)?;
+        match doing.what {
+            Action::ListOffsets { topic, partition, .. } | Action::DeleteRecords { topic, partition, .. } => {
+                self.topics.leader(topic, partition)
+            }
+            // What one of them cannot do, or does not answer, the next one may.
+            _ => Some(1 + (doing.operation + doing.errors) % self.nodes),
         }
     }
 
@@ -284,6 +299,7 @@ impl Admin {
             Outcome::Answered(at, response) => (at, response),
             Outcome::Lost => {
                 doing.is_open |= matches!(asked, Asked::Act(_));
+                doing.errors += u32::from(self.nodes > 1);
                 (doing.has_topics, doing.ends) = (false, (None, None));
                 return Ok(());
             }
@@ -406,7 +422,12 @@ impl Admin {
                 | E::LeaderNotAvailable
                 | E::NotLeaderOrFollower
                 | E::OffsetNotAvailable
+                | E::FencedLeaderEpoch
+                | E::UnknownLeaderEpoch
+                | E::BrokerNotAvailable
         );
+        // Until enough brokers have registered.
+        let may_pass = may_pass || self.nodes > 1 && code == E::InvalidReplicationFactor;
         // An offset that was in range is not any more where records were deleted meanwhile: ask for the ends again.
         let is_outrun = code == E::OffsetOutOfRange;
         let gives_up = self.gives_up;
@@ -432,7 +453,7 @@ fn create(plan: &TopicPlan) -> Request {
     let topic = CreatableTopic {
         name: plan.name.as_str().into(),
         num_partitions: plan.partitions,
-        replication_factor: 1,
+        replication_factor: i16::try_from(plan.replication).expect("few brokers"),
         configs: plan.configs.iter().map(config).collect(),
         ..CreatableTopic::default()
     };

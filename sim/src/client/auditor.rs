@@ -1,15 +1,15 @@
 //! Who reads every partition from its start to its high watermark when all has healed: what is found is the final truth.
 //!
-//! It begins with [`Happened::Healed`]. All topics are asked for by Metadata, their starts and ends by ListOffsets, and
+//! It begins with [`Happened::Healed`], and asks each partition's leader. All topics are asked for by Metadata, their starts and ends by ListOffsets, and
 //! what lies between is fetched by topic id until it has all. A partition that answers errors is asked several times
 //! and then left; the history shows them. Then it asks a few questions whose answers follow from what it read: where
 //! leader epochs end, which offsets timestamps have, whether topics have the settings that the plan gave them, and what
 //! groups have committed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use chronik_core::ids::{Offset, TopicPartition};
+use chronik_core::ids::{Offset, TopicId, TopicPartition};
 use chronik_core::rng::Rng;
 use chronik_core::time::Instant;
 use chronik_core::wire::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
@@ -21,10 +21,11 @@ use chronik_core::wire::offset_for_leader_epoch::{
 use chronik_core::wire::{ErrorCode, Request, Response, Str};
 
 use super::caller::{Caller, Outcome};
-use super::group::group_name;
 use super::group::offsets::{self, Credentials};
+use super::group::{find_coordinator, found, group_name};
 use super::reading::{EARLIEST, Fetching, LATEST, Sought, known_code, list_offsets, listed};
-use super::topics::{METADATA_VERSION, Topics};
+use super::topics::{Leaders, METADATA_VERSION, Topics};
+use super::wires::Node;
 use super::{Client, ClientNow, Happened, Wanted};
 use crate::history::{ClientId, InGroup, What};
 use crate::plan::{Plan, TopicPlan};
@@ -36,6 +37,8 @@ const CONFIGS_VERSION: i16 = 4;
 const EPOCHS_VERSION: i16 = 4;
 /// The version of OffsetFetch that it asks in: topics go by name.
 const COMMITTED_VERSION: i16 = 9;
+/// The version of FindCoordinator that it asks in.
+const COORDINATOR_VERSION: i16 = 6;
 /// So many answers that offsets cannot be told yet, and the group is left.
 const LOADS_MAX: u32 = 12;
 /// The number that Kafka's config requests give to topics.
@@ -51,6 +54,12 @@ const FAILURES_MAX: u32 = 8;
 pub(super) struct Auditor {
     caller: Caller,
     parts: Vec<Part>,
+    /// Who leads the partitions of each topic.
+    leaders: BTreeMap<TopicId, Leaders>,
+    /// Leaders are asked for again.
+    is_stale: bool,
+    /// Who coordinates which group, as it was told last.
+    coordinator: Option<(u32, Node)>,
     state: State,
     asked: Option<Asked>,
     failures: u32,
@@ -67,8 +76,10 @@ pub(super) struct Auditor {
 /// What is asked when all is read.
 #[derive(Clone, Debug)]
 enum Question {
-    /// Where the leader epochs end that were read.
-    Epochs,
+    /// Where the leader epochs end that were read, of the partitions that a broker leads.
+    Epochs(Node),
+    /// Who coordinates a group.
+    Coordinator(u32),
     /// The offset of a timestamp, of the partition at this place.
     Time(usize, i64),
     /// The topics' settings.
@@ -151,7 +162,10 @@ impl Auditor {
     pub(super) fn new(plan: &Plan) -> Auditor {
         let jitter = Rng::from_number(plan.seed);
         Auditor {
-            caller: Caller::new("auditor", REQUEST_TIMEOUT, jitter.clone(), super::stream(ClientId::AUDITOR.0)),
+            caller: Caller::new(plan, "auditor", REQUEST_TIMEOUT, super::stream(ClientId::AUDITOR.0)),
+            leaders: BTreeMap::new(),
+            is_stale: false,
+            coordinator: None,
             parts: Vec::new(),
             state: State::Waits,
             asked: None,
@@ -167,7 +181,9 @@ impl Auditor {
     /// What to ask about what was read.
     fn questions(&self) -> Vec<Question> {
         let mut questions: Vec<Question> = self.groups.iter().map(|&group| Question::Group(group, 0)).collect();
-        questions.extend([Question::Settings, Question::Epochs]);
+        questions.push(Question::Settings);
+        let leaders: BTreeSet<Node> = self.places_read().filter_map(|place| self.leader(place)).collect();
+        questions.extend(leaders.into_iter().map(Question::Epochs));
         let known: Vec<usize> = self.places_read().filter(|&place| !self.parts[place].timestamps.is_empty()).collect();
         for number in 0..TIMES.min(known.len() as u64 * 2) {
             let mut dice = self.jitter.keyed(super::stream(ClientId::AUDITOR.0) + 1, number);
@@ -184,8 +200,24 @@ impl Auditor {
         (0..self.parts.len()).filter(|&place| self.parts[place].failures < FAILURES_MAX)
     }
 
+    /// Who leads the partition at a place. A single broker is asked in any case.
+    fn leader(&self, place: usize) -> Option<Node> {
+        let TopicPartition { topic, partition } = self.parts[place].sought.partition;
+        if self.caller.has_many() { self.leaders.get(&topic)?.of(partition)?.by } else { Some(1) }
+    }
+
+    /// Of these places those that the first one's leader leads; all where the first one has none.
+    fn led_together(&self, places: Vec<usize>) -> (Option<Node>, Vec<usize>) {
+        let leader = places.iter().find_map(|&place| self.leader(place));
+        let together = places.into_iter().filter(|&place| leader.is_none() || self.leader(place) == leader);
+        (leader, together.collect())
+    }
+
     fn request(&self, question: &Question) -> (Request, i16) {
         match *question {
+            Question::Coordinator(group) => {
+                (find_coordinator(&group_name(group), COORDINATOR_VERSION), COORDINATOR_VERSION)
+            }
             Question::Group(group, _) => {
                 let (name, nobody) = (group_name(group), Credentials::none());
                 (offsets::fetch(COMMITTED_VERSION, &name, &nobody, None, &self.topics), COMMITTED_VERSION)
@@ -202,9 +234,10 @@ impl Auditor {
                 let resources = there.map(resource).collect();
                 (DescribeConfigsRequest { resources, ..Default::default() }.into(), CONFIGS_VERSION)
             }
-            Question::Epochs => {
+            Question::Epochs(node) => {
                 let mut topics: Vec<OffsetForLeaderTopic> = Vec::new();
-                for part in self.places_read().map(|place| &self.parts[place]) {
+                let led = self.places_read().filter(|&place| self.leader(place) == Some(node));
+                for part in led.map(|place| &self.parts[place]) {
                     let Sought { name, partition } = &part.sought;
                     if topics.last().is_none_or(|topic| topic.topic != *name) {
                         topics.push(OffsetForLeaderTopic { topic: name.clone(), partitions: Vec::new() });
@@ -245,7 +278,7 @@ impl Auditor {
                 }
                 Ok(())
             }
-            (Question::Epochs, Response::OffsetForLeaderEpoch(response)) => {
+            (Question::Epochs(_), Response::OffsetForLeaderEpoch(response)) => {
                 for topic in &response.topics {
                     let of_it = |part: &&Part| part.sought.name == topic.topic;
                     let Some(id) = self.parts.iter().find(of_it).map(|part| part.sought.partition.topic) else {
@@ -294,36 +327,68 @@ impl Auditor {
             self.caller.close(wanted);
             wanted.push(Wanted::Record(None, What::Done));
         }
-        if !self.is_at_work() || self.asked.is_some() || !self.caller.is_free(now, wanted) {
+        if !self.is_at_work() || self.asked.is_some() {
             return;
         }
-        if self.state == State::Learns {
-            let request = MetadataRequest { topics: None, allow_auto_topic_creation: false, ..Default::default() };
-            self.caller.ask(now, &request.into(), METADATA_VERSION, wanted);
-            self.asked = Some(Asked::Metadata);
+        self.is_stale |= self.caller.has_lost() && self.state != State::Learns;
+        let (to, todo) = self.next();
+        if !self.caller.is_free(now, to, wanted) {
             return;
         }
-        if let Some(question) = self.questions.pop() {
-            let (request, version) = self.request(&question);
-            self.caller.ask(now, &request, version, wanted);
-            self.asked = Some(Asked::Question(question));
-            return;
+        self.put(now, todo, wanted);
+    }
+
+    /// What is to be asked next, and whom.
+    fn next(&self) -> (Option<Node>, Asked) {
+        if self.state == State::Learns || self.is_stale {
+            return (None, Asked::Metadata);
         }
-        for (asked, places) in
+        if let Some(question) = self.questions.last() {
+            let to = match *question {
+                Question::Time(place, _) => self.leader(place),
+                Question::Epochs(node) => Some(node),
+                Question::Group(group, _) if self.caller.has_many() => match self.coordinator {
+                    Some((known, node)) if known == group => Some(node),
+                    _ => return (None, Asked::Question(Question::Coordinator(group))),
+                },
+                _ => None,
+            };
+            return (to, Asked::Question(question.clone()));
+        }
+        for (end, places) in
             [(EARLIEST, self.places(|part| part.position.is_none())), (LATEST, self.places(|part| part.end.is_none()))]
         {
             if !places.is_empty() {
-                let request = list_offsets(places.iter().map(|&place| &self.parts[place].sought), asked);
-                self.caller.ask(now, &request, OFFSETS_VERSION, wanted);
-                self.asked = Some(Asked::Offsets(asked, places));
-                return;
+                let (to, places) = self.led_together(places);
+                return (to, Asked::Offsets(end, places));
             }
         }
         // One answer holds so much: whoever got nothing last time is asked for first.
         let mut places = self.places(|_| true);
         places.sort_by_key(|&place| std::cmp::Reverse(self.parts[place].failures));
-        self.caller.ask(now, &self.fetch(&places).into(), FETCH_VERSION, wanted);
-        self.asked = Some(Asked::Fetch(places));
+        let (to, places) = self.led_together(places);
+        (to, Asked::Fetch(places))
+    }
+
+    fn put(&mut self, now: ClientNow, todo: Asked, wanted: &mut Vec<Wanted>) {
+        let (request, version) = match &todo {
+            Asked::Metadata => {
+                let request = MetadataRequest { topics: None, allow_auto_topic_creation: false, ..Default::default() };
+                (request.into(), METADATA_VERSION)
+            }
+            Asked::Question(question) => self.request(question),
+            Asked::Offsets(end, places) => {
+                (list_offsets(places.iter().map(|&place| &self.parts[place].sought), *end), OFFSETS_VERSION)
+            }
+            Asked::Fetch(places) => (self.fetch(places).into(), FETCH_VERSION),
+        };
+        if let Asked::Question(question) = &todo
+            && !matches!(question, Question::Coordinator(_))
+        {
+            self.questions.pop();
+        }
+        self.caller.ask(now, &request, version, wanted);
+        self.asked = Some(todo);
     }
 
     fn fetch(&self, places: &[usize]) -> FetchRequest {
@@ -346,12 +411,22 @@ impl Auditor {
     fn take(&mut self, now: ClientNow, outcome: Outcome, wanted: &mut Vec<Wanted>) -> Result<(), String> {
         let Some(asked) = self.asked.take() else { return Ok(()) };
         let Outcome::Answered(at, response) = outcome else {
-            if let Asked::Question(question) = asked {
-                self.questions.push(question);
+            match asked {
+                Asked::Question(Question::Coordinator(_)) => {}
+                Asked::Question(question) => self.questions.push(question),
+                _ => {}
             }
+            self.coordinator = None;
             return Ok(());
         };
         match (asked, response) {
+            (Asked::Question(Question::Coordinator(group)), Response::FindCoordinator(response)) => {
+                self.coordinator = found(&group_name(group), &response)?.ok().map(|node| (group, node));
+                if self.coordinator.is_none() {
+                    self.left(now, group);
+                }
+                Ok(())
+            }
             (Asked::Question(Question::Group(group, tries)), Response::OffsetFetch(response)) => {
                 match offsets::fetched(COMMITTED_VERSION, &group_name(group), None, &response, &self.topics)? {
                     Ok(committed) => {
@@ -360,11 +435,11 @@ impl Auditor {
                         self.caller.go_on();
                     }
                     // A coordinator is loaded, or there never was a group.
-                    Err(_) if tries < LOADS_MAX => {
-                        self.questions.push(Question::Group(group, tries + 1));
-                        self.caller.back_off(now);
+                    Err(_) => {
+                        self.coordinator = None;
+                        self.questions.push(Question::Group(group, tries));
+                        self.left(now, group);
                     }
-                    Err(_) => self.caller.go_on(),
                 }
                 Ok(())
             }
@@ -380,6 +455,7 @@ impl Auditor {
                         Ok(offset) => part.end = Some(offset),
                         Err(code) => {
                             part.failed(code);
+                            self.is_stale |= self.caller.has_many();
                             self.caller.back_off(now);
                         }
                     }
@@ -410,6 +486,7 @@ impl Auditor {
                             ErrorCode::None if next > from => (part.position, part.failures) = (Some(next), 0),
                             code => {
                                 part.failed(code);
+                                self.is_stale |= self.caller.has_many();
                                 self.caller.back_off(now);
                             }
                         }
@@ -421,7 +498,30 @@ impl Auditor {
         }
     }
 
+    /// A group's coordinator is loaded, or not known, or there never was a group: it is asked for again a while later, and
+    /// left where it has been so for long.
+    fn left(&mut self, now: ClientNow, group: u32) {
+        match self.questions.last_mut() {
+            Some(Question::Group(last, tries)) if *last == group && *tries < LOADS_MAX => {
+                *tries += 1;
+                self.caller.back_off(now);
+            }
+            _ => {
+                self.questions.pop();
+                self.caller.go_on();
+            }
+        }
+    }
+
+    /// Takes who leads what; the first time also what there is.
     fn learn(&mut self, response: &MetadataResponse, wanted: &mut Vec<Wanted>) -> Result<(), String> {
+        self.is_stale = false;
+        for topic in &response.topics {
+            self.leaders.entry(topic.topic_id).or_default().learn(&topic.partitions);
+        }
+        if self.state != State::Learns {
+            return Ok(());
+        }
         // What the broker keeps for itself holds no records of clients.
         for topic in response.topics.iter().filter(|topic| !topic.is_internal) {
             let code = known_code(topic.error_code)?;

@@ -1,14 +1,15 @@
-//! A client that asks one thing after another: a connection that is made again when it is lost, and one request at a
-//! time on it. What asks consumers, admins and the auditor share.
+//! A client that asks one thing after another: a connection to each broker that it asks, made again when it is lost, and
+//! one request at a time in all. What asks consumers, admins and the auditor share.
 
 use std::time::Duration;
 
-use chronik_core::rng::Rng;
 use chronik_core::time::Instant;
-use chronik_core::wire::{Request, Response, Str};
+use chronik_core::wire::{Request, Response};
 
-use super::wire::{Alarm, Got, Wire};
+use super::wire::{Alarm, Got};
+use super::wires::{Node, Wires};
 use super::{ClientNow, Happened, Wanted};
+use crate::plan::Plan;
 
 /// The wait after an answer that says to try again ...
 const AGAIN_MS_MIN: u64 = 100;
@@ -17,9 +18,11 @@ const AGAIN_MS_MAX: u64 = 800;
 
 /// One request at a time.
 pub(super) struct Caller {
-    wire: Wire<()>,
+    wires: Wires<()>,
+    /// Whom it asks now.
+    to: Node,
     alarm: Alarm,
-    got: Vec<Got<()>>,
+    got: Vec<(Node, Got<()>)>,
     again_at: Instant,
     again: u32,
 }
@@ -34,22 +37,18 @@ pub(super) enum Outcome {
 }
 
 impl Caller {
-    pub(super) fn new(name: &str, timeout: Duration, jitter: Rng, stream: u64) -> Caller {
-        Caller {
-            wire: Wire::new(Str::from(name), timeout, jitter, stream),
-            alarm: Alarm::default(),
-            got: Vec::new(),
-            again_at: Instant(0),
-            again: 0,
-        }
+    /// A client of the plan that gives up what is not answered within `timeout`; it draws under `stream`.
+    pub(super) fn new(plan: &Plan, name: &str, timeout: Duration, stream: u64) -> Caller {
+        let wires = Wires::new(plan, name, timeout, stream);
+        Caller { to: wires.home(), wires, alarm: Alarm::default(), got: Vec::new(), again_at: Instant(0), again: 0 }
     }
 
     /// Takes what happened, and returns what came of the request if that is over.
     pub(super) fn take(&mut self, now: ClientNow, happened: Happened, wanted: &mut Vec<Wanted>) -> Option<Outcome> {
         self.alarm.pass(now);
-        self.wire.take(now, happened, wanted, &mut self.got);
+        self.wires.take(now, &happened, wanted, &mut self.got);
         let mut outcome = None;
-        for got in self.got.drain(..) {
+        for (_, got) in self.got.drain(..) {
             match got {
                 Got::Answer { at, response, .. } => outcome = Some(Outcome::Answered(at, response)),
                 Got::Lost(unanswered) if !unanswered.is_empty() => outcome = Some(Outcome::Lost),
@@ -59,14 +58,33 @@ impl Caller {
         outcome
     }
 
-    /// Has a connection made where there is none, and tells whether something may be asked now.
-    pub(super) fn is_free(&mut self, now: ClientNow, wanted: &mut Vec<Wanted>) -> bool {
-        self.wire.open(now, wanted) && self.wire.in_flight() == 0 && self.again_at <= now.instant
+    /// Whether there are several brokers.
+    pub(super) fn has_many(&self) -> bool {
+        self.wires.are_many()
     }
 
-    /// Asks.
+    /// Whether one of several brokers could not be reached, or was lost, since this was last asked.
+    pub(super) fn has_lost(&mut self) -> bool {
+        self.wires.has_lost()
+    }
+
+    /// Whom it asks now.
+    pub(super) fn asks(&self) -> Node {
+        self.to
+    }
+
+    /// Has a connection made to a broker, to any where none is named, and tells whether something may be asked of it now.
+    pub(super) fn is_free(&mut self, now: ClientNow, to: Option<Node>, wanted: &mut Vec<Wanted>) -> bool {
+        if self.wires.in_flight() > 0 {
+            return false;
+        }
+        self.to = to.unwrap_or_else(|| self.wires.home());
+        self.wires.open(now, self.to, wanted) && self.again_at <= now.instant
+    }
+
+    /// Asks the broker that was found free.
     pub(super) fn ask(&mut self, now: ClientNow, request: &Request, version: i16, wanted: &mut Vec<Wanted>) {
-        self.wire.send(now, request, version, Some(()), wanted);
+        self.wires.send(now, self.to, request, version, Some(()), wanted);
     }
 
     /// Asks for what may take so long.
@@ -78,8 +96,8 @@ impl Caller {
         version: i16,
         wanted: &mut Vec<Wanted>,
     ) {
-        self.wire.send(now, request, version, Some(()), wanted);
-        self.wire.wait_for(timeout);
+        self.ask(now, request, version, wanted);
+        self.wires.wait_for(self.to, timeout);
     }
 
     /// An answer said to try again: nothing is asked for a while.
@@ -96,29 +114,27 @@ impl Caller {
 
     /// The broker broke the protocol: the connection ends.
     pub(super) fn broken(&mut self, now: ClientNow, operation: Option<u32>, what: String, wanted: &mut Vec<Wanted>) {
-        self.wire.broken(now, operation, what, wanted, &mut self.got);
         // Nothing was in flight: the answer that was wrong had come.
-        self.got.clear();
+        self.wires.broken(now, self.to, operation, what, wanted);
     }
 
     /// Ends the step: says when the next one is wanted. `wants_to_ask` says whether there is something to ask, `due`
     /// when something else is.
     pub(super) fn rest(&mut self, now: ClientNow, wants_to_ask: bool, due: Option<Instant>, wanted: &mut Vec<Wanted>) {
-        let waits = wants_to_ask && self.wire.is_open() && self.wire.in_flight() == 0;
+        let waits = wants_to_ask && self.wires.is_open(self.to) && self.wires.in_flight() == 0;
         let again = (waits && self.again_at > now.instant).then_some(self.again_at);
-        let wake = [due, again, self.wire.wake(wants_to_ask)].into_iter().flatten().min();
+        let wake = [due, again, self.wires.wake(|node| wants_to_ask && node == self.to)].into_iter().flatten().min();
         self.alarm.set(now, wake, wanted);
     }
 
     pub(super) fn close(&mut self, wanted: &mut Vec<Wanted>) {
-        self.wire.close(wanted);
+        self.wires.close(wanted);
     }
 
-    pub(super) fn describe(&self) -> &'static str {
-        match (self.wire.is_open(), self.wire.in_flight()) {
-            (false, _) => "not connected",
-            (true, 0) => "connected",
-            (true, _) => "waits for an answer",
+    pub(super) fn describe(&self) -> String {
+        match self.wires.in_flight() {
+            0 => self.wires.describe(),
+            _ => "waits for an answer".to_owned(),
         }
     }
 }

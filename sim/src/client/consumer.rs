@@ -1,16 +1,20 @@
 //! A consumer of assigned partitions: it reads from their start on, keeps its own positions, and uses incremental fetch
-//! sessions where the plan says so (KIP-227).
+//! sessions where the plan says so (KIP-227). Where partitions have several leaders, each poll asks one of them, in turn;
+//! after a change of leaders it asks the new one where the epoch ended that it has read of last (KIP-320).
 //!
 //! A poll is: learn the topics if they are not known; ask for the start of each partition without a position; fetch.
 //! Each of these is asked again until it is answered. Polls that come due meanwhile are left out, and nothing is
 //! recorded of them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chronik_core::ids::{Offset, TopicId, TopicPartition, Uuid};
-use chronik_core::rng::Rng;
 use chronik_core::time::Instant;
 use chronik_core::wire::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, ForgottenTopic};
+use chronik_core::wire::offset_for_leader_epoch::{
+    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
 use chronik_core::wire::{ErrorCode, Request, Response, Str};
 
 use super::caller::{Caller, Outcome};
@@ -18,6 +22,7 @@ use super::lane::is_about_topic;
 use super::reading::{EARLIEST, Fetching, MAX_TIMESTAMP, Sought, known_code, list_offsets, listed};
 use super::schedule::Schedule;
 use super::topics::{METADATA_VERSION, Topics};
+use super::wires::Node;
 use super::{Client, ClientNow, Happened, Wanted};
 use crate::history::What;
 use crate::plan::{Action, Operation, Plan};
@@ -26,6 +31,8 @@ use crate::plan::{Action, Operation, Plan};
 const IDS_FROM: i16 = 13;
 /// From this version on there are fetch sessions.
 const SESSIONS_FROM: i16 = 7;
+/// The version of OffsetForLeaderEpoch that it asks in.
+const EPOCHS_VERSION: i16 = 4;
 /// The version of ListOffsets that is asked in for positions.
 const POSITIONS_VERSION: i16 = 6;
 
@@ -55,7 +62,10 @@ pub(super) struct Consumer {
     asked: Option<Asked>,
     parts: Vec<Part>,
     is_stale: bool,
-    session: Session,
+    /// By broker, as they are numbered.
+    sessions: Vec<Session>,
+    /// Whom the last poll asked.
+    last_leader: Node,
     is_done: bool,
 }
 
@@ -65,17 +75,21 @@ struct Part {
     topic: usize,
     id: TopicPartition,
     position: Option<Offset>,
-    /// What its session knows, where that knows it.
-    in_session: Option<Offset>,
+    /// The epoch of what was read last.
+    read_epoch: Option<i32>,
+    /// The leader epoch that the position was last found to belong to.
+    is_checked_in: i32,
     /// It cannot be read in this poll.
     is_left_out: bool,
 }
 
 /// The fetch session, if `id` is not 0.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Session {
     id: i32,
     epoch: i32,
+    /// The positions that it knows.
+    known: BTreeMap<TopicPartition, Offset>,
 }
 
 /// An operation under way.
@@ -91,6 +105,8 @@ enum Asked {
     Metadata,
     /// The starts of these partitions.
     Positions(Vec<Sought>),
+    /// Where the epochs end that were read last, of the partitions at these places.
+    Epochs(Vec<usize>),
     /// An offset that the plan asks for.
     Offset(Vec<Sought>, i64),
     /// By the places of the partitions.
@@ -115,7 +131,7 @@ impl Consumer {
         Consumer {
             index,
             settings,
-            caller: Caller::new(&name, timeout, Rng::from_number(plan.seed), super::stream(index)),
+            caller: Caller::new(plan, &name, timeout, super::stream(index)),
             topics: Topics::new(plan),
             topics_used,
             schedule: Schedule::new(operations),
@@ -123,7 +139,8 @@ impl Consumer {
             asked: None,
             parts: Vec::new(),
             is_stale: true,
-            session: Session::default(),
+            sessions: vec![Session::default(); plan.nodes() as usize],
+            last_leader: 0,
             is_done: false,
         }
     }
@@ -141,13 +158,28 @@ impl Consumer {
         self.doing.as_ref().map(|doing| doing.operation)
     }
 
-    /// The places of the partitions that the poll under way is about.
+    /// Whom the next request of the operation goes to; `None` where nobody is known.
+    fn leader(&self) -> Option<Node> {
+        match &self.doing.as_ref()?.what {
+            &Action::ListOffsets { topic, partition, .. } => self.topics.leader(topic, partition),
+            Action::Poll { topics } => {
+                let polled = || self.parts.iter().filter(|part| topics.contains(&part.topic) && !part.is_left_out);
+                let leaders = || polled().filter_map(|part| self.topics.leader(part.topic, part.id.partition));
+                leaders().filter(|&node| node > self.last_leader).min().or_else(|| leaders().min())
+            }
+            _ => None,
+        }
+    }
+
+    /// The places of the partitions that the poll under way is about, of the leader that is asked.
     fn polled(&self) -> impl Iterator<Item = usize> {
         let topics: &[usize] = match &self.doing {
             Some(Doing { what: Action::Poll { topics }, .. }) => topics,
             _ => &[],
         };
-        let is_polled = move |part: &Part| topics.contains(&part.topic) && !part.is_left_out;
+        let asked = Some(self.caller.asks());
+        let is_led = move |part: &Part| self.topics.leader(part.topic, part.id.partition) == asked;
+        let is_polled = move |part: &Part| topics.contains(&part.topic) && !part.is_left_out && is_led(part);
         (0..self.parts.len()).filter(move |&place| is_polled(&self.parts[place]))
     }
 
@@ -182,7 +214,9 @@ impl Consumer {
         loop {
             self.begin(now, wanted);
             let Some(doing) = &self.doing else { break };
-            if self.asked.is_some() || !self.caller.is_free(now, wanted) {
+            self.is_stale |= self.caller.has_lost();
+            let to = if self.is_stale { None } else { self.leader() };
+            if self.asked.is_some() || !self.caller.is_free(now, to, wanted) {
                 break;
             }
             if self.is_stale {
@@ -195,7 +229,7 @@ impl Consumer {
                 Action::ListOffsets { topic, partition, timestamp } => {
                     self.ask_offset(now, topic, partition, timestamp, wanted)
                 }
-                _ => self.ask_positions(now, wanted) || self.ask_fetch(now, wanted),
+                _ => self.ask_positions(now, wanted) || self.ask_epochs(now, wanted) || self.ask_fetch(now, wanted),
             };
             if asks {
                 break;
@@ -244,11 +278,84 @@ impl Consumer {
         true
     }
 
+    /// Asks the leaders of epochs that are new here whether their logs have what was read.
+    fn ask_epochs(&mut self, now: ClientNow, wanted: &mut Vec<Wanted>) -> bool {
+        let is_unchecked = |&place: &usize| {
+            let part = &self.parts[place];
+            part.read_epoch.is_some() && part.is_checked_in < self.topics.leader_epoch(part.topic, part.id.partition)
+        };
+        let places: Vec<usize> = self.polled().filter(is_unchecked).collect();
+        if places.is_empty() {
+            return false;
+        }
+        let mut topics: Vec<OffsetForLeaderTopic> = Vec::new();
+        for &place in &places {
+            let Part { topic, id, read_epoch, .. } = &self.parts[place];
+            let name = &self.topics.get(*topic).name;
+            if topics.last().is_none_or(|last| last.topic != *name) {
+                topics.push(OffsetForLeaderTopic { topic: name.clone(), partitions: Vec::new() });
+            }
+            topics.last_mut().expect("one was pushed").partitions.push(OffsetForLeaderPartition {
+                partition: id.partition,
+                current_leader_epoch: self.topics.leader_epoch(*topic, id.partition),
+                leader_epoch: read_epoch.expect("it was read"),
+            });
+        }
+        let request = OffsetForLeaderEpochRequest { topics, ..Default::default() };
+        self.caller.ask(now, &request.into(), EPOCHS_VERSION, wanted);
+        self.asked = Some(Asked::Epochs(places));
+        true
+    }
+
+    /// Takes where the epochs end that were read last: a position beyond is one in a log that is no more.
+    fn epochs_ended(
+        &mut self,
+        now: ClientNow,
+        places: &[usize],
+        response: &OffsetForLeaderEpochResponse,
+        wanted: &mut Vec<Wanted>,
+    ) -> Result<(), String> {
+        let mut failed = None;
+        let operation = self.operation();
+        for &place in places {
+            let part = &mut self.parts[place];
+            let (partition, name) = (part.id, &self.topics.get(part.topic).name);
+            let topics = response.topics.iter().filter(|told| told.topic == *name);
+            let mut answers = topics.flat_map(|told| &told.partitions);
+            let answer = answers.find(|answer| answer.partition == partition.partition);
+            let answer = answer.ok_or_else(|| format!("no epoch of {partition} is told"))?;
+            let code = known_code(answer.error_code)?;
+            if code != ErrorCode::None {
+                failed = Some(code);
+                continue;
+            }
+            let (asked, leader_epoch) = (part.read_epoch.expect("it was asked for"), answer.leader_epoch);
+            let end = Offset(answer.end_offset);
+            wanted.push(Wanted::Record(operation, What::EpochEnds { partition, asked, leader_epoch, end }));
+            part.is_checked_in = self.topics.leader_epoch(part.topic, partition.partition);
+            if end >= Offset(0) && part.position.is_some_and(|position| end < position) {
+                part.position = Some(end);
+            }
+        }
+        if let Some(code) = failed {
+            self.is_stale = true;
+            self.caller.back_off(now);
+            self.finish(false, Some(code), wanted);
+        }
+        Ok(())
+    }
+
+    /// The one with the broker that is asked.
+    fn session(&mut self) -> &mut Session {
+        &mut self.sessions[self.caller.asks() as usize - 1]
+    }
+
     fn ask_fetch(&mut self, now: ClientNow, wanted: &mut Vec<Wanted>) -> bool {
         let polled: Vec<usize> = self.polled().collect();
         if polled.is_empty() {
             return false;
         }
+        self.last_leader = self.caller.asks();
         let request = self.fetch_request(&polled);
         self.caller.ask(now, &request, self.settings.version, wanted);
         self.asked = Some(Asked::Fetch(polled));
@@ -260,42 +367,45 @@ impl Consumer {
     }
 
     fn fetch_request(&mut self, polled: &[usize]) -> Request {
-        let is_incremental = self.has_sessions() && self.session.id != 0;
+        let session = &mut self.sessions[self.caller.asks() as usize - 1];
+        let has_sessions = self.settings.uses_session && self.settings.version >= SESSIONS_FROM;
+        let is_incremental = has_sessions && session.id != 0;
         let mut topics: Vec<FetchTopic> = Vec::new();
         let mut forgotten_topics_data: Vec<ForgottenTopic> = Vec::new();
         let mut left = polled.iter().copied().peekable();
-        for (place, part) in self.parts.iter_mut().enumerate() {
+        for (place, part) in self.parts.iter().enumerate() {
             let name = &self.topics.get(part.topic).name;
             let (topic, topic_id): (Str, TopicId) = match self.settings.version >= IDS_FROM {
                 true => (Str::EMPTY, part.id.topic),
                 false => (name.clone(), Uuid::ZERO),
             };
             if left.next_if_eq(&place).is_none() {
-                if is_incremental && part.in_session.take().is_some() {
+                if is_incremental && session.known.remove(&part.id).is_some() {
                     let partitions = vec![part.id.partition];
                     forgotten_topics_data.push(ForgottenTopic { topic, topic_id, partitions });
                 }
                 continue;
             }
             let position = part.position.expect("a partition is fetched from its position on");
-            if is_incremental && part.in_session == Some(position) {
+            if is_incremental && session.known.get(&part.id) == Some(&position) {
                 continue;
             }
-            part.in_session = Some(position);
+            session.known.insert(part.id, position);
             if topics.last().is_none_or(|last| (&last.topic, last.topic_id) != (&topic, topic_id)) {
                 topics.push(FetchTopic { topic, topic_id, partitions: Vec::new() });
             }
             topics.last_mut().expect("one was pushed").partitions.push(FetchPartition {
                 partition: part.id.partition,
+                current_leader_epoch: self.topics.leader_epoch(part.topic, part.id.partition),
                 fetch_offset: position.0,
                 partition_max_bytes: self.settings.partition_max_bytes,
                 ..FetchPartition::default()
             });
         }
-        let (session_id, session_epoch) = match (self.has_sessions(), is_incremental) {
+        let (session_id, session_epoch) = match (has_sessions, is_incremental) {
             (false, _) => (0, -1),
             (true, false) => (0, 0),
-            (true, true) => (self.session.id, self.session.epoch),
+            (true, true) => (session.id, session.epoch),
         };
         FetchRequest {
             max_wait_ms: self.settings.max_wait_ms,
@@ -311,11 +421,9 @@ impl Consumer {
         .into()
     }
 
+    /// The session with the broker that was asked is over.
     fn end_session(&mut self) {
-        self.session = Session::default();
-        for part in &mut self.parts {
-            part.in_session = None;
-        }
+        *self.session() = Session::default();
     }
 
     fn take(&mut self, now: ClientNow, outcome: Outcome, wanted: &mut Vec<Wanted>) -> Result<(), String> {
@@ -359,6 +467,9 @@ impl Consumer {
                 self.finish(code.is_none(), code, wanted);
                 Ok(())
             }
+            (Asked::Epochs(places), Response::OffsetForLeaderEpoch(response)) => {
+                self.epochs_ended(now, &places, &response, wanted)
+            }
             (Asked::Fetch(polled), Response::Fetch(response)) => self.fetched(now, &polled, at, &response, wanted),
             (_, response) => unreachable!("{} is decoded as what was asked", response.api_key()),
         }
@@ -376,7 +487,7 @@ impl Consumer {
         match known_code(response.error_code)? {
             E::None => {}
             E::FetchSessionIdNotFound | E::InvalidFetchSessionEpoch | E::FetchSessionTopicIdError
-                if self.session.id != 0 =>
+                if self.session().id != 0 =>
             {
                 self.end_session();
                 return Ok(());
@@ -384,10 +495,11 @@ impl Consumer {
             code => return Err(format!("a fetch is answered with {code}")),
         }
         if self.has_sessions() {
-            match (self.session.id, response.session_id) {
-                (0, 0) => self.end_session(),
-                (0, id) => self.session = Session { id, epoch: 1 },
-                (known, told) if known == told => self.session.epoch = self.session.epoch.checked_add(1).unwrap_or(1),
+            let session = self.session();
+            match (session.id, response.session_id) {
+                (0, 0) => *session = Session::default(),
+                (0, id) => (session.id, session.epoch) = (id, 1),
+                (known, told) if known == told => session.epoch = session.epoch.checked_add(1).unwrap_or(1),
                 (known, told) => return Err(format!("a fetch in session {known} is answered in session {told}")),
             }
         }
@@ -412,10 +524,22 @@ impl Consumer {
                 let fetching = Fetching { partition: part.id, from, asked_at, operation };
                 let (code, next) = fetching.told(data, wanted)?;
                 part.position = Some(next);
+                if let Some(Wanted::Record(_, What::Fetched { records, .. })) = wanted.last()
+                    && let Some(last) = records.last()
+                {
+                    part.read_epoch = Some(last.leader_epoch);
+                }
                 match code {
                     E::None => {}
-                    E::OffsetOutOfRange => part.position = None,
-                    E::KafkaStorageError | E::UnknownTopicOrPartition | E::UnknownTopicId | E::OffsetNotAvailable => {
+                    E::OffsetOutOfRange => (part.position, part.read_epoch) = (None, None),
+                    E::KafkaStorageError
+                    | E::UnknownTopicOrPartition
+                    | E::UnknownTopicId
+                    | E::OffsetNotAvailable
+                    | E::NotLeaderOrFollower
+                    | E::ReplicaNotAvailable
+                    | E::FencedLeaderEpoch
+                    | E::UnknownLeaderEpoch => {
                         self.is_stale |= is_about_topic(code);
                         failed = Some(code);
                     }
@@ -423,7 +547,7 @@ impl Consumer {
                 }
             }
         }
-        if told > polled.len() || self.session.id == 0 && told != polled.len() {
+        if told > polled.len() || self.session().id == 0 && told != polled.len() {
             return Err(format!("{} partitions were fetched, {told} are told", polled.len()));
         }
         match failed {
@@ -437,7 +561,7 @@ impl Consumer {
     /// Takes over what topics and partitions there are now. A topic of another id is read from its start.
     fn assign(&mut self, is_changed: bool) {
         if is_changed {
-            self.end_session();
+            self.sessions.fill(Session::default());
         }
         let mut parts = Vec::with_capacity(self.parts.len());
         for &topic in &self.topics_used {
@@ -449,7 +573,8 @@ impl Consumer {
                     topic,
                     id,
                     position: known.and_then(|part| part.position),
-                    in_session: known.and_then(|part| part.in_session),
+                    read_epoch: known.and_then(|part| part.read_epoch),
+                    is_checked_in: known.map_or(-1, |part| part.is_checked_in),
                     is_left_out: false,
                 });
             }

@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// A hostile client.
 pub(super) struct Hostile {
     index: u32,
+    /// How many brokers there are.
+    nodes: u32,
     topic: String,
     schedule: Schedule,
     alarm: Alarm,
@@ -47,6 +49,7 @@ impl Hostile {
     pub(super) fn new(plan: &Plan, index: u32, operations: &[Operation]) -> Hostile {
         Hostile {
             index,
+            nodes: plan.nodes(),
             topic: plan.topics.first().map_or("none", |topic| topic.name.as_str()).to_owned(),
             schedule: Schedule::new(operations),
             alarm: Alarm::default(),
@@ -68,7 +71,7 @@ impl Hostile {
             let misdeed = misdeed(which, operation, &self.topic, now.wall);
             let links = (0..misdeed.connections).map(|link| (Link(self.links + link), false)).collect::<Vec<_>>();
             self.links += misdeed.connections;
-            wanted.extend(links.iter().map(|&(link, _)| Wanted::Connect(link, 1)));
+            wanted.extend(links.iter().map(|&(link, _)| Wanted::Connect(link, 1 + link.0 % self.nodes)));
             let until = now.instant + PATIENCE;
             self.doing = Some(Doing { operation, until, misdeed, links, arrived: BytesMut::new() });
         }

@@ -17,7 +17,8 @@
 //! **What errors leave open.** The broker checks before it appends, and says KAFKA_STORAGE_ERROR, MESSAGE_TOO_LARGE and
 //! their like only then: such a batch was not appended. UNKNOWN_TOPIC_OR_PARTITION is also the answer to a batch that
 //! was appended and waited for its commit when its topic was deleted; if the machine then dies before the deletion is
-//! durable, the batch may be back. So it leaves the fate open, as a timeout and a lost connection do.
+//! durable, the batch may be back. So it leaves the fate open, as a timeout and a lost connection do. Of several brokers
+//! one that stops leading says NOT_LEADER_OR_FOLLOWER of what it has appended and its followers may have.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -69,6 +70,8 @@ pub(super) struct Common {
     pub(super) is_by_id: bool,
     /// The broker may have lost what it acknowledged, as a plan beyond its promises lets it.
     pub(super) may_forget: bool,
+    /// There are several brokers: a leader may append, and then be told that it leads no more.
+    pub(super) has_leaders: bool,
     /// The sequence that every identity begins with.
     pub(super) first_sequence: i32,
 }
@@ -156,7 +159,16 @@ fn meaning(code: ErrorCode) -> Meaning {
 /// Whether an error says that the client's picture of the topic is old.
 pub(super) fn is_about_topic(code: ErrorCode) -> bool {
     use ErrorCode as E;
-    matches!(code, E::UnknownTopicOrPartition | E::UnknownTopicId | E::NotLeaderOrFollower | E::LeaderNotAvailable)
+    matches!(
+        code,
+        E::UnknownTopicOrPartition
+            | E::UnknownTopicId
+            | E::NotLeaderOrFollower
+            | E::LeaderNotAvailable
+            | E::FencedLeaderEpoch
+            | E::UnknownLeaderEpoch
+            | E::ReplicaNotAvailable
+    )
 }
 
 impl Batch {
@@ -390,7 +402,7 @@ impl Lane {
         jitter: impl FnOnce(u64) -> u64,
         wanted: &mut Vec<Wanted>,
     ) -> Option<String> {
-        let Common { client, acks, may_forget, is_by_id, .. } = self.common;
+        let Common { client, acks, may_forget, has_leaders, is_by_id, .. } = self.common;
         let place = self.queue.iter().position(|batch| batch.operation == operation);
         let place = place.expect("a batch in flight stays in its queue");
         let batch = &mut self.queue[place];
@@ -422,7 +434,11 @@ impl Lane {
             Fate::Lost => None,
         };
         batch.last = code.or(batch.last);
-        let meaning = code.map_or(Meaning::Open, meaning);
+        let meaning = match code {
+            None => Meaning::Open,
+            Some(ErrorCode::NotLeaderOrFollower) if has_leaders => Meaning::Open,
+            Some(code) => meaning(code),
+        };
         batch.is_open |= matches!(meaning, Meaning::Open | Meaning::Absurd);
         let mut broken = None;
         match meaning {

@@ -20,6 +20,7 @@ mod schedule;
 mod tests;
 mod topics;
 mod wire;
+mod wires;
 
 use std::time::Duration;
 

@@ -16,7 +16,8 @@ use smallvec::SmallVec;
 use super::lane::{Batch, Common, Fate, Identity, Lane, is_about_topic};
 use super::schedule::Schedule;
 use super::topics::{METADATA_VERSION, Topics};
-use super::wire::{Alarm, Got, Wire, at_ms};
+use super::wire::{Alarm, Got, at_ms};
+use super::wires::{Node, Wires};
 use super::{Client, ClientNow, Happened, Wanted};
 use crate::history::What;
 use crate::plan::{Action, Operation, Plan, TopicPlan};
@@ -50,9 +51,9 @@ pub(super) struct Settings {
 pub(super) struct Producer {
     index: u32,
     settings: Settings,
-    wire: Wire<Asked>,
+    wires: Wires<Asked>,
     alarm: Alarm,
-    got: Vec<Got<Asked>>,
+    got: Vec<(Node, Got<Asked>)>,
     jitter: Rng,
     topics: Topics,
     topics_used: Vec<usize>,
@@ -97,6 +98,7 @@ impl Producer {
             acks: settings.acks,
             is_by_id: settings.version >= IDS_FROM,
             may_forget: plan.is_beyond_promises,
+            has_leaders: plan.nodes() > 1,
             first_sequence: settings.first_sequence,
         };
         let mut places: Vec<(usize, i32)> = operations.iter().filter_map(place_of).collect();
@@ -110,11 +112,11 @@ impl Producer {
         let mut topics_used: Vec<usize> = places.iter().map(|&(topic, _)| topic).collect();
         topics_used.dedup();
         let jitter = Rng::from_number(plan.seed);
-        let client_id = Str::from(format!("producer-{index}"));
+        let client_id = format!("producer-{index}");
         Producer {
             index,
             settings,
-            wire: Wire::new(client_id, settings.request_timeout, jitter.clone(), super::stream(index)),
+            wires: Wires::new(plan, &client_id, settings.request_timeout, super::stream(index)),
             alarm: Alarm::default(),
             got: Vec::new(),
             jitter,
@@ -138,7 +140,7 @@ impl Producer {
         self.lanes.iter().any(|lane| !lane.is_empty())
     }
 
-    fn handle(&mut self, now: ClientNow, got: Got<Asked>, wanted: &mut Vec<Wanted>) {
+    fn handle(&mut self, now: ClientNow, node: Node, got: Got<Asked>, wanted: &mut Vec<Wanted>) {
         match got {
             Got::Opened => self.is_stale = true,
             Got::Lost(unanswered) => {
@@ -148,12 +150,9 @@ impl Producer {
             }
             Got::Answer { asked, response, .. } => {
                 if let Err((operation, what)) = self.answered(now, asked, response, wanted) {
-                    let mut got = std::mem::take(&mut self.got);
-                    self.wire.broken(now, operation, what, wanted, &mut got);
-                    for got in got.drain(..) {
-                        self.handle(now, got, wanted);
+                    for got in self.wires.broken(now, node, operation, what, wanted) {
+                        self.handle(now, node, got, wanted);
                     }
-                    self.got = got;
                 }
             }
         }
@@ -193,6 +192,8 @@ impl Producer {
                     lane.topic_changed();
                 }
                 self.is_stale |= self.topics_used.iter().any(|&topic| self.topics.get(topic).id.is_none());
+                let has_leader = |lane: &Lane| self.topics.leader(lane.topic, lane.partition).is_some();
+                self.is_stale |= !self.lanes.iter().all(has_leader);
                 Ok(())
             }
             (Asked::Identity(lane), Response::InitProducerId(response)) => {
@@ -270,16 +271,29 @@ impl Producer {
             lane.expire(now, wanted);
             lane.renew(wanted);
         }
-        if self.has_work() && self.wire.open(now, wanted) {
-            self.ask_metadata(now, wanted);
-            self.ask_identity(now, wanted);
-            while self.wire.in_flight() < self.settings.in_flight_max as usize && self.send(now, wanted) {}
+        self.is_stale |= self.wires.has_lost();
+        let home = self.wires.home();
+        if self.has_work() && self.wires.open(now, home, wanted) {
+            self.ask_metadata(now, home, wanted);
+            self.ask_identity(now, home, wanted);
+        }
+        for node in self.wires.nodes() {
+            if self.leads(node) && self.wires.open(now, node, wanted) {
+                let in_flight_max = self.settings.in_flight_max as usize;
+                while self.wires.in_flight_to(node) < in_flight_max && self.send(now, node, wanted) {}
+            }
         }
         if !self.is_done && self.schedule.is_over() && !self.has_work() {
             self.is_done = true;
-            self.wire.close(wanted);
+            self.wires.close(wanted);
             wanted.push(Wanted::Record(None, What::Done));
         }
+    }
+
+    /// Whether something is to go to a broker.
+    fn leads(&self, node: Node) -> bool {
+        let is_led = |lane: &&Lane| self.topics.leader(lane.topic, lane.partition) == Some(node);
+        self.lanes.iter().filter(|lane| !lane.is_empty()).any(|lane| is_led(&lane))
     }
 
     fn take_due(&mut self, now: ClientNow, wanted: &mut Vec<Wanted>) {
@@ -300,16 +314,16 @@ impl Producer {
         }
     }
 
-    fn ask_metadata(&mut self, now: ClientNow, wanted: &mut Vec<Wanted>) {
+    fn ask_metadata(&mut self, now: ClientNow, home: Node, wanted: &mut Vec<Wanted>) {
         if self.is_stale && !self.asks_metadata && self.metadata_at <= now.instant {
             let request = self.topics.request(self.topics_used.iter().copied());
-            self.wire.send(now, &request, METADATA_VERSION, Some(Asked::Metadata), wanted);
+            self.wires.send(now, home, &request, METADATA_VERSION, Some(Asked::Metadata), wanted);
             self.asks_metadata = true;
             self.metadata_at = now.instant + ASK_AGAIN;
         }
     }
 
-    fn ask_identity(&mut self, now: ClientNow, wanted: &mut Vec<Wanted>) {
+    fn ask_identity(&mut self, now: ClientNow, home: Node, wanted: &mut Vec<Wanted>) {
         let Some(lane) = self.lanes.iter().position(Lane::wants_identity) else { return };
         if let Some(identity) = self.first_identity.take() {
             for lane in self.lanes.iter_mut().filter(|lane| lane.identity().is_none()) {
@@ -323,13 +337,13 @@ impl Producer {
         let is_first = self.lanes.iter().all(|lane| lane.identity().is_none());
         let request = InitProducerIdRequest { transaction_timeout_ms: 60_000, ..InitProducerIdRequest::default() };
         let asked = Asked::Identity((!is_first).then_some(lane));
-        self.wire.send(now, &request.into(), INIT_VERSION, Some(asked), wanted);
+        self.wires.send(now, home, &request.into(), INIT_VERSION, Some(asked), wanted);
         self.asks_identity = true;
         self.identity_at = now.instant;
     }
 
-    /// Sends one request, with a batch of each lane that has one, as far as it holds them.
-    fn send(&mut self, now: ClientNow, wanted: &mut Vec<Wanted>) -> bool {
+    /// Sends a broker one request, with a batch of each lane that it leads and that has one, as far as it holds them.
+    fn send(&mut self, now: ClientNow, node: Node, wanted: &mut Vec<Wanted>) -> bool {
         let Settings { acks, version, .. } = self.settings;
         let is_by_id = version >= IDS_FROM;
         let mut picked: SmallVec<[(Sent, Bytes); 2]> = SmallVec::new();
@@ -337,6 +351,9 @@ impl Producer {
         for step in 0..self.lanes.len() {
             let index = (self.turn + step) % self.lanes.len();
             let lane = &mut self.lanes[index];
+            if self.topics.leader(lane.topic, lane.partition) != Some(node) {
+                continue;
+            }
             let Some(to) = self.topics.partition(lane.topic, lane.partition) else { continue };
             let Some(place) = lane.next(now) else { continue };
             let (operation, batch) = lane.send(place, now, to, wanted);
@@ -368,17 +385,19 @@ impl Producer {
         let timeout_ms = i32::try_from(self.settings.request_timeout.as_millis()).unwrap_or(i32::MAX);
         let request = ProduceRequest { transactional_id: None, acks, timeout_ms, topic_data };
         let asked = (acks != 0).then(|| Asked::Produce(picked.iter().map(|(sent, _)| *sent).collect()));
-        self.wire.send(now, &request.into(), version, asked, wanted);
+        self.wires.send(now, node, &request.into(), version, asked, wanted);
         true
     }
 
     fn wake(&self, now: ClientNow) -> Option<Instant> {
         let has_work = self.has_work();
         let due = self.schedule.wake(now);
-        let asks_again = has_work && self.is_stale && !self.asks_metadata && self.wire.is_open();
+        let home = self.wires.home();
+        let asks_again = has_work && self.is_stale && !self.asks_metadata && self.wires.is_open(home);
         let metadata = asks_again.then_some(self.metadata_at);
         let lanes = self.lanes.iter().filter_map(|lane| lane.wake(now)).min();
-        [due, metadata, lanes, self.wire.wake(has_work)].into_iter().flatten().min()
+        let wires = self.wires.wake(|node| has_work && (node == home || self.leads(node)));
+        [due, metadata, lanes, wires].into_iter().flatten().min()
     }
 }
 
@@ -400,9 +419,9 @@ impl Client for Producer {
         self.alarm.pass(now);
         self.schedule.take(&happened);
         let mut got = std::mem::take(&mut self.got);
-        self.wire.take(now, happened, wanted, &mut got);
-        for got in got.drain(..) {
-            self.handle(now, got, wanted);
+        self.wires.take(now, &happened, wanted, &mut got);
+        for (node, got) in got.drain(..) {
+            self.handle(now, node, got, wanted);
         }
         self.got = got;
         self.advance(now, wanted);
@@ -416,8 +435,8 @@ impl Client for Producer {
 
     fn describe(&self) -> String {
         let queued: usize = self.lanes.iter().map(Lane::len).sum();
-        let (schedule, in_flight) = (self.schedule.describe(), self.wire.in_flight());
-        let link = if self.wire.is_open() { "connected" } else { "not connected" };
+        let (schedule, in_flight) = (self.schedule.describe(), self.wires.in_flight());
+        let link = self.wires.describe();
         let queue = format!("{queued} batches without an answer, {in_flight} requests in flight");
         format!("producer {}: {link}, {schedule}, {queue}", self.index)
     }

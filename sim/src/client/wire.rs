@@ -1,4 +1,4 @@
-//! One client's connection to the broker: requests become bytes, bytes become the answers to them, in order.
+//! One client's connection to a broker: requests become bytes, bytes become the answers to them, in order.
 //!
 //! ```text
 //! closed ──open──► connecting ──Connected──► greeting ──ApiVersions answered──► open
@@ -38,6 +38,7 @@ const REDIAL_MS_MAX: u64 = 1_000;
 /// One connection at a time, with what was asked on it. `T` is what the client remembers of a request.
 pub(super) struct Wire<T> {
     client_id: Str,
+    node: u32,
     timeout: Duration,
     greeting_version: i16,
     jitter: Rng,
@@ -45,7 +46,9 @@ pub(super) struct Wire<T> {
     state: State,
     /// The connection there is, or the last one.
     link: Link,
+    /// The number of the next connection, and by how much they rise: each of a client's wires has numbers of its own.
     links: u32,
+    stride: u32,
     failures: u32,
     redial_at: Instant,
     pending: VecDeque<Pending<T>>,
@@ -97,6 +100,7 @@ impl<T> Wire<T> {
     pub(super) fn new(client_id: Str, timeout: Duration, jitter: Rng, stream: u64) -> Wire<T> {
         Wire {
             client_id,
+            node: 1,
             timeout,
             greeting_version: i16::try_from(stream % 5).expect("below five"),
             jitter,
@@ -104,6 +108,7 @@ impl<T> Wire<T> {
             state: State::Closed,
             link: Link(0),
             links: 0,
+            stride: 1,
             failures: 0,
             redial_at: Instant(0),
             pending: VecDeque::new(),
@@ -111,6 +116,11 @@ impl<T> Wire<T> {
             arrived: BytesMut::new(),
             writer: Writer::new(),
         }
+    }
+
+    /// One of a client's wires, to the broker `node` of so many.
+    pub(super) fn to(self, node: u32, nodes: u32) -> Wire<T> {
+        Wire { node, link: Link(node - 1), links: node - 1, stride: nodes, ..self }
     }
 
     /// Whether requests may be sent.
@@ -127,9 +137,9 @@ impl<T> Wire<T> {
     pub(super) fn open(&mut self, now: ClientNow, wanted: &mut Vec<Wanted>) -> bool {
         if self.state == State::Closed && self.redial_at <= now.instant {
             self.link = Link(self.links);
-            self.links += 1;
+            self.links += self.stride;
             self.state = State::Connecting(now.instant);
-            wanted.push(Wanted::Connect(self.link, 1));
+            wanted.push(Wanted::Connect(self.link, self.node));
         }
         self.is_open()
     }

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use chronik_core::group::protocol::ConsumerProtocolAssignment;
 use chronik_core::ids::Offset;
-use chronik_core::rng::Rng;
 use chronik_core::time::Instant;
 use chronik_core::wire::consumer_group_describe::{self, ConsumerGroupDescribeRequest};
 use chronik_core::wire::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
@@ -29,6 +28,7 @@ use super::super::caller::{Caller, Outcome};
 use super::super::reading::known_code;
 use super::super::schedule::Schedule;
 use super::super::topics::{METADATA_VERSION, Topics};
+use super::super::wires::Node;
 use super::super::{Client, ClientNow, Happened, Wanted, stream};
 use super::offsets::{self, Credentials};
 use super::{Told, find_coordinator, found, group_name, instance_name, of_coordinator, topic_index};
@@ -60,7 +60,7 @@ struct Doing {
     what: Action,
     group: u32,
     has_topics: bool,
-    has_coordinator: bool,
+    coordinator: Option<Node>,
     errors: u32,
 }
 
@@ -81,7 +81,7 @@ impl GroupAdmin {
         let name = format!("group-admin-{index}");
         GroupAdmin {
             index,
-            caller: Caller::new(&name, request_timeout, Rng::from_number(plan.seed), stream(index)),
+            caller: Caller::new(plan, &name, request_timeout, stream(index)),
             topics: Topics::new(plan),
             schedule: Schedule::new(operations),
             doing: None,
@@ -115,8 +115,8 @@ impl GroupAdmin {
                     continue;
                 }
             };
-            let (has_topics, has_coordinator, errors) = (false, false, 0);
-            self.doing = Some(Doing { operation, what, group, has_topics, has_coordinator, errors });
+            let (has_topics, coordinator, errors) = (false, None, 0);
+            self.doing = Some(Doing { operation, what, group, has_topics, coordinator, errors });
         }
     }
 
@@ -124,7 +124,7 @@ impl GroupAdmin {
         self.begin(now, wanted);
         if let Some(doing) = &self.doing
             && self.asked.is_none()
-            && self.caller.is_free(now, wanted)
+            && self.caller.is_free(now, doing.coordinator, wanted)
         {
             let (group, operation) = (group_name(doing.group), doing.operation);
             let newness = i16::try_from(operation % 100).expect("below a hundred");
@@ -132,7 +132,7 @@ impl GroupAdmin {
                 let request = self.topics.request(0..self.topics.len());
                 self.caller.ask(now, &request, METADATA_VERSION, wanted);
                 self.asked = Some(Asked::Metadata);
-            } else if !doing.has_coordinator {
+            } else if doing.coordinator.is_none() {
                 let version = newness % 7;
                 self.caller.ask(now, &find_coordinator(&group, version), version, wanted);
                 self.asked = Some(Asked::Coordinator);
@@ -220,7 +220,7 @@ impl GroupAdmin {
             Outcome::Lost => {
                 match asked {
                     Asked::Act { .. } => self.finish(false, None, wanted),
-                    _ => (doing.has_topics, doing.has_coordinator) = (false, false),
+                    _ => (doing.has_topics, doing.coordinator) = (false, None),
                 }
                 return Ok(());
             }
@@ -232,8 +232,8 @@ impl GroupAdmin {
             }
             (Asked::Coordinator, Response::FindCoordinator(response)) => {
                 match found(&group_name(doing.group), &response)? {
-                    ErrorCode::None => doing.has_coordinator = true,
-                    code => self.failed(now, code, wanted),
+                    Ok(node) => doing.coordinator = Some(node),
+                    Err(code) => self.failed(now, code, wanted),
                 }
                 Ok(())
             }
@@ -253,7 +253,7 @@ impl GroupAdmin {
         match &mut self.doing {
             Some(doing) if of_coordinator(code).is_some() && doing.errors < ERRORS_MAX => {
                 doing.errors += 1;
-                doing.has_coordinator &= of_coordinator(code) == Some(Told::Again);
+                doing.coordinator.take_if(|_| of_coordinator(code) != Some(Told::Again));
                 self.caller.back_off(now);
             }
             _ => self.finish(false, Some(code), wanted),

@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chronik_core::ids::{Offset, TopicPartition};
-use chronik_core::rng::Rng;
 use chronik_core::time::Instant;
 use chronik_core::wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use chronik_core::wire::{ErrorCode, Request, Str};
@@ -22,6 +21,7 @@ use super::super::caller::Caller;
 use super::super::reading::{EARLIEST, Sought, list_offsets};
 use super::super::schedule::Schedule;
 use super::super::topics::{METADATA_VERSION, Topics};
+use super::super::wires::Node;
 use super::super::{Client, ClientNow, Happened, Wanted, stream};
 use super::classic::Classic;
 use super::next::Next;
@@ -59,8 +59,10 @@ pub(in crate::client) struct Member {
     topics_at: Option<Instant>,
     schedule: Schedule,
     role: Role,
-    /// It knows who coordinates the group.
-    has_coordinator: bool,
+    /// Who coordinates the group, if that is known.
+    coordinator: Option<Node>,
+    /// Whom the last poll asked.
+    last_leader: Node,
     /// It was not let in when it last asked.
     is_barred: bool,
     parts: BTreeMap<Place, Part>,
@@ -118,12 +120,13 @@ impl Member {
             group: group_name(settings.group),
             instance: settings.instance.map(instance_name),
             subscribed: topics.to_vec(),
-            caller: Caller::new(&name, settings.request_timeout, Rng::from_number(plan.seed), stream(index)),
+            caller: Caller::new(plan, &name, settings.request_timeout, stream(index)),
             topics: Topics::new(plan),
             topics_at: None,
             schedule: Schedule::new(operations),
             role,
-            has_coordinator: false,
+            coordinator: None,
+            last_leader: 0,
             is_barred: false,
             parts: BTreeMap::new(),
             doing: None,
@@ -200,7 +203,7 @@ impl Member {
                     // Nobody is there to hear an answer.
                     self.asked = None;
                     self.caller.close(wanted);
-                    self.has_coordinator = false;
+                    self.coordinator = None;
                     wanted.push(done(true));
                 }
                 Action::Stall { for_ms } => {
@@ -248,7 +251,14 @@ impl Member {
                 return;
             }
             let wants = self.wants_to_ask(now);
-            if self.asked.is_some() || !wants || !self.caller.is_free(now, wanted) {
+            if self.asked.is_some() || !wants {
+                return;
+            }
+            if self.caller.has_lost() {
+                (self.topics_at, self.coordinator) = (None, None);
+            }
+            let to = self.whom(now);
+            if !self.caller.is_free(now, to, wanted) {
                 return;
             }
             if self.ask(now, wanted) {
@@ -266,13 +276,42 @@ impl Member {
         self.doing.is_some() || self.role.due_at(&self.subscribed).is_some_and(is_due) || self.needs_topics(now)
     }
 
+    /// Whom the next request goes to; `None` where it does not matter. As [`Member::ask`] chooses.
+    fn whom(&self, now: ClientNow) -> Option<Node> {
+        let is_due = self.role.due_at(&self.subscribed).is_some_and(|at| at <= now.instant);
+        let is_poll = self.doing.as_ref().is_some_and(|doing| matches!(doing.what, Action::Poll { .. }));
+        if self.needs_topics(now) {
+            return None;
+        }
+        let is_unknown = |part: &Part| part.position.is_none() && !part.has_no_commit;
+        if self.coordinator.is_none() || is_due || !is_poll || self.parts.values().any(is_unknown) {
+            return self.coordinator;
+        }
+        // Starts are asked for before anything is read.
+        let without = self.parts.iter().filter(|(_, part)| part.position.is_none());
+        if let Some(leader) = without.filter_map(|(place, _)| self.leader(*place)).min() {
+            return Some(leader);
+        }
+        let leaders = || self.parts.keys().filter_map(|&place| self.leader(place));
+        leaders().filter(|&node| node > self.last_leader).min().or_else(|| leaders().min())
+    }
+
+    fn leader(&self, place: Place) -> Option<Node> {
+        self.topics.leader(place.topic as usize, place.partition)
+    }
+
+    /// Whether whom it asks leads a partition.
+    fn asks_leader_of(&self, place: Place) -> bool {
+        self.leader(place) == Some(self.caller.asks())
+    }
+
     /// Asks for what is next; whether it asked for anything.
     fn ask(&mut self, now: ClientNow, wanted: &mut Vec<Wanted>) -> bool {
         let is_due = self.role.due_at(&self.subscribed).is_some_and(|at| at <= now.instant);
         if self.needs_topics(now) {
             let request = self.topics.request(0..self.topics.len());
             self.put(now, &request, METADATA_VERSION, Asked::Metadata, wanted);
-        } else if !self.has_coordinator {
+        } else if self.coordinator.is_none() {
             let version = [6, 3, 1][usize::from(self.settings.age.min(2))];
             let request = find_coordinator(&self.group, version);
             self.put(now, &request, version, Asked::Coordinator, wanted);
@@ -350,7 +389,16 @@ impl Member {
                 .filter(move |(_, part)| part.position.is_none() && part.has_no_commit == has_no_commit);
             parts.map(|(place, _)| *place).collect::<Vec<Place>>()
         };
-        let (unknown, at_start) = (without(false), without(true));
+        let (unknown, mut at_start) = (without(false), without(true));
+        at_start.retain(|&place| self.asks_leader_of(place));
+        // What nobody leads, as far as is known, is asked for when somebody does.
+        let led: Vec<Place> = self.parts.keys().copied().filter(|&place| self.asks_leader_of(place)).collect();
+        if unknown.is_empty() && led.is_empty() && !self.parts.is_empty() {
+            self.topics_at = None;
+            self.caller.back_off(now);
+            self.finish(false, Some(ErrorCode::LeaderNotAvailable), wanted);
+            return false;
+        }
         if !unknown.is_empty() {
             let version = offsets::version(self.offsets_version(), &self.topics, unknown.iter().copied());
             let credentials = match (self.settings.protocol.is_next(), self.role.credentials(self.instance.as_ref())) {
@@ -372,7 +420,8 @@ impl Member {
             return false;
         } else {
             let mut topics: Vec<FetchTopic> = Vec::new();
-            for part in self.parts.values() {
+            self.last_leader = self.caller.asks();
+            for part in led.iter().map(|place| &self.parts[place]) {
                 let TopicPartition { topic: topic_id, partition } = part.id;
                 if topics.last().is_none_or(|topic| topic.topic_id != topic_id) {
                     topics.push(FetchTopic { topic_id, ..FetchTopic::default() });
@@ -392,8 +441,7 @@ impl Member {
                 topics,
                 ..FetchRequest::default()
             };
-            let places = self.parts.keys().copied().collect();
-            self.put(now, &request.into(), FETCH_VERSION, Asked::Fetch(places), wanted);
+            self.put(now, &request.into(), FETCH_VERSION, Asked::Fetch(led), wanted);
         }
         true
     }

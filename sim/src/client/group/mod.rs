@@ -23,6 +23,7 @@ use chronik_core::wire::{ErrorCode, Request, Str};
 use super::Wanted;
 use super::reading::known_code;
 use super::topics::Topics;
+use super::wires::Node;
 use crate::history::{InGroup, Place, What};
 use crate::plan::GroupProtocol;
 
@@ -121,20 +122,24 @@ pub(super) fn find_coordinator(group: &Str, version: i16) -> Request {
     request.into()
 }
 
-/// Whether a coordinator was told of.
+/// Which coordinator was told of, or why none.
 ///
 /// # Errors
 /// Where the answer makes no sense.
-pub(super) fn found(group: &Str, response: &FindCoordinatorResponse) -> Result<ErrorCode, String> {
-    let (code, port) = match response.coordinators.as_slice() {
-        [] => (response.error_code, response.port),
-        [one] if one.key == *group => (one.error_code, one.port),
+pub(super) fn found(group: &Str, response: &FindCoordinatorResponse) -> Result<Result<Node, ErrorCode>, String> {
+    let (code, port, node) = match response.coordinators.as_slice() {
+        [] => (response.error_code, response.port, response.node_id),
+        [one] if one.key == *group => (one.error_code, one.port, one.node_id),
         others => return Err(format!("one coordinator was asked for, {} are told", others.len())),
     };
     let code = known_code(code)?;
     match code {
         ErrorCode::None if port <= 0 => Err(format!("the coordinator has port {port}")),
-        ErrorCode::None | ErrorCode::CoordinatorNotAvailable | ErrorCode::CoordinatorLoadInProgress => Ok(code),
+        ErrorCode::None => match Node::try_from(node) {
+            Ok(node) if node > 0 => Ok(Ok(node)),
+            _ => Err(format!("the coordinator is node {node}")),
+        },
+        ErrorCode::CoordinatorNotAvailable | ErrorCode::CoordinatorLoadInProgress => Ok(Err(code)),
         code => Err(format!("a search for a coordinator is answered with {code}")),
     }
 }

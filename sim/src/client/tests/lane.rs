@@ -18,7 +18,15 @@ fn at(ms: u64) -> ClientNow {
 
 /// A lane with five batches that begins with this sequence.
 fn lane(first_sequence: i32) -> Lane {
-    let common = Common { client: 0, is_idempotent: true, acks: -1, is_by_id: true, may_forget: false, first_sequence };
+    let common = Common {
+        client: 0,
+        is_idempotent: true,
+        acks: -1,
+        is_by_id: true,
+        may_forget: false,
+        has_leaders: false,
+        first_sequence,
+    };
     let mut lane = Lane::new(0, 0, Keys::None, common);
     lane.identify(Identity { id: 7, epoch: 0 });
     for operation in 0..5 {

@@ -21,7 +21,7 @@ impl Member {
         let Some(asked) = self.asked.take() else { return Ok(()) };
         let Outcome::Answered(at, response) = outcome else {
             // A coordinator that does not answer may be another one by now.
-            self.has_coordinator = false;
+            self.coordinator = None;
             self.topics_at = None;
             if let Asked::Membership = asked {
                 self.with(|role, sight| role.lost(sight, wanted));
@@ -33,9 +33,8 @@ impl Member {
         };
         match (asked, response) {
             (Asked::Coordinator, Response::FindCoordinator(response)) => {
-                let code = found(&self.group, &response)?;
-                self.has_coordinator = code == ErrorCode::None;
-                if !self.has_coordinator {
+                self.coordinator = found(&self.group, &response)?.ok();
+                if self.coordinator.is_none() {
                     self.caller.back_off(now);
                 }
                 Ok(())
@@ -99,7 +98,7 @@ impl Member {
         match told {
             Told::Well => return self.caller.go_on(),
             Told::Later | Told::Again | Told::Barred | Told::Out => {}
-            Told::Elsewhere => self.has_coordinator = false,
+            Told::Elsewhere => self.coordinator = None,
         }
         self.caller.back_off(now);
     }
@@ -147,7 +146,7 @@ impl Member {
         match code {
             code if of_coordinator(code).is_some() => {
                 wanted.push(self.record(self.operation(), InGroup::TurnedAway { code }));
-                self.has_coordinator &= of_coordinator(code) == Some(Told::Again);
+                self.coordinator.take_if(|_| of_coordinator(code) != Some(Told::Again));
             }
             E::UnknownMemberId | E::IllegalGeneration | E::FencedInstanceId | E::RebalanceInProgress => {
                 let told = self.with(|role, sight| role.fenced(sight, code, wanted));

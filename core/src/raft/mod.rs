@@ -39,6 +39,8 @@
 //!   proves of that is taken from it ([`Restored`]).
 //! - Nobody leaves a joint membership if leaders change at the wrong time. Whoever leads and can, does.
 
+pub mod admin;
+
 mod codec;
 mod convert;
 mod guard;

@@ -88,6 +88,20 @@ pub fn broker_keys() -> impl Iterator<Item = &'static BrokerKey> {
     BROKER_KEYS.iter().chain(KNOWN_KEYS)
 }
 
+impl Setting {
+    /// The same where nobody has set it, with a default that depends on what there is.
+    #[must_use]
+    pub fn with_default(mut self, value: String) -> Setting {
+        if self.source == Source::Default {
+            self.value = Some(value.clone());
+        }
+        for (_, default, _) in self.synonyms.iter_mut().filter(|(.., source)| *source == Source::Default) {
+            *default = Some(value.clone());
+        }
+        self
+    }
+}
+
 /// What elections of a topic's partitions go by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ElectionRules {
@@ -118,6 +132,8 @@ pub struct BrokerConfig {
     broker: Layer,
     /// Whether a client's interest in a topic creates it.
     pub auto_create_topics_enable: bool,
+    /// Whether first replicas get back what they could lead.
+    pub auto_leader_rebalance_enable: bool,
     /// Where this broker stands, for clients that prefer near replicas.
     pub broker_rack: Option<String>,
     /// How long a silent connection stays, in milliseconds; `None` for ever.
@@ -130,6 +146,8 @@ pub struct BrokerConfig {
     pub fetch_max_bytes: u32,
     /// The settings of consumer groups.
     pub groups: GroupsConfig,
+    /// How often first replicas get back what they could lead, in seconds, at least 1.
+    pub leader_imbalance_check_interval_seconds: u64,
     /// How long compaction rests where nothing is dirty enough, in milliseconds.
     pub log_cleaner_backoff_ms: u64,
     /// What the map of keys may take in a compaction, in bytes.
@@ -223,6 +241,11 @@ impl BrokerConfig {
             Key { name, effect: Effect::Without(why), .. } => Some((name, why)),
             _ => None,
         })
+    }
+
+    /// Whether somebody has set a broker setting, under this name.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.layers().any(|(layer, _)| layer.contains_key(name))
     }
 
     /// One setting as it stands on this broker.
@@ -375,12 +398,14 @@ impl BrokerConfig {
         let truth = |name: &str| text(name).and_then(|text| boolean(&text)).expect("a checked value or a default");
         let config = BrokerConfig {
             auto_create_topics_enable: truth("auto.create.topics.enable"),
+            auto_leader_rebalance_enable: truth("auto.leader.rebalance.enable"),
             broker_rack: text("broker.rack").filter(|rack| !rack.is_empty()),
             connections_max_idle_ms: u64::try_from(number("connections.max.idle.ms")).ok(),
             default_replication_factor: i16::try_from(number("default.replication.factor")).expect("a Short's range"),
             delete_topic_enable: truth("delete.topic.enable"),
             fetch_max_bytes: unsigned("fetch.max.bytes"),
             groups: GroupsConfig::read(number, text),
+            leader_imbalance_check_interval_seconds: positive("leader.imbalance.check.interval.seconds"),
             log_cleaner_backoff_ms: positive("log.cleaner.backoff.ms"),
             log_cleaner_dedupe_buffer_size: positive("log.cleaner.dedupe.buffer.size"),
             log_cleaner_enable: truth("log.cleaner.enable"),

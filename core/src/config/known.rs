@@ -61,7 +61,6 @@ pub(super) static KNOWN_KEYS: &[BrokerKey] = &[
     key("alter.log.dirs.replication.quota.window.num", Kind::Int, Some("11"), Allowed::AtLeast(1), Update::ReadOnly, QUOTAS),
     key("alter.log.dirs.replication.quota.window.size.seconds", Kind::Int, Some("1"), Allowed::AtLeast(1), Update::ReadOnly, QUOTAS),
     key("authorizer.class.name", Kind::String, Some(""), Allowed::Only("", "access control is not served yet"), Update::ReadOnly, ACCESS),
-    key("auto.leader.rebalance.enable", Kind::Boolean, Some("true"), Allowed::Any, Update::ReadOnly, CLUSTER),
     key("background.threads", Kind::Int, Some("10"), Allowed::AtLeast(1), Update::Anywhere, THREADS),
     key("broker.heartbeat.interval.ms", Kind::Int, Some("2000"), Allowed::Any, Update::ReadOnly, CLUSTER),
     key("broker.id", Kind::Int, None, Allowed::Only("", "the node id is set by --node-id"), Update::ReadOnly, FLAG),
@@ -150,7 +149,6 @@ pub(super) static KNOWN_KEYS: &[BrokerKey] = &[
     key("inter.broker.listener.name", Kind::String, None, Allowed::Any, Update::ReadOnly, CLUSTER),
     key("kafka.metrics.polling.interval.secs", Kind::Int, Some("10"), Allowed::AtLeast(1), Update::ReadOnly, METRICS),
     key("kafka.metrics.reporters", Kind::List, Some(""), Allowed::Any, Update::ReadOnly, METRICS),
-    key("leader.imbalance.check.interval.seconds", Kind::Long, Some("300"), Allowed::AtLeast(1), Update::ReadOnly, CLUSTER),
     key("leader.replication.throttled.rate", Kind::Long, Some("9223372036854775807"), Allowed::AtLeast(0), Update::Anywhere, QUOTAS),
     key("listener.security.protocol.map", Kind::String, Some("SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT"), Allowed::Any, Update::PerBroker, TLS),
     key("listeners", Kind::List, None, Allowed::Only("", "listeners are set by --bind and --kafka-port"), Update::PerBroker, FLAG),
@@ -344,5 +342,4 @@ pub(super) static KNOWN_KEYS: &[BrokerKey] = &[
     key("transaction.state.log.segment.bytes", Kind::Int, Some("104857600"), Allowed::AtLeast(1), Update::ReadOnly, TRANSACTIONS),
     key("transaction.two.phase.commit.enable", Kind::Boolean, Some("false"), Allowed::Any, Update::ReadOnly, TRANSACTIONS),
     key("transactional.id.expiration.ms", Kind::Int, Some("604800000"), Allowed::AtLeast(1), Update::ReadOnly, TRANSACTIONS),
-    key("unclean.leader.election.enable", Kind::Boolean, Some("false"), Allowed::Any, Update::Anywhere, CLUSTER),
 ];

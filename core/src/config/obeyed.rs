@@ -35,6 +35,14 @@ pub static BROKER_KEYS: &[BrokerKey] = &[
         Update::ReadOnly,
         "Whether a topic that a client asks for is created if it does not exist.",
     ),
+    key(
+        "auto.leader.rebalance.enable",
+        Kind::Boolean,
+        "true",
+        Allowed::Any,
+        Update::ReadOnly,
+        "Whether a partition that its first replica could lead goes back to it.",
+    ),
     unset(
         "broker.rack",
         Kind::String,
@@ -80,7 +88,8 @@ pub static BROKER_KEYS: &[BrokerKey] = &[
         "1",
         Allowed::Between(1, 32767),
         Update::ReadOnly,
-        "How many replicas the partitions of a topic get where its creator does not say.",
+        "How many replicas the partitions of a topic get where its creator does not say. Where it is not set, as many as \
+         there are brokers, 3 at most (Kafka: 1).",
     ),
     key(
         "delete.topic.enable",
@@ -180,6 +189,14 @@ pub static BROKER_KEYS: &[BrokerKey] = &[
         Allowed::Any,
         Update::ReadOnly,
         "The shortest session that a classic member may ask for, in milliseconds.",
+    ),
+    key(
+        "leader.imbalance.check.interval.seconds",
+        Kind::Long,
+        "300",
+        Allowed::AtLeast(1),
+        Update::ReadOnly,
+        "How often that is looked for, in seconds.",
     ),
     key(
         "log.cleaner.backoff.ms",
@@ -399,7 +416,8 @@ pub static BROKER_KEYS: &[BrokerKey] = &[
         "1",
         Allowed::AtLeast(1),
         Update::Anywhere,
-        "How many replicas must be in sync for a produce request with acks=all to be taken.",
+        "How many replicas must be in sync for a produce request with acks=all to be taken. Where it is not set, 2 for \
+         topics with 3 replicas or more (Kafka: 1). In a cluster, set it for all brokers and not in one's file.",
     ),
     key(
         "num.partitions",
@@ -488,5 +506,14 @@ pub static BROKER_KEYS: &[BrokerKey] = &[
         Allowed::AtLeast(1),
         Update::ReadOnly,
         "The largest request that is read, in bytes. A larger one closes its connection.",
+    ),
+    key(
+        "unclean.leader.election.enable",
+        Kind::Boolean,
+        "false",
+        Allowed::Any,
+        Update::Anywhere,
+        "Whether a replica may lead that is neither in sync nor known to have all that was acknowledged, where no other \
+         is left: what it lacks is lost.",
     ),
 ];

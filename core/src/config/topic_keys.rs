@@ -265,7 +265,8 @@ pub static TOPIC_KEYS: &[TopicKey] = &[
         Allowed::AtLeast(1),
         Effect::Obeyed,
         &[is("min.insync.replicas")],
-        "How many replicas must be in sync for a produce request with acks=all to be taken.",
+        "How many replicas must be in sync for a produce request with acks=all to be taken. Where it is not set, 2 for \
+         topics with 3 replicas or more (Kafka: 1).",
     ),
     key(
         "preallocate",
@@ -362,8 +363,9 @@ pub static TOPIC_KEYS: &[TopicKey] = &[
         Kind::Boolean,
         "false",
         Allowed::Any,
-        CLUSTER,
+        Effect::Obeyed,
         &[is("unclean.leader.election.enable")],
-        "Whether a replica that is not in sync may lead when no other is left, at the price of records.",
+        "Whether a replica may lead that is neither in sync nor known to have all that was acknowledged, where no other \
+         is left: what it lacks is lost.",
     ),
 ];

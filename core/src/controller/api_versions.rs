@@ -6,10 +6,10 @@ use crate::wire::api_versions::{ApiVersionsRequest, ApiVersionsResponse, Finaliz
 use crate::wire::{ApiKey, ErrorCode, Str};
 
 /// The feature whose level 1 stands for the consumer groups of KIP-848.
-const GROUP_VERSION: Str = Str::from_static("group.version");
+pub(super) const GROUP_VERSION: Str = Str::from_static("group.version");
 
 /// The level of [`GROUP_VERSION`] that is in force everywhere, always.
-const GROUP_VERSION_LEVEL: i16 = 1;
+pub(super) const GROUP_VERSION_LEVEL: i16 = 1;
 
 /// What clients order finalized features by. Ours never change.
 const FINALIZED_FEATURES_EPOCH: i64 = 0;

@@ -1,7 +1,7 @@
 //! The cluster as clients see it: DescribeCluster 0-2 (KIP-700, KIP-919, KIP-1073).
 
 use super::Controller;
-use super::records::{Listener, Registration};
+use super::records::{Listener, Registration, Standing};
 use crate::wire::ErrorCode;
 use crate::wire::describe_cluster::{DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse};
 
@@ -32,19 +32,21 @@ impl Controller {
                 ..DescribeClusterResponse::default()
             };
         }
-        let brokers = self.image.brokers().filter_map(|broker| {
+        let listed = self.image.brokers();
+        let listed = listed.filter(|broker| request.include_fenced_brokers || broker.standing != Standing::Fenced);
+        let brokers = listed.filter_map(|broker| {
             let address = broker.address(listener)?;
             Some(DescribeClusterBroker {
                 broker_id: broker.node_id.0,
                 host: address.host.clone(),
                 port: i32::from(address.port),
                 rack: broker.rack.clone(),
-                is_fenced: false,
+                is_fenced: broker.standing == Standing::Fenced,
             })
         });
         DescribeClusterResponse {
             cluster_id: self.cluster_id.clone(),
-            controller_id: self.node_id.0,
+            controller_id: self.controller_id(),
             brokers: brokers.collect(),
             cluster_authorized_operations: match request.include_cluster_authorized_operations {
                 true => CLUSTER_OPERATIONS,
@@ -55,8 +57,15 @@ impl Controller {
     }
 }
 
+impl Controller {
+    /// Who decides, as clients are told it: -1 where nobody is known to.
+    pub(super) fn controller_id(&self) -> i32 {
+        self.leader.map_or(-1, |leader| leader.0)
+    }
+}
+
 impl Registration {
-    /// The address for clients that came in by `listener`.
+    /// The address for clients that came in by `listener`, whether the broker is fenced or not.
     pub fn address(&self, listener: &str) -> Option<&Listener> {
         self.listeners.iter().find(|candidate| candidate.name == *listener)
     }

@@ -7,11 +7,12 @@
 
 use std::collections::BTreeSet;
 
-use super::records::{MetadataRecord, Resource};
+use super::figures::{MIN_INSYNC_REPLICAS, forget_eligible};
+use super::records::{MetadataRecord, PartitionState, Resource};
 use super::{Controller, Decision, Draft, Refused, name};
 use crate::config::{
-    BrokerConfig, ConfigError, Effect, Kind, Layer, Setting, Source, TOPIC_KEYS, Update, broker_key, broker_keys,
-    excerpt, parts, topic_key,
+    BrokerConfig, BrokerKey, ConfigError, Effect, Kind, Layer, Setting, Source, TOPIC_KEYS, TopicKey, Update,
+    broker_key, broker_keys, excerpt, parts, topic_key,
 };
 use crate::ids::NodeId;
 use crate::wire::alter_configs::{AlterConfigsRequest, AlterConfigsResponse};
@@ -131,21 +132,28 @@ impl Controller {
             }
             BROKER if resource_name.is_empty() => Ok((Resource::Cluster, self.image.cluster_settings())),
             BROKER => {
-                let node_id = self.this_broker(resource_name)?;
+                let node_id = self.known_broker(resource_name)?;
                 Ok((Resource::Broker(node_id), self.image.broker_settings(node_id)))
             }
             other => Err(unserved(other)),
         }
     }
 
-    /// The broker called `name`, if it is this one.
-    fn this_broker(&self, name: &str) -> Result<NodeId, Refused> {
-        let refuse = |message| Err(Refused::new(ErrorCode::InvalidRequest, message));
-        match name.parse() {
-            Ok(id) if NodeId(id) == self.node_id => Ok(self.node_id),
-            Ok(id) => refuse(format!("Unexpected broker id, expected {}, but received {id}.", self.node_id)),
-            Err(_) => refuse(format!("A broker's id must be an integer, but it is: {}.", excerpt(name))),
+    /// The broker called `name`: this one, or another one that is registered.
+    fn known_broker(&self, name: &str) -> Result<NodeId, Refused> {
+        match name.parse().map(NodeId) {
+            Ok(id) if id == self.node_id || self.image.broker(id).is_some() => Ok(id),
+            Ok(id) => Err(self.another_broker(id)),
+            Err(_) => {
+                let message = format!("A broker's id must be an integer, but it is: {}.", excerpt(name));
+                Err(Refused::new(ErrorCode::InvalidRequest, message))
+            }
         }
+    }
+
+    fn another_broker(&self, id: NodeId) -> Refused {
+        let message = format!("Unexpected broker id, expected {}, but received {id}.", self.node_id);
+        Refused::new(ErrorCode::InvalidRequest, message)
     }
 
     /// Checks that `of` may have the settings `after`, and adds the records that make it have them. `named` are the
@@ -174,7 +182,9 @@ impl Controller {
         let set = after.iter().filter(|(name, value)| before.get(*name) != Some(value));
         let unset = before.keys().filter(|name| !after.contains_key(*name));
         let set = set.map(|(name, value)| record(name, Some(value)));
-        draft.add(set.chain(unset.map(|name| record(name, None))).collect())
+        let forget =
+            forget_eligible(&of, before, &after).filter(|_| !self.image.partition_index().with_eligible.is_empty());
+        draft.add(set.chain(unset.map(|name| record(name, None))).chain(forget).collect())
     }
 
     /// Describes settings.
@@ -214,15 +224,38 @@ impl Controller {
         }
     }
 
+    /// One setting of a topic as it stands, where each of its partitions has so many replicas.
+    pub(super) fn topic_setting(&self, known: &'static TopicKey, own: &Layer, replication_factor: usize) -> Setting {
+        let setting = self.config.topic_setting(known, own);
+        if known.key.name != MIN_INSYNC_REPLICAS {
+            return setting;
+        }
+        let by_default = self.config.election_rules(own).min_in_sync(replication_factor);
+        setting.with_default(by_default.to_string())
+    }
+
+    fn broker_setting(&self, known: &'static BrokerKey) -> Setting {
+        let setting = self.config.setting(known);
+        match known.key.name {
+            "default.replication.factor" => setting.with_default(self.default_replication_factor().to_string()),
+            _ => setting,
+        }
+    }
+
     fn settings(&self, resource: &DescribeConfigsResource) -> Result<Vec<Setting>, Refused> {
         let (of, own) = self.resource(resource.resource_type, &resource.resource_name)?;
+        let topic = self.image.topic_named(&resource.resource_name);
+        let replication_factor =
+            topic.and_then(|topic| topic.partitions.first()).map_or(1, PartitionState::replication_factor);
         Ok(match of {
             Resource::Topic(_) => TOPIC_KEYS
                 .iter()
                 .filter(|known| !known.internal || own.contains_key(known.key.name))
-                .map(|known| self.config.topic_setting(known, own))
+                .map(|known| self.topic_setting(known, own, replication_factor))
                 .collect(),
-            Resource::Broker(_) => broker_keys().map(|known| self.config.setting(known)).collect(),
+            // Another one has a file of its own, which only that one knows.
+            Resource::Broker(id) if id != self.node_id => return Err(self.another_broker(id)),
+            Resource::Broker(_) => broker_keys().map(|known| self.broker_setting(known)).collect(),
             Resource::Cluster => self.config.cluster_settings().collect(),
         })
     }

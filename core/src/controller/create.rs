@@ -137,7 +137,7 @@ impl Controller {
             topic_id: id,
             num_partitions: i32::try_from(partitions.len()).expect("they were admitted"),
             replication_factor: i16::try_from(partitions[0].replicas.len()).expect("brokers are few"),
-            configs: Some(self.created_configs(settings)),
+            configs: Some(self.created_configs(settings, partitions[0].replication_factor())),
             ..CreatableTopicResult::default()
         };
         // The name outlives the request, and must not keep its buffer in memory.
@@ -194,7 +194,7 @@ impl Controller {
     /// The partitions of a topic whose creator says how many there shall be.
     fn placed(&self, draft: &Draft<'_>, topic: &CreatableTopic) -> Result<Vec<PartitionState>, Refused> {
         let replication_factor = match topic.replication_factor {
-            -1 => self.config.default_replication_factor,
+            -1 => self.default_replication_factor(),
             given => given,
         };
         let replication_factor = usize::try_from(replication_factor).ok().filter(|factor| *factor > 0);
@@ -211,7 +211,7 @@ impl Controller {
             Refused::new(ErrorCode::InvalidPartitions, message)
         })?;
         draft.admit(count)?;
-        self.place(count, replication_factor)
+        self.place(count, replication_factor, draft.partitions)
     }
 
     /// The partitions of a topic whose creator says where they shall be.
@@ -245,11 +245,11 @@ impl Controller {
     }
 
     /// The settings of a topic that was created, as its creator is told them (KIP-525).
-    fn created_configs(&self, settings: &Layer) -> Vec<CreatableTopicConfigs> {
+    fn created_configs(&self, settings: &Layer, replication_factor: usize) -> Vec<CreatableTopicConfigs> {
         TOPIC_KEYS
             .iter()
             .filter(|known| !known.internal)
-            .map(|known| self.config.topic_setting(known, settings))
+            .map(|known| self.topic_setting(known, settings, replication_factor))
             .map(|setting| CreatableTopicConfigs {
                 name: Str::from_static(setting.key.name),
                 value: setting.value.map(Str::from),
@@ -295,9 +295,9 @@ impl Controller {
         })?;
         let more = count - exist;
         draft.admit(more)?;
-        let replication_factor = topic.partitions[0].replicas.len();
+        let replication_factor = topic.partitions[0].replication_factor();
         let partitions = match &asked.assignments {
-            None => self.place(more, replication_factor)?,
+            None => self.place(more, replication_factor, draft.partitions)?,
             Some(assignments) if assignments.len() != more => {
                 let message = format!("{more} partition(s) are to be added, but {} are assigned.", assignments.len());
                 return Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message));

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::brokers::CLUSTER_OPERATIONS;
 use super::image::Topic;
-use super::records::PartitionState;
+use super::records::{Listener, PartitionState, Standing};
 use super::{Controller, is_internal, name};
 use crate::ids::{NodeId, TopicId, Uuid};
 use crate::wire::describe_topic_partitions::{
@@ -174,7 +174,7 @@ impl Controller {
         let response = MetadataResponse {
             brokers: self.alive(listener),
             cluster_id: Some(self.cluster_id.clone()),
-            controller_id: self.node_id.0,
+            controller_id: self.controller_id(),
             topics: describing.topics,
             cluster_authorized_operations: match describing.request.include_cluster_authorized_operations {
                 true => CLUSTER_OPERATIONS,
@@ -187,7 +187,7 @@ impl Controller {
 
     fn alive(&self, listener: &str) -> Vec<MetadataResponseBroker> {
         let brokers = self.image.brokers().filter_map(|broker| {
-            let address = broker.address(listener)?;
+            let address = self.reachable(listener, broker.node_id)?;
             Some(MetadataResponseBroker {
                 node_id: broker.node_id.0,
                 host: address.host.clone(),
@@ -216,8 +216,8 @@ impl Controller {
     }
 
     fn partition(&self, listener: &str, version: i16, at: usize, state: &PartitionState) -> MetadataResponsePartition {
-        let leader = state.leader.and_then(|leader| self.image.broker(leader));
-        let reachable = leader.filter(|leader| leader.address(listener).is_some());
+        let leader = state.leader.filter(|leader| self.is_alive(*leader));
+        let reachable = leader.filter(|leader| self.reachable(listener, *leader).is_some());
         MetadataResponsePartition {
             error_code: match (leader, reachable) {
                 (_, Some(_)) => ErrorCode::None,
@@ -227,7 +227,7 @@ impl Controller {
             }
             .code(),
             partition_index: i32::try_from(at).expect("partitions are numbered by an i32"),
-            leader_id: reachable.map_or(-1, |leader| leader.node_id.0),
+            leader_id: reachable.map_or(-1, |leader| leader.0),
             leader_epoch: state.leader_epoch.0,
             replica_nodes: numbers(&state.replicas),
             isr_nodes: numbers(&state.isr),
@@ -235,10 +235,19 @@ impl Controller {
         }
     }
 
+    /// Whether a broker is there for clients: also one that is about to stop.
+    fn is_alive(&self, node_id: NodeId) -> bool {
+        self.image.broker(node_id).is_some_and(|broker| broker.standing != Standing::Fenced)
+    }
+
+    /// Where a client that came in by `listener` reaches a broker.
+    fn reachable(&self, listener: &str, node_id: NodeId) -> Option<&Listener> {
+        self.image.broker(node_id).filter(|broker| broker.standing != Standing::Fenced)?.address(listener)
+    }
+
     /// The replicas that a client which came in by `listener` cannot reach.
     fn offline(&self, listener: &str, state: &PartitionState) -> Vec<i32> {
-        let is_reachable =
-            |node_id: &NodeId| self.image.broker(*node_id).is_some_and(|broker| broker.address(listener).is_some());
+        let is_reachable = |node_id: &NodeId| self.reachable(listener, *node_id).is_some();
         state.replicas.iter().filter(|node_id| !is_reachable(node_id)).map(|node_id| node_id.0).collect()
     }
 
@@ -344,7 +353,7 @@ impl Controller {
             leader_epoch: state.leader_epoch.0,
             replica_nodes: numbers(&state.replicas),
             isr_nodes: numbers(&state.isr),
-            eligible_leader_replicas: Some(Vec::new()),
+            eligible_leader_replicas: Some(numbers(&state.eligible)),
             last_known_elr: Some(Vec::new()),
             offline_replicas: offline,
         }

@@ -16,14 +16,18 @@
 //! so that the failover of ten thousand is many short entries of the log, and whoever becomes the controller in the
 //! middle goes on with the rest.
 
+use super::image::Topic;
 use super::records::{MetadataRecord, PartitionState};
-use super::{Controller, Decision};
+use super::{Controller, Decision, ENTRY_BYTES_MAX, PARTITIONS_PER_REQUEST_MAX};
 use crate::config::ElectionRules;
 use crate::ids::{LeaderEpoch, NodeId, TopicId, TopicPartition};
 
 /// How many partitions one entry of the log changes at most, where brokers and not clients are the reason: about 100 µs
 /// of a step, and a few dozen KiB.
 pub const PARTITIONS_PER_ENTRY_MAX: usize = 200;
+
+/// What the record of a partition takes beside its lists' elements, in bytes.
+const PARTITION_BYTES: usize = 70;
 
 /// That a partition has another leader, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,11 +176,18 @@ fn complete_reassignment(next: &mut PartitionState) {
 pub(super) struct Batch {
     pub(super) records: Vec<MetadataRecord>,
     pub(super) elected: Vec<Elected>,
+    /// About how many bytes the records take.
+    bytes: usize,
 }
 
 impl Batch {
     pub(super) fn is_full(&self) -> bool {
         self.records.len() >= PARTITIONS_PER_ENTRY_MAX
+    }
+
+    /// Whether one request has changed all that one request may.
+    pub(super) fn is_request_full(&self) -> bool {
+        self.records.len() >= PARTITIONS_PER_REQUEST_MAX || self.bytes >= ENTRY_BYTES_MAX
     }
 
     pub(super) fn add(
@@ -188,6 +199,9 @@ impl Batch {
         let Some((state, right)) = settled else { return };
         let (before, leader) = (before.leader, state.leader);
         self.elected.extend(right.map(|by| Elected { partition, before, leader, by }));
+        let PartitionState { replicas, isr, adding, removing, eligible, .. } = &state;
+        let nodes = [replicas, isr, adding, removing, eligible].iter().map(|nodes| nodes.len()).sum::<usize>();
+        self.bytes += PARTITION_BYTES + 4 * nodes;
         self.records.push(MetadataRecord::Partition { partition, state });
     }
 
@@ -202,6 +216,16 @@ impl Controller {
     pub fn election_rules(&self, topic: TopicId) -> ElectionRules {
         let none = crate::config::Layer::new();
         self.config.election_rules(self.image.topic(topic).map_or(&none, |topic| &topic.settings))
+    }
+
+    /// How many replicas of a topic's partitions must be in sync for acks=all.
+    pub(super) fn min_insync_replicas(&self, topic: &Topic) -> u32 {
+        let rules = self.config.election_rules(&topic.settings);
+        let replication_factor = topic.partitions.first().map_or(1, PartitionState::replication_factor);
+        // One that somebody has set stands as it is: with fewer replicas than that, acks=all is refused.
+        rules
+            .min_insync_replicas
+            .unwrap_or_else(|| rules.min_in_sync(replication_factor).try_into().unwrap_or(u32::MAX))
     }
 
     pub(super) fn election(&self, topic: TopicId) -> Election<'_> {

@@ -26,15 +26,21 @@ mod configs;
 mod create;
 mod delete;
 mod describe;
+mod elect_leaders;
 mod elections;
+mod features;
+mod figures;
 mod in_sync;
 mod name;
 mod producer_ids;
+mod reassignments;
 mod registration;
 
 pub use api_versions::api_versions;
 pub use describe::{Described, Describing};
 pub use elections::{Elected, PARTITIONS_PER_ENTRY_MAX, Right};
+pub use features::update_features;
+pub use figures::Figures;
 pub use name::{GROUP_OFFSETS, is_internal};
 pub use producer_ids::{PRODUCER_IDS_PER_BLOCK, ProducerIdBlock};
 pub use registration::{Candidate, Registered};
@@ -66,6 +72,9 @@ pub struct Controller {
     /// These, under what clients have set.
     config: BrokerConfig,
     image: MetadataImage,
+    /// Who decides, as clients are told it.
+    leader: Option<NodeId>,
+    under_min: figures::UnderMin,
 }
 
 /// What a request leads to.
@@ -112,7 +121,22 @@ impl Controller {
     /// The controller of the broker `node_id`, with the settings of its configuration file and what the log says.
     pub fn new(node_id: NodeId, cluster_id: Str, file: BrokerConfig, image: MetadataImage) -> Controller {
         let config = file.with_dynamic(image.cluster_settings(), image.broker_settings(node_id));
-        Controller { node_id, cluster_id, file, config, image }
+        let mut controller = Controller {
+            node_id,
+            cluster_id,
+            file,
+            config,
+            image,
+            leader: Some(node_id),
+            under_min: figures::UnderMin::default(),
+        };
+        controller.count_again(None);
+        controller
+    }
+
+    /// Tells clients from now on that this broker decides, or that none is known to. That is this one to begin with.
+    pub fn follow(&mut self, leader: Option<NodeId>) {
+        self.leader = leader;
     }
 
     /// What the log says.
@@ -127,7 +151,9 @@ impl Controller {
 
     /// The settings in force that the partitions of a topic use; `None` if it does not exist.
     pub fn topic_config(&self, id: TopicId) -> Option<TopicConfig> {
-        self.image.topic(id).map(|topic| self.config.topic(&topic.settings))
+        let topic = self.image.topic(id)?;
+        let config = self.config.topic(&topic.settings);
+        Some(TopicConfig { min_insync_replicas: self.min_insync_replicas(topic), ..config })
     }
 
     /// The log's entries up to `index` hold no more records.
@@ -141,11 +167,13 @@ impl Controller {
     /// # Panics
     /// Where the record contradicts the image: see [`MetadataImage::replay`].
     pub fn replay(&mut self, index: u64, record: &MetadataRecord) -> Changes {
+        self.count_before(record);
         let changes = self.image.replay(index, record);
         if changes.contains(&Change::BrokerSettings) {
             let image = &self.image;
             self.config = self.file.with_dynamic(image.cluster_settings(), image.broker_settings(self.node_id));
         }
+        self.count_after(record);
         changes
     }
 }

@@ -7,7 +7,7 @@
 //! | fenced | [`unfence`](Controller::unfence): it has come as far as its own registration | active |
 //! | active, stopping | [`fence`](Controller::fence): it was not heard of for its session's time | fenced |
 //! | active, fenced | [`begin_shutdown`](Controller::begin_shutdown): it asks for it | stopping |
-//! | any | [`unregister_broker`](Controller::unregister_broker): a person says that it does not come back | unknown |
+//! | fenced | [`unregister_broker`](Controller::unregister_broker): a person says that it does not come back | unknown |
 //!
 //! What that means for partitions is [`due`](Controller::due).
 
@@ -16,6 +16,7 @@ use super::image::{FIRST_FORMAT_LEVEL, FORMAT_LEVEL};
 use super::records::{Listener, MetadataRecord, PeerAddress, Registration, Standing};
 use super::{Controller, Decision, Refused};
 use crate::ids::{NodeId, Uuid};
+use crate::wire::unregister_broker::{UnregisterBrokerRequest, UnregisterBrokerResponse};
 use crate::wire::{ErrorCode, Str};
 
 /// The most listeners that a broker may register.
@@ -214,6 +215,29 @@ impl Controller {
         let known = self.process(node_id, broker_epoch)?;
         let begin = MetadataRecord::BeginShutdown { node_id, broker_epoch };
         Ok(some((known.standing != Standing::ShuttingDown).then_some(begin)))
+    }
+
+    /// Forgets a broker that does not come back: UnregisterBroker 0 (KIP-631). Unlike Kafka, none that is not fenced: it
+    /// would go on serving what it no longer leads.
+    pub fn unregister_broker(&self, request: &UnregisterBrokerRequest) -> Decision<UnregisterBrokerResponse> {
+        let node_id = NodeId(request.broker_id);
+        let refused = match self.image.broker(node_id).map(|broker| broker.standing) {
+            Some(Standing::Fenced) => {
+                let records = vec![MetadataRecord::RemoveBroker { node_id }];
+                return Decision { records, response: UnregisterBrokerResponse::default() };
+            }
+            Some(_) => {
+                let message = format!("Broker ID {node_id} is not fenced: stop it first.");
+                Refused::new(ErrorCode::InvalidRequest, message)
+            }
+            None => {
+                let message = format!("Broker ID {node_id} is not currently registered.");
+                Refused::new(ErrorCode::BrokerIdNotRegistered, message)
+            }
+        };
+        let (error_code, error_message) = Refused::fields(Err(refused));
+        let response = UnregisterBrokerResponse { error_code, error_message, ..UnregisterBrokerResponse::default() };
+        Decision { records: Vec::new(), response }
     }
 
     /// Whether a broker that is about to stop has no part any more in what clients wait for.

@@ -130,7 +130,7 @@ impl Cluster {
     /// Has a broker propose, and returns what became of it.
     pub(super) fn propose(&mut self, from: i32, proposal: Proposal) -> ProposalOutcome {
         let epoch = BrokerEpoch(self.controller.image().broker(NodeId(from)).map_or(-1, |b| b.broker_epoch));
-        let decision = self.controller.alter_in_sync(NodeId(from), epoch, &[proposal.clone()]);
+        let decision = self.controller.alter_in_sync(NodeId(from), epoch, std::slice::from_ref(&proposal));
         let answers = self.commit(decision);
         assert_eq!(answers.len(), 1);
         assert_eq!((answers[0].partition, answers[0].attempt), (proposal.partition, proposal.attempt));

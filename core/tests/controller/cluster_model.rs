@@ -1,17 +1,25 @@
 //! Any run of what can happen to brokers leaves an image whose invariants hold, whose snapshot rebuilds it, in which
 //! epochs have only risen, nothing is due, and nobody leads who may not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use chronik_core::controller::image::MetadataImage;
-use chronik_core::controller::records::PartitionState;
-use chronik_core::controller::{Controller, Registered};
+use chronik_core::controller::image::{MetadataImage, Snapshot};
+use chronik_core::controller::records::{PartitionState, Standing};
+use chronik_core::controller::{Controller, Figures, Registered};
 use chronik_core::ids::{BrokerEpoch, NodeId, TopicPartition};
 use proptest::prelude::*;
 
 use super::cluster::candidate;
 use super::{Cluster, topic};
+use chronik_core::wire::alter_partition_reassignments::{
+    AlterPartitionReassignmentsRequest, ReassignablePartition, ReassignableTopic,
+};
 use chronik_core::wire::create_topics::CreateTopicsRequest;
+use chronik_core::wire::elect_leaders::{ElectLeadersRequest, TopicPartitions};
+use chronik_core::wire::incremental_alter_configs::{
+    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
+};
+use chronik_core::wire::unregister_broker::UnregisterBrokerRequest;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -34,6 +42,24 @@ enum Step {
         by_another_process: bool,
     },
     Sweep,
+    Rebalance,
+    /// `None` for all partitions.
+    Elect {
+        unclean: bool,
+        partition: Option<usize>,
+    },
+    /// To nobody: it is to stay.
+    Reassign {
+        partition: usize,
+        to: Option<Vec<i32>>,
+    },
+    Unregister(i32),
+    /// The least number of in-sync replicas, of a topic or, without a name, of all.
+    Least {
+        name: Option<&'static str>,
+        value: &'static str,
+    },
+    Snapshot(usize),
     /// What is due, this many entries of it.
     Due(usize),
 }
@@ -65,6 +91,15 @@ fn step() -> impl Strategy<Value = Step> {
             }
         ),
         1 => Just(Step::Sweep),
+        1 => Just(Step::Rebalance),
+        2 => (any::<bool>(), prop::option::of(any::<usize>()))
+            .prop_map(|(unclean, partition)| Step::Elect { unclean, partition }),
+        4 => (any::<usize>(), prop::option::weighted(0.8, replicas()))
+            .prop_map(|(partition, to)| Step::Reassign { partition, to }),
+        1 => node().prop_map(Step::Unregister),
+        1 => (prop::option::of(prop::sample::select(vec!["a", "b"])), prop::sample::select(vec!["1", "2", "3"]))
+            .prop_map(|(name, value)| Step::Least { name, value }),
+        1 => (0..3usize).prop_map(Step::Snapshot),
         4 => (0..3usize).prop_map(Step::Due),
     ]
 }
@@ -79,7 +114,26 @@ fn partitions(controller: &Controller) -> BTreeMap<TopicPartition, PartitionStat
         .collect()
 }
 
-fn take(cluster: &mut Cluster, process: &mut u64, step: &Step) {
+/// Any of the partitions, by its topic's name.
+fn nth(cluster: &Cluster, at: usize) -> Option<(String, i32)> {
+    let all: Vec<TopicPartition> = partitions(&cluster.controller).into_keys().collect();
+    let TopicPartition { topic, partition } = *all.get(at % all.len().max(1))?;
+    Some((cluster.controller.image().topic(topic)?.name.to_string(), partition))
+}
+
+/// What goes on beside the cluster.
+#[derive(Default)]
+struct Beside {
+    /// The number of the next process.
+    process: u64,
+    /// The image when the snapshot began that is being taken.
+    snapped: MetadataImage,
+    /// Its parts.
+    parts: Vec<u8>,
+}
+
+fn take(cluster: &mut Cluster, beside: &mut Beside, step: &Step) {
+    let Beside { process, snapped, parts } = beside;
     let image = |cluster: &Cluster, node_id: i32| cluster.controller.image().broker(NodeId(node_id)).cloned();
     match step {
         Step::Create { name, assignment, unclean } => {
@@ -101,7 +155,8 @@ fn take(cluster: &mut Cluster, process: &mut u64, step: &Step) {
             let mut candidate = candidate(*node_id, *process);
             candidate.has_lost = *has_lost;
             loop {
-                let decision = cluster.controller.register_broker(&candidate).expect("it is its own folder");
+                // A broker that was removed is refused while something is nowhere else.
+                let Ok(decision) = cluster.controller.register_broker(&candidate) else { return };
                 match cluster.commit(decision) {
                     Registered::As(broker_epoch) => {
                         let duties = cluster.controller.image().partition_index().duties(candidate.node_id).clone();
@@ -146,6 +201,69 @@ fn take(cluster: &mut Cluster, process: &mut u64, step: &Step) {
                 cluster.commit(decision);
             }
         }
+        Step::Rebalance => {
+            let mut after = None;
+            while let Some(decision) = cluster.controller.rebalance(&mut after) {
+                cluster.commit(decision);
+            }
+        }
+        Step::Elect { unclean, partition } => {
+            let topic_partitions = partition.and_then(|partition| nth(cluster, partition)).map(|(topic, partition)| {
+                vec![TopicPartitions { topic: topic.into(), partitions: vec![partition, partition] }]
+            });
+            let request =
+                ElectLeadersRequest { election_type: i8::from(*unclean), topic_partitions, ..Default::default() };
+            let (decision, _) = cluster.controller.elect_leaders(&request);
+            cluster.commit(decision);
+        }
+        Step::Reassign { partition, to } => {
+            let Some((topic, partition_index)) = nth(cluster, *partition) else { return };
+            let partition = ReassignablePartition { partition_index, replicas: to.clone() };
+            let partitions = vec![partition.clone(), partition];
+            let request = AlterPartitionReassignmentsRequest {
+                topics: vec![ReassignableTopic { name: topic.into(), partitions }],
+                ..Default::default()
+            };
+            let decision = cluster.controller.alter_partition_reassignments(&request);
+            cluster.commit(decision);
+        }
+        Step::Unregister(node_id) => {
+            let request = UnregisterBrokerRequest { broker_id: *node_id };
+            let decision = cluster.controller.unregister_broker(&request);
+            cluster.commit(decision);
+        }
+        Step::Least { name, value } => {
+            let config = AlterableConfig {
+                name: "min.insync.replicas".into(),
+                config_operation: 0,
+                value: Some((*value).into()),
+            };
+            let resource = AlterConfigsResource {
+                resource_type: if name.is_some() { 2 } else { 4 },
+                resource_name: name.unwrap_or_default().into(),
+                configs: vec![config],
+            };
+            let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+            let decision = cluster.controller.incremental_alter_configs(&request);
+            cluster.commit(decision);
+        }
+        Step::Snapshot(records) => match &mut cluster.snapshot {
+            None => {
+                let image = cluster.controller.image();
+                cluster.snapshot = Some(Snapshot::begin(image));
+                parts.clear();
+                *snapped = image.clone();
+            }
+            Some(snapshot) => {
+                let (part, more) = snapshot.next_part(cluster.controller.image(), *records);
+                parts.extend(part);
+                if !more {
+                    cluster.snapshot = None;
+                    let again = MetadataImage::decode_snapshot(snapped.index(), parts);
+                    assert_eq!(again.as_ref(), Ok(&*snapped), "a snapshot is of the moment when it began");
+                }
+            }
+        },
         Step::Due(entries) => {
             for _ in 0..*entries {
                 let Some(decision) = cluster.controller.due() else { return };
@@ -156,7 +274,9 @@ fn take(cluster: &mut Cluster, process: &mut u64, step: &Step) {
 }
 
 /// What a partition's state may become.
-fn check_step(before: &BTreeMap<TopicPartition, PartitionState>, cluster: &Cluster) {
+fn check_step(before: &BTreeMap<TopicPartition, PartitionState>, step: &Step, cluster: &Cluster) {
+    // Whom a leader has seen in sync holds everything.
+    let seen: &[i32] = if let Step::Propose { members, .. } = step { members } else { &[] };
     for (partition, now) in partitions(&cluster.controller) {
         let Some(was) = before.get(&partition) else { continue };
         if *was == now {
@@ -166,7 +286,8 @@ fn check_step(before: &BTreeMap<TopicPartition, PartitionState>, cluster: &Clust
         assert!(now.leader_epoch >= was.leader_epoch);
         assert!(now.leader == was.leader || now.leader_epoch > was.leader_epoch, "{partition}: a leader has an epoch");
         let is_clean = now.unclean_epoch == was.unclean_epoch;
-        let held = |node_id: &NodeId| was.isr.contains(node_id) || was.eligible.contains(node_id);
+        let held =
+            |node_id: &NodeId| was.isr.contains(node_id) || was.eligible.contains(node_id) || seen.contains(&node_id.0);
         if let Some(leader) = now.leader
             && now.leader != was.leader
             && is_clean
@@ -174,6 +295,75 @@ fn check_step(before: &BTreeMap<TopicPartition, PartitionState>, cluster: &Clust
             assert!(held(&leader), "{partition}: who did not hold all that was acknowledged leads: {was:?} {now:?}");
         }
     }
+}
+
+/// For each partition, who surely holds all that was acknowledged.
+type Holders = BTreeMap<TopicPartition, BTreeSet<NodeId>>;
+
+/// Only who holds all that was acknowledged leads, unless an unclean election says otherwise. What is acknowledged is
+/// what the in-sync set holds while it is large enough; then nobody else need have it.
+fn check_holders(
+    holders: &mut Holders,
+    before: &BTreeMap<TopicPartition, PartitionState>,
+    step: &Step,
+    was_known: bool,
+    cluster: &Cluster,
+) {
+    let all = partitions(&cluster.controller);
+    holders.retain(|partition, _| all.contains_key(partition));
+    for (partition, state) in all {
+        let isr: BTreeSet<NodeId> = state.isr.iter().copied().collect();
+        let holders = holders.entry(partition).or_insert_with(|| isr.clone());
+        let was = before.get(&partition);
+        match step {
+            // Whom the leader has seen in sync has caught up.
+            Step::Propose { .. } => holders.extend(&isr),
+            Step::Register { node_id, has_lost }
+                if (*has_lost || !was_known) && cluster.controller.image().broker(NodeId(*node_id)).is_some() =>
+            {
+                let lost = NodeId(*node_id);
+                // Where nobody else has anything it is as good as can be.
+                if isr != [lost].into() {
+                    holders.remove(&lost);
+                } else {
+                    *holders = isr.clone();
+                }
+            }
+            _ => {}
+        }
+        if was.is_some_and(|was| was.unclean_epoch != state.unclean_epoch) {
+            *holders = isr.clone();
+        }
+        if let Some(leader) = state.leader {
+            assert!(holders.contains(&leader), "{partition}: {leader} lacks what was acknowledged: {was:?} {state:?}");
+            let least = cluster.controller.election_rules(partition.topic).min_in_sync(state.replication_factor());
+            if isr.len() >= least {
+                *holders = isr;
+            }
+        }
+    }
+}
+
+/// The figures are what a walk over all partitions finds.
+fn check_figures(cluster: &Cluster) {
+    let all = partitions(&cluster.controller);
+    let image = cluster.controller.image();
+    let count = |is: &dyn Fn(&PartitionState) -> bool| all.values().filter(|state| is(state)).count();
+    let under_min = all.iter().filter(|(partition, state)| {
+        state.isr.len() < cluster.controller.election_rules(partition.topic).min_in_sync(state.replication_factor())
+    });
+    let expect = Figures {
+        topics: image.topic_count(),
+        partitions: all.len(),
+        offline: count(&|state| state.leader.is_none()),
+        under_replicated: count(&|state| state.isr.len() < state.replication_factor()),
+        under_min_isr: under_min.count(),
+        reassigning: count(&|state| state.is_reassigning()),
+        preferred_leader_imbalance: count(&|state| state.leader != state.replicas.first().copied()),
+        active_brokers: image.brokers().filter(|broker| broker.standing == Standing::Active).count(),
+        fenced_brokers: image.brokers().filter(|broker| broker.standing != Standing::Active).count(),
+    };
+    assert_eq!(cluster.controller.figures(), expect);
 }
 
 /// What holds once nothing is due.
@@ -194,11 +384,18 @@ proptest! {
     #[test]
     fn any_run_of_brokers_keeps_the_image_sound(steps in prop::collection::vec(step(), 1..60)) {
         let mut cluster = Cluster::of(4);
-        let mut process = 10;
+        let mut holders = Holders::new();
+        let mut beside = Beside { process: 10, ..Beside::default() };
         for step in &steps {
             let before = partitions(&cluster.controller);
-            take(&mut cluster, &mut process, step);
-            check_step(&before, &cluster);
+            let was_known = match step {
+                Step::Register { node_id, .. } => cluster.controller.image().broker(NodeId(*node_id)).is_some(),
+                _ => true,
+            };
+            take(&mut cluster, &mut beside, step);
+            check_step(&before, step, &cluster);
+            check_holders(&mut holders, &before, step, was_known, &cluster);
+            check_figures(&cluster);
         }
         cluster.settle();
         check_settled(&cluster);

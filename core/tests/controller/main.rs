@@ -2,6 +2,7 @@
 //! with the image's invariants checked after each entry.
 
 mod alter;
+mod answers;
 mod brokers;
 mod cluster;
 mod cluster_model;
@@ -9,9 +10,12 @@ mod create;
 mod delete;
 mod describe;
 mod documentation;
+mod elect;
 mod image;
 mod model;
+mod placement;
 mod producer_ids;
+mod reassign;
 mod records;
 
 use chronik_core::config::BrokerConfig;

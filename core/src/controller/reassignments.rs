@@ -1,0 +1,228 @@
+//! Partitions that move to other brokers: AlterPartitionReassignments 0-1 (KIP-455, KIP-860), ListPartitionReassignments
+//! 0.
+//!
+//! | from | what happens | to |
+//! |---|---|---|
+//! | settled, moving | other replicas are asked for, of which some are not in sync | moving: the replicas are those asked for, then those that go |
+//! | settled, moving | other replicas are asked for, all of which are in sync | settled, on these |
+//! | moving | all replicas that are to stay have joined the in-sync set | settled, on these |
+//! | moving | it is to be stopped | settled, on those that it had before |
+//!
+//! The second last is not decided here but where in-sync sets change, in [`elections`](super::elections).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::elections::Batch;
+use super::image::{Index, Topic};
+use super::records::PartitionState;
+use super::{Controller, Decision, Refused};
+use crate::ids::{NodeId, TopicPartition};
+use crate::wire::ErrorCode;
+use crate::wire::alter_partition_reassignments::{
+    AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, ReassignablePartition,
+    ReassignablePartitionResponse, ReassignableTopic, ReassignableTopicResponse,
+};
+use crate::wire::list_partition_reassignments::{
+    ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse, OngoingPartitionReassignment,
+    OngoingTopicReassignment,
+};
+
+impl Controller {
+    /// Moves partitions to other brokers, or stops that. Each succeeds or fails by itself.
+    pub fn alter_partition_reassignments(
+        &self,
+        request: &AlterPartitionReassignmentsRequest,
+    ) -> Decision<AlterPartitionReassignmentsResponse> {
+        let mut batch = Batch::default();
+        let mut seen = BTreeSet::new();
+        let may_resize = request.allow_replication_factor_change;
+        let mut alter = |topic: &ReassignableTopic| {
+            let mut one = |asked: &ReassignablePartition| {
+                let altered = self.alter_reassignment(&topic.name, asked, may_resize, &mut seen, &mut batch);
+                let (error_code, error_message) = Refused::fields(altered);
+                ReassignablePartitionResponse { partition_index: asked.partition_index, error_code, error_message }
+            };
+            let partitions = topic.partitions.iter().map(&mut one).collect();
+            ReassignableTopicResponse { name: topic.name.clone(), partitions }
+        };
+        let responses = request.topics.iter().map(&mut alter).collect();
+        let response = AlterPartitionReassignmentsResponse {
+            responses,
+            allow_replication_factor_change: may_resize,
+            ..AlterPartitionReassignmentsResponse::default()
+        };
+        Decision { records: batch.records, response }
+    }
+
+    fn alter_reassignment(
+        &self,
+        name: &str,
+        asked: &ReassignablePartition,
+        may_resize: bool,
+        seen: &mut BTreeSet<TopicPartition>,
+        batch: &mut Batch,
+    ) -> Result<(), Refused> {
+        let unknown = |message| Err(Refused::new(ErrorCode::UnknownTopicOrPartition, message));
+        let Some(topic) = self.image.topic_named(name) else {
+            return unknown(format!("Unable to find a topic named {name}."));
+        };
+        let index = asked.partition_index;
+        let partition = TopicPartition { topic: topic.id, partition: index };
+        let Some(before) = self.image.partition(partition) else {
+            return unknown(format!("Unable to find partition {name}:{index}."));
+        };
+        if batch.is_request_full() {
+            let message = "The request changes too much at once; send the rest by itself.";
+            return Err(Refused::new(ErrorCode::OperationNotAttempted, message));
+        }
+        let next = match &asked.replicas {
+            None => self.cancelled(topic, index, before)?,
+            Some(replicas) => self.reassigned(name, index, before, replicas, may_resize)?,
+        };
+        if !seen.insert(partition) {
+            let message = format!("Partition {name}:{index} is named more than once.");
+            return Err(Refused::new(ErrorCode::InvalidRequest, message));
+        }
+        let mut settled = self.election(topic.id).settle(before, next.state);
+        if next.is_unclean
+            && let Some((state, _)) = &mut settled
+        {
+            state.unclean_epoch = Some(state.leader_epoch);
+        }
+        batch.add(partition, before, settled);
+        Ok(())
+    }
+
+    /// The state in which a partition moves to `replicas`. A move that is under way is replaced by that (KIP-455).
+    fn reassigned(
+        &self,
+        name: &str,
+        index: i32,
+        before: &PartitionState,
+        replicas: &[i32],
+        may_resize: bool,
+    ) -> Result<Next, Refused> {
+        let to = self.check_replicas(replicas)?;
+        if !may_resize && to.len() != before.replication_factor() {
+            let message = format!(
+                "Partition {name}:{index} has {} replica(s), and {} are asked for, while the number was not to change.",
+                before.replication_factor(),
+                to.len()
+            );
+            return Err(Refused::new(ErrorCode::InvalidReplicationFactor, message));
+        }
+        let gone = before.replicas.iter().copied().filter(|node_id| !to.contains(node_id)).collect::<Vec<_>>();
+        let adding = to.iter().copied().filter(|node_id| !original(before).any(|before| before == *node_id)).collect();
+        let state = PartitionState {
+            // What an earlier move has added leaves at once where it is not asked for again.
+            removing: gone.iter().copied().filter(|node_id| !before.adding.contains(node_id)).collect(),
+            replicas: to.iter().copied().chain(gone.iter().copied().filter(|id| !before.adding.contains(id))).collect(),
+            adding,
+            ..before.clone()
+        };
+        self.without_strangers(name, index, before, state)
+    }
+
+    /// The state in which a partition moves no longer.
+    fn cancelled(&self, topic: &Topic, index: i32, before: &PartitionState) -> Result<Next, Refused> {
+        if !before.is_reassigning() {
+            let message = "No partition reassignment is in progress.";
+            return Err(Refused::new(ErrorCode::NoReassignmentInProgress, message));
+        }
+        let state = PartitionState {
+            replicas: original(before).collect(),
+            adding: Vec::new(),
+            removing: Vec::new(),
+            ..before.clone()
+        };
+        self.without_strangers(&topic.name, index, before, state)
+    }
+
+    /// `state`, in whose in-sync set are none but its replicas. Where none of these is in sync, one that is eligible
+    /// takes the place; where none is that either, any, if the topic allows it: it may lack what was acknowledged.
+    fn without_strangers(
+        &self,
+        name: &str,
+        index: i32,
+        before: &PartitionState,
+        mut state: PartitionState,
+    ) -> Result<Next, Refused> {
+        let stays = |node_id: &NodeId| state.replicas.contains(node_id);
+        state.isr = before.isr.iter().copied().filter(stays).collect();
+        state.eligible = before.eligible.iter().copied().filter(stays).collect();
+        if !state.isr.is_empty() {
+            return Ok(Next { state, is_unclean: false });
+        }
+        if let Some(eligible) = state.replicas.iter().copied().find(|node_id| state.eligible.contains(node_id)) {
+            state.isr.push(eligible);
+            return Ok(Next { state, is_unclean: false });
+        }
+        let topic = self.image.topic_named(name).expect("it was looked up");
+        let first = state.replicas.iter().copied().find(|node_id| self.image.is_active(*node_id));
+        match first.filter(|_| self.election_rules(topic.id).unclean) {
+            Some(first) => {
+                state.isr.push(first);
+                Ok(Next { state, is_unclean: true })
+            }
+            None => {
+                let message = format!(
+                    "The move of {name}:{index} cannot be changed in this way: none of the replicas that would stay is \
+                     in sync, so that it would need an unclean leader election."
+                );
+                Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message))
+            }
+        }
+    }
+
+    /// The partitions that are on their way.
+    pub fn list_partition_reassignments(
+        &self,
+        request: &ListPartitionReassignmentsRequest,
+    ) -> ListPartitionReassignmentsResponse {
+        let reassigning = &self.image.partition_index().reassigning;
+        let mut topics: BTreeMap<_, BTreeSet<i32>> = BTreeMap::new();
+        match &request.topics {
+            None => {
+                for partition in reassigning {
+                    topics.entry(partition.topic).or_default().insert(partition.partition);
+                }
+            }
+            Some(asked) => {
+                for asked in asked {
+                    let Some(topic) = self.image.topic_named(&asked.name) else { continue };
+                    let asked: BTreeSet<i32> = asked.partition_indexes.iter().copied().collect();
+                    let moving = Index::of_topic(reassigning, topic.id).map(|partition| partition.partition);
+                    topics.entry(topic.id).or_default().extend(moving.filter(|index| asked.contains(index)));
+                }
+            }
+        }
+        let ongoing = |(id, indexes): (_, BTreeSet<i32>)| {
+            let topic = self.image.topic(id).expect("the index knows topics that exist");
+            let partitions = indexes.into_iter().map(|partition_index| {
+                let partition = TopicPartition { topic: id, partition: partition_index };
+                let state = self.image.partition(partition).expect("the index knows partitions that exist");
+                let numbers = |nodes: &[NodeId]| nodes.iter().map(|node_id| node_id.0).collect();
+                OngoingPartitionReassignment {
+                    partition_index,
+                    replicas: numbers(&state.replicas),
+                    adding_replicas: numbers(&state.adding),
+                    removing_replicas: numbers(&state.removing),
+                }
+            });
+            OngoingTopicReassignment { name: topic.name.clone(), partitions: partitions.collect() }
+        };
+        let topics = topics.into_iter().filter(|(_, indexes)| !indexes.is_empty()).map(ongoing).collect();
+        ListPartitionReassignmentsResponse { topics, ..ListPartitionReassignmentsResponse::default() }
+    }
+}
+
+/// What a partition is to become, and whether what was acknowledged may be lost by it.
+struct Next {
+    state: PartitionState,
+    is_unclean: bool,
+}
+
+/// The replicas that a partition had before it began to move.
+fn original(state: &PartitionState) -> impl Iterator<Item = NodeId> {
+    state.replicas.iter().copied().filter(|node_id| !state.adding.contains(node_id))
+}

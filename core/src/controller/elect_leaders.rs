@@ -51,15 +51,15 @@ impl Controller {
         (Decision { records: electing.batch.records, response }, electing.batch.elected)
     }
 
-    /// Makes first replicas leaders that can be, of partitions that others lead. Looks at about a thousand of these from
-    /// `after` on, and moves it; `None` when it has come to the end. To be done every
+    /// Makes first replicas leaders that can be, of partitions that others lead. Looks at the next
+    /// [`PARTITIONS_PER_ENTRY_MAX`] of these after `after`, and moves it; `None` when it has come to the end. To be done every
     /// `leader.imbalance.check.interval.seconds`, where `auto.leader.rebalance.enable` says so.
     pub fn rebalance(&self, after: &mut Option<TopicPartition>) -> Option<Decision<Vec<Elected>>> {
         let mut batch = Batch::default();
         let mut looked = 0;
         for &partition in self.image.partition_index().unpreferred.range((after.map_or(Unbounded, Excluded), Unbounded))
         {
-            if batch.is_full() || looked == 5 * PARTITIONS_PER_ENTRY_MAX {
+            if batch.is_full() || looked == PARTITIONS_PER_ENTRY_MAX {
                 break;
             }
             looked += 1;

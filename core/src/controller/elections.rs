@@ -264,17 +264,17 @@ impl Controller {
         (!batch.records.is_empty()).then(|| batch.decide())
     }
 
-    /// Elects leaders outside the in-sync sets for partitions that nobody leads, where their topics allow it. Looks at
-    /// about a thousand of them from `after` on, and moves it; `None` when it has come to the end. What a broker's end
-    /// leaves without a leader is elected at once; this is for those that a broker's return or a changed setting makes
-    /// possible, so to be done then and every few minutes.
+    /// Elects leaders outside the in-sync sets for partitions that nobody leads, where their topics allow it. Looks at the
+    /// next [`PARTITIONS_PER_ENTRY_MAX`] of these after `after`, and moves it; `None` when it has come to the end. What a
+    /// broker's end leaves without a leader is elected at once; this is for those that a broker's return or a changed
+    /// setting makes possible, so to be done then and every few minutes.
     pub fn elect_unclean(&self, after: &mut Option<TopicPartition>) -> Option<Decision<Vec<Elected>>> {
         use std::ops::Bound::{Excluded, Unbounded};
         let mut batch = Batch::default();
         let leaderless = &self.image.partition_index().leaderless;
         let mut looked = 0;
         for &partition in leaderless.range((after.map_or(Unbounded, Excluded), Unbounded)) {
-            if batch.is_full() || looked == 5 * PARTITIONS_PER_ENTRY_MAX {
+            if batch.is_full() || looked == PARTITIONS_PER_ENTRY_MAX {
                 break;
             }
             looked += 1;

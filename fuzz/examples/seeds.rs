@@ -8,6 +8,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use chronik_core::batch::{BatchBuilder, Codec};
+use chronik_core::boundary::SegmentName;
 use chronik_core::controller::records::{
     Listener, MetadataRecord, PartitionState, PeerAddress, Registration, Resource, Standing, encode_entry,
 };
@@ -290,6 +291,20 @@ fn log_states() {
         log.roll(&mut journal);
     }
     write("log_state", "three-segments", &log_state::input(&log.encode(Lsn(u64::MAX)).concat()));
+    let whole = log_state::input(&log.encode(Lsn(u64::MAX)).concat());
+    let record = |kind: RecordKind, payload: &[u8]| -> Vec<u8> {
+        [&[kind as u8, u8::try_from(payload.len()).expect("short")], payload].concat()
+    };
+    let cut = |to: i64, generation: u32| {
+        let place = [to.to_le_bytes(), to.to_le_bytes()].concat();
+        record(RecordKind::Truncate, &[&place[..], &generation.to_le_bytes(), &0_i64.to_le_bytes()].concat())
+    };
+    let anew = [&9_i64.to_le_bytes()[..], &(SegmentName::AFTER_CUT + 7).to_le_bytes()].concat();
+    let anew = record(RecordKind::StartAnew, &anew);
+    let cuts = [cut(2, SegmentName::AFTER_CUT + 1), cut(1, SegmentName::AFTER_CUT + 2)].concat();
+    write("log_state", "three-segments-that-are-cut", &[&whole[..], &cuts, &anew].concat());
+    log.cut(Offset(1), &mut journal);
+    write("log_state", "a-log-that-was-cut", &log_state::input(&log.encode(Lsn(u64::MAX)).concat()));
 }
 
 /// Apache Kafka's records of one group of each kind, and what the members of the classic one say in them.

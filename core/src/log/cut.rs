@@ -16,6 +16,9 @@ use crate::boundary::SegmentName;
 use crate::ids::{Lsn, Offset};
 use crate::journal::{self, RecordKind};
 
+/// The longest payload of a cut's record, in bytes.
+pub const CUT_BYTES: u64 = 28;
+
 /// What a Truncate record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Truncation {
@@ -237,6 +240,8 @@ impl Segment {
 
     /// Forgets what was written and not synced.
     fn unwrite(&mut self) {
+        // Plans that were made before find what they name.
+        self.reach = self.reach.max(self.written);
         self.written = self.synced.bytes;
         self.entries = self.synced.entries;
         self.written_to = if self.written > 0 { self.synced.to } else { self.base };

@@ -119,7 +119,7 @@ impl Log {
             runs: runs.runs,
             index_position: segment.entries * index::ENTRY_BYTES as u64,
             index: entries,
-            trim: trims.then_some(segment.bytes),
+            trim: trims.then_some(segment.file_bytes()),
         })
     }
 

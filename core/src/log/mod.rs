@@ -12,6 +12,7 @@ mod epochs;
 mod flush;
 mod follow;
 mod index;
+mod invariants;
 mod mend;
 mod payload;
 mod producers;
@@ -37,6 +38,7 @@ use crate::journal::{self, RecordKind};
 use crate::time::Timestamp;
 
 pub use compaction::{Dirt, Replacement, Seal, Source};
+pub use cut::CUT_BYTES;
 pub use damage::{damage_of, damaged_state};
 pub use epochs::Epochs;
 pub use follow::Misfit;
@@ -372,7 +374,7 @@ impl Log {
         let is_whole = |segment: &&mut Segment| segment.holds_reserve && segment.written == segment.bytes;
         let segment = self.segments.iter_mut().find(is_whole)?;
         segment.holds_reserve = false;
-        let (base, generation, bytes) = (segment.base, segment.generation, segment.bytes);
+        let (base, generation, bytes) = (segment.base, segment.generation, segment.file_bytes());
         Some(Task::Trim { segment: SegmentName { partition: self.partition, base, generation }, bytes })
     }
 
@@ -430,8 +432,8 @@ impl Log {
             self.ends.pop_front();
         }
         let mut gone = Vec::new();
-        while let Some((_, cut_off)) = self.cutting.pop_front_if(|(needed, _)| *needed <= lsn) {
-            gone.extend(cut_off);
+        while self.cutting.front().is_some_and(|(needed, _)| *needed <= lsn) {
+            gone.extend(self.cutting.pop_front().into_iter().flat_map(|(_, cut_off)| cut_off));
         }
         while let Some(&(needed, cut)) = self.cuts.front() {
             if needed > lsn {
@@ -527,16 +529,6 @@ impl Log {
         Some(ReadPlan { place: self.place(segment), sought: Sought::Index(Mend::new(segment.base, whole)) })
     }
 
-    /// Whether the batches in memory begin where the segments on disk end.
-    fn holds_unsynced(&self) -> bool {
-        let Some(oldest) = self.tail.front() else { return self.segments.iter().all(Segment::is_synced) };
-        let index = self.segments.partition_point(|segment| segment.base <= oldest.base).max(1) - 1;
-        let holder = &self.segments[index];
-        // Where compaction has written a segment anew, memory may still have all that was in it.
-        let is_begun = holder.is_synced() || oldest.position <= holder.synced.bytes;
-        is_begun && self.segments.range(..index).all(Segment::is_synced)
-    }
-
     /// The offset up to which the segments on disk are synced.
     fn synced(&self) -> Offset {
         self.segments.iter().rev().find_map(Segment::synced).unwrap_or(self.segments[0].base).max(self.segments[0].base)
@@ -562,58 +554,5 @@ impl Log {
             let producer = Producer { epoch: crate::ids::ProducerEpoch(0), batches, seen: Timestamp(i64::MAX) };
             self.producers.restore(crate::ids::ProducerId(id), producer);
         }
-    }
-
-    /// Asserts what always holds.
-    pub fn invariants(&self) {
-        if let Some(broken) = self.broken() {
-            panic!("{}: not so: {broken}", self.partition);
-        }
-    }
-
-    /// What should always hold and does not.
-    fn broken(&self) -> Option<&'static str> {
-        let segments = || self.segments.iter();
-        let next_bases = segments().skip(1).map(|next| next.base).chain([self.end]);
-        let claims = [
-            (Offset(0) <= self.start && self.start <= self.end, "the log starts before it ends"),
-            (self.durable <= self.end, "what is durable is in the log"),
-            (
-                self.start <= self.coming_start() && self.coming_start() <= self.end,
-                "the log start moves on, within the log",
-            ),
-            (Offset(0) <= self.segments[0].base && self.segments[0].base <= self.start, "a segment holds the start"),
-            (segments().zip(segments().skip(1)).all(|(one, next)| one.base < next.base), "segments follow one another"),
-            (segments().all(|segment| segment.base <= self.end), "segments begin within the log"),
-            (
-                segments().all(|segment| segment.synced.bytes <= segment.written && segment.written <= segment.bytes),
-                "what is synced is written, and what is written was appended",
-            ),
-            (segments().all(|segment| segment.bytes <= SEGMENT_BYTES_MAX), "a segment is smaller than 4 GiB"),
-            (
-                segments()
-                    .zip(next_bases)
-                    .filter_map(|(segment, next)| Some((segment.base, segment.synced()?, next)))
-                    .all(|(base, synced, next)| base < synced && synced <= next),
-                "a segment is synced up to an offset of its own",
-            ),
-            (
-                self.segments.iter().take_while(|segment| segment.base < self.sealed_to).all(Segment::is_synced),
-                "what is sealed is on disk",
-            ),
-            (self.clean_to <= self.end && self.sealed_to <= self.end, "what is compacted or sealed is in the log"),
-            (
-                self.awaited.is_some() || self.holds_unsynced(),
-                "what is not synced is in memory, or to come from the journal",
-            ),
-            (
-                Offset(0) <= self.high_watermark && self.high_watermark <= self.end,
-                "the high watermark is within the log",
-            ),
-            (self.filled() <= self.end, "batches end where the log ends, or below"),
-            (self.undo.is_sound(self.end), "what batches replaced is remembered in their order"),
-            (self.tail.newest().is_none_or(|newest| newest.last < self.end), "what is in memory is in the log"),
-        ];
-        claims.iter().find(|(holds, _)| !holds).map(|(_, claim)| *claim)
     }
 }

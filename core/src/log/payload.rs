@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use bytes::{Buf, BufMut, Bytes};
 
-use super::cut::Truncation;
+use super::cut::{CUT_BYTES, Truncation};
 use super::{Replacement, Seal, TailBatch};
 use crate::batch::{BatchHead, HEAD_BYTES};
 use crate::ids::{LeaderEpoch, Offset};
@@ -65,9 +65,9 @@ pub(super) fn read_offset(mut payload: Bytes) -> Result<Offset, PayloadError> {
 }
 
 /// Of a Truncate record.
-pub(super) fn truncate(truncation: &Truncation) -> [u8; 28] {
+pub(super) fn truncate(truncation: &Truncation) -> [u8; CUT_BYTES as usize] {
     let Truncation { end, base, generation, undo_from } = truncation;
-    let mut payload = [0; 28];
+    let mut payload = [0; CUT_BYTES as usize];
     payload[..8].copy_from_slice(&end.0.to_le_bytes());
     payload[8..16].copy_from_slice(&base.0.to_le_bytes());
     payload[16..20].copy_from_slice(&generation.to_le_bytes());

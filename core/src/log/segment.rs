@@ -34,6 +34,8 @@ pub struct Segment {
     pub allocated: u64,
     /// It was cut: behind its last batch that counts, which ends where the next segment begins, lie others that do not.
     pub is_cut: bool,
+    /// Bytes of the file that who reads it still may want: more than `bytes` where it was cut since the start.
+    pub(super) reach: u64,
     /// It is closed, and blocks reserved beyond its end have not been given back.
     pub holds_reserve: bool,
     /// What of the bytes written is durable.
@@ -56,6 +58,7 @@ impl Segment {
             written_to: base,
             allocated: 0,
             is_cut: false,
+            reach: 0,
             holds_reserve: false,
             synced: Mark::default(),
             max_timestamp: -1,
@@ -74,6 +77,11 @@ impl Segment {
     /// Whether all of it is on disk, durably.
     pub(super) fn is_synced(&self) -> bool {
         self.synced.bytes == self.bytes
+    }
+
+    /// How long its file may be at least when what is reserved behind is given back.
+    pub(super) fn file_bytes(&self) -> u64 {
+        self.bytes.max(self.reach)
     }
 
     pub(super) fn mark(&self) -> Mark {

@@ -6,7 +6,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
 
 use super::payload::{self, PayloadError};
-use super::producers::Change;
+use super::producers::{BATCHES_REMEMBERED, Change};
 use super::segment::{Mark, Segment};
 use super::undo::{Entry, REMEMBERED_MAX, Undo};
 use super::{Epochs, Log, Producer, Remembered, TailBatch};
@@ -394,7 +394,11 @@ fn put_producer(out: &mut BytesMut, producer: &Producer) {
 fn read_producer(from: &mut Bytes) -> Result<Producer, PayloadError> {
     let epoch = ProducerEpoch(from.try_get_i16_le()?);
     let seen = Timestamp(from.try_get_i64_le()?);
-    let batches = (0..from.try_get_u8()?).map(|_| read_remembered(from)).collect::<Result<SmallVec<_>, _>>()?;
+    let count = from.try_get_u8()?;
+    if usize::from(count) > BATCHES_REMEMBERED {
+        return Err(PayloadError::Contradiction(format!("{count} batches of one producer, more than are remembered")));
+    }
+    let batches = (0..count).map(|_| read_remembered(from)).collect::<Result<SmallVec<_>, _>>()?;
     Ok(Producer { epoch, batches, seen })
 }
 

@@ -202,7 +202,10 @@ impl Tail {
     /// Lets go of the newest batch, where that is so.
     pub(super) fn pop_back_if(&mut self, is_so: impl FnOnce(&TailBatch) -> bool) -> Option<TailBatch> {
         let chunk = self.chunks.back_mut()?;
-        let batch = chunk.pop_back_if(|batch| is_so(batch))?;
+        if !chunk.back().is_some_and(is_so) {
+            return None;
+        }
+        let batch = chunk.pop_back()?;
         if chunk.is_empty() {
             self.chunks.pop_back();
         }

@@ -1,6 +1,7 @@
 //! The log against a model of it: a list of batches, each with its bytes.
 
 mod cuts;
+mod replicas;
 
 use std::collections::VecDeque;
 

@@ -96,10 +96,10 @@ impl Undo {
 
     /// Takes the newest batch back, where it reaches beyond `to`.
     pub(super) fn pop_beyond(&mut self, to: Offset) -> Option<Entry> {
-        let newest = self.entries.pop_back_if(|entry| entry.end > to);
-        if newest.is_none() {
-            self.from = self.from.min(to);
+        if self.entries.back().is_some_and(|newest| newest.end > to) {
+            return self.entries.pop_back();
         }
-        newest
+        self.from = self.from.min(to);
+        None
     }
 }

@@ -434,12 +434,26 @@ impl Replica {
         let start = self.log.start().0;
         let readable = self.model.batches.iter().filter(|batch| batch.last >= start);
         let largest = readable.map(|batch| (batch.timestamp, -batch.base.max(start))).max();
-        let mut search = self.log.search(Wanted::Largest, self.log.end());
+        let found = self.search(Wanted::Largest).map(|(offset, timestamp)| (timestamp, -offset));
+        assert_eq!(found, largest, "what was cut is not found by its time");
+        for target in [largest.map_or(0, |(timestamp, _)| timestamp - 20), 1_000 + self.written as i64 * 5] {
+            let mut readable = self.model.batches.iter().filter(|batch| batch.last >= start);
+            let first = readable.find(|batch| batch.timestamp >= target);
+            let first = first.map(|batch| (batch.base.max(start), batch.timestamp));
+            assert_eq!(
+                self.search(Wanted::AtOrAfter(Timestamp(target))),
+                first,
+                "nor is it the first of time {target}"
+            );
+        }
+    }
+
+    fn search(&self, wanted: Wanted) -> Option<(i64, i64)> {
+        let mut search = self.log.search(wanted, self.log.end());
         while let Some(plan) = search.next_plan() {
             search.take(&plan.run(&self.files).expect("sound files"));
         }
-        let found = search.found().map(|(offset, timestamp)| (timestamp.0, -offset.0));
-        assert_eq!(found, largest, "what was cut is not found by its time");
+        search.found().map(|(offset, timestamp)| (offset.0, timestamp.0))
     }
 }
 
@@ -559,7 +573,10 @@ fn perform(replica: &mut Replica, action: &Do) {
                 if let Some(commit) = dead.take_commit() {
                     write_direct(&replica.files, &std::mem::take(&mut replica.direct)).expect("memory has room");
                     let file = FileName::Journal(commit.slot);
-                    replica.files.write_at(file, commit.position, &[commit.data.clone()]).expect("memory has room");
+                    replica
+                        .files
+                        .write_at(file, commit.position, std::slice::from_ref(&commit.data))
+                        .expect("memory has room");
                     replica.files.sync(file).expect("it is there");
                 }
                 replica.journal = dead;

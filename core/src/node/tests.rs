@@ -1,6 +1,7 @@
 //! Scenarios: a node, its files in memory, and what a client sees.
 
 mod checkpoints;
+mod cluster;
 mod compaction;
 mod damage;
 mod full_disk;

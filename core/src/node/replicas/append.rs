@@ -56,7 +56,7 @@ impl Incoming {
             }
             let is_sound = length <= rest.len()
                 && head.base_offset >= expected
-                && head.base_offset.0 <= i64::MAX - i64::from(i32::MAX) - 1
+                && head.base_offset.0 < i64::MAX - i64::from(i32::MAX)
                 && head.last_offset_delta >= 0
                 && (epoch..=self.append.leader_epoch).contains(&head.leader_epoch);
             if !is_sound {

@@ -1,6 +1,8 @@
 //! The rig: a node on files in memory, whose effects are carried out at once or held back, and what a client asks of it.
 
 use super::*;
+use crate::ids::NodeId;
+use crate::peer;
 
 /// Small files, so that rings turn and checkpoints happen in a few batches.
 const GEOMETRY: Geometry = Geometry { file_bytes: 256 << 10, max_files: 6, reserve_bytes: 64 << 10 };
@@ -22,6 +24,8 @@ pub(super) struct Rig {
     pub(super) codecs: Arc<TopicCodecs>,
     pub(super) settings: Vec<(&'static str, &'static str)>,
     pub(super) starts: u8,
+    /// What it said to others of its cluster, if it is in one.
+    pub(super) said: Option<VecDeque<(NodeId, peer::Message)>>,
     /// What went in and out, for transcripts.
     pub(super) lines: Vec<String>,
 }
@@ -51,8 +55,19 @@ impl Rig {
     }
 
     pub(super) fn on(files: MemoryFiles, settings: &[(&'static str, &'static str)], starts: u8) -> Rig {
+        Rig::numbered(1, files, settings, starts)
+    }
+
+    /// The node of this number.
+    pub(super) fn numbered(
+        number: i32,
+        files: MemoryFiles,
+        settings: &[(&'static str, &'static str)],
+        starts: u8,
+    ) -> Rig {
         let now = Now { instant: Instant(0), wall: Timestamp(1_700_000_000_000) };
-        let (node, _) = Node::recover(options(settings), &files, [starts; 32], now).expect("sound files");
+        let options = NodeOptions { node_id: NodeId(number), ..options(settings) };
+        let (node, _) = Node::recover(options, &files, [starts; 32], now).expect("sound files");
         Rig {
             codecs: Arc::new(node.topic_codecs().clone()),
             node,
@@ -68,6 +83,7 @@ impl Rig {
             fatal: None,
             settings: settings.to_vec(),
             starts,
+            said: None,
             lines: Vec::new(),
         }
     }
@@ -153,7 +169,10 @@ impl Rig {
             Effect::TopicCodecs(codecs) => self.codecs = codecs,
             Effect::Stopped => self.stopped = true,
             Effect::Fatal(why) => self.fatal = Some(why),
-            Effect::Neighbours(_) | Effect::Say { .. } => panic!("a standalone broker has no peers"),
+            Effect::Neighbours(_) => panic!("a standalone broker has no peers"),
+            Effect::Say { to, message } => {
+                self.said.as_mut().expect("a standalone broker has no peers").push_back((to, *message));
+            }
             Effect::Log(_) | Effect::Close { .. } | Effect::Cut { .. } | Effect::AllowConnections { .. } => {}
         }
     }

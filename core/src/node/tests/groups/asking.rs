@@ -84,7 +84,7 @@ impl Rig {
     }
 
     /// The offset committed for partition 0, or the group's error code.
-    pub(super) fn offset_of(&mut self, group: &'static str) -> Result<i64, i16> {
+    pub(in crate::node::tests) fn offset_of(&mut self, group: &'static str) -> Result<i64, i16> {
         let sequence = self.ask(FETCH_VERSION, Request::Other(Rig::fetch_offsets_request(&[group])));
         let group = self.fetched_offsets(sequence).expect("an answer").remove(0);
         match group.error_code {

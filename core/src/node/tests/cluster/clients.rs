@@ -1,0 +1,176 @@
+//! What clients are told that ask a broker that is not the leader.
+
+use super::*;
+use crate::wire::offset_commit::{OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+
+fn fetch(cluster: &mut Cluster, node: i32, version: i16, request: FetchRequest) -> (u64, Option<FetchResponse>) {
+    assert!(version >= 11);
+    let sequence = cluster.rig(node).ask(version, Request::Other(request.into()));
+    cluster.run();
+    (sequence, cluster.rig(node).fetched(sequence))
+}
+
+fn by_id(cluster: &Cluster, offset: i64, rack: &'static str) -> FetchRequest {
+    let mut request = Rig::fetch_request(TOPIC, offset, 0, 0);
+    request.topics[0].topic_id = cluster.topics[TOPIC];
+    request.rack_id = rack.into();
+    request
+}
+
+#[test]
+fn a_producer_is_told_who_leads_and_where() {
+    let mut cluster = Cluster::new(3);
+    cluster.create(TOPIC, &[&[2, 1]], &[]);
+    for asked in [1, 3] {
+        let sequence = cluster.send(asked, -1, &["a"]);
+        let Some(Some(Response::Produce(response))) = cluster.rig(asked).reply(sequence) else { panic!("no answer") };
+        let answer = &response.responses[0].partition_responses[0];
+        assert_eq!(answer.error_code, ErrorCode::NotLeaderOrFollower.code());
+        assert_eq!((answer.current_leader.leader_id, answer.current_leader.leader_epoch), (2, 0));
+        let endpoint = &response.node_endpoints[0];
+        assert_eq!((endpoint.node_id, &*endpoint.host, endpoint.port), (2, "node-2", 9094));
+    }
+}
+
+#[test]
+fn a_consumer_is_told_who_leads_by_a_broker_without_a_replica_and_epochs_are_checked() {
+    let mut cluster = Cluster::new(3);
+    cluster.create(TOPIC, &[&[2, 1]], &[]);
+    cluster.produce(2, &["a"]);
+    cluster.elect(Some(1), &[1, 2]);
+    let request = by_id(&cluster, 0, "");
+    let (_, response) = fetch(&mut cluster, 3, 16, request);
+    let response = response.expect("an answer");
+    let data = &response.responses[0].partitions[0];
+    assert_eq!(data.error_code, ErrorCode::NotLeaderOrFollower.code());
+    assert_eq!((data.current_leader.leader_id, data.current_leader.leader_epoch), (1, 10));
+    assert_eq!((response.node_endpoints[0].node_id, response.node_endpoints[0].port), (1, 9093));
+
+    for (epoch, code) in [(0, ErrorCode::FencedLeaderEpoch), (11, ErrorCode::UnknownLeaderEpoch), (10, ErrorCode::None)]
+    {
+        let mut request = by_id(&cluster, 0, "");
+        request.topics[0].partitions[0].current_leader_epoch = epoch;
+        let (_, response) = fetch(&mut cluster, 1, 16, request);
+        let found = response.expect("an answer").responses[0].partitions[0].error_code;
+        assert_eq!(found, code.code(), "epoch {epoch}");
+    }
+}
+
+#[test]
+fn a_reader_that_knows_followers_reads_there_up_to_what_they_know_is_committed() {
+    let mut cluster = Cluster::new(2);
+    cluster.create(TOPIC, &[&[1, 2]], &[]);
+    cluster.produce(1, &["a"]);
+    cluster.pass(20);
+    assert_eq!(cluster.consume(2), ["a"]);
+    let old = Rig::fetch_request(TOPIC, 0, 0, 0);
+    let sequence = cluster.rig(2).ask(10, Request::Other(old.into()));
+    let response = cluster.rig(2).fetched(sequence).expect("an answer");
+    let code = response.responses[0].partitions[0].error_code;
+    assert_eq!(code, ErrorCode::NotLeaderOrFollower.code(), "before version 11 only leaders are read from");
+    // One that waits at a follower hears of what is committed.
+    let mut request = Rig::fetch_request(TOPIC, 1, 1, 10_000);
+    request.rack_id = "anywhere".into();
+    let (waiting, none) = fetch(&mut cluster, 2, 12, request);
+    assert!(none.is_none());
+    cluster.produce(1, &["b"]);
+    cluster.pass(20);
+    assert!(cluster.rig(2).fetched(waiting).is_some());
+}
+
+#[test]
+fn a_reader_is_sent_to_the_replica_in_its_rack_that_has_what_it_wants() {
+    let settings = [("replica.selector.class", "org.apache.kafka.common.replica.RackAwareReplicaSelector")];
+    let racks = [(1, "east"), (2, "west"), (3, "west")];
+    let mut cluster = Cluster::in_racks(3, &settings, &racks);
+    cluster.create(TOPIC, &[&[1, 2]], &[]);
+    cluster.produce(1, &["a"]);
+    for (rack, expect) in [("west", 2), ("east", -1), ("north", -1), ("", -1)] {
+        let request = by_id(&cluster, 0, rack);
+        let (_, response) = fetch(&mut cluster, 1, 13, request);
+        let data = response.expect("an answer").responses.remove(0).partitions.remove(0);
+        assert_eq!((data.error_code, data.preferred_read_replica), (0, expect), "rack {rack:?}");
+        assert_eq!(data.records.expect("records, if none").is_empty(), expect != -1);
+    }
+    // At the replica itself nobody is sent on.
+    cluster.pass(20);
+    let request = by_id(&cluster, 0, "west");
+    let (_, response) = fetch(&mut cluster, 2, 13, request);
+    let data = response.expect("an answer").responses.remove(0).partitions.remove(0);
+    assert_eq!((data.preferred_read_replica, data.high_watermark), (-1, 1));
+    assert!(!data.records.expect("records").is_empty());
+}
+
+#[test]
+fn a_fetch_that_waits_at_a_leader_is_answered_when_another_leads() {
+    let mut cluster = Cluster::new(2);
+    cluster.create(TOPIC, &[&[1, 2]], &[]);
+    let mut request = by_id(&cluster, 0, "");
+    (request.min_bytes, request.max_wait_ms) = (1, 60_000);
+    request.topics[0].partitions[0].current_leader_epoch = 0;
+    let (waiting, none) = fetch(&mut cluster, 1, 16, request);
+    assert!(none.is_none());
+    cluster.elect(Some(2), &[1, 2]);
+    let response = cluster.rig(1).fetched(waiting).expect("an answer");
+    let data = &response.responses[0].partitions[0];
+    assert_eq!(data.error_code, ErrorCode::FencedLeaderEpoch.code());
+    assert_eq!((data.current_leader.leader_id, response.node_endpoints[0].node_id), (2, 2));
+}
+
+#[test]
+fn followers_of_other_clusters_get_nothing() {
+    let mut cluster = Cluster::new(1);
+    cluster.create(TOPIC, &[&[1]], &[]);
+    let mut request = by_id(&cluster, 0, "");
+    request.replica_state.replica_id = 2;
+    let (_, response) = fetch(&mut cluster, 1, 15, request);
+    assert_eq!(response.expect("an answer").error_code, ErrorCode::ClusterAuthorizationFailed.code());
+}
+
+#[test]
+fn a_group_moves_with_the_leader_of_its_partition_and_loses_no_offset() {
+    const OFFSETS: &str = "__consumer_offsets";
+    let mut cluster = Cluster::new(2);
+    cluster.create(TOPIC, &[&[1]], &[]);
+    cluster.create(OFFSETS, &[&[1, 2]], &[]);
+    assert_eq!(commit(&mut cluster, 1, 5), Some(0));
+    assert_eq!(commit(&mut cluster, 2, 6), Some(ErrorCode::NotCoordinator.code()));
+    // One that is decided and not committed is told to nobody: it may be cut.
+    cluster.isolate(1);
+    let waiting = ask_commit(&mut cluster, 1, 7);
+    assert!(committed(&mut cluster, 1, waiting).is_none());
+    cluster.elect_of(OFFSETS, Some(2), &[2]);
+    cluster.heal(1);
+    assert_eq!(committed(&mut cluster, 1, waiting), Some(ErrorCode::NotCoordinator.code()));
+    cluster.pass(1000);
+    let id = cluster.partition(OFFSETS, 0);
+    assert_eq!(cluster.state(id).isr.len(), 2);
+    assert_eq!(cluster.rig(2).offset_of("g"), Ok(5));
+    assert_eq!(commit(&mut cluster, 2, 8), Some(0));
+    cluster.elect_of(OFFSETS, Some(1), &[1, 2]);
+    cluster.pass(1000);
+    assert_eq!(cluster.rig(1).offset_of("g"), Ok(8));
+}
+
+fn ask_commit(cluster: &mut Cluster, node: i32, offset: i64) -> u64 {
+    let partitions = vec![OffsetCommitRequestPartition { committed_offset: offset, ..Default::default() }];
+    let topics = vec![OffsetCommitRequestTopic { name: TOPIC.into(), partitions, ..Default::default() }];
+    let generation_id_or_member_epoch = -1;
+    let request =
+        OffsetCommitRequest { group_id: "g".into(), generation_id_or_member_epoch, topics, ..Default::default() };
+    let sequence = cluster.rig(node).ask(8, Request::Other(request.into()));
+    cluster.run();
+    sequence
+}
+
+fn committed(cluster: &mut Cluster, node: i32, sequence: u64) -> Option<i16> {
+    match cluster.rig(node).reply(sequence)? {
+        Some(Response::OffsetCommit(response)) => Some(response.topics[0].partitions[0].error_code),
+        other => panic!("another answer: {other:?}"),
+    }
+}
+
+fn commit(cluster: &mut Cluster, node: i32, offset: i64) -> Option<i16> {
+    let sequence = ask_commit(cluster, node, offset);
+    committed(cluster, node, sequence)
+}

@@ -1,0 +1,136 @@
+//! Leaders come and go: nothing that was acknowledged by all is lost, and logs are the same again.
+
+use super::*;
+
+#[test]
+fn what_a_deposed_leader_wrote_alone_is_cut_and_what_all_acknowledged_stays() {
+    let mut cluster = Cluster::new(3);
+    cluster.create(TOPIC, &[&[1, 2, 3]], &[]);
+    cluster.produce(1, &["kept"]);
+    cluster.isolate(1);
+    let alone = cluster.send(1, 1, &["alone"]);
+    assert_eq!(cluster.code(1, alone), Some(0), "one disk is what the client asked for");
+    let waiting = cluster.send(1, -1, &["never"]);
+    cluster.elect(Some(2), &[2, 3]);
+    cluster.produce(2, &["next"]);
+    cluster.heal(1);
+    assert_eq!(cluster.code(1, waiting), Some(ErrorCode::NotLeaderOrFollower.code()));
+    cluster.pass(1000);
+    assert_eq!(cluster.in_sync(), [2, 1, 3]);
+    assert_eq!(cluster.consume(2), ["kept", "next"]);
+    cluster.expect_same();
+}
+
+#[test]
+fn elections_without_writes_and_back_again_leave_one_history() {
+    let mut cluster = Cluster::new(3);
+    cluster.create(TOPIC, &[&[1, 2, 3]], &[]);
+    cluster.produce(1, &["a"]);
+    for leader in [2, 3, 1, 3, 2] {
+        cluster.elect(Some(leader), &[1, 2, 3]);
+    }
+    cluster.produce(2, &["b"]);
+    cluster.elect(None, &[2]);
+    let refused = cluster.send(2, -1, &["nobody leads"]);
+    assert_eq!(cluster.code(2, refused), Some(ErrorCode::NotLeaderOrFollower.code()));
+    cluster.elect(Some(2), &[2]);
+    cluster.produce(2, &["c"]);
+    cluster.pass(1000);
+    assert_eq!(cluster.consume(2), ["a", "b", "c"]);
+    cluster.expect_same();
+}
+
+#[test]
+fn a_leader_that_lost_its_tail_to_a_crash_takes_nothing_back_that_was_acknowledged() {
+    let mut cluster = Cluster::new(3);
+    cluster.create(TOPIC, &[&[1, 2, 3]], &[]);
+    cluster.produce(1, &["acknowledged"]);
+    cluster.rig(1).hold = true;
+    let waiting = cluster.send(1, -1, &["on the followers alone"]);
+    assert_eq!(cluster.code(1, waiting), None);
+    assert_eq!(cluster.ends(2).0, 2);
+    cluster.crash(1);
+    // It is still the leader, in a newer epoch, of a log that is shorter than its followers'.
+    cluster.restart(1);
+    cluster.pass(1000);
+    cluster.produce(1, &["another"]);
+    cluster.pass(1000);
+    assert_eq!(cluster.consume(1), ["acknowledged", "another"]);
+    cluster.expect_same();
+}
+
+#[test]
+fn all_crash_at_once_and_what_was_acknowledged_is_there() {
+    let mut cluster = Cluster::new(3);
+    cluster.create(TOPIC, &[&[1, 2, 3]], &[]);
+    for n in 0..50 {
+        cluster.produce(1, &[&n.to_string()]);
+    }
+    for node in 1..=3 {
+        cluster.crash(node);
+    }
+    for node in [3, 2, 1] {
+        cluster.restart(node);
+    }
+    cluster.pass(2000);
+    let values: Vec<String> = (0..50).map(|n| n.to_string()).collect();
+    assert_eq!(cluster.consume(1), values);
+    cluster.produce(1, &["next"]);
+    cluster.pass(20);
+    cluster.expect_same();
+}
+
+#[test]
+fn a_new_leader_tells_no_end_before_it_knows_it() {
+    let mut cluster = Cluster::new(2);
+    cluster.create(TOPIC, &[&[1, 2]], &[]);
+    cluster.produce(1, &["a"]);
+    cluster.produce(1, &["b"]);
+    // The high watermark of 2 has not been heard of yet.
+    cluster.isolate(1);
+    cluster.elect(Some(2), &[1, 2]);
+    let ask = |cluster: &mut Cluster, version, timestamp| {
+        let partition = ListOffsetsPartition { timestamp, current_leader_epoch: -1, ..Default::default() };
+        let topic = ListOffsetsTopic { name: TOPIC.into(), partitions: vec![partition] };
+        let request = ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..Default::default() };
+        match cluster.rig(2).answer(version, request.into()) {
+            Response::ListOffsets(response) => {
+                let found = &response.topics[0].partitions[0];
+                (found.error_code, found.offset)
+            }
+            other => panic!("another answer: {other:?}"),
+        }
+    };
+    for (version, code) in [(7, ErrorCode::OffsetNotAvailable), (4, ErrorCode::LeaderNotAvailable)] {
+        assert_eq!(ask(&mut cluster, version, -1), (code.code(), -1), "the end");
+        assert_eq!(ask(&mut cluster, version, -2), (code.code(), -1), "the start, which the other may have moved");
+    }
+    cluster.heal(1);
+    assert_eq!(ask(&mut cluster, 7, -1), (0, 2));
+    assert_eq!(ask(&mut cluster, 7, -2), (0, 0));
+}
+
+#[test]
+fn a_log_whose_leader_keeps_nothing_of_what_it_has_begins_anew() {
+    let mut cluster = Cluster::new(2);
+    cluster.create(TOPIC, &[&[1, 2]], &[("retention.bytes", "1"), ("segment.bytes", "1048576")]);
+    cluster.produce(1, &["a"]);
+    cluster.crash(2);
+    cluster.pass(11_000);
+    assert_eq!(cluster.in_sync(), [1]);
+    let large = "x".repeat(15_000);
+    for _ in 0..200 {
+        cluster.produce(1, &[&large]);
+        cluster.pass(10);
+    }
+    cluster.pass(301_000);
+    let start = cluster.host(1).partition.log().start().0;
+    assert!(start > 1, "retention has moved the start");
+    cluster.restart(2);
+    cluster.pass(5_000);
+    assert!(cluster.host(2).partition.log().start().0 >= start);
+    assert_eq!(cluster.in_sync(), [1, 2]);
+    cluster.produce(1, &["z"]);
+    cluster.pass(20);
+    assert_eq!(cluster.ends(1), cluster.ends(2));
+}

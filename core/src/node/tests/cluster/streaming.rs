@@ -1,0 +1,191 @@
+//! Leaders stream, followers acknowledge, the high watermark follows.
+
+use super::*;
+
+#[test]
+fn what_one_writes_all_have_and_all_show() {
+    let mut cluster = Cluster::new(3);
+    cluster.create(TOPIC, &[&[1, 2, 3]], &[]);
+    cluster.produce(1, &["a", "b"]);
+    cluster.produce(1, &["c"]);
+    assert_eq!(cluster.consume(1), ["a", "b", "c"]);
+    cluster.pass(20);
+    cluster.expect_same();
+    assert_eq!(cluster.ends(3), (3, 3), "a follower hears of the high watermark without a batch to carry it");
+}
+
+#[test]
+fn a_partition_is_only_where_its_replicas_are() {
+    let mut cluster = Cluster::new(3);
+    cluster.create(TOPIC, &[&[1, 2]], &[]);
+    let id = cluster.partition(TOPIC, 0);
+    let is_here = |cluster: &mut Cluster, node| cluster.rig(node).node.by_id.contains_key(&id);
+    assert!(is_here(&mut cluster, 1) && is_here(&mut cluster, 2) && !is_here(&mut cluster, 3));
+}
+
+#[test]
+fn all_acknowledge_when_the_last_disk_has_it_and_the_leader_alone_when_its_own_has() {
+    let mut cluster = Cluster::new(3);
+    cluster.create(TOPIC, &[&[1, 2, 3]], &[]);
+    cluster.rig(1).hold = true;
+    cluster.rig(2).hold = true;
+    let all = cluster.send(1, -1, &["a"]);
+    let one = cluster.send(1, 1, &["b"]);
+    let none = cluster.send(1, 0, &["c"]);
+    assert!(cluster.rig(1).reply(none).is_some(), "who asks for nothing waits for nothing");
+    assert_eq!((cluster.code(1, all), cluster.code(1, one)), (None, None));
+    assert_eq!(cluster.ends(3), (3, 0), "batches are sent before the leader's own disk has them");
+
+    cluster.rig(1).release();
+    cluster.run();
+    assert_eq!((cluster.code(1, all), cluster.code(1, one)), (None, Some(0)));
+    assert_eq!(cluster.consume(1), [""; 0], "what one replica lacks is shown to nobody");
+    cluster.rig(2).release();
+    cluster.run();
+    assert_eq!(cluster.code(1, all), Some(0));
+    assert_eq!(cluster.consume(1), ["a", "b", "c"]);
+}
+
+#[test]
+fn a_consumer_that_waits_is_served_when_the_high_watermark_moves() {
+    let mut cluster = Cluster::new(2);
+    cluster.create(TOPIC, &[&[1, 2]], &[]);
+    let request = Rig::fetch_request(TOPIC, 0, 1, 10_000);
+    let waiting = cluster.rig(1).ask(12, Request::Other(request.into()));
+    cluster.rig(2).hold = true;
+    cluster.send(1, 1, &["a"]);
+    assert!(cluster.rig(1).fetched(waiting).is_none(), "one replica lacks it");
+    cluster.rig(2).release();
+    cluster.run();
+    let response = cluster.rig(1).fetched(waiting).expect("an answer");
+    assert_eq!(response.responses[0].partitions[0].high_watermark, 1);
+}
+
+#[test]
+fn who_waits_for_others_waits_as_long_as_its_client_lets_it_and_its_batch_stays() {
+    let mut cluster = Cluster::new(2);
+    cluster.create(TOPIC, &[&[1, 2]], &[]);
+    cluster.rig(2).hold = true;
+    let sequence = cluster.send(1, -1, &["a"]);
+    cluster.pass(999);
+    assert_eq!(cluster.code(1, sequence), None);
+    cluster.pass(1);
+    assert_eq!(cluster.code(1, sequence), Some(ErrorCode::RequestTimedOut.code()));
+    cluster.rig(2).release();
+    cluster.run();
+    assert_eq!(cluster.consume(1), ["a"]);
+}
+
+#[test]
+fn a_follower_that_was_away_reads_what_it_missed_and_is_in_sync_again() {
+    let mut cluster = Cluster::new(3);
+    cluster.create(TOPIC, &[&[1, 2, 3]], &[]);
+    cluster.produce(1, &["before"]);
+    cluster.crash(3);
+    let waiting = cluster.send(1, -1, &["while it is away"]);
+    assert_eq!(cluster.code(1, waiting), None, "it counts until it has been away for too long");
+    cluster.pass(11_000);
+    assert_eq!(cluster.in_sync(), [1, 2]);
+    // Far more than memory holds, so that the beginning must be read from segments.
+    for n in 0..200 {
+        cluster.produce(1, &[&format!("{n}-{}", "x".repeat(1000))]);
+    }
+    cluster.pass(1000);
+    let in_memory = cluster.host(1).partition.log().run_from(crate::ids::Offset(1), 1, 1).is_some();
+    assert!(!in_memory, "the batches that it needs are in segments alone");
+    cluster.restart(3);
+    cluster.pass(1000);
+    assert_eq!(cluster.in_sync(), [1, 2, 3]);
+    cluster.produce(1, &["after"]);
+    cluster.pass(20);
+    cluster.expect_same();
+}
+
+#[test]
+fn a_slow_disk_puts_a_follower_out_of_the_set_and_it_comes_back() {
+    let mut cluster = Cluster::new(2);
+    cluster.create(TOPIC, &[&[1, 2]], &[]);
+    cluster.rig(2).hold = true;
+    let sequence = cluster.send(1, 1, &["a"]);
+    assert_eq!(cluster.code(1, sequence), Some(0));
+    cluster.pass(9_999);
+    assert_eq!(cluster.in_sync(), [1, 2]);
+    cluster.pass(2);
+    assert_eq!(cluster.in_sync(), [1]);
+    assert_eq!(cluster.consume(1), ["a"], "it counts no more");
+    cluster.rig(2).release();
+    cluster.pass(20);
+    assert_eq!(cluster.in_sync(), [1, 2]);
+    cluster.expect_same();
+}
+
+#[test]
+fn below_the_minimum_nothing_is_taken_for_all_and_who_waits_is_told() {
+    let mut cluster = Cluster::new(3);
+    cluster.create(TOPIC, &[&[1, 2, 3]], &[("min.insync.replicas", "2")]);
+    cluster.crash(2);
+    cluster.crash(3);
+    // Long enough for the set to shrink, short enough not to be told that its time is up.
+    cluster.pass(9_500);
+    let waiting = cluster.send(1, -1, &["a"]);
+    cluster.pass(600);
+    assert_eq!(cluster.in_sync(), [1]);
+    assert_eq!(cluster.code(1, waiting), Some(ErrorCode::NotEnoughReplicasAfterAppend.code()));
+    let refused = cluster.send(1, -1, &["b"]);
+    assert_eq!(cluster.code(1, refused), Some(ErrorCode::NotEnoughReplicas.code()));
+    let one = cluster.send(1, 1, &["c"]);
+    assert_eq!(cluster.code(1, one), Some(0));
+    assert_eq!(cluster.ends(1), (2, 0), "the high watermark stands still");
+    cluster.restart(2);
+    cluster.pass(1000);
+    assert_eq!(cluster.in_sync(), [1, 2]);
+    assert_eq!(cluster.consume(1), ["a", "c"]);
+}
+
+#[test]
+fn large_batches_go_straight_to_segments_on_followers_too() {
+    let mut cluster = Cluster::new(2);
+    cluster.create(TOPIC, &[&[1, 2]], &[]);
+    let large = "x".repeat(30_000);
+    for _ in 0..20 {
+        cluster.produce(1, &[&large]);
+        cluster.pass(1);
+    }
+    assert!(cluster.rig(2).node.direct_bytes > 0, "some did");
+    cluster.pass(20);
+    cluster.expect_same();
+    cluster.crash(2);
+    cluster.restart(2);
+    cluster.pass(1000);
+    cluster.expect_same();
+}
+
+#[test]
+fn a_follower_deletes_what_its_leader_does_and_who_asked_waits_for_it() {
+    let mut cluster = Cluster::new(2);
+    cluster.create(TOPIC, &[&[1, 2]], &[]);
+    cluster.produce(1, &["a", "b"]);
+    cluster.produce(1, &["c"]);
+    cluster.rig(2).hold = true;
+    let partition = DeleteRecordsPartition { partition_index: 0, offset: 2 };
+    let topics = vec![DeleteRecordsTopic { name: TOPIC.into(), partitions: vec![partition] }];
+    let request = || Request::Other(Box::new(DeleteRecordsRequest { topics: topics.clone(), timeout_ms: 500 }.into()));
+    let late = cluster.rig(1).ask(2, request());
+    cluster.pass(499);
+    assert!(cluster.rig(1).reply(late).is_none(), "the follower might lead next, and show them");
+    cluster.pass(1);
+    let deleted = |cluster: &mut Cluster, sequence| match cluster.rig(1).reply(sequence) {
+        Some(Some(Response::DeleteRecords(response))) => {
+            let found = &response.topics[0].partitions[0];
+            (found.error_code, found.low_watermark)
+        }
+        other => panic!("another answer: {other:?}"),
+    };
+    assert_eq!(deleted(&mut cluster, late), (ErrorCode::RequestTimedOut.code(), -1));
+    let waiting = cluster.rig(1).ask(2, request());
+    cluster.rig(2).release();
+    cluster.pass(20);
+    assert_eq!(deleted(&mut cluster, waiting), (0, 2));
+    assert_eq!(cluster.host(2).partition.log().start().0, 2);
+    assert_eq!(cluster.consume(1), ["c"]);
+}

@@ -15,6 +15,7 @@ use std::time::Duration;
 use chronik_core::ids::Uuid;
 use chronik_server::cli::options::{CommitThread, Options};
 use chronik_server::cli::{self, Invocation};
+use chronik_server::cluster::{self, Errand, Fault, Outcome};
 use chronik_server::data_dir::DataDir;
 use chronik_server::dump::Incomplete;
 use chronik_server::http::{self, Stage};
@@ -31,7 +32,7 @@ use tracing::{info, warn};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The command line, the environment or the file cannot be obeyed.
+/// The command line, the environment or the file cannot be obeyed; or no broker answers that could be asked.
 const EXIT_USAGE: u8 = 2;
 
 /// How long an orderly stop may take. What is acknowledged is safe all the same.
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     let (options, warnings) = match cli::parse(env::args_os(), env::vars_os()) {
         Ok(Invocation::Serve { options, warnings }) => (*options, warnings),
         Ok(Invocation::Dump { file }) => return told(dump(&file)),
+        Ok(Invocation::Cluster(errand)) => return ask(&errand),
         Ok(Invocation::Print(text)) => return told(print(&text)),
         Err(why) => {
             eprintln!("chronik-server: {why}");
@@ -63,6 +65,24 @@ fn told(outcome: Result<(), String>) -> ExitCode {
             eprintln!("chronik-server: {why}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Asks something of a cluster. What the exit code says, a script can act on.
+fn ask(errand: &Errand) -> ExitCode {
+    let fault = match cluster::run(errand, &mut io::stdout().lock()) {
+        Ok(Outcome::Well) => return ExitCode::SUCCESS,
+        Ok(Outcome::Unwell) => return ExitCode::FAILURE,
+        Err(fault) => fault,
+    };
+    match &fault {
+        // Whoever reads the lines, `head` for instance, has seen enough; whether all is well was not found out.
+        Fault::Unwritable(why) if why.kind() == io::ErrorKind::BrokenPipe => {}
+        fault => eprintln!("chronik-server: {fault}"),
+    }
+    match fault {
+        Fault::Unreachable(_) => ExitCode::from(EXIT_USAGE),
+        Fault::Refused(_) | Fault::Unwritable(_) => ExitCode::FAILURE,
     }
 }
 

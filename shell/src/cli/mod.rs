@@ -6,6 +6,7 @@
 
 mod address;
 mod cluster;
+mod errand;
 mod file;
 pub mod options;
 mod settings;
@@ -20,7 +21,9 @@ use chronik_core::limits;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::cluster::Errand;
 use address::{Address, HostAndMaybePort, check_host, is_wide, localhost_reaches};
+use errand::ErrandArgs;
 use options::{Listener, LogOptions, Options};
 use settings::{ListenerSetting, Settings, variable_of};
 
@@ -39,6 +42,8 @@ pub enum Invocation {
         /// The file.
         file: PathBuf,
     },
+    /// Ask something of a cluster.
+    Cluster(Errand),
     /// Print this and be done: help, or the version.
     Print(String),
 }
@@ -71,6 +76,8 @@ enum Action {
     Standalone(Box<Settings>),
     /// Run one broker of a cluster
     RaftCluster(Box<Settings>),
+    /// Ask a running cluster how it is, or have it changed; by way of any of its brokers
+    Cluster(ErrandArgs),
     /// Print what a segment or journal file holds, record by record, without changing it
     Dump {
         /// The file
@@ -112,6 +119,7 @@ pub fn parse(
     };
     match action {
         Some(Action::Dump { file }) => alone("dump").map(|()| Invocation::Dump { file }),
+        Some(Action::Cluster(args)) => alone("cluster").and_then(|()| args.errand()).map(Invocation::Cluster),
         Some(Action::Version) => alone("version").map(|()| Invocation::Print(version())),
         Some(Action::Standalone(after)) => serve(after.over(before), environment, Role::Standalone),
         Some(Action::RaftCluster(after)) => serve(after.over(before), environment, Role::InCluster),

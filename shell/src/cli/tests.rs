@@ -4,10 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use chronik_core::config::BrokerConfig;
+use chronik_core::ids::Uuid;
 
 use super::options::{ClusterOptions, CommitThread, Durability, LogFormat};
 use super::settings::os;
 use super::*;
+use crate::cluster::Command;
 
 fn parsed(args: &[&str], environment: &[(&str, &str)]) -> Result<Invocation, UsageError> {
     let args = std::iter::once("chronik-server").chain(args.iter().copied()).map(os);
@@ -298,6 +300,41 @@ fn a_node_that_sends_others_to_themselves_is_warned_of() {
     let local = ["raft-cluster", "--bind", "127.0.0.1", "--raft-addr", "127.0.0.1:1", "--peers", "2@127.0.0.1:2"];
     assert_eq!(warnings(&local), [""; 0]);
     assert_eq!(warnings(&[&["--advertised-addr", "one"][..], &CLUSTER].concat()), [""; 0]);
+}
+
+fn errand(args: &[&str]) -> Errand {
+    match parsed(&[&["cluster"], args].concat(), &[]) {
+        Ok(Invocation::Cluster(errand)) => errand,
+        other => panic!("{args:?} gave {other:?}"),
+    }
+}
+
+#[test]
+fn a_cluster_is_asked_by_way_of_its_brokers() {
+    let status = errand(&["status"]);
+    assert_eq!(status.command, Command::Status);
+    let servers = |errand: &Errand| errand.servers.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!((servers(&status), status.timeout.as_secs()), (vec!["localhost:9092".to_owned()], 60));
+    let flags = ["--bootstrap-servers", "a:1, [::1]:2", "--timeout", "5"];
+    for args in [[&flags[..], &["drain", "3"]].concat(), [&["drain", "3"], &flags[..]].concat()] {
+        let drain = errand(&args);
+        assert_eq!((servers(&drain).join(" "), drain.timeout.as_secs()), ("a:1 [::1]:2".to_owned(), 5));
+        assert_eq!(drain.command, Command::Drain { node: NodeId(3) });
+    }
+    let raft_addr = || Address { host: "four".to_owned(), port: 9192 };
+    let expect = |directory_id| Command::AddNode { node: NodeId(4), raft_addr: raft_addr(), directory_id };
+    assert_eq!(errand(&["add-node", "4@four:9192"]).command, expect(None));
+    let id = Uuid([7; 16]);
+    assert_eq!(errand(&["add-node", "4@four:9192", "--directory-id", &id.to_string()]).command, expect(Some(id)));
+    let command = Command::MoveLeader { topic: "t".to_owned(), partition: 1, node: NodeId(2) };
+    assert_eq!(errand(&["move-leader", "t", "1", "2"]).command, command);
+    assert_eq!(errand(&["remove-node", "4"]).command, Command::RemoveNode { node: NodeId(4) });
+    assert_eq!(errand(&["rebalance"]).command, Command::Rebalance);
+
+    check_error(&["cluster", "add-node", "4@a:1,5@b:2"], "add-node: nodes are added one at a time: name one");
+    check_error(&["cluster", "status", "--timeout", "0"], "--timeout is 0: give a second at least");
+    check_error(&["--node-id", "1", "cluster", "status"], "`cluster` takes none of the broker's flags: leave them out");
+    assert!(parsed(&["cluster"], &[]).is_err());
 }
 
 #[test]

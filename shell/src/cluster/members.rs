@@ -1,0 +1,91 @@
+//! Nodes that come and go.
+
+use std::io::Write;
+
+use chronik_core::ids::{NodeId, Uuid};
+use chronik_core::wire::Response;
+use chronik_core::wire::add_raft_voter::{AddRaftVoterRequest, Listener};
+use chronik_core::wire::describe_quorum::ReplicaState;
+use chronik_core::wire::remove_raft_voter::RemoveRaftVoterRequest;
+use chronik_core::wire::unregister_broker::UnregisterBrokerRequest;
+
+use super::link::{Link, check};
+use super::view::{View, unasked};
+use super::{Fault, Outcome};
+use crate::cli::options::Address;
+
+/// What the address for other nodes is called among a voter's addresses.
+const RAFT_LISTENER: &str = "RAFT";
+
+/// Makes a node a voter. It must run, and be told of the others.
+pub(super) fn add(
+    link: &mut Link,
+    node: NodeId,
+    raft_addr: &Address,
+    directory_id: Option<Uuid>,
+    out: &mut impl Write,
+) -> Result<Outcome, Fault> {
+    let view = View::of(link)?;
+    if voter(&view, node).is_some() {
+        writeln!(out, "node {node} is a voter already")?;
+        return Ok(Outcome::Well);
+    }
+    let observers = view.quorum.iter().flat_map(|quorum| &quorum.observers);
+    let known = observers.filter(|member| member.replica_id == node.0).map(|member| member.replica_directory_id).next();
+    let request = AddRaftVoterRequest {
+        cluster_id: Some(view.cluster_id.as_str().into()),
+        timeout_ms: link.timeout().as_millis().try_into().unwrap_or(i32::MAX),
+        voter_id: node.0,
+        // None stands for the one that the node comes with.
+        voter_directory_id: directory_id.or(known).unwrap_or(Uuid::ZERO),
+        listeners: vec![Listener {
+            name: RAFT_LISTENER.into(),
+            host: raft_addr.host.as_str().into(),
+            port: raft_addr.port,
+        }],
+        ack_when_committed: true,
+    };
+    let Response::AddRaftVoter(response) = link.ask(request)? else { return Err(unasked()) };
+    check(&format!("node {node} cannot be added"), response.error_code, response.error_message.as_deref())?;
+    writeln!(out, "node {node} votes from now on; `cluster rebalance` gives it its share of the partitions")?;
+    Ok(Outcome::Well)
+}
+
+/// Has a node forgotten that holds nothing any more.
+pub(super) fn remove(link: &mut Link, node: NodeId, out: &mut impl Write) -> Result<Outcome, Fault> {
+    let view = View::of(link)?;
+    let holds = view.partitions.values().filter(|partition| partition.replicas.contains(&node.0)).count();
+    if holds > 0 {
+        return Err(Fault::Refused(format!(
+            "node {node} holds replicas of {holds} partitions: run `chronik-server cluster drain {node}` first"
+        )));
+    }
+    let (votes, is_registered) = (voter(&view, node), view.nodes.contains_key(&node.0));
+    if votes.is_none() && !is_registered {
+        return Err(Fault::Refused(format!("the cluster knows no node {node}")));
+    }
+    if let Some(voter) = votes {
+        let request = RemoveRaftVoterRequest {
+            cluster_id: Some(view.cluster_id.as_str().into()),
+            voter_id: node.0,
+            voter_directory_id: voter.replica_directory_id,
+        };
+        let Response::RemoveRaftVoter(response) = link.ask(request)? else { return Err(unasked()) };
+        let what = format!("node {node} cannot be taken out of the quorum");
+        check(&what, response.error_code, response.error_message.as_deref())?;
+        writeln!(out, "node {node} votes no more")?;
+    }
+    if is_registered {
+        let Response::UnregisterBroker(response) = link.ask(UnregisterBrokerRequest { broker_id: node.0 })? else {
+            return Err(unasked());
+        };
+        let what = format!("node {node} cannot be forgotten");
+        check(&what, response.error_code, response.error_message.as_deref())?;
+        writeln!(out, "node {node} is forgotten: stop it, if it still runs")?;
+    }
+    Ok(Outcome::Well)
+}
+
+fn voter(view: &View, node: NodeId) -> Option<&ReplicaState> {
+    view.quorum.iter().flat_map(|quorum| &quorum.current_voters).find(|voter| voter.replica_id == node.0)
+}

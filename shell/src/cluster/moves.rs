@@ -1,0 +1,226 @@
+//! Replicas and leaderships on their way from node to node.
+//!
+//! Moves are asked for in rounds, and a round is waited for before the next, so that what is interrupted leaves little
+//! under way. What is under way goes on without us.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use chronik_core::ids::NodeId;
+use chronik_core::wire::alter_partition_reassignments::{
+    AlterPartitionReassignmentsRequest, ReassignablePartition, ReassignableTopic,
+};
+use chronik_core::wire::elect_leaders::{ElectLeadersRequest, TopicPartitions};
+use chronik_core::wire::list_partition_reassignments::{
+    ListPartitionReassignmentsRequest, ListPartitionReassignmentsTopics,
+};
+use chronik_core::wire::{ErrorCode, Response};
+
+use super::link::{Link, check, told};
+use super::placement::{Moves, Name, Placement};
+use super::view::{Partition, View, unasked};
+use super::{Fault, Outcome};
+
+/// How many partitions are moved at a time.
+const ROUND: usize = 100;
+
+/// How often it is looked whether they have arrived.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How long nothing may arrive before it is given up to wait.
+const STALLED_AFTER: Duration = Duration::from_secs(15 * 60);
+
+/// Who is elected: the first of the replicas, where it is in sync.
+const PREFERRED: i8 = 0;
+
+/// Takes all replicas off a node, and waits until they are gone.
+pub(super) fn drain(link: &mut Link, node: NodeId, out: &mut impl Write) -> Result<Outcome, Fault> {
+    let view = View::of(link)?;
+    if !view.nodes.contains_key(&node.0) {
+        return Err(Fault::Refused(format!("the cluster knows no node {node}")));
+    }
+    let moves = Placement::new(&view.nodes, &view.partitions, Some(node.0)).drain(node.0).map_err(Fault::Refused)?;
+    carry_out(link, moves, out)?;
+    writeln!(out, "node {node} holds no replica")?;
+    Ok(Outcome::Well)
+}
+
+/// Spreads replicas and leaders, and waits until that is done.
+pub(super) fn rebalance(link: &mut Link, out: &mut impl Write) -> Result<Outcome, Fault> {
+    let view = View::of(link)?;
+    let moving = view.partitions.values().filter(|partition| partition.is_moving()).count();
+    if moving > 0 {
+        return Err(Fault::Refused(format!(
+            "{moving} partitions are being moved already: wait until they have arrived (`cluster status`)"
+        )));
+    }
+    let moves = Placement::new(&view.nodes, &view.partitions, None).balance();
+    carry_out(link, moves, out)?;
+    elect(link, None)?;
+    writeln!(out, "replicas and leaders are spread evenly")?;
+    Ok(Outcome::Well)
+}
+
+/// Has a node lead a partition.
+pub(super) fn move_leader(
+    link: &mut Link,
+    topic: &str,
+    index: i32,
+    node: NodeId,
+    out: &mut impl Write,
+) -> Result<Outcome, Fault> {
+    let view = View::of(link)?;
+    let name = (topic.to_owned(), index);
+    let Some(partition) = view.partitions.get(&name) else {
+        return Err(Fault::Refused(format!("there is no partition {index} of `{topic}`")));
+    };
+    let replicas = may_lead(partition, node)
+        .map_err(|why| Fault::Refused(format!("node {node} cannot lead partition {index} of `{topic}`: {why}")))?;
+    if partition.leader != Some(node.0) {
+        if replicas != partition.replicas {
+            carry_out(link, Moves::from([(name.clone(), replicas)]), out)?;
+        }
+        elect(link, Some(&name))?;
+    }
+    writeln!(out, "node {node} leads partition {index} of `{topic}`")?;
+    Ok(Outcome::Well)
+}
+
+/// The replicas with this one in front.
+fn may_lead(partition: &Partition, node: NodeId) -> Result<Vec<i32>, String> {
+    if partition.is_moving() {
+        return Err("it is being moved".to_owned());
+    }
+    let mut replicas = partition.replicas.clone();
+    let Some(place) = replicas.iter().position(|replica| *replica == node.0) else {
+        return Err(format!("its replicas are on {}", super::table::list(&replicas)));
+    };
+    if !partition.in_sync.contains(&node.0) {
+        return Err(format!("in sync are {}", super::table::list(&partition.in_sync)));
+    }
+    replicas[..=place].rotate_right(1);
+    Ok(replicas)
+}
+
+/// Moves partitions, round by round.
+fn carry_out(link: &mut Link, moves: Moves, out: &mut impl Write) -> Result<(), Fault> {
+    let total = moves.len();
+    let mut done = 0;
+    let mut rest = moves.into_iter();
+    loop {
+        let round: Moves = rest.by_ref().take(ROUND).collect();
+        if round.is_empty() {
+            return Ok(());
+        }
+        begin(link, &round)?;
+        wait(link, &round, |under_way| {
+            writeln!(out, "moved {} of {total} partitions", done + round.len() - under_way)
+        })?;
+        done += round.len();
+    }
+}
+
+fn begin(link: &mut Link, round: &Moves) -> Result<(), Fault> {
+    let topics = by_topic(round.iter()).into_iter().map(|(name, partitions)| ReassignableTopic {
+        name: name.into(),
+        partitions: partitions
+            .into_iter()
+            .map(|(partition_index, replicas)| ReassignablePartition {
+                partition_index,
+                replicas: Some(replicas.clone()),
+            })
+            .collect(),
+    });
+    let request = AlterPartitionReassignmentsRequest {
+        timeout_ms: timeout_ms(link),
+        topics: topics.collect(),
+        ..AlterPartitionReassignmentsRequest::default()
+    };
+    let Response::AlterPartitionReassignments(response) = link.ask(request)? else { return Err(unasked()) };
+    check("partitions cannot be moved", response.error_code, response.error_message.as_deref())?;
+    for topic in response.responses {
+        for answer in topic.partitions {
+            let what = format!("partition {} of `{}` cannot be moved", answer.partition_index, topic.name);
+            check(&what, answer.error_code, answer.error_message.as_deref())?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns when none of these is under way; calls `tell` whenever that are fewer.
+fn wait(link: &mut Link, round: &Moves, mut tell: impl FnMut(usize) -> std::io::Result<()>) -> Result<(), Fault> {
+    let mut before = round.len();
+    let mut since = Instant::now();
+    loop {
+        let under_way = under_way(link, round)?;
+        if under_way < before {
+            tell(under_way)?;
+            (before, since) = (under_way, Instant::now());
+        }
+        if under_way == 0 {
+            return Ok(());
+        }
+        if since.elapsed() > STALLED_AFTER {
+            return Err(Fault::Refused(format!(
+                "{under_way} partitions have not arrived and none has for {} minutes; they are still on their way \
+                 (`cluster status` says which)",
+                STALLED_AFTER.as_secs() / 60
+            )));
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn under_way(link: &mut Link, round: &Moves) -> Result<usize, Fault> {
+    let topics = by_topic(round.iter()).into_iter().map(|(name, partitions)| ListPartitionReassignmentsTopics {
+        name: name.into(),
+        partition_indexes: partitions.into_iter().map(|(index, _)| index).collect(),
+    });
+    let request = ListPartitionReassignmentsRequest { timeout_ms: timeout_ms(link), topics: Some(topics.collect()) };
+    let Response::ListPartitionReassignments(response) = link.ask(request)? else { return Err(unasked()) };
+    check("asking what is being moved", response.error_code, response.error_message.as_deref())?;
+    Ok(response.topics.iter().map(|topic| topic.partitions.len()).sum())
+}
+
+/// Has the first replica of one partition, or of all, lead it.
+fn elect(link: &mut Link, only: Option<&Name>) -> Result<(), Fault> {
+    let request = ElectLeadersRequest {
+        election_type: PREFERRED,
+        topic_partitions: only
+            .map(|(topic, index)| vec![TopicPartitions { topic: topic.as_str().into(), partitions: vec![*index] }]),
+        timeout_ms: timeout_ms(link),
+    };
+    let Response::ElectLeaders(response) = link.ask(request)? else { return Err(unasked()) };
+    check("leaders cannot be elected", response.error_code, None)?;
+    let mut failed = Vec::new();
+    for topic in response.replica_election_results {
+        for answer in topic.partition_result {
+            // It leads already.
+            if ![0, ErrorCode::ElectionNotNeeded.code()].contains(&answer.error_code) {
+                let why = told(answer.error_code, answer.error_message.as_deref());
+                failed.push(format!("partition {} of `{}` ({why})", answer.partition_id, topic.topic));
+            }
+        }
+    }
+    match &failed[..] {
+        [] => Ok(()),
+        [first, rest @ ..] => Err(Fault::Refused(format!(
+            "the preferred leader could not be elected of {first}{}",
+            if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) }
+        ))),
+    }
+}
+
+fn by_topic<'a, T>(moves: impl Iterator<Item = (&'a Name, T)>) -> BTreeMap<&'a str, Vec<(i32, T)>> {
+    let mut topics: BTreeMap<&str, Vec<(i32, T)>> = BTreeMap::new();
+    for ((topic, index), of) in moves {
+        topics.entry(topic).or_default().push((*index, of));
+    }
+    topics
+}
+
+fn timeout_ms(link: &Link) -> i32 {
+    link.timeout().as_millis().try_into().unwrap_or(i32::MAX)
+}

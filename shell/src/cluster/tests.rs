@@ -1,0 +1,378 @@
+//! The commands against a broker that keeps a small cluster in memory.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use chronik_core::ids::{NodeId, Uuid};
+use chronik_core::wire::add_raft_voter::AddRaftVoterResponse;
+use chronik_core::wire::alter_partition_reassignments::{
+    AlterPartitionReassignmentsResponse, ReassignablePartitionResponse, ReassignableTopicResponse,
+};
+use chronik_core::wire::api_versions::{ApiVersion, ApiVersionsResponse};
+use chronik_core::wire::describe_cluster::{DescribeClusterBroker, DescribeClusterResponse};
+use chronik_core::wire::describe_quorum::{
+    DescribeQuorumResponse, DescribedQuorumPartition, DescribedQuorumTopic, ReplicaState,
+};
+use chronik_core::wire::elect_leaders::ElectLeadersResponse;
+use chronik_core::wire::list_partition_reassignments::{
+    ListPartitionReassignmentsResponse, OngoingPartitionReassignment, OngoingTopicReassignment,
+};
+use chronik_core::wire::metadata::{
+    MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use chronik_core::wire::remove_raft_voter::RemoveRaftVoterResponse;
+use chronik_core::wire::unregister_broker::UnregisterBrokerResponse;
+use chronik_core::wire::{
+    ApiKey, ErrorCode, Malformed, Reader, Request, RequestHeader, Response, Writer, encode_response,
+};
+
+use super::*;
+
+/// A cluster as one broker tells it.
+#[derive(Default)]
+struct Cluster {
+    /// By number, whether it is fenced.
+    nodes: BTreeMap<i32, bool>,
+    voters: Vec<i32>,
+    /// Partitions of `t`: leader, replicas, in sync.
+    partitions: Vec<(i32, Vec<i32>, Vec<i32>)>,
+    /// Those that are on their way, and how often that is told before they have arrived.
+    moving: BTreeMap<usize, (Vec<i32>, u32)>,
+    /// What it was asked to change.
+    asked: Vec<String>,
+}
+
+fn folder(node: i32) -> Uuid {
+    Uuid([node as u8; 16])
+}
+
+impl Cluster {
+    fn answer(&mut self, request: Request) -> Response {
+        match request {
+            Request::ApiVersions(_) => {
+                let version = |api: &ApiKey| ApiVersion {
+                    api_key: api.code(),
+                    min_version: *api.versions().start(),
+                    max_version: *api.versions().end(),
+                };
+                let api_keys = ApiKey::ALL.iter().map(version).collect();
+                ApiVersionsResponse { api_keys, ..ApiVersionsResponse::default() }.into()
+            }
+            Request::DescribeCluster(_) => {
+                let broker = |(id, is_fenced): (&i32, &bool)| DescribeClusterBroker {
+                    broker_id: *id,
+                    host: "host".into(),
+                    port: 9091 + id,
+                    rack: None,
+                    is_fenced: *is_fenced,
+                };
+                DescribeClusterResponse {
+                    cluster_id: "c".into(),
+                    controller_id: self.voters.first().copied().unwrap_or(-1),
+                    brokers: self.nodes.iter().map(broker).collect(),
+                    ..DescribeClusterResponse::default()
+                }
+                .into()
+            }
+            Request::Metadata(_) => self.metadata().into(),
+            Request::DescribeQuorum(_) => {
+                let state = |id: &i32| ReplicaState {
+                    replica_id: *id,
+                    replica_directory_id: folder(*id),
+                    log_end_offset: 100 - i64::from(*id - 1),
+                    ..ReplicaState::default()
+                };
+                let partition = DescribedQuorumPartition {
+                    leader_id: self.voters[0],
+                    leader_epoch: 7,
+                    high_watermark: 99,
+                    current_voters: self.voters.iter().map(state).collect(),
+                    observers: self.nodes.keys().filter(|id| !self.voters.contains(id)).map(state).collect(),
+                    ..DescribedQuorumPartition::default()
+                };
+                let topic = DescribedQuorumTopic { topic_name: "".into(), partitions: vec![partition] };
+                DescribeQuorumResponse { topics: vec![topic], ..DescribeQuorumResponse::default() }.into()
+            }
+            Request::ListPartitionReassignments(_) => self.under_way().into(),
+            Request::AlterPartitionReassignments(request) => {
+                let mut partitions = Vec::new();
+                for asked in request.topics.into_iter().flat_map(|topic| topic.partitions) {
+                    let replicas = asked.replicas.expect("nobody stops a move here");
+                    self.asked.push(format!("move {} to {}", asked.partition_index, table::list(&replicas)));
+                    self.moving.insert(asked.partition_index as usize, (replicas, 2));
+                    let partition_index = asked.partition_index;
+                    partitions.push(ReassignablePartitionResponse {
+                        partition_index,
+                        ..ReassignablePartitionResponse::default()
+                    });
+                }
+                let responses = vec![ReassignableTopicResponse { name: "t".into(), partitions }];
+                AlterPartitionReassignmentsResponse { responses, ..AlterPartitionReassignmentsResponse::default() }
+                    .into()
+            }
+            Request::ElectLeaders(request) => {
+                self.asked.push(format!("elect in {}", if request.topic_partitions.is_some() { "one" } else { "all" }));
+                ElectLeadersResponse::default().into()
+            }
+            Request::AddRaftVoter(request) => {
+                let listener = &request.listeners[0];
+                self.asked.push(format!(
+                    "add {} at {}:{} with {}",
+                    request.voter_id, listener.host, listener.port, request.voter_directory_id
+                ));
+                AddRaftVoterResponse::default().into()
+            }
+            Request::RemoveRaftVoter(request) => {
+                self.asked.push(format!("remove {} with {}", request.voter_id, request.voter_directory_id));
+                RemoveRaftVoterResponse::default().into()
+            }
+            Request::UnregisterBroker(request) => {
+                self.asked.push(format!("forget {}", request.broker_id));
+                let error_code = if request.broker_id == 1 { ErrorCode::InvalidRequest.code() } else { 0 };
+                let error_message = Some("not this one".into());
+                UnregisterBrokerResponse { error_code, error_message, ..UnregisterBrokerResponse::default() }.into()
+            }
+            other => panic!("{:?} was asked", other.api_key()),
+        }
+    }
+
+    fn metadata(&self) -> MetadataResponse {
+        let partition =
+            |(index, (leader, replicas, in_sync)): (i32, &(i32, Vec<i32>, Vec<i32>))| MetadataResponsePartition {
+                partition_index: index,
+                leader_id: *leader,
+                leader_epoch: 3,
+                replica_nodes: replicas.clone(),
+                isr_nodes: in_sync.clone(),
+                ..MetadataResponsePartition::default()
+            };
+        let partitions = (0..).zip(&self.partitions).map(partition).collect();
+        let topic = MetadataResponseTopic { name: Some("t".into()), partitions, ..MetadataResponseTopic::default() };
+        let brokers = vec![MetadataResponseBroker::default()];
+        MetadataResponse { brokers, topics: vec![topic], ..MetadataResponse::default() }
+    }
+
+    /// Each look brings what is under way a step nearer.
+    fn under_way(&mut self) -> ListPartitionReassignmentsResponse {
+        let mut partitions = Vec::new();
+        for (index, (target, looks)) in &mut self.moving {
+            *looks -= 1;
+            let (_, replicas, in_sync) = &mut self.partitions[*index];
+            if *looks == 0 {
+                (*replicas, *in_sync) = (target.clone(), target.clone());
+                continue;
+            }
+            partitions.push(OngoingPartitionReassignment {
+                partition_index: *index as i32,
+                replicas: replicas.clone(),
+                adding_replicas: target.iter().copied().filter(|id| !replicas.contains(id)).collect(),
+                removing_replicas: replicas.iter().copied().filter(|id| !target.contains(id)).collect(),
+            });
+        }
+        self.moving.retain(|_, (_, looks)| *looks > 0);
+        let topics = vec![OngoingTopicReassignment { name: "t".into(), partitions }];
+        ListPartitionReassignmentsResponse { topics, ..ListPartitionReassignmentsResponse::default() }
+    }
+}
+
+/// Serves one connection.
+fn serve(cluster: Cluster) -> (Address, Arc<Mutex<Cluster>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    let cluster = Arc::new(Mutex::new(cluster));
+    let served = cluster.clone();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("somebody connects");
+        while let Some((header, request)) = next(&mut stream) {
+            let response = served.lock().expect("nobody panics with it").answer(request);
+            let mut writer = Writer::new();
+            encode_response(&response, header.api_version, header.correlation_id, &mut writer);
+            stream.write_all(&writer.finish().to_bytes()).expect("it is read");
+        }
+    });
+    (Address { host: "127.0.0.1".to_owned(), port }, cluster)
+}
+
+/// The next request, of any API that there are messages for.
+fn next(stream: &mut TcpStream) -> Option<(RequestHeader, Request)> {
+    let mut size = [0; 4];
+    stream.read_exact(&mut size).ok()?;
+    let mut frame = vec![0; i32::from_be_bytes(size) as usize];
+    stream.read_exact(&mut frame).ok()?;
+    let mut reader = Reader::new(frame.into());
+    let mut read = || -> Result<_, Malformed> {
+        let (api_key, api_version, correlation_id) = (reader.i16()?, reader.i16()?, reader.i32()?);
+        let length = reader.i16()?;
+        reader.slice(length as usize)?;
+        let key = *ApiKey::ALL.iter().find(|key| key.code() == api_key).expect("an API");
+        if api_version >= key.flexible_from() {
+            assert_eq!(reader.unsigned_varint()?, 0, "no tagged fields");
+        }
+        let request = Request::decode(key, api_version, &mut reader)?;
+        Ok((RequestHeader { api_key, api_version, correlation_id, client_id: None }, request))
+    };
+    Some(read().expect("a request"))
+}
+
+/// What a command prints and comes to, and what the cluster was asked to change.
+fn run_on(cluster: Cluster, command: Command) -> (String, Result<bool, String>, Vec<String>) {
+    let (server, cluster) = serve(cluster);
+    let nobody = Address { host: "127.0.0.1".to_owned(), port: 1 };
+    let errand = Errand { servers: vec![nobody, server], timeout: Duration::from_secs(10), command };
+    let mut out = Vec::new();
+    let outcome = run(&errand, &mut out);
+    let outcome = outcome.map(|outcome| matches!(outcome, Outcome::Well)).map_err(|fault| fault.to_string());
+    let asked = std::mem::take(&mut cluster.lock().expect("nobody panics with it").asked);
+    (String::from_utf8(out).expect("text"), outcome, asked)
+}
+
+fn three_nodes() -> Cluster {
+    Cluster {
+        nodes: BTreeMap::from([(1, false), (2, false), (3, false)]),
+        voters: vec![1, 2, 3],
+        partitions: vec![(1, vec![1, 2], vec![1, 2]), (2, vec![2, 3], vec![2, 3]), (3, vec![3, 1], vec![3, 1])],
+        ..Cluster::default()
+    }
+}
+
+#[test]
+fn a_cluster_that_is_well_is_told_so() {
+    let (told, outcome, _) = run_on(three_nodes(), Command::Status);
+    let expect = "\
+cluster c, controller node 1
+metadata: term 7, committed up to 99
+
+NODE  ADDRESS    RACK  STATE  QUORUM  BEHIND  LEADS  REPLICAS
+   1  host:9092  -     up     leader       0      1         2
+   2  host:9093  -     up     voter        1      1         2
+   3  host:9094  -     up     voter        2      1         2
+
+partitions 3, without a leader 0, under-replicated 0, being moved 0
+
+healthy
+";
+    assert_eq!((told.as_str(), outcome), (expect, Ok(true)));
+}
+
+#[test]
+fn what_is_not_well_is_told_and_listed() {
+    let cluster = Cluster {
+        nodes: BTreeMap::from([(1, false), (2, false), (3, true), (5, false)]),
+        voters: vec![1, 2, 3, 4],
+        partitions: vec![(1, vec![1, 2], vec![1, 2]), (2, vec![2, 3], vec![2]), (-1, vec![3], vec![3])],
+        ..Cluster::default()
+    };
+    let (told, outcome, _) = run_on(cluster, Command::Status);
+    let expect = "\
+cluster c, controller node 1
+metadata: term 7, committed up to 99
+
+NODE  ADDRESS    RACK  STATE         QUORUM    BEHIND  LEADS  REPLICAS
+   1  host:9092  -     up            leader         0      1         1
+   2  host:9093  -     up            voter          1      1         2
+   3  host:9094  -     fenced        voter          2      0         2
+   4  -          -     unregistered  voter          3      0         0
+   5  host:9096  -     up            observer       4      0         0
+
+partitions 3, without a leader 1, under-replicated 1, being moved 0
+TOPIC  PARTITION  LEADER  EPOCH  REPLICAS  IN SYNC  MOVING
+t              1       2      3  2,3       2        -
+t              2    none      3  3         3        -
+
+UNHEALTHY: fenced, not serving: node 3
+UNHEALTHY: voters that have never registered: node 4
+UNHEALTHY: 1 of 3 partitions without a leader
+UNHEALTHY: 1 of 3 partitions under-replicated
+";
+    assert_eq!((told.as_str(), outcome), (expect, Ok(false)));
+}
+
+#[test]
+fn a_drained_node_holds_nothing_when_the_command_returns() {
+    let cluster = Cluster { nodes: BTreeMap::from([(1, false), (2, false), (3, false), (4, false)]), ..three_nodes() };
+    let (told, outcome, asked) = run_on(cluster, Command::Drain { node: NodeId(1) });
+    assert_eq!(asked, ["move 0 to 4,2", "move 2 to 3,4"]);
+    assert_eq!((told.as_str(), outcome), ("moved 2 of 2 partitions\nnode 1 holds no replica\n", Ok(true)));
+    let (_, outcome, asked) = run_on(three_nodes(), Command::Drain { node: NodeId(9) });
+    assert_eq!((outcome, asked), (Err("the cluster knows no node 9".to_owned()), vec![]));
+}
+
+#[test]
+fn replicas_are_spread_and_then_leaders_elected() {
+    let partitions = vec![(1, vec![1], vec![1]), (1, vec![1], vec![1]), (1, vec![1], vec![1])];
+    let (told, outcome, asked) = run_on(Cluster { partitions, ..three_nodes() }, Command::Rebalance);
+    assert_eq!(asked, ["move 0 to 2", "move 1 to 3", "elect in all"]);
+    assert_eq!((told.lines().count(), outcome), (2, Ok(true)));
+    let (_, outcome, asked) = run_on(three_nodes(), Command::Rebalance);
+    assert_eq!((outcome, asked), (Ok(true), vec!["elect in all".to_owned()]));
+}
+
+#[test]
+fn a_leader_is_moved_to_a_replica_that_is_in_sync() {
+    let check = |node, expect: Result<&[&str], &str>| {
+        let mut cluster = three_nodes();
+        cluster.partitions[0] = (1, vec![1, 2, 3], vec![1, 2]);
+        let command = Command::MoveLeader { topic: "t".to_owned(), partition: 0, node: NodeId(node) };
+        let (_, outcome, asked) = run_on(cluster, command);
+        match expect {
+            Ok(steps) => assert_eq!((outcome, asked), (Ok(true), steps.iter().map(ToString::to_string).collect())),
+            Err(why) => assert_eq!((outcome, asked), (Err(why.to_owned()), vec![])),
+        }
+    };
+    check(2, Ok(&["move 0 to 2,1,3", "elect in one"]));
+    check(1, Ok(&[]));
+    check(3, Err("node 3 cannot lead partition 0 of `t`: in sync are 1,2"));
+    check(4, Err("node 4 cannot lead partition 0 of `t`: its replicas are on 1,2,3"));
+}
+
+#[test]
+fn a_node_is_added_with_the_folder_that_the_cluster_knows() {
+    let raft_addr = Address { host: "four".to_owned(), port: 9192 };
+    let add = |node, directory_id| Command::AddNode { node: NodeId(node), raft_addr: raft_addr.clone(), directory_id };
+    let cluster = || Cluster { nodes: BTreeMap::from([(1, false), (4, false)]), ..three_nodes() };
+    let (_, outcome, asked) = run_on(cluster(), add(4, None));
+    assert_eq!((outcome, asked), (Ok(true), vec![format!("add 4 at four:9192 with {}", folder(4))]));
+    let (_, _, asked) = run_on(cluster(), add(5, None));
+    assert_eq!(asked, [format!("add 5 at four:9192 with {}", Uuid::ZERO)]);
+    let (_, _, asked) = run_on(cluster(), add(5, Some(folder(9))));
+    assert_eq!(asked, [format!("add 5 at four:9192 with {}", folder(9))]);
+    let (told, outcome, asked) = run_on(cluster(), add(1, None));
+    assert_eq!((told.as_str(), outcome, asked.len()), ("node 1 is a voter already\n", Ok(true), 0));
+}
+
+#[test]
+fn a_node_is_removed_when_it_holds_nothing() {
+    let remove = |node| Command::RemoveNode { node: NodeId(node) };
+    let (_, outcome, asked) = run_on(three_nodes(), remove(3));
+    let why = "node 3 holds replicas of 2 partitions: run `chronik-server cluster drain 3` first";
+    assert_eq!((outcome, asked), (Err(why.to_owned()), vec![]));
+    let empty = || Cluster { partitions: vec![], ..three_nodes() };
+    let (told, outcome, asked) = run_on(empty(), remove(3));
+    assert_eq!(asked, [format!("remove 3 with {}", folder(3)), "forget 3".to_owned()]);
+    assert_eq!((told.lines().count(), outcome), (2, Ok(true)));
+    let (_, outcome, _) = run_on(empty(), remove(9));
+    assert_eq!(outcome, Err("the cluster knows no node 9".to_owned()));
+    let (_, outcome, _) = run_on(empty(), remove(1));
+    assert_eq!(outcome, Err("node 1 cannot be forgotten: INVALID_REQUEST: not this one".to_owned()));
+}
+
+#[test]
+fn whoever_does_not_answer_as_a_broker_is_unreachable() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("somebody connects");
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").expect("it is read");
+        // Kept open until the other side has read it.
+        stream.read_to_end(&mut Vec::new()).ok();
+    });
+    let servers = vec![Address { host: "127.0.0.1".to_owned(), port }];
+    let errand = Errand { servers, timeout: Duration::from_secs(10), command: Command::Status };
+    let fault = run(&errand, &mut Vec::new()).expect_err("it is no broker");
+    assert!(matches!(fault, Fault::Unreachable(_)), "{fault}");
+    assert!(fault.to_string().ends_with("it does not speak the Kafka protocol"), "{fault}");
+}

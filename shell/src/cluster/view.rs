@@ -1,0 +1,158 @@
+//! The cluster as one broker knows it: gathered by a handful of requests.
+
+use std::collections::BTreeMap;
+
+use chronik_core::wire::describe_cluster::DescribeClusterRequest;
+use chronik_core::wire::describe_quorum::{
+    DescribeQuorumPartition, DescribeQuorumRequest, DescribeQuorumTopic, DescribedQuorumPartition,
+};
+use chronik_core::wire::list_partition_reassignments::ListPartitionReassignmentsRequest;
+use chronik_core::wire::metadata::{MetadataRequest, MetadataResponsePartition};
+use chronik_core::wire::{ApiKey, Response};
+
+use super::Fault;
+use super::link::{Link, check};
+
+/// What Kafka calls the metadata log, as a topic.
+const METADATA_TOPIC: &str = "__cluster_metadata";
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct View {
+    pub(super) cluster_id: String,
+    pub(super) controller: Option<i32>,
+    pub(super) nodes: BTreeMap<i32, Node>,
+    /// By topic and index.
+    pub(super) partitions: BTreeMap<(String, i32), Partition>,
+    /// None where the broker cannot be asked for it.
+    pub(super) quorum: Option<DescribedQuorumPartition>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Node {
+    pub(super) address: String,
+    pub(super) rack: Option<String>,
+    pub(super) is_fenced: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Partition {
+    pub(super) leader: Option<i32>,
+    pub(super) epoch: i32,
+    /// The preferred leader first.
+    pub(super) replicas: Vec<i32>,
+    pub(super) in_sync: Vec<i32>,
+    /// Those of the replicas that are on their way here.
+    pub(super) adding: Vec<i32>,
+    /// Those that are to go.
+    pub(super) removing: Vec<i32>,
+}
+
+impl Partition {
+    /// Whether it is on its way from some nodes to others.
+    pub(super) fn is_moving(&self) -> bool {
+        !self.adding.is_empty() || !self.removing.is_empty()
+    }
+
+    /// The replicas that it has when it has arrived.
+    pub(super) fn settled(&self) -> Vec<i32> {
+        self.replicas.iter().copied().filter(|node| !self.removing.contains(node)).collect()
+    }
+
+    /// Whether a replica that is not just being made lags behind.
+    pub(super) fn is_under_replicated(&self) -> bool {
+        self.replicas.iter().any(|node| !self.in_sync.contains(node) && !self.adding.contains(node))
+    }
+}
+
+impl View {
+    pub(super) fn of(link: &mut Link) -> Result<View, Fault> {
+        let mut view = View::default();
+        view.ask_for_nodes(link)?;
+        view.ask_for_partitions(link)?;
+        view.ask_for_moves(link)?;
+        view.ask_for_quorum(link)?;
+        Ok(view)
+    }
+
+    fn ask_for_nodes(&mut self, link: &mut Link) -> Result<(), Fault> {
+        let request = DescribeClusterRequest {
+            endpoint_type: 1,
+            include_fenced_brokers: true,
+            ..DescribeClusterRequest::default()
+        };
+        let Response::DescribeCluster(response) = link.ask(request)? else { return Err(unasked()) };
+        check("asking for the nodes", response.error_code, response.error_message.as_deref())?;
+        self.cluster_id = response.cluster_id.to_string();
+        self.controller = Some(response.controller_id).filter(|id| *id >= 0);
+        let nodes = response.brokers.into_iter().map(|broker| {
+            let address = format!("{}:{}", broker.host, broker.port);
+            let rack = broker.rack.map(|rack| rack.to_string());
+            (broker.broker_id, Node { address, rack, is_fenced: broker.is_fenced })
+        });
+        self.nodes = nodes.collect();
+        Ok(())
+    }
+
+    fn ask_for_partitions(&mut self, link: &mut Link) -> Result<(), Fault> {
+        let request = MetadataRequest { topics: None, allow_auto_topic_creation: false, ..MetadataRequest::default() };
+        let Response::Metadata(response) = link.ask(request)? else { return Err(unasked()) };
+        check("asking for the partitions", response.error_code, None)?;
+        for topic in response.topics {
+            let name = topic.name.map_or(String::new(), |name| name.to_string());
+            for partition in topic.partitions {
+                let MetadataResponsePartition { partition_index, leader_id, leader_epoch, .. } = partition;
+                let partition = Partition {
+                    leader: Some(leader_id).filter(|id| *id >= 0),
+                    epoch: leader_epoch,
+                    replicas: partition.replica_nodes,
+                    in_sync: partition.isr_nodes,
+                    ..Partition::default()
+                };
+                self.partitions.insert((name.clone(), partition_index), partition);
+            }
+        }
+        Ok(())
+    }
+
+    /// Which partitions are being moved.
+    fn ask_for_moves(&mut self, link: &mut Link) -> Result<(), Fault> {
+        if !link.knows(ApiKey::ListPartitionReassignments) {
+            return Ok(());
+        }
+        let timeout_ms = link.timeout().as_millis().try_into().unwrap_or(i32::MAX);
+        let request = ListPartitionReassignmentsRequest { timeout_ms, topics: None };
+        let Response::ListPartitionReassignments(response) = link.ask(request)? else { return Err(unasked()) };
+        check("asking what is being moved", response.error_code, response.error_message.as_deref())?;
+        for topic in response.topics {
+            for moving in topic.partitions {
+                if let Some(partition) = self.partitions.get_mut(&(topic.name.to_string(), moving.partition_index)) {
+                    partition.adding = moving.adding_replicas;
+                    partition.removing = moving.removing_replicas;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn ask_for_quorum(&mut self, link: &mut Link) -> Result<(), Fault> {
+        if !link.knows(ApiKey::DescribeQuorum) {
+            return Ok(());
+        }
+        let partitions = vec![DescribeQuorumPartition { partition_index: 0 }];
+        let topic = DescribeQuorumTopic { topic_name: METADATA_TOPIC.into(), partitions };
+        let request = DescribeQuorumRequest { topics: vec![topic] };
+        let Response::DescribeQuorum(response) = link.ask(request)? else { return Err(unasked()) };
+        check("asking for the quorum", response.error_code, response.error_message.as_deref())?;
+        let described = response.topics.into_iter().flat_map(|topic| topic.partitions).next();
+        if let Some(described) = &described {
+            check("asking for the quorum", described.error_code, described.error_message.as_deref())?;
+        }
+        self.quorum = described;
+        Ok(())
+    }
+}
+
+/// An answer to another request than the one that was sent; the correlation id says otherwise, so no broker does it.
+pub(super) fn unasked() -> Fault {
+    Fault::Unreachable("the broker answered another request".to_owned())
+}

@@ -227,6 +227,7 @@ fn metadata() {
         MetadataRecord::FenceBroker { node_id, broker_epoch },
         MetadataRecord::RemoveBroker { node_id },
         MetadataRecord::BrokerEpochs { last: 4 },
+        MetadataRecord::CreatedWith { topic: id, replication_factor: 3 },
         MetadataRecord::ForgetEligible { topic: Some(id) },
         MetadataRecord::RemoveTopic { id },
     ];

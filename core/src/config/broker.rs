@@ -112,15 +112,17 @@ pub struct ElectionRules {
 }
 
 impl ElectionRules {
-    /// How many replicas must be in sync for a partition with `replication_factor` of them to take acks=all. Where
-    /// nobody says it is 2 of 3 or more, so that what is acknowledged outlives a broker: Kafka's default is 1.
+    /// How many replicas must be in sync for the partitions of a topic to take acks=all, where it was created with
+    /// `replication_factor` of them. Where nobody says it is 2 of 3 or more, so that what is acknowledged outlives a
+    /// broker: Kafka's default is 1.
+    pub fn least(&self, replication_factor: usize) -> u32 {
+        self.min_insync_replicas.unwrap_or(if replication_factor >= 3 { 2 } else { 1 })
+    }
+
+    /// The same for a partition that has `replication_factor` replicas now. As in Kafka, more than there can be is all.
     pub fn min_in_sync(&self, replication_factor: usize) -> usize {
-        match self.min_insync_replicas {
-            // As in Kafka, more than there can be is all.
-            Some(least) => usize::try_from(least).unwrap_or(usize::MAX).clamp(1, replication_factor.max(1)),
-            None if replication_factor >= 3 => 2,
-            None => 1,
-        }
+        let least = usize::try_from(self.least(replication_factor)).unwrap_or(usize::MAX);
+        least.clamp(1, replication_factor.max(1))
     }
 }
 

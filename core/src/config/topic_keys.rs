@@ -266,7 +266,7 @@ pub static TOPIC_KEYS: &[TopicKey] = &[
         Effect::Obeyed,
         &[is("min.insync.replicas")],
         "How many replicas must be in sync for a produce request with acks=all to be taken. Where it is not set, 2 for \
-         topics with 3 replicas or more (Kafka: 1).",
+         topics created with 3 replicas or more (Kafka: 1).",
     ),
     key(
         "preallocate",

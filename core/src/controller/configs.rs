@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use super::figures::{MIN_INSYNC_REPLICAS, forget_eligible};
-use super::records::{MetadataRecord, PartitionState, Resource};
+use super::records::{MetadataRecord, Resource};
 use super::{Controller, Decision, Draft, Refused, name};
 use crate::config::{
     BrokerConfig, BrokerKey, ConfigError, Effect, Kind, Layer, Setting, Source, TOPIC_KEYS, TopicKey, Update,
@@ -224,13 +224,13 @@ impl Controller {
         }
     }
 
-    /// One setting of a topic as it stands, where each of its partitions has so many replicas.
+    /// One setting of a topic as it stands, which was created with so many replicas.
     pub(super) fn topic_setting(&self, known: &'static TopicKey, own: &Layer, replication_factor: usize) -> Setting {
         let setting = self.config.topic_setting(known, own);
         if known.key.name != MIN_INSYNC_REPLICAS {
             return setting;
         }
-        let by_default = self.config.election_rules(own).min_in_sync(replication_factor);
+        let by_default = self.config.election_rules(own).least(replication_factor);
         setting.with_default(by_default.to_string())
     }
 
@@ -245,8 +245,7 @@ impl Controller {
     fn settings(&self, resource: &DescribeConfigsResource) -> Result<Vec<Setting>, Refused> {
         let (of, own) = self.resource(resource.resource_type, &resource.resource_name)?;
         let topic = self.image.topic_named(&resource.resource_name);
-        let replication_factor =
-            topic.and_then(|topic| topic.partitions.first()).map_or(1, PartitionState::replication_factor);
+        let replication_factor = topic.map_or(1, |topic| topic.replication_factor);
         Ok(match of {
             Resource::Topic(_) => TOPIC_KEYS
                 .iter()

@@ -19,7 +19,7 @@
 use super::image::Topic;
 use super::records::{MetadataRecord, PartitionState};
 use super::{Controller, Decision, ENTRY_BYTES_MAX, PARTITIONS_PER_REQUEST_MAX};
-use crate::config::ElectionRules;
+use crate::config::{ElectionRules, Layer};
 use crate::ids::{LeaderEpoch, NodeId, TopicId, TopicPartition};
 
 /// How many partitions one entry of the log changes at most, where brokers and not clients are the reason: about 100 µs
@@ -214,18 +214,14 @@ impl Controller {
     /// What elections of a topic's partitions go by; for a topic that does not exist, what they go by unless it says
     /// otherwise.
     pub fn election_rules(&self, topic: TopicId) -> ElectionRules {
-        let none = crate::config::Layer::new();
-        self.config.election_rules(self.image.topic(topic).map_or(&none, |topic| &topic.settings))
+        let Some(topic) = self.image.topic(topic) else { return self.config.election_rules(&Layer::new()) };
+        let rules = self.config.election_rules(&topic.settings);
+        ElectionRules { min_insync_replicas: Some(rules.least(topic.replication_factor)), ..rules }
     }
 
     /// How many replicas of a topic's partitions must be in sync for acks=all.
     pub(super) fn min_insync_replicas(&self, topic: &Topic) -> u32 {
-        let rules = self.config.election_rules(&topic.settings);
-        let replication_factor = topic.partitions.first().map_or(1, PartitionState::replication_factor);
-        // One that somebody has set stands as it is: with fewer replicas than that, acks=all is refused.
-        rules
-            .min_insync_replicas
-            .unwrap_or_else(|| rules.min_in_sync(replication_factor).try_into().unwrap_or(u32::MAX))
+        self.config.election_rules(&topic.settings).least(topic.replication_factor)
     }
 
     pub(super) fn election(&self, topic: TopicId) -> Election<'_> {

@@ -59,6 +59,9 @@ pub struct Topic {
     pub id: TopicId,
     /// Its name.
     pub name: Str,
+    /// How many replicas its partitions had when it was created, 0 before it has one. What its settings are where nobody
+    /// says goes by that, so that it does not change in the middle of a move to more replicas or fewer.
+    pub replication_factor: usize,
     /// Its partitions, by index: shared with a snapshot in the making, and copied where they change meanwhile.
     pub partitions: Arc<Vec<PartitionState>>,
     /// The settings that it has of its own.
@@ -154,6 +157,12 @@ impl MetadataImage {
                 self.last_broker_epoch = *last;
                 smallvec![]
             }
+            MetadataRecord::CreatedWith { topic, replication_factor } => {
+                let topic = self.topics.get_mut(topic).expect("it follows its topic");
+                assert!(topic.partitions.is_empty(), "and no partition of {} is there yet", topic.name);
+                topic.replication_factor = usize::try_from(*replication_factor).expect("a usize has 32 bits at least");
+                smallvec![]
+            }
             MetadataRecord::ForgetEligible { topic } => self.forget_eligible(*topic),
         }
     }
@@ -207,7 +216,8 @@ impl MetadataImage {
     }
 
     fn create(&mut self, id: TopicId, name: &Str) -> Changes {
-        let topic = Topic { id, name: name.clone(), partitions: Arc::default(), settings: Layer::new() };
+        let (partitions, settings) = (Arc::default(), Layer::new());
+        let topic = Topic { id, name: name.clone(), replication_factor: 0, partitions, settings };
         assert!(self.topics.insert(id, topic).is_none(), "topic id {id} is new");
         assert!(self.by_name.insert(name.clone(), id).is_none(), "topic name {name} is new");
         let unified = self.by_unified_name.insert(unified(name), id);
@@ -229,6 +239,9 @@ impl MetadataImage {
             }
             None => {
                 assert_eq!(index, partitions.len(), "partition {partition} follows its topic's last");
+                if topic.replication_factor == 0 {
+                    topic.replication_factor = state.replicas.len();
+                }
                 partitions.push(state.clone());
                 self.partitions += 1;
                 self.partition_index.note(partition, None, Some(state));
@@ -402,6 +415,7 @@ impl MetadataImage {
             assert_eq!(self.by_name.get(topic.name.as_str()), Some(id), "{} is found by its name", topic.name);
             assert_eq!(self.by_unified_name.get(&unified(&topic.name)), Some(id));
             assert!(!topic.partitions.is_empty(), "{} has a partition", topic.name);
+            assert!(topic.replication_factor > 0, "{} was created with replicas", topic.name);
             for (index, state) in topic.partitions.iter().enumerate() {
                 self.partition_invariants(&format!("{}-{index}", topic.name), state);
             }

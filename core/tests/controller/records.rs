@@ -131,6 +131,10 @@ fn what_a_cluster_adds_version_0() {
     golden(&MetadataRecord::RemoveBroker { node_id }, "0c 00 00000001");
     golden(&MetadataRecord::BrokerEpochs { last: 2 }, "0d 00 0000000000000002");
     golden(&MetadataRecord::ForgetEligible { topic: None }, "0e 00 00");
+    golden(
+        &MetadataRecord::CreatedWith { topic: id(15), replication_factor: 3 },
+        "0f 00 000102030405060708090a0b0c0d0e0f 00000003",
+    );
     golden(&MetadataRecord::ForgetEligible { topic: Some(id(15)) }, "0e 00 01 000102030405060708090a0b0c0d0e0f");
 }
 
@@ -152,7 +156,7 @@ fn a_newer_version_that_says_nothing_new_is_refused() {
 fn what_a_later_version_wrote_is_an_error_that_names_it() {
     let told = |bytes: &[u8]| MetadataRecord::decode(bytes).expect_err("unknown").to_string();
     assert_eq!(told(&[3, 1]), "a metadata record Topic of version 1, where this program knows versions up to 0");
-    assert_eq!(told(&[15, 0]), "a metadata record of kind 15, version 0, which this program does not know");
+    assert_eq!(told(&[16, 0]), "a metadata record of kind 16, version 0, which this program does not know");
     assert_eq!(told(&[0, 0]), "a metadata record of kind 0, version 0, which this program does not know");
     assert_eq!(told(&[1, 0, 0]), "a metadata record FormatLevel of version 0 that ends too early");
 }
@@ -181,7 +185,7 @@ proptest! {
     }
 
     #[test]
-    fn what_decodes_encodes_to_the_same_bytes(kind in 1u8..16, version in 0u8..2, body: Vec<u8>) {
+    fn what_decodes_encodes_to_the_same_bytes(kind in 1u8..17, version in 0u8..2, body: Vec<u8>) {
         let bytes = [&[kind, version][..], &body].concat();
         if let Ok(record) = MetadataRecord::decode(&bytes) {
             let mut again = Vec::new();

@@ -37,6 +37,7 @@ impl Snapshot {
             MetadataRecord::Topic { id, .. }
             | MetadataRecord::RemoveTopic { id }
             | MetadataRecord::Config { of: Resource::Topic(id), .. } => self.keep_topic(image, *id),
+            MetadataRecord::CreatedWith { topic, .. } => self.keep_topic(image, *topic),
             MetadataRecord::Partition { partition, .. } => self.keep_topic(image, partition.topic),
             MetadataRecord::RegisterBroker(registration) => {
                 for partition in &image.partition_index().duties(registration.node_id).leads {
@@ -160,7 +161,12 @@ impl Topic {
     /// The records of the topic without its partitions.
     fn head(&self) -> impl Iterator<Item = MetadataRecord> {
         let topic = MetadataRecord::Topic { id: self.id, name: self.name.clone() };
-        [topic].into_iter().chain(configs(Resource::Topic(self.id), &self.settings))
+        let now = self.partitions.first().map_or(0, |state| state.replicas.len());
+        let created = (now != self.replication_factor).then(|| MetadataRecord::CreatedWith {
+            topic: self.id,
+            replication_factor: u32::try_from(self.replication_factor).expect("brokers are fewer"),
+        });
+        [topic].into_iter().chain(created).chain(configs(Resource::Topic(self.id), &self.settings))
     }
 
     /// The records of the partitions `from..to`.

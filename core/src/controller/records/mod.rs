@@ -111,6 +111,14 @@ pub enum MetadataRecord {
         /// The topic whose partitions are meant; `None` for all.
         topic: Option<TopicId>,
     },
+    /// A topic was created with this many replicas, which its first partition does not have any more: what its settings
+    /// are by default goes by that. It follows its topic, before any partition.
+    CreatedWith {
+        /// The topic.
+        topic: TopicId,
+        /// How many replicas its partitions had.
+        replication_factor: u32,
+    },
 }
 
 /// A broker as it registers.
@@ -337,6 +345,10 @@ impl MetadataRecord {
                 out.push(u8::from(topic.is_some()));
                 topic.iter().for_each(|topic| out.extend(topic.0));
             }
+            MetadataRecord::CreatedWith { topic, replication_factor } => {
+                out.extend(topic.0);
+                out.extend(replication_factor.to_be_bytes());
+            }
         }
     }
 
@@ -379,12 +391,13 @@ impl MetadataRecord {
             MetadataRecord::RemoveBroker { .. } => (12, 0),
             MetadataRecord::BrokerEpochs { .. } => (13, 0),
             MetadataRecord::ForgetEligible { .. } => (14, 0),
+            MetadataRecord::CreatedWith { .. } => (15, 0),
         }
     }
 }
 
 /// The name and newest version of each kind, from number 1.
-const KINDS: [(&str, u8); 14] = [
+const KINDS: [(&str, u8); 15] = [
     ("FormatLevel", 0),
     ("RegisterBroker", 1),
     ("Topic", 0),
@@ -399,6 +412,7 @@ const KINDS: [(&str, u8); 14] = [
     ("RemoveBroker", 0),
     ("BrokerEpochs", 0),
     ("ForgetEligible", 0),
+    ("CreatedWith", 0),
 ];
 
 /// Stands for no broker where one might be.
@@ -437,6 +451,10 @@ fn read(kind: u8, version: u8, reader: &mut Reader<'_>) -> Result<MetadataRecord
         12 => MetadataRecord::RemoveBroker { node_id: reader.node()? },
         13 => MetadataRecord::BrokerEpochs { last: reader.epoch()? },
         14 => MetadataRecord::ForgetEligible { topic: if reader.flag()? { Some(reader.uuid()?) } else { None } },
+        15 => MetadataRecord::CreatedWith {
+            topic: reader.uuid()?,
+            replication_factor: u32::from_be_bytes(reader.take()?),
+        },
         _ => unreachable!("its number was found among the kinds"),
     })
 }

@@ -26,6 +26,14 @@ docs:
 run *ARGS:
     cargo run --release --bin chronik-server -- {{ARGS}}
 
+# Three nodes on this machine: clients on ports 9092 to 9094, data and logs in target/cluster; says how to use them
+cluster:
+    shell/cluster.sh start
+
+# Ends them in order
+cluster-stop:
+    shell/cluster.sh stop
+
 # Every row of work against the floor, brokers in turn: medians, ratios, start and rest; further flags go through
 bench *FLAGS:
     cargo build --release --package chronik-server --package chronik-bench

@@ -38,6 +38,9 @@ const EXIT_USAGE: u8 = 2;
 /// How long an orderly stop may take. What is acknowledged is safe all the same.
 const STOP_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// The same for a broker of a cluster, whose partitions are led by others first.
+const STOP_IN_CLUSTER_TIME_MAX: Duration = Duration::from_secs(30);
+
 fn main() -> ExitCode {
     let (options, warnings) = match cli::parse(env::args_os(), env::vars_os()) {
         Ok(Invocation::Serve { options, warnings }) => (*options, warnings),
@@ -99,7 +102,8 @@ fn serve(options: Options) -> Result<(), String> {
     };
     let data_dir = DataDir::open(&options.data_dir, options.node_id, cluster_id, directory_id)
         .map_err(|unusable| unusable.to_string())?;
-    let stop = stop_on_signal().map_err(|why| format!("cannot watch for signals: {why}"))?;
+    let stop_time_max = if options.cluster.is_some() { STOP_IN_CLUSTER_TIME_MAX } else { STOP_TIME_MAX };
+    let stop = stop_on_signal(stop_time_max).map_err(|why| format!("cannot watch for signals: {why}"))?;
     let runtime = runtime(options.commit).map_err(|why| format!("cannot start the runtime: {why}"))?;
     runtime.block_on(run(options, data_dir, draw_bytes()?, stop))
 }
@@ -146,7 +150,7 @@ fn runtime(commit: CommitThread) -> io::Result<Runtime> {
 /// too long.
 ///
 /// Signals have a thread and a runtime of their own, so that they are heard while the broker's is stuck in a sync.
-fn stop_on_signal() -> io::Result<impl Future> {
+fn stop_on_signal(stop_time_max: Duration) -> io::Result<impl Future> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     // Registered before this returns: from here on a signal finds its listener.
     let (mut terminate, mut interrupt) = {
@@ -163,9 +167,9 @@ fn stop_on_signal() -> io::Result<impl Future> {
         stop.send(()).ok();
         tokio::select! { biased;
             _ = next() => eprintln!("chronik-server: stopped at once by a second signal"),
-            () = tokio::time::sleep(STOP_TIME_MAX) => eprintln!(
+            () = tokio::time::sleep(stop_time_max) => eprintln!(
                 "chronik-server: an orderly stop took longer than {} s and is cut short; the next start recovers",
-                STOP_TIME_MAX.as_secs()
+                stop_time_max.as_secs()
             ),
         }
         std::process::exit(1);

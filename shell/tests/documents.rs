@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use chronik_core::config::BROKER_KEYS;
 use chronik_core::wire::ApiKey;
+use chronik_server::cli::options::{ClusterOptions, Options};
 use chronik_server::cli::{self, Invocation};
 
 const README: &str = include_str!("../../README.md");
@@ -53,4 +54,70 @@ fn the_example_file_is_taken() {
     assert_eq!(options.listeners.len(), 2);
     assert_eq!(options.kafka.num_partitions, 3);
     assert_eq!(warnings, [""; 0], "the example shows only what has an effect and warns of nothing");
+}
+
+const COMPOSE: &str = include_str!("../../docs/operations/compose.yaml");
+const UNIT: &str = include_str!("../../docs/operations/chronik-server.service");
+const CLUSTER: &str = include_str!("../../docs/operations/cluster.md");
+
+fn options(args: &[&str], variables: &[(&str, &str)]) -> Options {
+    let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    match cli::parse(args.iter().map(OsString::from), variables) {
+        Ok(Invocation::Serve { options, warnings }) => {
+            assert_eq!(warnings, [""; 0], "an example warns of nothing");
+            *options
+        }
+        other => panic!("{args:?} gave {other:?}"),
+    }
+}
+
+#[test]
+fn the_unit_runs_a_node_of_the_example_file() {
+    let command = UNIT.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("a command");
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations/cluster.toml");
+    let args: Vec<&str> =
+        command.split_whitespace().map(|arg| if arg.ends_with(".toml") { file } else { arg }).collect();
+    let cluster = options(&args, &[]).cluster.expect("a node of a cluster");
+    assert_eq!((cluster.peers.len(), cluster.bootstrap), (2, true));
+    assert_eq!(cluster.raft_advertised.to_string(), "broker-1.example.org:9192");
+}
+
+#[test]
+fn the_containers_are_one_cluster() {
+    let variables: Vec<(&str, &str)> = COMPOSE
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with("CHRONIK_"))
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name, value.trim_matches('"')))
+        .collect();
+    let starts: Vec<usize> = (0..variables.len()).filter(|&at| variables[at].0 == "CHRONIK_NODE_ID").collect();
+    let (settings, nodes) = variables.split_at(starts[0]);
+    let nodes: Vec<ClusterOptions> = nodes
+        .chunks(nodes.len() / starts.len())
+        .map(|of_node| options(&["chronik-server", "raft-cluster"], &[settings, of_node].concat()))
+        .map(|options| options.cluster.expect("a node of a cluster"))
+        .collect();
+    assert_eq!(nodes.len(), 3);
+    for node in &nodes {
+        let others = nodes.iter().filter(|other| *other != node).map(|other| &other.raft_advertised);
+        assert!(node.peers.values().eq(others), "each names the others, where they are");
+    }
+}
+
+#[test]
+fn the_page_on_clusters_shows_commands_that_are_taken() {
+    let joined = CLUSTER.replace("\\\n", "");
+    let commands = joined.lines().filter_map(|line| {
+        let line = line.strip_prefix("$ ").unwrap_or(line);
+        line.starts_with("chronik-server ").then(|| line.split(" #").next().expect("a part"))
+    });
+    let mut count = 0;
+    for command in commands {
+        let args = command.split_whitespace().map(|arg| OsString::from(arg.trim_matches('"')));
+        let taken = cli::parse(args, []);
+        assert!(matches!(taken, Ok(Invocation::Serve { .. } | Invocation::Cluster(_))), "{command}: {taken:?}");
+        count += 1;
+    }
+    assert!(count >= 10, "{count} commands were found");
 }

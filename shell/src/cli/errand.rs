@@ -41,7 +41,7 @@ enum ErrandCommand {
         #[arg(long, value_name = "ID")]
         directory_id: Option<Uuid>,
     },
-    /// Take a node that holds no replicas out of the cluster; see `drain`
+    /// Take a node out of the cluster that holds no replicas (see `drain`) or does not run
     RemoveNode {
         /// The node's number
         #[arg(value_name = "NODE")]

@@ -51,13 +51,16 @@ pub(super) fn add(
     Ok(Outcome::Well)
 }
 
-/// Has a node forgotten that holds nothing any more.
+/// Has a node forgotten that holds nothing any more, or that is gone.
 pub(super) fn remove(link: &mut Link, node: NodeId, out: &mut impl Write) -> Result<Outcome, Fault> {
     let view = View::of(link)?;
     let holds = view.partitions.values().filter(|partition| partition.replicas.contains(&node.0)).count();
-    if holds > 0 {
+    // One that does not serve may have lost its disk, and comes back under its number with an empty one.
+    let serves = view.nodes.get(&node.0).is_some_and(|node| !node.is_fenced);
+    if holds > 0 && serves {
         return Err(Fault::Refused(format!(
-            "node {node} holds replicas of {holds} partitions: run `chronik-server cluster drain {node}` first"
+            "node {node} holds replicas of {holds} partitions: run `chronik-server cluster drain {node}` first, or stop it \
+             where it is to come back with an empty data folder"
         )));
     }
     let (votes, is_registered) = (voter(&view, node), view.nodes.contains_key(&node.0));
@@ -82,6 +85,13 @@ pub(super) fn remove(link: &mut Link, node: NodeId, out: &mut impl Write) -> Res
         let what = format!("node {node} cannot be forgotten");
         check(&what, response.error_code, response.error_message.as_deref())?;
         writeln!(out, "node {node} is forgotten: stop it, if it still runs")?;
+    }
+    if holds > 0 {
+        writeln!(
+            out,
+            "{holds} partitions still count on it: add it again with an empty data folder, or move them (`chronik-server \
+             cluster drain {node}`)"
+        )?;
     }
     Ok(Outcome::Well)
 }

@@ -38,7 +38,8 @@ const PREFERRED: i8 = 0;
 /// Takes all replicas off a node, and waits until they are gone.
 pub(super) fn drain(link: &mut Link, node: NodeId, out: &mut impl Write) -> Result<Outcome, Fault> {
     let view = View::of(link)?;
-    if !view.nodes.contains_key(&node.0) {
+    let holds = |partition: &Partition| partition.replicas.contains(&node.0);
+    if !view.nodes.contains_key(&node.0) && !view.partitions.values().any(holds) {
         return Err(Fault::Refused(format!("the cluster knows no node {node}")));
     }
     let moves = Placement::new(&view.nodes, &view.partitions, Some(node.0)).drain(node.0).map_err(Fault::Refused)?;

@@ -345,11 +345,17 @@ fn a_node_is_added_with_the_folder_that_the_cluster_knows() {
 }
 
 #[test]
-fn a_node_is_removed_when_it_holds_nothing() {
+fn a_node_is_removed_when_it_holds_nothing_or_is_gone() {
     let remove = |node| Command::RemoveNode { node: NodeId(node) };
     let (_, outcome, asked) = run_on(three_nodes(), remove(3));
-    let why = "node 3 holds replicas of 2 partitions: run `chronik-server cluster drain 3` first";
+    let why = "node 3 holds replicas of 2 partitions: run `chronik-server cluster drain 3` first, or stop it where it is to \
+               come back with an empty data folder";
     assert_eq!((outcome, asked), (Err(why.to_owned()), vec![]));
+    let gone = Cluster { nodes: BTreeMap::from([(1, false), (2, false), (3, true)]), ..three_nodes() };
+    let (told, outcome, asked) = run_on(gone, remove(3));
+    assert_eq!(asked, [format!("remove 3 with {}", folder(3)), "forget 3".to_owned()]);
+    assert!(told.contains("2 partitions still count on it"), "{told}");
+    assert!(outcome.is_ok());
     let empty = || Cluster { partitions: vec![], ..three_nodes() };
     let (told, outcome, asked) = run_on(empty(), remove(3));
     assert_eq!(asked, [format!("remove 3 with {}", folder(3)), "forget 3".to_owned()]);

@@ -285,6 +285,35 @@ pub enum What {
     },
     /// Everything has healed: from here on clients must make progress.
     Healed,
+    /// What a broker believes of a partition that it holds, where that has changed or was looked at: the only thing here
+    /// that no client is told.
+    Stands(Box<Standing>),
+    /// What a broker believes of the metadata quorum, where that has changed or was looked at.
+    Votes {
+        /// The term.
+        term: u64,
+        /// Whether it leads in it.
+        leads: bool,
+        /// How much of the metadata log has committed, as it knows.
+        committed: u64,
+    },
+    /// The auditor read this of one replica of a partition, from its follower.
+    Copied {
+        /// Which partition.
+        partition: TopicPartition,
+        /// On which broker.
+        node: u32,
+        /// From which offset it asked.
+        from: Offset,
+        /// Kafka's error code.
+        code: ErrorCode,
+        /// The records from `from` on.
+        records: Vec<Read>,
+        /// Where it reads on.
+        next: Offset,
+        /// Where the leader's high watermark was when it was read.
+        until: Offset,
+    },
     /// The broker's memory that it accounts for was above its bound.
     MemoryAbove {
         /// What, in bytes.
@@ -292,6 +321,52 @@ pub enum What {
         /// The bound.
         bound: u64,
     },
+}
+
+/// What a broker believes of a partition that it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Which.
+    pub partition: TopicPartition,
+    /// What part it plays.
+    pub role: Role,
+    /// The newest leader epoch that it knows of.
+    pub leader_epoch: i32,
+    /// The number of the partition's state in the metadata.
+    pub partition_epoch: i32,
+    /// Whom the metadata count for the high watermark.
+    pub in_sync: Vec<u32>,
+    /// How many of those there must be (`min.insync.replicas`).
+    pub in_sync_min: usize,
+    /// Everything below is on the whole in-sync set, as far as it knows.
+    pub high_watermark: Offset,
+    /// Where its log starts ...
+    pub start: Offset,
+    /// ... and ends.
+    pub end: Offset,
+}
+
+/// What part a replica plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It leads.
+    Leads,
+    /// It follows.
+    Follows,
+    /// Neither.
+    Rests,
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Standing { partition, role, leader_epoch, partition_epoch, in_sync, high_watermark, start, end, .. } = self;
+        write!(
+            f,
+            "{role:?} {partition} in epoch {leader_epoch}, state {partition_epoch} with {in_sync:?} in sync, {} to {}, high \
+             watermark {}",
+            start.0, end.0, high_watermark.0
+        )
+    }
 }
 
 /// One record as a consumer got it.
@@ -387,6 +462,14 @@ impl fmt::Display for What {
             What::Ended { why: Some(why) } => write!(f, "the broker ends: {why}"),
             What::Logged { level, text } => write!(f, "{level:?}: {text}"),
             What::Healed => f.write_str("everything has healed"),
+            What::Stands(standing) => standing.fmt(f),
+            What::Votes { term, leads, committed } => {
+                let part = if *leads { "leads" } else { "follows" };
+                write!(f, "{part} in term {term}, {committed} entries have committed")
+            }
+            What::Copied { partition, node, from, code, records, .. } => {
+                write!(f, "read {} records of {partition} from {} on broker {node}, {code:?}", records.len(), from.0)
+            }
             What::MemoryAbove { used, bound } => write!(f, "{used} bytes held, {bound} allowed"),
         }
     }

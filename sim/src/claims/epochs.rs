@@ -19,6 +19,8 @@ pub(super) const EPOCHS_END_AT_THE_NEXT: Claim = Claim {
 
 pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
     let is_start = |&(_, event): &(usize, &crate::history::Event)| matches!(event.what, What::Started { .. });
+    // Of several brokers one that starts anew need not be the leader.
+    let is_start = |start: &(usize, &crate::history::Event)| !facts.has_several() && is_start(start);
     let starts: Vec<usize> = facts.events.iter().enumerate().filter(is_start).map(|(index, _)| index).collect();
     for partition in facts.partitions.iter().filter(|partition| !facts.is_loss_reported(partition)) {
         rise(facts, partition, &starts, found);

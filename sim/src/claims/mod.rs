@@ -3,7 +3,8 @@
 //! A history is put in order once (`facts`): topics by id, what was sent, what was acknowledged, and for each
 //! partition which record was seen at which offset, the auditor having the last word. Then each family of claims goes
 //! over that, in a module of its own. A claim is judged by what some client was told, never by what an engine knows of
-//! the broker's inside, so the same claims judge one broker, a cluster, and a broker on real files and sockets.
+//! the broker's inside, so the same claims judge one broker, a cluster, and a broker on real files and sockets. One
+//! family (`replicas`) is about what brokers of a cluster believe, where an engine could note it.
 //!
 //! What a claim excuses, and why, is written where it does so; what a fault excuses is all in `facts::Faults`.
 
@@ -24,6 +25,7 @@ mod owned;
 mod progress;
 mod protocol;
 mod reads;
+mod replicas;
 mod serving;
 mod settings;
 mod settling;
@@ -102,6 +104,13 @@ pub fn claims() -> &'static [Claim] {
         serving::DATA_IS_SERVED,
         serving::SESSIONS_FORGET_NOBODY,
         settling::GROUPS_SETTLE,
+        replicas::ONE_LEADER_PER_EPOCH,
+        replicas::ONE_CONTROLLER_PER_TERM,
+        replicas::EPOCHS_NEVER_GO_BACK,
+        replicas::IN_SYNC_SETS_ARE_SOUND,
+        replicas::WATERMARK_WAITS_FOR_ENOUGH,
+        replicas::REPLICAS_AGREE,
+        replicas::SETS_ARE_FULL_AFTER_HEALING,
         progress::PROGRESS_AFTER_HEALING,
     ]
 }
@@ -132,6 +141,7 @@ pub fn judge(plan: &Plan, history: &History) -> Vec<Violation> {
         operator::judge,
         protocol::judge,
         progress::judge,
+        replicas::judge,
     ] {
         family(&facts, &mut found);
     }

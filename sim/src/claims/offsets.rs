@@ -2,6 +2,13 @@
 //!
 //! Judged in real time: an answer that was asked for after another one had been received must not be below it, across
 //! all clients, requests and crashes of the broker. What makes them stand still is a matter of progress.
+//!
+//! Of several brokers one that was the leader may not know yet that another one is, and tells what it knows; so may a
+//! leader that has not learnt how far its followers are. A client goes on from one leader to the next and never back
+//! (KIP-320), and where it asks for an end or a start it is told of none that is older than its leader (KIP-207). So
+//! there only that is judged, and only against what the same client was told.
+
+use std::collections::BTreeMap;
 
 use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::time::Instant;
@@ -92,11 +99,9 @@ struct Answer {
 }
 
 pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
-    let mut told: Vec<Told> = facts
-        .partitions
-        .iter()
-        .map(|partition| Told { is_excused: facts.is_loss_reported(partition), ..Told::default() })
-        .collect();
+    // Of each partition, by client where each knows for itself.
+    let mut told: Vec<BTreeMap<ClientId, Told>> = facts.partitions.iter().map(|_| BTreeMap::new()).collect();
+    let excused: Vec<bool> = facts.partitions.iter().map(|partition| facts.is_loss_reported(partition)).collect();
     for (event, happened) in facts.events.iter().enumerate() {
         let (id, asked_at, is_certain) = match happened.what {
             What::Fetched { partition, asked_at, code: ErrorCode::None | ErrorCode::OffsetOutOfRange, .. } => {
@@ -118,7 +123,10 @@ pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
         if !is_certain {
             continue;
         }
-        let told = &mut told[facts.place_of(event)];
+        let place = facts.place_of(event);
+        let whose = if facts.has_several() { happened.client } else { ClientId::ENGINE };
+        let told = told[place].entry(whose).or_default();
+        told.is_excused = excused[place];
         let era = facts.faults.era_at(asked_at);
         if told.era < era {
             *told = Told { era, is_excused: told.is_excused, ..Told::default() };
@@ -130,7 +138,7 @@ pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
         answered(facts, &Answer { event, id, asked_at }, told, found);
     }
     for (partition, told) in facts.partitions.iter().zip(&told) {
-        covers_the_past(facts, partition, told, found);
+        told.values().for_each(|told| covers_the_past(facts, partition, told, found));
     }
 }
 
@@ -179,6 +187,10 @@ fn answered(facts: &Facts<'_>, answer: &Answer, told: &mut Told, found: &mut Fou
                         facts.when(gone.event),
                     )
                 });
+            }
+            if facts.has_several() {
+                told.high_watermark.hear(step(facts, answer, high_watermark));
+                return;
             }
             rises(facts, answer, "high watermark", high_watermark, &mut told.high_watermark, found);
             covers_acked(facts, answer, high_watermark, told, found);

@@ -1,6 +1,8 @@
 //! The operator is told what matters, and nothing else: ERROR only where a disk failed, no end that nobody asked for,
 //! no more memory than was granted.
 
+use std::collections::BTreeMap;
+
 use chronik_core::boundary::Level;
 
 use super::facts::{Facts, is_of_the_disk};
@@ -22,29 +24,40 @@ pub(super) const ENDS_ONLY_WHEN_TOLD: Claim = Claim {
 pub(super) const MEMORY_WITHIN_BOUNDS: Claim =
     Claim { name: "memory-within-bounds", meaning: "The memory that the broker accounts for stays within its bound." };
 
+/// What befell a broker so far.
+#[derive(Default)]
+struct Broker {
+    /// Its disk failed at some time ...
+    failed: bool,
+    /// ... or was full.
+    was_full: bool,
+    /// Somebody ended its process since it started.
+    is_told: bool,
+}
+
 pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
-    // Whether a disk failed, or was full, at any time before; and whether somebody ended the process since it started.
-    let (mut failed, mut was_full, mut is_told) = (false, false, false);
+    let mut brokers: BTreeMap<u32, Broker> = BTreeMap::new();
     for (event, happened) in facts.events.iter().enumerate() {
+        let Broker { failed, was_full, is_told } = brokers.entry(happened.node).or_default();
         match &happened.what {
             What::Fault(kind) => {
-                failed |= is_of_the_disk(kind);
-                was_full |= matches!(kind, FaultKind::DiskFull { .. });
-                is_told |= ends(kind);
+                *failed |= is_of_the_disk(kind);
+                *was_full |= matches!(kind, FaultKind::DiskFull { .. });
+                *is_told |= ends(kind);
             }
-            What::Started { .. } => is_told = false,
-            What::Logged { level: Level::Error, text } if !failed && !was_full => {
+            What::Started { .. } => *is_told = false,
+            What::Logged { level: Level::Error, text } if !*failed && !*was_full => {
                 found.add(QUIET_OPERATOR_LOG, event, || {
                     format!("logged at ERROR at {}, though no disk failed: {text}", facts.when(event))
                 });
             }
-            What::Ended { why } if !failed && !is_told => {
+            What::Ended { why } if !*failed && !*is_told => {
                 let why = why.as_deref().unwrap_or("no last words");
                 found.add(ENDS_ONLY_WHEN_TOLD, event, || {
                     format!("the broker ended by itself at {}: {why}", facts.when(event))
                 });
             }
-            What::StartFailed { why } if !failed && !was_full && !is_told_to_fail(facts, event) => {
+            What::StartFailed { why } if !*failed && !*was_full && !is_told_to_fail(facts, event) => {
                 found.add(ENDS_ONLY_WHEN_TOLD, event, || {
                     format!("the broker did not start at {}: {why}", facts.when(event))
                 });
@@ -70,7 +83,8 @@ fn ends(kind: &FaultKind) -> bool {
 
 /// Whether a start was to be cut off: since the process served last, a death in a recovery was asked for.
 fn is_told_to_fail(facts: &Facts<'_>, event: usize) -> bool {
-    let since = facts.events[..event].iter().rev();
+    let node = facts.events[event].node;
+    let since = facts.events[..event].iter().rev().filter(|before| before.node == node);
     since
         .take_while(|before| !matches!(before.what, What::Started { .. }))
         .any(|before| matches!(before.what, What::Fault(FaultKind::KillInRecovery { .. })))

@@ -111,6 +111,13 @@ impl Told {
         self
     }
 
+    /// Records something about a broker.
+    pub(super) fn of_node(mut self, node: u32, what: What) -> Told {
+        self = self.engine(what);
+        self.history.events.last_mut().expect("it was just recorded").node = node;
+        self
+    }
+
     /// After the last event and before the next.
     fn just_now(&self) -> Instant {
         self.now + Duration::from_micros(500)

@@ -1,5 +1,7 @@
 //! A topic is its id: what is deleted stays deleted, and a topic of the same name is another one (KIP-516).
 
+use std::time::Duration;
+
 use chronik_core::ids::{TopicId, TopicPartition};
 use chronik_core::wire::ErrorCode;
 
@@ -22,12 +24,18 @@ pub(super) const TOPICS_STAY: Claim = Claim {
     meaning: "A topic that was created, and that nobody asked to delete, is served at the end.",
 };
 
+/// Of several brokers all have heard of what was decided within this from when everything has healed.
+const HEARSAY: Duration = Duration::from_secs(15);
+
 pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
     for (event, happened) in facts.events.iter().enumerate() {
         match happened.what {
             What::Fetched { partition, asked_at, code: ErrorCode::None, .. } if facts.is_by_id(event) => {
                 let Some(deleted) = facts.topics.deleted_at(partition.topic) else { continue };
-                if facts.events[deleted].at < asked_at {
+                // A broker that is cut off has not heard of it; when all has healed nobody is.
+                let is_heard_of =
+                    !facts.has_several() || facts.healed.is_some_and(|healed| asked_at > healed + HEARSAY);
+                if facts.events[deleted].at < asked_at && is_heard_of {
                     found.add(DELETED_TOPICS_STAY_DELETED, event, || {
                         format!(
                             "{}: {} is served at {}, though {} was told at {} that the topic is deleted",

@@ -1,10 +1,13 @@
 //! Who reads every partition from its start to its high watermark when all has healed: what is found is the final truth.
 //!
-//! It begins with [`Happened::Healed`], and asks each partition's leader. All topics are asked for by Metadata, their starts and ends by ListOffsets, and
+//! It begins with [`Happened::Healed`], and asks each partition's leader; what followers have it reads
+//! when that is done, to hold it against the other. All topics are asked for by Metadata, their starts and ends by ListOffsets, and
 //! what lies between is fetched by topic id until it has all. A partition that answers errors is asked several times
 //! and then left; the history shows them. Then it asks a few questions whose answers follow from what it read: where
 //! leader epochs end, which offsets timestamps have, whether topics have the settings that the plan gave them, and what
 //! groups have committed.
+
+mod copies;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,6 +22,8 @@ use chronik_core::wire::offset_for_leader_epoch::{
     OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
 use chronik_core::wire::{ErrorCode, Request, Response, Str};
+
+use copies::Copy;
 
 use super::caller::{Caller, Outcome};
 use super::group::offsets::{self, Credentials};
@@ -47,6 +52,8 @@ const TOPIC_RESOURCE: i8 = 2;
 const MAX_BYTES: i32 = 16 << 20;
 /// As much as one partition's part of it should hold, in bytes.
 const PARTITION_MAX_BYTES: i32 = 4 << 20;
+/// Several brokers that were started together have leaders after this.
+const ELECTIONS: Duration = Duration::from_secs(15);
 /// So many errors in a row of one partition, or broken answers, and it is left.
 const FAILURES_MAX: u32 = 8;
 
@@ -54,6 +61,11 @@ const FAILURES_MAX: u32 = 8;
 pub(super) struct Auditor {
     caller: Caller,
     parts: Vec<Part>,
+    /// What of other replicas has been read.
+    copies: Vec<Copy>,
+    begins_at: Option<Instant>,
+    /// On which brokers each partition lies.
+    replicas: BTreeMap<TopicPartition, Vec<Node>>,
     /// Who leads the partitions of each topic.
     leaders: BTreeMap<TopicId, Leaders>,
     /// Leaders are asked for again.
@@ -95,6 +107,7 @@ enum State {
     /// For the topics.
     Learns,
     Reads,
+    Copies,
     Questions,
     Done,
 }
@@ -103,6 +116,7 @@ enum State {
 #[derive(Debug)]
 struct Part {
     sought: Sought,
+    start: Option<Offset>,
     position: Option<Offset>,
     end: Option<Offset>,
     failures: u32,
@@ -119,6 +133,8 @@ enum Asked {
     /// Which end, of the partitions at these places.
     Offsets(i64, Vec<usize>),
     Fetch(Vec<usize>),
+    /// By its place.
+    Copy(usize),
     Question(Question),
 }
 
@@ -163,6 +179,9 @@ impl Auditor {
         let jitter = Rng::from_number(plan.seed);
         Auditor {
             caller: Caller::new(plan, "auditor", REQUEST_TIMEOUT, super::stream(ClientId::AUDITOR.0)),
+            copies: Vec::new(),
+            begins_at: None,
+            replicas: BTreeMap::new(),
             leaders: BTreeMap::new(),
             is_stale: false,
             coordinator: None,
@@ -193,6 +212,21 @@ impl Auditor {
             questions.push(Question::Time(place, timestamps[pick(timestamps.len())]));
         }
         questions
+    }
+
+    /// What lies on brokers that do not lead it.
+    fn copies_to_read(&self) -> Vec<Copy> {
+        let mut copies = Vec::new();
+        for place in self.places_read() {
+            let Part { sought: Sought { partition, .. }, start: Some(start), end: Some(end), .. } = &self.parts[place]
+            else {
+                continue;
+            };
+            let replicas = self.replicas.get(partition).into_iter().flatten();
+            let others = replicas.filter(|&&node| self.caller.has_many() && Some(node) != self.leader(place));
+            copies.extend(others.map(|&node| Copy::new(*partition, node, *start, *end)));
+        }
+        copies
     }
 
     /// The partitions that were read to their end.
@@ -312,12 +346,16 @@ impl Auditor {
     }
 
     fn is_at_work(&self) -> bool {
-        matches!(self.state, State::Learns | State::Reads | State::Questions)
+        matches!(self.state, State::Learns | State::Reads | State::Copies | State::Questions)
     }
 
     /// Does whatever can be done now.
     fn advance(&mut self, now: ClientNow, wanted: &mut Vec<Wanted>) {
         if self.state == State::Reads && self.parts.iter().all(Part::is_over) {
+            self.state = State::Copies;
+            self.copies = self.copies_to_read();
+        }
+        if self.state == State::Copies && self.copies.iter().all(Copy::is_over) {
             self.state = State::Questions;
             self.questions = self.questions();
         }
@@ -342,6 +380,9 @@ impl Auditor {
     fn next(&self) -> (Option<Node>, Asked) {
         if self.state == State::Learns || self.is_stale {
             return (None, Asked::Metadata);
+        }
+        if let Some(place) = self.copies.iter().position(|copy| !copy.is_over()) {
+            return (Some(self.copies[place].node), Asked::Copy(place));
         }
         if let Some(question) = self.questions.last() {
             let to = match *question {
@@ -381,6 +422,7 @@ impl Auditor {
                 (list_offsets(places.iter().map(|&place| &self.parts[place].sought), *end), OFFSETS_VERSION)
             }
             Asked::Fetch(places) => (self.fetch(places).into(), FETCH_VERSION),
+            Asked::Copy(place) => (self.copies[*place].request().into(), FETCH_VERSION),
         };
         if let Asked::Question(question) = &todo
             && !matches!(question, Question::Coordinator(_))
@@ -414,6 +456,7 @@ impl Auditor {
             match asked {
                 Asked::Question(Question::Coordinator(_)) => {}
                 Asked::Question(question) => self.questions.push(question),
+                Asked::Copy(place) => self.copies[place].fail(ErrorCode::NetworkException, wanted),
                 _ => {}
             }
             self.coordinator = None;
@@ -451,7 +494,7 @@ impl Auditor {
                 for (place, offset) in places.into_iter().zip(offsets) {
                     let part = &mut self.parts[place];
                     match offset {
-                        Ok(offset) if asked == EARLIEST => part.position = Some(offset),
+                        Ok(offset) if asked == EARLIEST => (part.position, part.start) = (Some(offset), Some(offset)),
                         Ok(offset) => part.end = Some(offset),
                         Err(code) => {
                             part.failed(code);
@@ -459,6 +502,12 @@ impl Auditor {
                             self.caller.back_off(now);
                         }
                     }
+                }
+                Ok(())
+            }
+            (Asked::Copy(place), Response::Fetch(response)) => {
+                if !self.copies[place].take(at, &response, wanted)? {
+                    self.caller.back_off(now);
                 }
                 Ok(())
             }
@@ -535,9 +584,12 @@ impl Auditor {
             for partition in &topic.partitions {
                 let id = TopicPartition { topic: topic.topic_id, partition: partition.partition_index };
                 let sought = Sought { name: name.clone(), partition: id };
+                let nodes = partition.replica_nodes.iter().filter_map(|&node| Node::try_from(node).ok());
+                self.replicas.insert(id, nodes.collect());
                 let (epochs, timestamps) = (Vec::new(), Vec::new());
                 self.parts.push(Part {
                     sought,
+                    start: None,
                     position: None,
                     end: None,
                     failures: 0,
@@ -560,7 +612,8 @@ fn configs(topic: &TopicPlan) -> (Str, Vec<Str>) {
 impl Client for Auditor {
     fn step(&mut self, now: ClientNow, happened: Happened, wanted: &mut Vec<Wanted>) {
         if happened == Happened::Healed && self.state == State::Waits {
-            self.state = State::Learns;
+            let wait = if self.caller.has_many() { ELECTIONS } else { Duration::ZERO };
+            self.begins_at = Some(now.instant + wait);
         }
         if let Some(outcome) = self.caller.take(now, happened, wanted)
             && let Err(what) = self.take(now, outcome, wanted)
@@ -568,9 +621,12 @@ impl Client for Auditor {
             self.failures += 1;
             self.caller.broken(now, None, what, wanted);
         }
+        if self.begins_at.take_if(|at| *at <= now.instant).is_some() {
+            self.state = State::Learns;
+        }
         self.advance(now, wanted);
         let is_at_work = self.is_at_work();
-        self.caller.rest(now, is_at_work, None, wanted);
+        self.caller.rest(now, is_at_work, self.begins_at, wanted);
     }
 
     fn is_done(&self) -> bool {

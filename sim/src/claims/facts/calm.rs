@@ -5,7 +5,7 @@ use std::time::Duration;
 use chronik_core::time::Instant;
 
 use crate::history::{ClientId, Event, What};
-use crate::plan::FaultKind;
+use crate::plan::{FaultKind, Plan};
 
 /// What a fault has held up is made up for within this.
 const AFTER: Duration = Duration::from_millis(1_200);
@@ -13,7 +13,7 @@ const AFTER: Duration = Duration::from_millis(1_200);
 /// A disk that was full is tried again, and the journal extended, within this.
 const AFTER_DISK: Duration = Duration::from_secs(12);
 
-/// A cluster whose brokers could not speak with each other has leaders again within this.
+/// A cluster of which a broker was cut off, stood still or died has leaders, and everybody knows them, within this.
 const AFTER_PARTING: Duration = Duration::from_secs(15);
 
 /// From when to when something was wrong.
@@ -36,27 +36,30 @@ pub(in crate::claims) struct Calm {
 }
 
 impl Calm {
-    pub(super) fn of(events: &[Event]) -> Calm {
+    pub(super) fn of(plan: &Plan, events: &[Event]) -> Calm {
         let mut calm = Calm::default();
-        // Those that last until the broker serves again.
-        let mut open: Vec<usize> = Vec::new();
+        // Those that last until a broker serves again, with that broker.
+        let mut open: Vec<(u32, usize)> = Vec::new();
+        // What befalls one of several brokers lasts until another one leads, or it leads again.
+        let elections = if plan.nodes() > 1 { AFTER_PARTING } else { Duration::ZERO };
         for event in events {
             match &event.what {
                 What::Fault(kind) => {
                     let (lasts, client) = extent(kind);
                     let is_of_disk = !matches!(lasts, Lasts::For(_)) || matches!(kind, FaultKind::DiskFull { .. });
                     let end = match lasts {
-                        Lasts::For(ms) => event.at + Duration::from_millis(ms),
+                        Lasts::For(ms) if client.is_some() => event.at + Duration::from_millis(ms),
+                        Lasts::For(ms) => event.at + Duration::from_millis(ms) + elections,
                         Lasts::UntilStarted | Lasts::Ever => Instant(u64::MAX),
                     };
                     if matches!(lasts, Lasts::UntilStarted) {
-                        open.push(calm.troubles.len());
+                        open.push((event.node, calm.troubles.len()));
                     }
                     let is_an_end = matches!(lasts, Lasts::UntilStarted);
                     calm.troubles.push(Trouble { begin: event.at, end, client, is_of_disk, is_an_end });
                 }
                 What::Ended { .. } => {
-                    open.push(calm.troubles.len());
+                    open.push((event.node, calm.troubles.len()));
                     let end = Instant(u64::MAX);
                     calm.troubles.push(Trouble {
                         begin: event.at,
@@ -67,12 +70,14 @@ impl Calm {
                     });
                 }
                 What::Started { .. } | What::Healed => {
-                    for index in open.drain(..) {
-                        calm.troubles[index].end = event.at;
+                    let is_healed = event.what == What::Healed;
+                    let end = event.at + elections;
+                    for (_, index) in open.extract_if(.., |(node, _)| is_healed || *node == event.node) {
+                        calm.troubles[index].end = end;
                     }
                     calm.troubles.push(Trouble {
                         begin: event.at,
-                        end: event.at,
+                        end,
                         client: None,
                         is_of_disk: true,
                         is_an_end: false,
@@ -127,11 +132,10 @@ fn extent(kind: &FaultKind) -> (Lasts, Option<usize>) {
         | FaultKind::KillInRecovery { .. }
         | FaultKind::SyncFails { .. }
         | FaultKind::WriteFails { .. } => (Lasts::UntilStarted, None),
-        // Those who lead elsewhere by then, and a broker that was cut off, are found within a session and an election.
         FaultKind::LinkMuted { for_ms, .. }
         | FaultKind::LinkSlow { for_ms, .. }
-        | FaultKind::Isolated { for_ms, .. } => (Lasts::For(for_ms + AFTER_PARTING.as_millis() as u64), None),
-        FaultKind::LinkReset { .. } => (Lasts::For(AFTER_PARTING.as_millis() as u64), None),
+        | FaultKind::Isolated { for_ms, .. } => (Lasts::For(for_ms), None),
+        FaultKind::LinkReset { .. } => (Lasts::For(0), None),
         FaultKind::Pause { for_ms }
         | FaultKind::DiskFull { for_ms }
         | FaultKind::DiskStall { for_ms }

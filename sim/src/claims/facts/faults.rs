@@ -8,6 +8,8 @@
 //!   said: an answer of KAFKA_STORAGE_ERROR, a line of the log, a note of the recovery, a last word.
 //! - A disk that fails may end the process, and may be complained of at ERROR.
 
+use std::collections::BTreeSet;
+
 use chronik_core::boundary::Level;
 use chronik_core::time::Instant;
 
@@ -22,8 +24,8 @@ pub(in crate::claims) struct Faults<'a> {
     damaged: Option<usize>,
     /// What the operator was told since then.
     reports: Vec<&'a str>,
-    /// Whether the process could not start, and did not since.
-    is_down: bool,
+    /// The brokers whose process could not start, and did not since.
+    down: BTreeSet<u32>,
 }
 
 impl<'a> Faults<'a> {
@@ -52,11 +54,11 @@ impl<'a> Faults<'a> {
                     if std::mem::take(&mut may_lose) {
                         faults.eras.push(event.at);
                     }
-                    faults.is_down = false;
+                    faults.down.remove(&event.node);
                     faults.report(notes.iter().map(String::as_str));
                 }
                 What::StartFailed { why } => {
-                    faults.is_down = true;
+                    faults.down.insert(event.node);
                     faults.report([why.as_str()]);
                 }
                 What::Ended { why: Some(why) } => faults.report([why.as_str()]),
@@ -93,9 +95,9 @@ impl<'a> Faults<'a> {
         self.reports.iter().any(|report| names.iter().any(|name| report.contains(name.as_str())))
     }
 
-    /// Whether the broker refused to start for good, because of damage.
+    /// Whether a broker refused to start for good, because of damage.
     pub(in crate::claims) fn is_down_by_damage(&self) -> bool {
-        self.is_down && self.damaged.is_some()
+        !self.down.is_empty() && self.damaged.is_some()
     }
 }
 

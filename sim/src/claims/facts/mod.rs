@@ -72,14 +72,14 @@ impl<'a> Facts<'a> {
             events,
             topics: Topics::of(events),
             faults: Faults::of(plan, events),
-            calm: Calm::of(events),
+            calm: Calm::of(plan, events),
             sends: Sends::of(events),
             groups: Groups::of(plan, events),
             partitions: Vec::new(),
             places: Vec::new(),
             healed: None,
             is_audited: false,
-            moved_ms: plan.node.clock_skew_ms.unsigned_abs(),
+            moved_ms: (1..=plan.nodes()).map(|node| plan.machine(node).clock_skew_ms.unsigned_abs()).sum(),
             has_steps: false,
         };
         facts.place();
@@ -94,7 +94,9 @@ impl<'a> Facts<'a> {
                         _ => {}
                     }
                 }
-                What::Produced { to, attempt, base, records, acks, .. } if *acks != 0 => {
+                What::Produced { to, attempt, base, records, acks, .. }
+                    if *acks == -1 || *acks == 1 && facts.replication(*to) == 1 =>
+                {
                     facts.produced(index, *to, *attempt, *base, *records);
                 }
                 What::DeleteRecords { partition, before } => facts.records_are_deleted(index, *partition, *before),
@@ -142,6 +144,22 @@ impl<'a> Facts<'a> {
         for place in self.places.iter_mut().filter(|place| **place != NOWHERE) {
             *place = order[*place as usize];
         }
+    }
+
+    /// On how many brokers a partition lies. What the leader of several has acknowledged by itself (acks=1) may be lost
+    /// with its leadership.
+    fn replication(&self, id: TopicPartition) -> u32 {
+        if self.plan.nodes() == 1 {
+            return 1;
+        }
+        let name = self.topics.name(id.topic);
+        let topic = self.plan.topics.iter().find(|topic| name == Some(topic.name.as_str()));
+        topic.map_or(self.plan.nodes(), |topic| topic.replication)
+    }
+
+    /// Whether several brokers are a cluster: what one of them tells, another may not have heard of yet.
+    pub(super) fn has_several(&self) -> bool {
+        self.plan.nodes() > 1
     }
 
     fn produced(&mut self, event: usize, to: TopicPartition, attempt: Attempt, base: Offset, records: u32) {

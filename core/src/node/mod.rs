@@ -24,6 +24,7 @@ mod room;
 mod scrub;
 mod session;
 mod slices;
+mod standings;
 mod start;
 mod storage;
 mod tails;
@@ -59,6 +60,7 @@ use crate::wire::{self, ErrorCode, Response, Str};
 
 pub use metrics::Counters;
 pub use options::ClusterOptions;
+pub use standings::{Standing, Votes};
 pub use start::{DIRECT_FROM, NodeOptions, Report, StartError};
 
 /// A journal that has been quiet for so long is sealed with an empty commit, which proves that the last one was

@@ -4,7 +4,7 @@ use chronik_core::config::BrokerConfig;
 use chronik_core::ids::{NodeId, Uuid};
 use chronik_core::journal::Geometry;
 use chronik_core::limits::Limits;
-use chronik_core::node::NodeOptions;
+use chronik_core::node::{ClusterOptions, NodeOptions};
 
 use crate::plan::{CLIENT_PORT, Plan};
 
@@ -24,13 +24,14 @@ pub(super) fn options(plan: &Plan, node: u32) -> NodeOptions {
     let mut id = [7; 16];
     id[15] = u8::try_from(6 + node).expect("few brokers");
     id[..8].copy_from_slice(&plan.seed.to_be_bytes());
-    let (limits, host) = (limits(plan), plan.host(node));
+    let (limits, host, cluster) = (limits(plan), plan.host(node), cluster(plan, node));
     let plan = &plan.node;
     let settings = plan.broker.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     NodeOptions {
         node_id: NodeId(i32::try_from(node).expect("few brokers")),
         directory_id: Uuid(id),
-        cluster_id: "simulated".into(),
+        // Several brokers give themselves one.
+        cluster_id: if cluster.is_some() { "".into() } else { "simulated".into() },
         data_dir: "/simulated".into(),
         listeners: vec![("PLAINTEXT".into(), host.into(), CLIENT_PORT)],
         broker: BrokerConfig::parse(settings).expect("plans have sound settings"),
@@ -41,6 +42,18 @@ pub(super) fn options(plan: &Plan, node: u32) -> NodeOptions {
             reserve_bytes: plan.journal_file_bytes / 4,
         },
         direct_from: if plan.trusts_os { u64::MAX } else { plan.direct_from },
-        cluster: None,
+        cluster,
     }
+}
+
+/// The port by which brokers reach each other.
+const PEER_PORT: u16 = 9093;
+
+/// As what the broker of this number is part of a cluster, where there are several.
+fn cluster(plan: &Plan, node: u32) -> Option<ClusterOptions> {
+    let nodes = plan.nodes();
+    let address = |node: u32| (format!("peer-{node}").into(), PEER_PORT);
+    let others = (1..=nodes).filter(|&other| other != node);
+    let peers = others.map(|other| (NodeId(i32::try_from(other).expect("few brokers")), address(other))).collect();
+    (nodes > 1).then(|| ClusterOptions { raft_address: address(node), peers, bootstrap: true })
 }

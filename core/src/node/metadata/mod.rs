@@ -76,6 +76,11 @@ impl Metadata {
         self.is_due
     }
 
+    /// The part in the quorum itself.
+    pub(super) fn quorum(&self) -> &Quorum {
+        &self.quorum
+    }
+
     /// The newest record of metadata in the journal.
     pub(super) fn newest(&self) -> Option<Lsn> {
         self.newest

@@ -22,6 +22,7 @@ mod network;
 mod pass;
 mod process;
 mod routes;
+mod standings;
 mod world;
 
 #[cfg(test)]

@@ -77,6 +77,7 @@ impl World<'_> {
             self.carry_out(machine, effect, &mut touched);
         }
         self.trace(self.machines[machine].lane(), None, |_| format!("a pass over {requests} arrivals"));
+        self.note_standings(machine, false);
         let process = self.machines[machine].process.as_ref();
         if process.is_some_and(|process| process.fatal.is_some()) {
             // Nothing more may be said: an answer could promise what the disk does not hold.

@@ -16,6 +16,7 @@ use chronik_core::time::Instant;
 use chronik_core::topic_codecs::TopicCodecs;
 use chronik_core::wire::Response;
 
+use super::standings::Noted;
 use crate::engine::work::Work;
 
 /// Something for the node, in the order in which it came.
@@ -66,6 +67,8 @@ pub(super) struct Process {
     /// Connections, by their place in the world, that have something to be read or sent.
     pub(super) ready: VecDeque<usize>,
     pub(super) codecs: Arc<TopicCodecs>,
+    /// What it was seen to believe.
+    pub(super) noted: Noted,
     /// Whom it keeps connections to, once it has said so.
     pub(super) neighbours: Option<Arc<Neighbours>>,
     /// When the pass that is planned comes, if one is.
@@ -94,6 +97,7 @@ impl Process {
             mailbox: VecDeque::new(),
             ready: VecDeque::new(),
             codecs,
+            noted: Noted::default(),
             neighbours: None,
             pass_at: None,
             busy_until: Instant::default(),

@@ -441,6 +441,7 @@ impl<'a> World<'a> {
     /// Looks at what the brokers hold, now and then.
     fn look(&mut self) {
         for machine in 0..self.machines.len() {
+            self.note_standings(machine, true);
             let Some(process) = &self.machines[machine].process else { continue };
             let metrics = process.node.metrics();
             let tail = gauge(&metrics, "chronik_tail_bytes");

@@ -1,0 +1,73 @@
+//! What a broker believes of what it holds and of the quorum, for whoever holds several brokers against each other: tests
+//! and simulation.
+
+use super::Node;
+use crate::controller::records::PartitionState;
+use crate::ids::{LeaderEpoch, Offset, TopicPartition};
+use crate::raft::Role;
+
+/// What a broker believes of a partition that it holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing<'a> {
+    /// Which.
+    pub partition: TopicPartition,
+    /// Whether it leads it.
+    pub leads: bool,
+    /// Whether it follows its leader.
+    pub follows: bool,
+    /// The newest leader epoch that it knows of.
+    pub leader_epoch: LeaderEpoch,
+    /// What the metadata say, as far as they are applied here.
+    pub state: &'a PartitionState,
+    /// How many replicas must be in sync for acks=all.
+    pub min_in_sync: usize,
+    /// Everything below is durable on the whole in-sync set, as far as is known here.
+    pub high_watermark: Offset,
+    /// Where the log starts here ...
+    pub start: Offset,
+    /// ... and ends.
+    pub end: Offset,
+}
+
+/// What a broker believes of the metadata quorum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Votes {
+    /// The term.
+    pub term: u64,
+    /// Whether it leads in it.
+    pub leads: bool,
+    /// How much of the metadata log has committed, as it knows.
+    pub committed: u64,
+}
+
+impl Node {
+    /// What it believes of each partition that it holds; of one that the metadata do not know any more nothing.
+    pub fn standings(&self) -> impl Iterator<Item = Standing<'_>> {
+        self.hosts.iter().flatten().filter_map(|hosted| {
+            let partition = &hosted.partition;
+            Some(Standing {
+                partition: partition.id(),
+                leads: partition.is_led(),
+                follows: partition.is_followed(),
+                leader_epoch: partition.epoch(),
+                state: self.controller.image().partition(partition.id())?,
+                min_in_sync: hosted.config.min_insync_replicas as usize,
+                high_watermark: partition.advanced().high_watermark,
+                start: partition.log().start(),
+                end: partition.log().end(),
+            })
+        })
+    }
+
+    /// What it believes of the metadata quorum.
+    pub fn votes(&self) -> Votes {
+        self.metadata.votes()
+    }
+}
+
+impl super::metadata::Metadata {
+    fn votes(&self) -> Votes {
+        let quorum = self.quorum();
+        Votes { term: quorum.term(), leads: quorum.role() == Role::Leader, committed: quorum.committed() }
+    }
+}

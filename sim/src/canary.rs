@@ -45,9 +45,16 @@ pub struct Canary {
     /// Which engine runs the code that it is planted in.
     #[serde(default)]
     pub engine: Engine,
+    /// Of how many brokers plans are that can show it.
+    #[serde(default = "one")]
+    pub nodes: u32,
     /// What it changes.
     #[serde(rename = "edit")]
     pub edits: Vec<Edit>,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// Which engine a canary is planted for.

@@ -46,7 +46,14 @@ fn canaries() -> Result<Vec<Named>, String> {
 }
 
 fn become_planted(name: &str, arguments: &[OsString]) -> Result<Infallible, String> {
-    canary::exec(&canary::workspace()?, name, arguments)
+    let workspace = canary::workspace()?;
+    let nodes = canary::named(&workspace, name)?.nodes;
+    let has = |flag: &str| arguments.iter().any(|argument| argument.to_string_lossy().starts_with(flag));
+    let mut arguments = arguments.to_vec();
+    if nodes > 1 && !["--nodes", "--plan", "--scenario"].into_iter().any(has) {
+        arguments.extend([OsString::from("--nodes"), nodes.to_string().into()]);
+    }
+    canary::exec(&workspace, name, &arguments)
 }
 
 fn score_canaries() -> Result<(), String> {

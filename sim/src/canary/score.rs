@@ -96,9 +96,7 @@ pub fn score(
     jobs: usize,
     out: &mut (dyn Write + Send),
 ) -> io::Result<Vec<Score>> {
-    let run = |canary: Option<&Canary>, engine: &'static str, seed: u64| {
-        run_seed(binary, canary, engine, seed, hunts.run_time_max)
-    };
+    let run = |canary: Option<&Canary>, on: On, seed: u64| run_seed(binary, canary, on, seed, hunts.run_time_max);
     let (there, absent): (Vec<_>, Vec<_>) =
         canaries.iter().cloned().partition(|canary| canary.engine == Engine::Core || cfg!(madsim));
     let scores = score_by(&run, &there, hunts, jobs, out)?;
@@ -108,8 +106,15 @@ pub fn score(
     Ok(scores)
 }
 
-/// Runs one seed on an engine, with a canary or with none.
-type Run<'a> = dyn Fn(Option<&Canary>, &'static str, u64) -> io::Result<Outcome> + Sync + 'a;
+/// What a seed is run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct On {
+    engine: &'static str,
+    nodes: u32,
+}
+
+/// Runs one seed, with a canary or with none.
+type Run<'a> = dyn Fn(Option<&Canary>, On, u64) -> io::Result<Outcome> + Sync + 'a;
 
 /// The rows that are known, and how many of them are printed.
 struct Table<'a> {
@@ -157,18 +162,19 @@ fn score_by(
     let scores: Vec<Score> = rows.into_iter().flatten().collect();
     let found = scores.iter().filter(|score| 2 * score.found > score.hunts).count();
     writeln!(out, "\n{found} of {} are found by most of their hunts.", scores.len())?;
-    for ((engine, seed), by) in failing.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        writeln!(out, "Seed {seed} fails on engine {engine} with nothing planted: {by}.")?;
+    for ((On { engine, nodes }, seed), by) in failing.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        let brokers = if nodes == 1 { String::new() } else { format!(", {nodes} brokers,") };
+        writeln!(out, "Seed {seed} fails on engine {engine}{brokers} with nothing planted: {by}.")?;
     }
     Ok(scores)
 }
 
-/// Seeds that fail with nothing planted, by engine, and by what.
-type Failing = BTreeMap<(&'static str, u64), String>;
+/// Seeds that fail with nothing planted, by what they ran on, and by what they failed.
+type Failing = BTreeMap<(On, u64), String>;
 
 fn hunt(run: &Run<'_>, canary: &Canary, hunts: &Hunts) -> io::Result<(Score, Failing)> {
     let mut failing = Failing::new();
-    let engine = canary.engine.name();
+    let on = On { engine: canary.engine.name(), nodes: canary.nodes };
     let mut score = Score {
         name: canary.name.clone(),
         found: 0,
@@ -185,14 +191,14 @@ fn hunt(run: &Run<'_>, canary: &Canary, hunts: &Hunts) -> io::Result<(Score, Fai
         let mut cpu_seconds = 0.0;
         for tried in 1..=hunts.seeds_max {
             let seed = first.wrapping_add(tried - 1);
-            let outcome = run(Some(canary), engine, seed)?;
+            let outcome = run(Some(canary), on, seed)?;
             cpu_seconds += outcome.cpu_seconds;
             score.runs += 1;
             score.sung += u64::from(outcome.has_sung);
             if let Some(by) = outcome.found_by {
                 // The time that this takes is no part of the hunt: it is a check of the seed, not of the canary.
-                match run(None, engine, seed)?.found_by {
-                    Some(without) => drop(failing.insert((engine, seed), without)),
+                match run(None, on, seed)?.found_by {
+                    Some(without) => drop(failing.insert((on, seed), without)),
                     None => {
                         score.found += 1;
                         *score.by.entry(by).or_default() += 1;
@@ -237,15 +243,9 @@ const NOT_OBEYED: i32 = 2;
 /// How often to look whether a run has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-fn run_seed(
-    binary: &Path,
-    canary: Option<&Canary>,
-    engine: &str,
-    seed: u64,
-    time_max: Duration,
-) -> io::Result<Outcome> {
+fn run_seed(binary: &Path, canary: Option<&Canary>, on: On, seed: u64, time_max: Duration) -> io::Result<Outcome> {
     let mut command = Command::new(binary);
-    command.args(["--seed", &seed.to_string(), "--engine", engine]);
+    command.args(["--seed", &seed.to_string(), "--engine", on.engine, "--nodes", &on.nodes.to_string()]);
     judge(command, canary, time_max)
 }
 
@@ -331,7 +331,7 @@ mod tests {
     fn canary(name: &str) -> Canary {
         let claims = vec!["acked".to_owned()];
         let (about, after, edits) = (String::new(), Vec::new(), Vec::new());
-        Canary { name: name.to_owned(), about, after, claims, engine: Engine::Core, edits }
+        Canary { name: name.to_owned(), about, after, claims, engine: Engine::Core, nodes: 1, edits }
     }
 
     fn hunts() -> Hunts {
@@ -340,7 +340,7 @@ mod tests {
 
     /// Scores one canary which `is_found` finds, where `fails` fails with nothing planted.
     fn scored(is_found: fn(u64) -> bool, fails: fn(u64) -> bool) -> (Score, String) {
-        let run = |canary: Option<&Canary>, _: &'static str, seed: u64| {
+        let run = |canary: Option<&Canary>, _: On, seed: u64| {
             let is_found = fails(seed) || (canary.is_some() && is_found(seed));
             let found_by = is_found.then(|| "acked".to_owned());
             Ok(Outcome { found_by, has_sung: canary.is_some(), cpu_seconds: 0.5 })
@@ -377,7 +377,7 @@ mod tests {
 
     #[test]
     fn rows_come_in_the_order_of_names_however_many_are_hunted_at_once() {
-        let run = |canary: Option<&Canary>, _: &'static str, _: u64| {
+        let run = |canary: Option<&Canary>, _: On, _: u64| {
             // The first one takes the longest.
             let is_first = canary.is_some_and(|canary| canary.name == "a");
             let found_by = canary.filter(|_| !is_first).map(|_| "acked".to_owned());

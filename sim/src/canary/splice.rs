@@ -103,6 +103,7 @@ mod tests {
             after: Vec::new(),
             claims: Vec::new(),
             engine: super::super::Engine::Core,
+            nodes: 1,
             edits: edits.iter().map(edit).collect(),
         }
     }

@@ -6,20 +6,18 @@
 //! Each of these is asked again until it is answered. Polls that come due meanwhile are left out, and nothing is
 //! recorded of them.
 
+mod epochs;
+mod fetching;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chronik_core::ids::{Offset, TopicId, TopicPartition, Uuid};
-use chronik_core::time::Instant;
-use chronik_core::wire::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, ForgottenTopic};
-use chronik_core::wire::offset_for_leader_epoch::{
-    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OffsetForLeaderPartition, OffsetForLeaderTopic,
-};
-use chronik_core::wire::{ErrorCode, Request, Response, Str};
+use chronik_core::ids::{Offset, TopicPartition};
+use chronik_core::wire::{ErrorCode, Response};
 
 use super::caller::{Caller, Outcome};
 use super::lane::is_about_topic;
-use super::reading::{EARLIEST, Fetching, MAX_TIMESTAMP, Sought, known_code, list_offsets, listed};
+use super::reading::{EARLIEST, MAX_TIMESTAMP, Sought, list_offsets, listed};
 use super::schedule::Schedule;
 use super::topics::{METADATA_VERSION, Topics};
 use super::wires::Node;
@@ -29,10 +27,6 @@ use crate::plan::{Action, Operation, Plan};
 
 /// From this version on topics go by their id.
 const IDS_FROM: i16 = 13;
-/// From this version on there are fetch sessions.
-const SESSIONS_FROM: i16 = 7;
-/// The version of OffsetForLeaderEpoch that it asks in.
-const EPOCHS_VERSION: i16 = 4;
 /// The version of ListOffsets that is asked in for positions.
 const POSITIONS_VERSION: i16 = 6;
 
@@ -278,154 +272,6 @@ impl Consumer {
         true
     }
 
-    /// Asks the leaders of epochs that are new here whether their logs have what was read.
-    fn ask_epochs(&mut self, now: ClientNow, wanted: &mut Vec<Wanted>) -> bool {
-        let is_unchecked = |&place: &usize| {
-            let part = &self.parts[place];
-            part.read_epoch.is_some() && part.is_checked_in < self.topics.leader_epoch(part.topic, part.id.partition)
-        };
-        let places: Vec<usize> = self.polled().filter(is_unchecked).collect();
-        if places.is_empty() {
-            return false;
-        }
-        let mut topics: Vec<OffsetForLeaderTopic> = Vec::new();
-        for &place in &places {
-            let Part { topic, id, read_epoch, .. } = &self.parts[place];
-            let name = &self.topics.get(*topic).name;
-            if topics.last().is_none_or(|last| last.topic != *name) {
-                topics.push(OffsetForLeaderTopic { topic: name.clone(), partitions: Vec::new() });
-            }
-            topics.last_mut().expect("one was pushed").partitions.push(OffsetForLeaderPartition {
-                partition: id.partition,
-                current_leader_epoch: self.topics.leader_epoch(*topic, id.partition),
-                leader_epoch: read_epoch.expect("it was read"),
-            });
-        }
-        let request = OffsetForLeaderEpochRequest { topics, ..Default::default() };
-        self.caller.ask(now, &request.into(), EPOCHS_VERSION, wanted);
-        self.asked = Some(Asked::Epochs(places));
-        true
-    }
-
-    /// Takes where the epochs end that were read last: a position beyond is one in a log that is no more.
-    fn epochs_ended(
-        &mut self,
-        now: ClientNow,
-        places: &[usize],
-        response: &OffsetForLeaderEpochResponse,
-        wanted: &mut Vec<Wanted>,
-    ) -> Result<(), String> {
-        let mut failed = None;
-        let operation = self.operation();
-        for &place in places {
-            let part = &mut self.parts[place];
-            let (partition, name) = (part.id, &self.topics.get(part.topic).name);
-            let topics = response.topics.iter().filter(|told| told.topic == *name);
-            let mut answers = topics.flat_map(|told| &told.partitions);
-            let answer = answers.find(|answer| answer.partition == partition.partition);
-            let answer = answer.ok_or_else(|| format!("no epoch of {partition} is told"))?;
-            let code = known_code(answer.error_code)?;
-            if code != ErrorCode::None {
-                failed = Some(code);
-                continue;
-            }
-            let (asked, leader_epoch) = (part.read_epoch.expect("it was asked for"), answer.leader_epoch);
-            let end = Offset(answer.end_offset);
-            wanted.push(Wanted::Record(operation, What::EpochEnds { partition, asked, leader_epoch, end }));
-            part.is_checked_in = self.topics.leader_epoch(part.topic, partition.partition);
-            if end >= Offset(0) && part.position.is_some_and(|position| end < position) {
-                part.position = Some(end);
-            }
-        }
-        if let Some(code) = failed {
-            self.is_stale = true;
-            self.caller.back_off(now);
-            self.finish(false, Some(code), wanted);
-        }
-        Ok(())
-    }
-
-    /// The one with the broker that is asked.
-    fn session(&mut self) -> &mut Session {
-        &mut self.sessions[self.caller.asks() as usize - 1]
-    }
-
-    fn ask_fetch(&mut self, now: ClientNow, wanted: &mut Vec<Wanted>) -> bool {
-        let polled: Vec<usize> = self.polled().collect();
-        if polled.is_empty() {
-            return false;
-        }
-        self.last_leader = self.caller.asks();
-        let request = self.fetch_request(&polled);
-        self.caller.ask(now, &request, self.settings.version, wanted);
-        self.asked = Some(Asked::Fetch(polled));
-        true
-    }
-
-    fn has_sessions(&self) -> bool {
-        self.settings.uses_session && self.settings.version >= SESSIONS_FROM
-    }
-
-    fn fetch_request(&mut self, polled: &[usize]) -> Request {
-        let session = &mut self.sessions[self.caller.asks() as usize - 1];
-        let has_sessions = self.settings.uses_session && self.settings.version >= SESSIONS_FROM;
-        let is_incremental = has_sessions && session.id != 0;
-        let mut topics: Vec<FetchTopic> = Vec::new();
-        let mut forgotten_topics_data: Vec<ForgottenTopic> = Vec::new();
-        let mut left = polled.iter().copied().peekable();
-        for (place, part) in self.parts.iter().enumerate() {
-            let name = &self.topics.get(part.topic).name;
-            let (topic, topic_id): (Str, TopicId) = match self.settings.version >= IDS_FROM {
-                true => (Str::EMPTY, part.id.topic),
-                false => (name.clone(), Uuid::ZERO),
-            };
-            if left.next_if_eq(&place).is_none() {
-                if is_incremental && session.known.remove(&part.id).is_some() {
-                    let partitions = vec![part.id.partition];
-                    forgotten_topics_data.push(ForgottenTopic { topic, topic_id, partitions });
-                }
-                continue;
-            }
-            let position = part.position.expect("a partition is fetched from its position on");
-            if is_incremental && session.known.get(&part.id) == Some(&position) {
-                continue;
-            }
-            session.known.insert(part.id, position);
-            if topics.last().is_none_or(|last| (&last.topic, last.topic_id) != (&topic, topic_id)) {
-                topics.push(FetchTopic { topic, topic_id, partitions: Vec::new() });
-            }
-            topics.last_mut().expect("one was pushed").partitions.push(FetchPartition {
-                partition: part.id.partition,
-                current_leader_epoch: self.topics.leader_epoch(part.topic, part.id.partition),
-                fetch_offset: position.0,
-                partition_max_bytes: self.settings.partition_max_bytes,
-                ..FetchPartition::default()
-            });
-        }
-        let (session_id, session_epoch) = match (has_sessions, is_incremental) {
-            (false, _) => (0, -1),
-            (true, false) => (0, 0),
-            (true, true) => (session.id, session.epoch),
-        };
-        FetchRequest {
-            max_wait_ms: self.settings.max_wait_ms,
-            min_bytes: self.settings.min_bytes,
-            max_bytes: self.settings.max_bytes,
-            isolation_level: i8::from(self.settings.is_read_committed),
-            session_id,
-            session_epoch,
-            topics,
-            forgotten_topics_data,
-            ..FetchRequest::default()
-        }
-        .into()
-    }
-
-    /// The session with the broker that was asked is over.
-    fn end_session(&mut self) {
-        *self.session() = Session::default();
-    }
-
     fn take(&mut self, now: ClientNow, outcome: Outcome, wanted: &mut Vec<Wanted>) -> Result<(), String> {
         let Some(asked) = self.asked.take() else { return Ok(()) };
         let Outcome::Answered(at, response) = outcome else {
@@ -473,89 +319,6 @@ impl Consumer {
             (Asked::Fetch(polled), Response::Fetch(response)) => self.fetched(now, &polled, at, &response, wanted),
             (_, response) => unreachable!("{} is decoded as what was asked", response.api_key()),
         }
-    }
-
-    fn fetched(
-        &mut self,
-        now: ClientNow,
-        polled: &[usize],
-        asked_at: Instant,
-        response: &FetchResponse,
-        wanted: &mut Vec<Wanted>,
-    ) -> Result<(), String> {
-        use ErrorCode as E;
-        match known_code(response.error_code)? {
-            E::None => {}
-            E::FetchSessionIdNotFound | E::InvalidFetchSessionEpoch | E::FetchSessionTopicIdError
-                if self.session().id != 0 =>
-            {
-                self.end_session();
-                return Ok(());
-            }
-            code => return Err(format!("a fetch is answered with {code}")),
-        }
-        if self.has_sessions() {
-            let session = self.session();
-            match (session.id, response.session_id) {
-                (0, 0) => *session = Session::default(),
-                (0, id) => (session.id, session.epoch) = (id, 1),
-                (known, told) if known == told => session.epoch = session.epoch.checked_add(1).unwrap_or(1),
-                (known, told) => return Err(format!("a fetch in session {known} is answered in session {told}")),
-            }
-        }
-        let operation = self.operation();
-        let mut told = 0;
-        let mut failed = None;
-        for topic in &response.responses {
-            for data in &topic.partitions {
-                let is_it = |part: &Part| {
-                    part.id.partition == data.partition_index
-                        && match self.settings.version >= IDS_FROM {
-                            true => part.id.topic == topic.topic_id,
-                            false => self.topics.get(part.topic).name == topic.topic,
-                        }
-                };
-                let place = polled.iter().copied().find(|&place| is_it(&self.parts[place]));
-                let name = || format!("partition {} of {}{}", data.partition_index, topic.topic, topic.topic_id);
-                let place = place.ok_or_else(|| format!("{} is told, but nobody asked for it", name()))?;
-                told += 1;
-                let part = &mut self.parts[place];
-                let from = part.position.expect("a partition is fetched from its position on");
-                let fetching = Fetching { partition: part.id, from, asked_at, operation };
-                let (code, next) = fetching.told(data, wanted)?;
-                part.position = Some(next);
-                if let Some(Wanted::Record(_, What::Fetched { records, .. })) = wanted.last()
-                    && let Some(last) = records.last()
-                {
-                    part.read_epoch = Some(last.leader_epoch);
-                }
-                match code {
-                    E::None => {}
-                    E::OffsetOutOfRange => (part.position, part.read_epoch) = (None, None),
-                    E::KafkaStorageError
-                    | E::UnknownTopicOrPartition
-                    | E::UnknownTopicId
-                    | E::OffsetNotAvailable
-                    | E::NotLeaderOrFollower
-                    | E::ReplicaNotAvailable
-                    | E::FencedLeaderEpoch
-                    | E::UnknownLeaderEpoch => {
-                        self.is_stale |= is_about_topic(code);
-                        failed = Some(code);
-                    }
-                    code => return Err(format!("{} is answered with {code}", name())),
-                }
-            }
-        }
-        if told > polled.len() || self.session().id == 0 && told != polled.len() {
-            return Err(format!("{} partitions were fetched, {told} are told", polled.len()));
-        }
-        match failed {
-            Some(_) => self.caller.back_off(now),
-            None => self.caller.go_on(),
-        }
-        self.finish(failed.is_none(), failed, wanted);
-        Ok(())
     }
 
     /// Takes over what topics and partitions there are now. A topic of another id is read from its start.

@@ -11,7 +11,7 @@ use super::head::{BatchHead, HEAD_BYTES, NO_SEQUENCE, NO_TIMESTAMP, check};
 use super::records::Records;
 use crate::ids::{LeaderEpoch, Offset};
 use crate::time::Timestamp;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 /// How much is taken from a client at once, whatever a topic allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,8 @@ pub fn verify(records: Bytes, limits: &BatchLimits) -> Result<VerifiedBatch, Bat
     let codec = head.attributes.codec()?;
     allowed_from_client(&head)?;
     let facts = walk(&head, &records[HEAD_BYTES..], limits.decompressed_bytes_max)?;
-    let body = records.slice(HEAD_BYTES..);
+    let mut body = records;
+    body.advance(HEAD_BYTES);
     let batch = VerifiedBatch {
         head,
         body,

@@ -143,6 +143,11 @@ impl Log {
         }
     }
 
+    /// Whether bytes are written that are not synced.
+    pub fn is_dirty(&self) -> bool {
+        self.segments.iter().any(|segment| segment.written > segment.synced.bytes)
+    }
+
     /// The segments that hold written bytes that are not synced, and the mark to confirm with.
     pub fn unsynced_segments(&self) -> Vec<(SegmentName, Mark)> {
         let dirty = self.segments.iter().filter(|segment| segment.written > segment.synced.bytes);
@@ -167,6 +172,12 @@ impl Log {
             return None;
         }
         self.tail.pop_front().map(|batch| batch.bytes())
+    }
+
+    /// Whether the oldest batch in memory is written to its segment, be it synced there or not.
+    pub fn is_oldest_written(&self) -> bool {
+        let unwritten = self.unwritten();
+        self.tail.front().is_some_and(|oldest| unwritten.is_none_or(|(_, from)| oldest.last < from))
     }
 
     /// The LSN of the oldest batch in memory.

@@ -281,11 +281,9 @@ impl Node {
                 run.awaits = Some(Awaited::Flush(id));
                 break;
             }
-            let dirty = log.unsynced_segments();
-            if run.synced != Some(id) && !dirty.is_empty() {
+            if run.synced != Some(id) && log.is_dirty() {
                 run.synced = Some(id);
-                let segments = dirty.iter().map(|(segment, _)| *segment).collect();
-                let sync = self.storage.push(Job::Sync(slot, id, dirty), Task::Sync { segments }, out);
+                let sync = self.sync(slot, out);
                 run.awaits = Some(Awaited::Task(sync));
                 break;
             }
@@ -346,7 +344,6 @@ impl Node {
         }
         self.compact_metadata_log(head);
         self.storage.removals.unname();
-        self.evict();
         self.wake_scrub(now);
         if self.is_exhausted() {
             // Another checkpoint would free no more.

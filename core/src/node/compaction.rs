@@ -21,9 +21,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::storage::{Job, PARTITIONS_AT_ONCE};
+use super::storage::PARTITIONS_AT_ONCE;
 use super::{Node, Reason, logs};
-use crate::boundary::{DiskError, DiskOp, Effect, FileName, Level, Outbox, SegmentName, Task};
+use crate::boundary::{DiskError, DiskOp, Effect, FileName, Level, Outbox, SegmentName};
 use crate::compact::{Pass, Progress, Scope, Work};
 use crate::config::TopicConfig;
 use crate::ids::{Offset, ProducerEpoch, ProducerId, TopicPartition};
@@ -292,7 +292,7 @@ impl Node {
         }
         if !dirt.is_synced {
             survey.is_near = true;
-            return self.bring_to_disk(slot, id, out);
+            return self.bring_to_disk(slot, out);
         }
         let is_next = !self.compaction.served.contains(&id);
         let candidate = Candidate { is_next, is_overdue, ratio, slot, partition: id, end: dirt.end };
@@ -300,16 +300,12 @@ impl Node {
     }
 
     /// Has the next of a partition's closed segments written, or what is written synced.
-    fn bring_to_disk(&mut self, slot: u32, id: TopicPartition, out: &mut Outbox) {
+    fn bring_to_disk(&mut self, slot: u32, out: &mut Outbox) {
         if self.no_space.is_some() || self.storage.is_syncing(slot) || self.host(slot).partition.log().is_flushing() {
             return;
         }
-        if !self.flush(slot, 1, out) {
-            let marks = self.host(slot).partition.log().unsynced_segments();
-            let segments: Vec<_> = marks.iter().map(|(segment, _)| *segment).collect();
-            if !segments.is_empty() {
-                self.storage.push(Job::Sync(slot, id, marks), Task::Sync { segments }, out);
-            }
+        if !self.flush(slot, 1, out) && self.host(slot).partition.log().is_dirty() {
+            self.sync(slot, out);
         }
     }
 

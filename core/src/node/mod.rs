@@ -78,7 +78,7 @@ pub enum Reason {
     Retention,
     /// Files have stayed for as long as their topic's settings ask.
     Removal,
-    /// A checkpoint goes on with its next partitions.
+    /// Background work goes on: a checkpoint with its next partitions, write-behind, batches that leave memory.
     Continue,
     /// A task that found no space is tried again.
     Space,
@@ -259,6 +259,7 @@ pub struct Node {
 impl Node {
     /// Takes one thing that happened and pushes what must be done about it. Never blocks, never fails.
     pub fn step(&mut self, now: Now, input: Input, out: &mut Outbox) {
+        let is_commit = matches!(input, Input::Disk(Done::Commit(..) | Done::Written(_)));
         match input {
             Input::Request { to, request } => {
                 self.counters.requests += 1;
@@ -308,7 +309,12 @@ impl Node {
         if self.has_incoming() {
             self.append_on(now, out);
         }
-        self.advance_storage(now, out);
+        if is_commit && self.is_behind() {
+            // Whoever waited for the commit goes first: while clients read their answers there is time for the rest.
+            self.deadlines.insert((now.instant, Reason::Continue));
+        } else {
+            self.advance_storage(now, out);
+        }
         self.plan_slice(now);
         self.plan_turns(now);
         self.stop_if_done(out);

@@ -99,9 +99,14 @@ impl Node {
         u64::from(files) * self.geometry.file_bytes
     }
 
+    /// Whether there is background work whose length goes with what was appended.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.storage.due.is_empty() || self.is_over_budget()
+    }
+
     /// Goes on with whatever background work can go on.
     pub(super) fn advance_storage(&mut self, now: Now, out: &mut Outbox) {
-        self.evict();
+        self.evict(now, out);
         self.remove_files(now, out);
         self.wake_compaction(now);
         if self.no_space.is_some() {
@@ -181,6 +186,14 @@ impl Node {
         let Some(task) = partition.log_mut().flush(at_least) else { return false };
         self.storage.push(Job::Flush(slot, id), task, out);
         true
+    }
+
+    /// Has what is written of a partition synced.
+    pub(super) fn sync(&mut self, slot: u32, out: &mut Outbox) -> TaskId {
+        let partition = &self.host(slot).partition;
+        let (id, dirty) = (partition.id(), partition.log().unsynced_segments());
+        let segments = dirty.iter().map(|(segment, _)| *segment).collect();
+        self.storage.push(Job::Sync(slot, id, dirty), Task::Sync { segments }, out)
     }
 
     /// Whether requests wait for room that checkpoints cannot make: the journal cannot grow, and the newest two of them

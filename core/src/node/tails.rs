@@ -2,8 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::Node;
+use super::{Node, Reason};
+use crate::boundary::Outbox;
 use crate::ids::Lsn;
+use crate::time::Now;
+
+/// Batches that one step lets go of, at up to 0.1 µs each.
+const EVICTED_AT_ONCE: usize = 1_000;
 
 /// What a partition's tail counts for in the node's accounts.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,18 +58,40 @@ impl Node {
         }
     }
 
+    /// Whether memory holds more batches than it should.
+    pub(super) fn is_over_budget(&self) -> bool {
+        self.tails.bytes > self.limits.tail_cache_bytes as u64
+    }
+
     /// Lets go of the oldest batches in memory beyond the budget, in the order of the journal.
-    pub(super) fn evict(&mut self) {
-        while self.tails.bytes > self.limits.tail_cache_bytes as u64 {
+    pub(super) fn evict(&mut self, now: Now, out: &mut Outbox) {
+        for evicted in 0.. {
+            if !self.is_over_budget() {
+                return;
+            }
             let Some((_, &slot)) = self.tails.order.first_key_value() else { return };
+            if evicted == EVICTED_AT_ONCE {
+                self.deadlines.insert((now.instant, Reason::Continue));
+                return;
+            }
             if self.host(slot).partition.log_mut().evict_one().is_none() {
-                // It is not safe in its segment yet: a checkpoint makes it so.
-                if !self.checkpoints.is_running() {
-                    self.checkpoint_soon();
-                }
+                self.secure_tail(slot, out);
                 return;
             }
             self.account_tail(slot);
+        }
+    }
+
+    /// Has the oldest batch in memory, which is of the partition in `slot`, made safe in its segment.
+    fn secure_tail(&mut self, slot: u32, out: &mut Outbox) {
+        if self.checkpoints.is_running() {
+            // It will.
+        } else if !self.host(slot).partition.log().is_oldest_written() {
+            // Only a checkpoint flushes small tails.
+            self.checkpoint_soon();
+        } else if self.no_space.is_none() && !self.storage.is_syncing(slot) {
+            // A checkpoint comes with so many bytes of journal that memory would hold more than it should until then.
+            self.sync(slot, out);
         }
     }
 }

@@ -18,6 +18,7 @@ mod scrub;
 mod sessions;
 mod settings;
 mod slices;
+mod tails;
 mod transcripts;
 mod turns;
 mod volume;

@@ -170,7 +170,10 @@ impl<D: Disk> NodeLoop<D> {
             }
             let deadline = self.node.deadline().map(|(at, _)| self.clock.timer(at));
             poll_fn(|cx| match self.shared.mailbox.poll_take(cx, &mut self.arrivals) {
-                Poll::Ready(()) => Poll::Ready(()),
+                Poll::Ready(()) => {
+                    self.timer.has_yielded = false;
+                    Poll::Ready(())
+                }
                 Poll::Pending => self.timer.poll(deadline, cx),
             })
             .await;

@@ -128,7 +128,10 @@ impl Rig {
         loop {
             self.node.turn(self.now, &mut self.out);
             if self.out.0.is_empty() {
-                return;
+                if self.node.deadline() != Some((self.now.instant, Reason::Continue)) {
+                    return;
+                }
+                self.step(Input::Deadline);
             }
             for effect in std::mem::take(&mut self.out.0) {
                 self.carry_out(effect);

@@ -450,15 +450,26 @@ impl Log {
         self.tail.from(from).take_while(|batch| batch.last < to).map(TailBatch::bytes).sum()
     }
 
+    /// The place of the segment that `offset` belongs to.
+    fn index_of(&self, offset: Offset) -> usize {
+        self.segments.partition_point(|segment| segment.base <= offset).max(1) - 1
+    }
+
+    /// Whether the batch that holds `offset`, or the next one, is in memory. Between what is on disk and what is in memory
+    /// there may be a gap.
+    fn is_next_in_memory(&self, offset: Offset) -> bool {
+        let is_written = || offset < self.segments[self.index_of(offset)].written_to;
+        self.tail.start().is_some_and(|start| start <= offset || !is_written())
+    }
+
     /// Finds the batches from `offset` on that lie below `limit`: at most `max_bytes`, but always one whole batch.
     pub fn read(&self, offset: Offset, limit: Offset, max_bytes: usize) -> Read {
         if offset >= limit {
             return Read::Nothing;
         }
-        let index = self.segments.partition_point(|segment| segment.base <= offset).max(1) - 1;
+        let index = self.index_of(offset);
         let segment = &self.segments[index];
-        // Between what is on disk and what is in memory there may be a gap.
-        if self.tail.start().is_some_and(|start| start <= offset || segment.written_to <= offset) {
+        if self.is_next_in_memory(offset) {
             let mut slices = SmallVec::new();
             let mut total = 0;
             for batch in self.tail.from(offset) {

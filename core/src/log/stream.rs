@@ -21,7 +21,9 @@ impl Log {
     /// The batches from `offset` on that are in memory, at most so many and so many bytes, but always one; `None` where the
     /// next one is not in memory.
     pub fn run_from(&self, offset: Offset, max_bytes: usize, max_batches: usize) -> Option<Run> {
-        self.tail.start().filter(|start| *start <= offset)?;
+        if !self.is_next_in_memory(offset) {
+            return None;
+        }
         let mut run = Run { slices: SmallVec::new(), bytes: 0, end: offset };
         for batch in self.tail.from(offset).take(max_batches) {
             if run.bytes > 0 && run.bytes + batch.bytes() > max_bytes {

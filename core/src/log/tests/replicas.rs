@@ -177,6 +177,7 @@ fn a_read_in_a_gap_between_disk_and_memory_goes_on_in_memory() {
     rig.take(3, 1, 3, None).expect("behind a gap");
     assert_eq!(rig.bases_read(0), [0, 3]);
     assert_eq!(rig.bases_read(2), [3]);
+    assert_eq!(rig.log.run_from(Offset(2), 1, 1).map(|run| run.end), Some(Offset(4)), "nor does a follower wait");
 }
 
 #[test]

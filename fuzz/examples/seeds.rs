@@ -422,6 +422,8 @@ fn peers() {
             has_lost: false,
             listeners: vec![peer::Address { name: "PLAINTEXT".into(), host: "localhost".into(), port: 9092 }],
             rack: Some("rack".into()),
+            peer_host: "b2".into(),
+            peer_port: 9093,
         }),
         Message::Heartbeat(Heartbeat { broker_epoch, applied: 9, wants_fence: false, wants_stop: true }),
         Message::Forward(Forward {

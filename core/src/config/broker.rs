@@ -136,6 +136,10 @@ pub struct BrokerConfig {
     pub auto_create_topics_enable: bool,
     /// Whether first replicas get back what they could lead.
     pub auto_leader_rebalance_enable: bool,
+    /// How often a broker of a cluster tells the controller that it lives, in milliseconds, at least 1.
+    pub broker_heartbeat_interval_ms: u64,
+    /// How long a broker may be silent before others lead what it leads, in milliseconds, at least 1.
+    pub broker_session_timeout_ms: u64,
     /// Where this broker stands, for clients that prefer near replicas.
     pub broker_rack: Option<String>,
     /// How long a silent connection stays, in milliseconds; `None` for ever.
@@ -401,6 +405,8 @@ impl BrokerConfig {
         let config = BrokerConfig {
             auto_create_topics_enable: truth("auto.create.topics.enable"),
             auto_leader_rebalance_enable: truth("auto.leader.rebalance.enable"),
+            broker_heartbeat_interval_ms: u64::from(unsigned("broker.heartbeat.interval.ms")),
+            broker_session_timeout_ms: u64::from(unsigned("broker.session.timeout.ms")),
             broker_rack: text("broker.rack").filter(|rack| !rack.is_empty()),
             connections_max_idle_ms: u64::try_from(number("connections.max.idle.ms")).ok(),
             default_replication_factor: i16::try_from(number("default.replication.factor")).expect("a Short's range"),

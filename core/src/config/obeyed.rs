@@ -43,12 +43,28 @@ pub static BROKER_KEYS: &[BrokerKey] = &[
         Update::ReadOnly,
         "Whether a partition that its first replica could lead goes back to it.",
     ),
+    key(
+        "broker.heartbeat.interval.ms",
+        Kind::Int,
+        "2000",
+        Allowed::AtLeast(1),
+        Update::ReadOnly,
+        "How often a broker of a cluster tells the controller that it lives, in milliseconds.",
+    ),
     unset(
         "broker.rack",
         Kind::String,
         Allowed::Any,
         Update::ReadOnly,
         "Where this broker stands, as clients are told it.",
+    ),
+    key(
+        "broker.session.timeout.ms",
+        Kind::Int,
+        "9000",
+        Allowed::AtLeast(1),
+        Update::ReadOnly,
+        "How long the controller hears nothing of a broker before others lead what it leads, in milliseconds.",
     ),
     key(
         "compression.gzip.level",

@@ -139,6 +139,18 @@ impl Controller {
         self.leader = leader;
     }
 
+    /// The same for another cluster: the one that the broker has found to be its own.
+    #[must_use]
+    pub fn of_cluster(self, cluster_id: Str) -> Controller {
+        Controller { cluster_id, ..self }
+    }
+
+    /// Takes an image in place of the one before.
+    pub fn load(&mut self, image: MetadataImage) {
+        let controller = Controller::new(self.node_id, self.cluster_id.clone(), self.file.clone(), image);
+        *self = Controller { leader: self.leader, ..controller };
+    }
+
     /// What the log says.
     pub fn image(&self) -> &MetadataImage {
         &self.image

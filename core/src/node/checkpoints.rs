@@ -118,6 +118,13 @@ impl Checkpoints {
         }
     }
 
+    /// Another image has taken the place of the one that is being encoded: it begins anew.
+    pub(super) fn abandon_image(&mut self) {
+        if self.run.take().is_some() {
+            self.wanted = true;
+        }
+    }
+
     /// There was no room for it: it begins anew.
     pub(super) fn abandon(&mut self) {
         (self.run, self.closing, self.wanted) = (None, false, true);

@@ -112,6 +112,8 @@ pub enum Reason {
     Turns,
     /// Entries of the metadata log are applied.
     Metadata,
+    /// Time passes for the metadata quorum, and for the brokers of a cluster.
+    Tick,
     /// Partitions are looked through for dirty ones, or the compaction of one goes on.
     Compaction,
 }
@@ -281,7 +283,7 @@ impl Node {
                 // What was not begun and nobody waits for any more would only hold memory that no budget counts.
                 self.stalled.retain(|(to, _)| to.conn != conn);
                 self.delayed.retain(|(to, _)| to.conn != conn);
-                self.forget_parked(conn);
+                self.forget_asked(conn);
                 self.groups.forget(conn);
                 self.close_long(conn, out);
             }
@@ -291,14 +293,12 @@ impl Node {
             }
             Input::Disk(done) => self.disk_done(now, done, out),
             Input::Deadline => self.deadline_reached(now, out),
-            Input::Peer(input) => self.peer(now, *input, out),
+            Input::Peer(input) => self.peer_input(now, *input, out),
             Input::Volume(volume) => self.volume = Some(volume),
-            Input::Stop => {
-                out.log(Level::Info, "stopping: the last checkpoint is written");
-                self.stopping = true;
-                self.stop_groups(now, out);
-                self.checkpoint_soon();
+            Input::Stop if self.stops_later(now) => {
+                out.log(Level::Info, "stopping: others are to lead what this node leads");
             }
+            Input::Stop => self.stop_now(now, out),
         }
         if self.metadata.is_due() {
             self.advance_metadata(now, out);
@@ -318,6 +318,14 @@ impl Node {
         self.plan_slice(now);
         self.plan_turns(now);
         self.stop_if_done(out);
+    }
+
+    /// Begins to end the process.
+    fn stop_now(&mut self, now: Now, out: &mut Outbox) {
+        out.log(Level::Info, "stopping: the last checkpoint is written");
+        self.stopping = true;
+        self.stop_groups(now, out);
+        self.checkpoint_soon();
     }
 
     /// Ends the process after the last checkpoint, once all that was asked until then is answered: what waited for room
@@ -414,6 +422,7 @@ impl Node {
                 }
                 Reason::Delete(id) => self.delete_late(id, out),
                 Reason::Compaction => self.compaction(now, out),
+                Reason::Tick => self.tick(now, out),
             }
         }
     }
@@ -630,6 +639,7 @@ impl Node {
         self.sessions.invariants(|slot, watch| {
             self.hosts[slot as usize].as_ref().is_some_and(|hosted| hosted.watchers.iter().any(|known| known == watch))
         });
+        self.metadata.invariants();
         self.fetch_invariants();
         self.group_invariants();
     }

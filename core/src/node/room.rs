@@ -7,23 +7,29 @@
 
 use super::Node;
 use crate::boundary::{Outbox, ReplyTo};
-use crate::controller::ENTRY_BYTES_MAX;
+use crate::controller::{ENTRY_BYTES_MAX, GROUP_OFFSETS};
 use crate::journal::Class;
 use crate::time::Now;
-use crate::wire::Request;
+use crate::wire::{Request, Str};
 
 /// What one record of metadata takes at most, in bytes, beside names and values: a partition with one replica.
 const RECORD_BYTES: u64 = 64;
 /// What an entry of the metadata log takes at most, in bytes, beside its records: the frame that the quorum gives it, a
 /// vote that goes along with it, and that it was applied.
 const QUORUM_BYTES: u64 = 320;
+/// What the state of a partition takes that is held by some brokers.
+const PLACED_BYTES: u64 = 256;
+/// What a change of a quorum takes with some hundred members.
+const MEMBERSHIP_BYTES: u64 = 8 << 10;
 /// What the settings that a request does not name and so resets take at most, in bytes: some fifty names.
 const RESET_BYTES: u64 = 8 << 10;
 
 impl Node {
     /// Lets a request wait that may need more room than the journal has, or that nobody can decide yet; gives it back where it may go on.
     pub(super) fn wait_for_room(&mut self, to: ReplyTo, request: Request) -> Option<Request> {
-        let waits = self.metadata_bytes(&request).is_some()
+        // Of a cluster, it waits for whoever leads: see `metadata::asked`.
+        let waits = !self.metadata.is_clustered()
+            && self.metadata_bytes(&request).is_some()
             && !(self.delayed.is_empty() && self.may_propose() && self.has_room_for_metadata(&request));
         if !waits {
             return Some(request);
@@ -57,7 +63,11 @@ impl Node {
             || (self.has_incoming() && self.followers_wait_for_room())
     }
 
-    fn has_room_for_metadata(&self, request: &Request) -> bool {
+    pub(super) fn has_room_for_metadata(&self, request: &Request) -> bool {
+        if let Request::Metadata(request) = request {
+            let names = request.topics.iter().flatten().filter_map(|topic| topic.name.clone());
+            return self.has_room_to_create(&names.collect::<Vec<Str>>());
+        }
         self.metadata_bytes(request).is_none_or(|(bytes, class)| self.has_room_for_entry(bytes, class))
     }
 
@@ -67,15 +77,14 @@ impl Node {
         self.journal.has_room(bytes.min(self.journal.max_record_bytes()), class)
     }
 
-    /// Whether so many topics that clients asked for may be created.
-    pub(super) fn has_room_to_create(&self, topics: usize) -> bool {
-        let each = 2 * RECORD_BYTES + 255 + RECORD_BYTES * partitions(self.broker_config().num_partitions);
-        self.has_room_for_entry(each * topics as u64, Class::Ordinary)
-    }
-
-    /// Whether a topic with so many partitions may be created for the broker itself.
-    pub(super) fn has_room_for_topic(&self, count: i32) -> bool {
-        self.has_room_for_entry(RESET_BYTES + RECORD_BYTES * partitions(count), Class::Ordinary)
+    /// Whether topics of these names may be created, with the broker's defaults.
+    pub(super) fn has_room_to_create(&self, names: &[Str]) -> bool {
+        let config = self.broker_config();
+        let bytes = names.iter().map(|name| match **name == *GROUP_OFFSETS {
+            true => RESET_BYTES + RECORD_BYTES * partitions(config.groups.offsets_topic_num_partitions),
+            false => 2 * RECORD_BYTES + 255 + RECORD_BYTES * partitions(config.num_partitions),
+        });
+        self.has_room_for_entry(bytes.sum(), Class::Ordinary)
     }
 
     /// How much the records may come to that a request leads to, in bytes, and whether they may use the reserve; `None`
@@ -114,6 +123,19 @@ impl Node {
                 (resources.sum(), Class::Ordinary)
             }
             Request::InitProducerId(_) => (RECORD_BYTES, Class::Ordinary),
+            Request::AlterPartitionReassignments(request) => {
+                let partitions = request.topics.iter().flat_map(|topic| &topic.partitions);
+                let replicas = partitions.map(|partition| partition.replicas.as_ref().map_or(0, Vec::len) as u64);
+                (replicas.map(|replicas| PLACED_BYTES + 12 * replicas).sum(), Class::Ordinary)
+            }
+            Request::ElectLeaders(request) => {
+                let named = request.topic_partitions.as_ref();
+                let named = named.map(|topics| topics.iter().map(|topic| topic.partitions.len()).sum());
+                let partitions = named.unwrap_or_else(|| self.controller.image().partition_count());
+                (PLACED_BYTES * partitions as u64, Class::Critical)
+            }
+            Request::UnregisterBroker(_) => (RECORD_BYTES, Class::Critical),
+            Request::AddRaftVoter(_) | Request::RemoveRaftVoter(_) => (MEMBERSHIP_BYTES, Class::Critical),
             Request::DeleteTopics(request) => {
                 let topics = request.topics.len() + request.topic_names.len();
                 (RECORD_BYTES * topics as u64, Class::Critical)

@@ -208,8 +208,10 @@ impl Node {
                     return Some(Long::Metadata(describing));
                 }
                 let missing = describing.missing();
-                if !missing.is_empty() && self.create_missing(missing.to_vec(), out) {
-                    self.when_applied(now, to, Then::Long(Long::Metadata(describing.again())), out);
+                if !missing.is_empty() {
+                    let missing = missing.to_vec();
+                    let then = Then::Long(Long::Metadata(describing.again()));
+                    self.create_missing(now, to, &missing, then, out);
                     return None;
                 }
                 let response = Response::Metadata(self.controller.described(self.listener(to), describing).response);

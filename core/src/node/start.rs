@@ -26,7 +26,7 @@ use crate::journal::{self, Damage, Geometry, Record, RecordKind, Recovered, Reco
 use crate::limits::Limits;
 use crate::log::{self, Bodies, Log, PayloadError};
 use crate::partition::Partition;
-use crate::raft::{self, Member, Membership, Quorum, Restored};
+use crate::raft::{self, Member, Membership};
 use crate::rng::Rng;
 use crate::time::Now;
 use crate::topic_codecs::TopicCodecs;
@@ -36,15 +36,8 @@ use crate::wire::Str;
 /// Nobody reads yet what a start finds to be removed.
 const NO_DELAY: u64 = 0;
 
-/// An election begins when nobody was heard to lead for this many ticks or up to twice as many.
-const ELECTION_TICKS: usize = 10;
-/// Whoever leads says so every so many ticks.
-const HEARTBEAT_TICKS: usize = 2;
-
 /// The stream of chance that ids of fetch sessions are drawn from.
 const SESSIONS: u64 = 1;
-/// And the one of election timeouts.
-const ELECTIONS: u64 = 3;
 
 /// What a node is told at its birth.
 #[derive(Clone, Debug)]
@@ -335,15 +328,24 @@ impl Node {
         for (partition, why) in &rebuilt.damaged {
             report.notes.push(format!("partition {partition} does not serve: {why}"));
         }
-        let founding = rebuilt.metadata.found(Membership::of([me]).expect("one voter is a membership"));
+        // A folder that has served alone goes on as the first node of its cluster.
+        let cluster = options.cluster.as_ref();
+        let is_first = cluster.is_none_or(|cluster| cluster.bootstrap && cluster.peers.is_empty());
+        let founding = match is_first || rebuilt.metadata.image.index() > 0 {
+            true => rebuilt.metadata.found(Membership::of([me]).expect("one voter is a membership")),
+            false => Vec::new(),
+        };
         let mut node = Node::assemble(options.clone(), rng, journal, rebuilt, sequence, kept)?;
         founding.iter().for_each(|record| node.journal_quorum(record));
         node.settle_journal(files, now)?;
-        node.lead_alone();
-        node.settle_journal(files, now)?;
-        node.register(&options)?;
-        node.settle_journal(files, now)?;
+        if node.metadata.is_alone() {
+            node.lead_alone();
+            node.settle_journal(files, now)?;
+            node.register_alone(&options)?;
+            node.settle_journal(files, now)?;
+        }
         node.end_walks(now, &mut Outbox::default());
+        node.begin_peers(now);
         node.remove_strays(files)?;
         report.topics = node.controller.image().topic_count();
         report.partitions = node.by_id.len();
@@ -437,7 +439,7 @@ impl Node {
     ) -> Result<Node, StartError> {
         let Rebuilt { metadata, mut logs, mut damaged, mut unread, dropped, .. } = rebuilt;
         let Recalled { image, quorum, newest, .. } = metadata;
-        let quorum = Node::quorum(&options, &rng, quorum)?;
+        let metadata = Metadata::new(&options, &rng, &image, quorum, newest)?;
         let durable = journal.durable();
         let ids: Vec<(TopicPartition, Str)> = image
             .topics_from("")
@@ -448,7 +450,7 @@ impl Node {
                 held.map(|partition| (TopicPartition { topic: topic.id, partition }, topic.name.clone()))
             })
             .collect();
-        let controller = Controller::new(options.node_id, options.cluster_id, options.broker, image);
+        let controller = Controller::new(options.node_id, metadata.cluster_id().clone(), options.broker, image);
         let sessions = session::Sessions::new(0, rng.keyed(SESSIONS, 0));
         let groups = groups::Groups::new(&rng);
         let mut node = Node {
@@ -504,7 +506,7 @@ impl Node {
             counters: Counters::default(),
             damaged: BTreeSet::new(),
             controller,
-            metadata: Metadata::new(quorum, newest),
+            metadata,
             producer_ids: ProducerIdBlock::default(),
             codecs: TopicCodecs::default(),
             codecs_changed: false,
@@ -529,23 +531,6 @@ impl Node {
             node.obey_on();
         }
         Ok(node)
-    }
-
-    /// The node's part in the metadata quorum.
-    fn quorum(options: &NodeOptions, rng: &Rng, restored: Restored) -> Result<Quorum, StartError> {
-        let room = usize::try_from(options.journal.max_record_bytes()).unwrap_or(usize::MAX);
-        let limits = raft::Limits::default();
-        let limits = raft::Limits { max_record_bytes: limits.max_record_bytes.min(room / 2), ..limits };
-        let options = raft::Options {
-            cluster: options.cluster_id.parse().unwrap_or(Uuid::ZERO),
-            me: Member { node: options.node_id, directory: options.directory_id },
-            seed: rng.keyed(ELECTIONS, 0).u64(),
-            restart: 0,
-            election_ticks: ELECTION_TICKS,
-            heartbeat_ticks: HEARTBEAT_TICKS,
-            limits,
-        };
-        Quorum::new(options, restored).map_err(|error| StartError::Content(error.to_string()))
     }
 
     /// Takes a partition in. The part that it plays follows from the image.
@@ -627,16 +612,20 @@ impl Node {
 
     /// Begins a new broker epoch, and with it a new leader epoch of every partition that the node leads: it may have
     /// streamed, in the epoch before, what its own disk then lost.
-    fn register(&mut self, options: &NodeOptions) -> Result<(), StartError> {
+    fn register_alone(&mut self, options: &NodeOptions) -> Result<(), StartError> {
         let listeners = options.listeners.iter();
         let listeners = listeners
             .map(|(name, host, port)| Listener { name: name.clone(), host: host.clone(), port: *port })
             .collect();
         let leading = self.leading().expect("the only voter leads");
-        let decision = leading.register(options.directory_id, listeners);
+        let peers = self.peers_address();
+        let named = if peers.is_some() { leading.name_cluster().records } else { Vec::new() };
+        let decision = leading.register_sole(options.directory_id, listeners, peers);
         let decision = decision.map_err(|refused| StartError::Content(refused.message.to_string()))?;
-        let proposed = self.propose(&decision.records, &mut Outbox::default());
-        proposed.map_err(|declined| StartError::Content(declined.to_string()))
+        let out = &mut Outbox::default();
+        let declined = |declined: raft::Declined| StartError::Content(declined.to_string());
+        self.propose(&named, out).map_err(declined)?;
+        self.propose(&decision.records, out).map_err(declined)
     }
 
     /// Removes folders and segments that no metadata names: of topics deleted, of segments dropped, before a crash.

@@ -12,6 +12,7 @@ mod metadata;
 mod model;
 mod naming;
 mod offsets;
+mod quorum;
 mod rig;
 mod room;
 mod scrub;

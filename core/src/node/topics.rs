@@ -46,12 +46,22 @@ impl Node {
             R::DescribeCluster(request) => {
                 Response::DescribeCluster(self.controller.describe_cluster(self.listener(to), &request))
             }
+            R::ListPartitionReassignments(request) => {
+                Response::ListPartitionReassignments(self.controller.list_partition_reassignments(&request))
+            }
+            R::UpdateFeatures(request) => Response::UpdateFeatures(controller::update_features(version, &request)),
             change @ (R::CreateTopics(_)
             | R::DeleteTopics(_)
             | R::CreatePartitions(_)
             | R::AlterConfigs(_)
             | R::IncrementalAlterConfigs(_)
-            | R::InitProducerId(_)) => return self.change_metadata(now, to, change, out),
+            | R::InitProducerId(_)
+            | R::AlterPartitionReassignments(_)
+            | R::ElectLeaders(_)
+            | R::UnregisterBroker(_)
+            | R::DescribeQuorum(_)
+            | R::AddRaftVoter(_)
+            | R::RemoveRaftVoter(_)) => return self.change_metadata(now, to, change, out),
             other => unreachable!("{other:?} is answered elsewhere"),
         };
         out.push(Effect::Reply { to, response: Some(response) });
@@ -106,15 +116,15 @@ impl Node {
                 let (max, max_per_ip) = (config.max_connections, config.max_connections_per_ip);
                 out.push(Effect::AllowConnections { max, max_per_ip });
             }
-            Change::BrokerRegistered { node_id, broker_epoch } if node_id == self.node_id() => {
+            // Of a process before this one, the log may tell late.
+            Change::BrokerRegistered { node_id, broker_epoch } if self.is_this_process(node_id, broker_epoch) => {
                 self.broker_stands(node_id);
                 self.registered(BrokerEpoch(broker_epoch));
             }
-            Change::BrokerRegistered { node_id, .. } => {
+            Change::BrokerRegistered { node_id, .. } | Change::BrokerStanding { node_id, .. } => {
                 self.broker_stands(node_id);
                 self.broker_changed(node_id);
             }
-            Change::BrokerStanding { node_id, .. } => self.broker_stands(node_id),
         }
     }
 

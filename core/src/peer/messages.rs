@@ -180,6 +180,10 @@ structs! {
         listeners: Vec<Address>,
         /// Where it stands.
         rack: Option<Str>,
+        /// Where it listens for other brokers: the host, as those resolve it.
+        peer_host: Str,
+        /// And the port.
+        peer_port: u16,
     }
 
     /// An address for clients that come in by the listener of this name.

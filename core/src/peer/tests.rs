@@ -84,6 +84,8 @@ fn messages() -> Vec<Message> {
             has_lost: true,
             listeners: vec![address.clone(), address],
             rack: Some("r".into()),
+            peer_host: "b2".into(),
+            peer_port: 9093,
         }),
         Message::Registered(Registered {
             process: 1,

@@ -26,8 +26,9 @@ impl Node {
         out: &mut Outbox,
     ) {
         let is_missing = request.key_type == GROUP && self.groups.topic.is_none();
-        if is_missing && self.create_group_offsets(out) {
-            return self.when_applied(now, to, Then::Coordinator(request), out);
+        if is_missing && !self.stopping {
+            let names = [Str::from_static(GROUP_OFFSETS)];
+            return self.create_missing(now, to, &names, Then::Coordinator(request), out);
         }
         self.tell_coordinator(to, request, out);
     }
@@ -56,15 +57,6 @@ impl Node {
             FindCoordinatorResponse { coordinators, ..FindCoordinatorResponse::default() }
         };
         out.push(Effect::Reply { to, response: Some(Response::FindCoordinator(response)) });
-    }
-
-    /// Whether the topic is on its way that keeps what groups must not lose.
-    fn create_group_offsets(&mut self, out: &mut Outbox) -> bool {
-        let partitions = self.broker_config().groups.offsets_topic_num_partitions;
-        if self.stopping || !self.has_room_for_topic(partitions) {
-            return false;
-        }
-        self.create_topics(&[Str::from_static(GROUP_OFFSETS)], out)
     }
 
     fn coordinator_of(&self, to: ReplyTo, key_type: i8, key: Str) -> Coordinator {

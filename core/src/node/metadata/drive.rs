@@ -3,9 +3,10 @@
 
 use super::super::{Node, Reason, Woken};
 use crate::boundary::{Effect, Level, Outbox};
-use crate::controller::records::decode_entry;
-use crate::ids::TopicPartition;
+use crate::controller::records::{Registration, decode_entry};
+use crate::ids::{NodeId, TopicPartition};
 use crate::journal::{Class, RecordKind};
+use crate::peer;
 use crate::raft::{Content, Entry, Record, Role, SnapshotHead};
 use crate::time::Now;
 
@@ -30,6 +31,7 @@ impl Node {
     /// The journal has the records of the quorum's portion `number`.
     pub(in crate::node) fn quorum_persisted(&mut self, number: u64) {
         self.metadata.quorum.persisted(number);
+        self.metadata.durable = number;
         self.metadata.is_due = true;
     }
 
@@ -39,17 +41,37 @@ impl Node {
         self.metadata.is_due = true;
     }
 
+    /// Whether what is registered under this broker epoch is this process of this node.
+    pub(in crate::node) fn is_this_process(&self, node: NodeId, broker_epoch: i64) -> bool {
+        // Alone, a start has applied all that the log says of processes before it.
+        let is_mine = |known: &Registration| {
+            !self.metadata.is_clustered()
+                || (known.broker_epoch == broker_epoch && known.process == self.metadata.process)
+        };
+        node == self.metadata.quorum.me().node && self.controller.image().broker(node).is_some_and(is_mine)
+    }
+
     /// Hands over what follows from what the quorum was told. To be called after each call that tells it something.
     pub(super) fn hand_over(&mut self, out: &mut Outbox) {
         while let Some(mut ready) = self.metadata.quorum.take_ready() {
             if !ready.records.is_empty() {
+                if let (Some(image), Some(Record::Install(head))) = (ready.image.take(), ready.records.first()) {
+                    self.journal_image(ready.number, head, image);
+                }
                 for record in &ready.records {
                     self.journal_quorum(record);
                 }
                 // Records of one portion may lie in several commits; the last one ends here.
                 self.woken.push_back((self.journal.end(), Woken::Quorum(ready.number)));
             }
+            for (to, message) in ready.sends.drain(..) {
+                let mut bytes = Vec::with_capacity(128);
+                message.encode(&mut bytes);
+                out.push(Effect::Say { to, message: Box::new(peer::Message::Metadata(bytes.into())) });
+            }
             self.metadata.committed.extend(ready.committed.drain(..));
+            self.metadata.snapshot_reads.append(&mut ready.snapshot_reads);
+            self.metadata.snapshot_wanted = ready.snapshot_wanted.or(self.metadata.snapshot_wanted);
             if let Some(role) = ready.role {
                 self.quorum_role(role, out);
             }
@@ -64,7 +86,7 @@ impl Node {
         self.journal_metadata(RecordKind::Quorum, &payload);
     }
 
-    fn journal_metadata(&mut self, kind: RecordKind, payload: &[u8]) {
+    pub(super) fn journal_metadata(&mut self, kind: RecordKind, payload: &[u8]) {
         let newest = self.metadata.newest;
         self.metadata.newest = Some(self.journal.append(kind, TopicPartition::NODE, newest, &[payload]));
     }
@@ -89,6 +111,11 @@ impl Node {
     pub(in crate::node) fn advance_metadata(&mut self, now: Now, out: &mut Outbox) {
         self.metadata.is_due = false;
         self.hand_over(out);
+        self.load_image(now, out);
+        let me = self.metadata.quorum.me().node;
+        while let Some(message) = self.metadata.said_here.pop_front() {
+            self.hear_here(now, me, message, out);
+        }
         let mut left = APPLIED_AT_ONCE;
         let mut has_changed = false;
         while left > 0
@@ -109,11 +136,33 @@ impl Node {
             let index = self.controller.image().index();
             self.journal_metadata(RecordKind::Applied, &index.to_le_bytes());
         }
+        if self.metadata.is_clustered() {
+            self.tend_peers(now, out);
+        }
         // What waits for room is looked at again in every step until there is some.
         self.metadata.is_due |= !self.metadata.committed.is_empty();
-        if left == 0 && self.metadata.is_due {
+        if (left == 0 && self.metadata.is_due) || !self.metadata.said_here.is_empty() {
             self.deadlines.insert((now.instant, Reason::Metadata));
         }
+    }
+
+    /// What concerns others, once what there is is applied.
+    fn tend_peers(&mut self, now: Now, out: &mut Outbox) {
+        self.answer_settled(now, out);
+        if let Some(index) = self.metadata.snapshot_wanted.take() {
+            self.want_snapshot(index, out);
+        }
+        self.supply_snapshots(out);
+        let leader = self.quorum_leader();
+        if self.metadata.led_by != leader {
+            self.metadata.led_by = leader;
+            self.follow_controller(leader);
+            self.controller.follow(leader.map(|(node, _)| node));
+            self.live_soon(now);
+            self.tend_asked(now, out);
+        }
+        self.tell_neighbours(out);
+        self.plan_tick(now);
     }
 
     /// The next entry to be applied, once there is room to say that it was.

@@ -21,23 +21,60 @@
 //!
 //! Not here: what is decided (`controller`), and what a change means for partitions (`topics`).
 
+mod admin;
+mod asked;
 mod drive;
+mod founding;
+mod life;
+mod peers;
 mod proposals;
 mod recall;
 mod refusals;
+mod snapshots;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
+use super::{ClusterOptions, NodeOptions, StartError};
+use crate::boundary::Neighbours;
 use crate::controller::Controller;
-use crate::ids::Lsn;
-use crate::raft::{Entry, LogId, Quorum};
+use crate::controller::image::MetadataImage;
+use crate::ids::{Lsn, NodeId, Uuid};
+use crate::peer;
+use crate::raft::{self, Entry, LogId, Member, Quorum, Restored, SnapshotRead};
+use crate::rng::Rng;
+use crate::time::Instant;
+use crate::wire::Str;
 
 pub(super) use proposals::Then;
 pub(super) use recall::{Recalled, encode_state_head};
 
+/// An election begins when nobody was heard to lead for this many ticks, or up to twice as many.
+const ELECTION_TICKS: usize = 10;
+/// Whoever leads says so every so many ticks.
+const HEARTBEAT_TICKS: usize = 2;
+
+/// The streams of chance that election timeouts and the number of the process are drawn from.
+const ELECTIONS: u64 = 3;
+const PROCESS: u64 = 4;
+
+/// The largest image that is taken from a leader, in bytes: a hundred thousand partitions take some ten MiB.
+const IMAGE_BYTES_MAX: u64 = 64 << 20;
+
 /// A node's part in the metadata quorum.
 pub(super) struct Metadata {
     quorum: Quorum,
+    raft_options: raft::Options,
+    /// As what the node is part of a cluster; none where it stands alone.
+    cluster: Option<ClusterOptions>,
+    /// Empty where it is not known yet.
+    cluster_id: Str,
+    /// A random number that tells this process from others of its node; 0 where it has no peers.
+    process: u64,
+    /// Its addresses for clients: name, host, port.
+    advertised: Vec<(Str, Str, u16)>,
+    /// The largest image that may come, in bytes.
+    image_bytes_max: u64,
     /// While the node leads the quorum and knows what there is: the metadata as it will be when all that was proposed has
     /// committed.
     leading: Option<Controller>,
@@ -52,14 +89,75 @@ pub(super) struct Metadata {
     next_parked: u64,
     /// The newest record of metadata in the journal.
     newest: Option<Lsn>,
+    /// The last portion of the quorum's whose records the journal has.
+    durable: u64,
     /// Whether there is something to do for the quorum, or an entry to apply.
     is_due: bool,
+    /// When the next tick is planned.
+    ticks_at: Option<Instant>,
+    /// What this node has said to itself.
+    said_here: VecDeque<peer::Message>,
+    /// Requests for whoever leads.
+    waiting: asked::Waiting,
+    /// Who leads and in which term, as far as everybody here was told.
+    led_by: Option<(NodeId, u64)>,
+    life: life::Life,
+    /// Nodes that this one can say something to.
+    connected: BTreeSet<NodeId>,
+    /// The data folders of those that have introduced themselves.
+    folders: BTreeMap<NodeId, Uuid>,
+    /// The addresses of those that asked to be registered.
+    introduced: BTreeMap<NodeId, (Str, u16)>,
+    /// To whom connections are kept.
+    neighbours: Option<Arc<Neighbours>>,
+    snapshot_reads: Vec<SnapshotRead>,
+    snapshot_wanted: Option<u64>,
+    kept: Option<snapshots::Kept>,
+    installing: Option<snapshots::Installing>,
 }
 
 impl Metadata {
-    pub(super) fn new(quorum: Quorum, newest: Option<Lsn>) -> Metadata {
-        Metadata {
+    /// Takes up the part that a start has found.
+    ///
+    /// # Errors
+    /// Where what was found is not one log.
+    pub(super) fn new(
+        options: &NodeOptions,
+        rng: &Rng,
+        image: &MetadataImage,
+        restored: Restored,
+        newest: Option<Lsn>,
+    ) -> Result<Metadata, StartError> {
+        let room = usize::try_from(options.journal.max_record_bytes()).unwrap_or(usize::MAX);
+        let limits = raft::Limits::default();
+        let image_bytes_max = IMAGE_BYTES_MAX.min(options.journal.ring_bytes_max() / 4);
+        let limits = raft::Limits {
+            max_record_bytes: limits.max_record_bytes.min(room / 2),
+            max_snapshot_bytes: image_bytes_max,
+            ..limits
+        };
+        let me = Member { node: options.node_id, directory: options.directory_id };
+        let cluster_id = founding::known_cluster(image, &restored.head().membership, me, &options.cluster_id);
+        let raft_options = raft::Options {
+            cluster: cluster_id.parse().unwrap_or(Uuid::ZERO),
+            me,
+            seed: rng.keyed(ELECTIONS, 0).u64(),
+            restart: 0,
+            election_ticks: ELECTION_TICKS,
+            heartbeat_ticks: HEARTBEAT_TICKS,
+            limits,
+        };
+        let is_cluster = options.cluster.is_some();
+        let quorum = Quorum::new(raft_options.clone(), restored);
+        let quorum = quorum.map_err(|error| StartError::Content(error.to_string()))?;
+        Ok(Metadata {
             quorum,
+            raft_options,
+            cluster: options.cluster.clone(),
+            cluster_id,
+            process: if is_cluster { rng.keyed(PROCESS, 0).u64().max(1) } else { 0 },
+            advertised: options.listeners.clone(),
+            image_bytes_max,
             leading: None,
             proposed: None,
             under_way: 0,
@@ -67,8 +165,22 @@ impl Metadata {
             parked: BTreeMap::new(),
             next_parked: 0,
             newest,
+            durable: 0,
             is_due: false,
-        }
+            ticks_at: None,
+            said_here: VecDeque::new(),
+            waiting: asked::Waiting::default(),
+            led_by: None,
+            life: life::Life::default(),
+            connected: BTreeSet::new(),
+            folders: BTreeMap::new(),
+            introduced: BTreeMap::new(),
+            neighbours: None,
+            snapshot_reads: Vec::new(),
+            snapshot_wanted: None,
+            kept: None,
+            installing: None,
+        })
     }
 
     /// Whether there is something to do at the end of a step.
@@ -86,8 +198,25 @@ impl Metadata {
         self.newest
     }
 
+    /// Asserts what always holds.
+    pub(super) fn invariants(&self) {
+        self.quorum.invariants();
+        assert!(self.leading.is_some() || self.proposed.is_none(), "only who decides proposes");
+        assert!(self.ticks_at.is_some() || self.cluster.is_none() || self.is_due || self.is_alone());
+    }
+
     /// Whether nobody else belongs to the quorum.
     pub(super) fn is_alone(&self) -> bool {
         self.quorum.membership().is_alone(self.quorum.me())
+    }
+
+    /// The cluster that the node is of; empty where it is not known yet.
+    pub(super) fn cluster_id(&self) -> &Str {
+        &self.cluster_id
+    }
+
+    /// Whether the node is part of a cluster, or is to be.
+    pub(super) fn is_clustered(&self) -> bool {
+        self.cluster.is_some()
     }
 }

@@ -7,10 +7,13 @@ use bytes::Bytes;
 
 use super::super::Node;
 use super::super::slices::Long;
+use super::asked::encoded;
+use super::life::tell_elected;
 use crate::boundary::{Effect, Outbox, ReplyTo};
 use crate::controller::Controller;
 use crate::controller::records::{MetadataRecord, encode_entry};
-use crate::ids::ConnId;
+use crate::ids::{BrokerEpoch, ConnId, NodeId};
+use crate::peer;
 use crate::raft::{Declined, Entry, LogId, Role};
 use crate::time::Now;
 use crate::wire::find_coordinator::FindCoordinatorRequest;
@@ -19,12 +22,30 @@ use crate::wire::{self, ErrorCode, Response, Str};
 /// Bytes of entries under way, beyond which further changes wait: as many as several of the largest.
 const UNDER_WAY_MAX: usize = 8 << 20;
 
+/// Who asked for a change.
+#[derive(Clone, Debug)]
+pub(in crate::node) enum Asker {
+    /// A client.
+    Client(ReplyTo),
+    /// A client, by the number of its request among those that wait for the controller.
+    Own(u64),
+    /// Another node, by its number for what it asks.
+    Node {
+        /// Which.
+        node: NodeId,
+        /// The number.
+        id: u64,
+        /// The version that the answer is given in.
+        version: i16,
+    },
+}
+
 /// What waits for an entry to be applied.
 #[derive(Debug)]
 pub(super) struct Parked {
     /// The term of the entry that it waits for.
     term: u64,
-    to: ReplyTo,
+    asker: Asker,
     then: Then,
 }
 
@@ -37,6 +58,14 @@ pub(in crate::node) enum Then {
     Long(Long),
     /// Whoever asked for a coordinator is told where it is.
     Coordinator(FindCoordinatorRequest),
+    /// Topics are there that a client is interested in.
+    Created,
+    /// A process asks for its registration again, since it had to wait for the one before.
+    Register(Box<peer::Register>),
+    /// A process is registered under this broker epoch.
+    Registered(Box<peer::Register>, BrokerEpoch),
+    /// Proposals of in-sync sets are answered, which were made to the controller of this term.
+    InSync(u64, Vec<peer::Answer>),
 }
 
 impl Node {
@@ -55,21 +84,75 @@ impl Node {
         self.metadata.is_alone() && !self.metadata.parked.is_empty()
     }
 
-    /// Decides a request that changes metadata. There is room for what it leads to.
+    /// Has a request carried out that changes metadata. Alone there is room for what it leads to.
     pub(in crate::node) fn change_metadata(&mut self, now: Now, to: ReplyTo, request: wire::Request, out: &mut Outbox) {
+        if self.metadata.is_clustered() {
+            self.ask_controller(now, to, request, out);
+        } else if !self.decide_for(now, Asker::Client(to), to.version, &request, out) {
+            Node::refuse_change(to, &request, ErrorCode::NotController, out);
+        }
+    }
+
+    /// Has topics created that a client is interested in, if that is possible, and goes on.
+    pub(in crate::node) fn create_missing(
+        &mut self,
+        now: Now,
+        to: ReplyTo,
+        names: &[Str],
+        then: Then,
+        out: &mut Outbox,
+    ) {
+        if self.metadata.is_clustered() {
+            return self.ask_for_topics(now, to, names, then, out);
+        }
+        if self.may_propose() && self.has_room_to_create(names) {
+            let leading = self.metadata.leading.as_ref().expect("who proposes decides");
+            let decision = leading.auto_create(&mut self.rng, names);
+            // Where it is not taken, the client asks again.
+            let _ = self.propose(&decision.records, out);
+        }
+        self.when_applied(now, Asker::Client(to), then, out);
+    }
+
+    /// Decides a request that changes metadata, if there is room for what it leads to. Whether it is decided.
+    pub(super) fn decide_for(
+        &mut self,
+        now: Now,
+        asker: Asker,
+        version: i16,
+        request: &wire::Request,
+        out: &mut Outbox,
+    ) -> bool {
+        if !self.may_propose() || !self.has_room_for_metadata(request) {
+            return false;
+        }
+        let Some((records, then)) = self.decide(now, version, request, out) else { return false };
+        if self.propose(&records, out).is_err() {
+            return false;
+        }
+        self.when_applied(now, asker, then, out);
+        true
+    }
+
+    fn decide(
+        &mut self,
+        now: Now,
+        version: i16,
+        request: &wire::Request,
+        out: &mut Outbox,
+    ) -> Option<(Vec<MetadataRecord>, Then)> {
         use wire::Request as R;
-        let Some(leading) = &self.metadata.leading else {
-            return Node::refuse_change(to, &request, ErrorCode::NotController, out);
-        };
         let moved = |response| Then::Long(Long::Moved(Box::new(response)));
         let altered = |response| Then::Long(Long::Altered(Box::new(response)));
-        let (records, then) = match &request {
+        let answer = |response| Then::Answer(Box::new(response));
+        let leading = self.metadata.leading.as_ref()?;
+        Some(match request {
             R::CreateTopics(request) => {
                 let decision = leading.create_topics(&mut self.rng, request);
                 (decision.records, moved(Response::CreateTopics(decision.response)))
             }
             R::DeleteTopics(request) => {
-                let decision = leading.delete_topics(to.version, request);
+                let decision = leading.delete_topics(version, request);
                 (decision.records, moved(Response::DeleteTopics(decision.response)))
             }
             R::CreatePartitions(request) => {
@@ -86,30 +169,36 @@ impl Node {
             }
             R::InitProducerId(request) => {
                 let decision = leading.init_producer_id(&mut self.producer_ids, request);
-                (decision.records, Then::Answer(Box::new(Response::InitProducerId(decision.response))))
+                (decision.records, answer(Response::InitProducerId(decision.response)))
             }
-            other => unreachable!("{other:?} changes no metadata"),
-        };
-        match self.propose(&records, out) {
-            Ok(()) => self.when_applied(now, to, then, out),
-            Err(_) => Node::refuse_change(to, &request, ErrorCode::NotController, out),
-        }
-    }
-
-    /// Creates topics that clients asked for, if there is room for them. Whether they are on their way, or somebody was
-    /// faster.
-    pub(in crate::node) fn create_missing(&mut self, names: Vec<Str>, out: &mut Outbox) -> bool {
-        self.has_room_to_create(names.len()) && self.create_topics(&names, out)
-    }
-
-    /// Creates topics with the broker's defaults. There is room for them. Whether they are on their way.
-    pub(in crate::node) fn create_topics(&mut self, names: &[Str], out: &mut Outbox) -> bool {
-        if !self.may_propose() {
-            return false;
-        }
-        let leading = self.metadata.leading.as_ref().expect("who proposes decides");
-        let decision = leading.auto_create(&mut self.rng, names);
-        self.propose(&decision.records, out).is_ok()
+            R::AlterPartitionReassignments(request) => {
+                let decision = leading.alter_partition_reassignments(request);
+                (decision.records, answer(Response::AlterPartitionReassignments(decision.response)))
+            }
+            R::ElectLeaders(request) => {
+                let (decision, elected) = leading.elect_leaders(request);
+                tell_elected(&elected, out);
+                (decision.records, answer(Response::ElectLeaders(decision.response)))
+            }
+            R::UnregisterBroker(request) => {
+                let decision = leading.unregister_broker(request);
+                (decision.records, answer(Response::UnregisterBroker(decision.response)))
+            }
+            R::DescribeQuorum(request) => {
+                (Vec::new(), answer(Response::DescribeQuorum(self.describe_quorum(now, request))))
+            }
+            R::AddRaftVoter(request) => (Vec::new(), answer(Response::AddRaftVoter(self.add_voter(request, out)))),
+            R::RemoveRaftVoter(request) => {
+                (Vec::new(), answer(Response::RemoveRaftVoter(self.remove_voter(request, out))))
+            }
+            // From another broker: its client is interested in these.
+            R::Metadata(request) => {
+                let names = request.topics.iter().flatten().filter_map(|topic| topic.name.clone());
+                let decision = leading.auto_create(&mut self.rng, &names.collect::<Vec<Str>>());
+                (decision.records, Then::Created)
+            }
+            _ => return None,
+        })
     }
 
     /// Proposes records that were decided on the leading view, as one entry of the log, and replays them there.
@@ -134,34 +223,66 @@ impl Node {
     }
 
     /// Goes on when all that was proposed is applied.
-    pub(in crate::node) fn when_applied(&mut self, now: Now, to: ReplyTo, then: Then, out: &mut Outbox) {
+    pub(in crate::node) fn when_applied(&mut self, now: Now, asker: Asker, then: Then, out: &mut Outbox) {
         let applied = self.controller.image().index();
         match self.metadata.proposed.filter(|proposed| proposed.index > applied) {
             Some(LogId { index, term }) => {
                 let order = self.metadata.next_parked;
                 self.metadata.next_parked += 1;
-                self.metadata.parked.insert((index, order), Parked { term, to, then });
+                self.metadata.parked.insert((index, order), Parked { term, asker, then });
             }
-            None => self.carry_on(now, to, then, out),
+            None => self.carry_on(now, asker, then, out),
         }
     }
 
-    fn carry_on(&mut self, now: Now, to: ReplyTo, then: Then, out: &mut Outbox) {
-        match then {
-            Then::Answer(response) => out.push(Effect::Reply { to, response: Some(*response) }),
-            Then::Long(long) => self.begin_long(now, to, long, out),
-            Then::Coordinator(request) => self.tell_coordinator(to, request, out),
+    /// It is as it was decided.
+    pub(super) fn carry_on(&mut self, now: Now, asker: Asker, then: Then, out: &mut Outbox) {
+        let index = self.controller.image().index();
+        match (asker, then) {
+            (Asker::Client(to), Then::Answer(response)) => out.push(Effect::Reply { to, response: Some(*response) }),
+            (Asker::Client(to), Then::Long(long)) => self.begin_long(now, to, long, out),
+            (Asker::Client(to), Then::Coordinator(request)) => self.tell_coordinator(to, request, out),
+            (Asker::Own(id), then) => self.settle_asked(now, id, index, response_of(then), out),
+            (Asker::Node { node, .. }, Then::Register(register)) => self.register_peer(now, node, *register, out),
+            (Asker::Node { node, .. }, Then::Registered(register, epoch)) => {
+                self.tell_registered(node, &register, Ok(epoch), out);
+            }
+            (Asker::Node { node, .. }, Then::InSync(term, partitions)) => {
+                let answer = peer::AlterInSyncAnswer { term, partitions };
+                self.say(node, peer::Message::AlterInSyncAnswer(answer), out);
+            }
+            (Asker::Node { node, id, version }, then) => {
+                let response = response_of(then).map_or(Bytes::new(), |response| encoded(&response, version));
+                let forwarded = peer::Forwarded { id, index, response: Some(response) };
+                self.say(node, peer::Message::Forwarded(forwarded), out);
+            }
+            (Asker::Client(_), then) => unreachable!("{then:?} is for brokers"),
         }
     }
 
-    /// An entry is applied: whoever waited for it goes on.
+    /// An entry is applied: whoever waited for it goes on. Where another one has taken its place nothing was decided.
     pub(super) fn settle_parked(&mut self, now: Now, id: LogId, out: &mut Outbox) {
         while let Some(first) = self.metadata.parked.first_entry()
             && first.key().0 <= id.index
         {
-            let Parked { term, to, then } = first.remove();
-            debug_assert_eq!(term, id.term, "alone, a node's entries are never replaced");
-            self.carry_on(now, to, then, out);
+            let is_applied = (first.key().0, first.get().term) == (id.index, id.term);
+            let Parked { asker, then, .. } = first.remove();
+            match is_applied {
+                true => self.carry_on(now, asker, then, out),
+                false => self.come_to_nothing(now, asker, out),
+            }
+        }
+    }
+
+    /// What was decided was not to be, or nobody can say: whoever asked asks again.
+    fn come_to_nothing(&mut self, now: Now, asker: Asker, out: &mut Outbox) {
+        match asker {
+            Asker::Own(id) => self.ask_anew(now, id, out),
+            Asker::Node { node, id, .. } => {
+                let nothing = peer::Forwarded { id, index: 0, response: None };
+                self.say(node, peer::Message::Forwarded(nothing), out);
+            }
+            Asker::Client(_) => unreachable!("alone, a node's entries are never replaced"),
         }
     }
 
@@ -179,6 +300,7 @@ impl Node {
         self.metadata.leading = None;
         self.metadata.proposed = None;
         self.metadata.under_way = 0;
+        self.watch_nobody();
         // Their block may be one that nobody will ever hear of.
         self.producer_ids = crate::controller::ProducerIdBlock::default();
     }
@@ -190,12 +312,16 @@ impl Node {
         }
     }
 
-    /// Lets go of what a connection waits for that is gone. Alone, the disk is all that it waits for; others may never
-    /// agree.
-    pub(in crate::node) fn forget_parked(&mut self, conn: ConnId) {
-        if self.metadata.is_alone() {
-            return;
-        }
-        self.metadata.parked.retain(|_, parked| parked.to.conn != conn);
+    /// Lets go of what a connection waits for that is gone.
+    pub(in crate::node) fn forget_asked(&mut self, conn: ConnId) {
+        self.metadata.waiting.forget(conn);
+    }
+}
+
+/// The answer that a client gets.
+fn response_of(then: Then) -> Option<Response> {
+    match then {
+        Then::Answer(response) | Then::Long(Long::Moved(response) | Long::Altered(response)) => Some(*response),
+        _ => None,
     }
 }

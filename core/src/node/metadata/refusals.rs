@@ -3,12 +3,18 @@
 use super::super::Node;
 use crate::boundary::{Effect, Outbox, ReplyTo};
 use crate::ids::Uuid;
+use crate::wire::add_raft_voter::AddRaftVoterResponse;
 use crate::wire::alter_configs::{AlterConfigsResourceResponse, AlterConfigsResponse};
+use crate::wire::alter_partition_reassignments::AlterPartitionReassignmentsResponse;
 use crate::wire::create_partitions::{CreatePartitionsResponse, CreatePartitionsTopicResult};
 use crate::wire::create_topics::{CreatableTopicResult, CreateTopicsResponse};
 use crate::wire::delete_topics::{DeletableTopicResult, DeleteTopicsResponse};
+use crate::wire::describe_quorum::DescribeQuorumResponse;
+use crate::wire::elect_leaders::ElectLeadersResponse;
 use crate::wire::incremental_alter_configs as incremental;
 use crate::wire::init_producer_id::InitProducerIdResponse;
+use crate::wire::remove_raft_voter::RemoveRaftVoterResponse;
+use crate::wire::unregister_broker::UnregisterBrokerResponse;
 use crate::wire::{ErrorCode, Request, Response, Str};
 
 /// From this version on a topic to delete may go by its id, and its name be missing.
@@ -81,6 +87,27 @@ fn refused(version: i16, request: &Request, error: ErrorCode) -> Response {
             producer_epoch: -1,
             ..InitProducerIdResponse::default()
         }),
+        Request::AlterPartitionReassignments(_) => {
+            Response::AlterPartitionReassignments(AlterPartitionReassignmentsResponse {
+                error_code,
+                ..AlterPartitionReassignmentsResponse::default()
+            })
+        }
+        Request::ElectLeaders(_) => {
+            Response::ElectLeaders(ElectLeadersResponse { error_code, ..ElectLeadersResponse::default() })
+        }
+        Request::UnregisterBroker(_) => {
+            Response::UnregisterBroker(UnregisterBrokerResponse { error_code, ..UnregisterBrokerResponse::default() })
+        }
+        Request::DescribeQuorum(_) => {
+            Response::DescribeQuorum(DescribeQuorumResponse { error_code, ..DescribeQuorumResponse::default() })
+        }
+        Request::AddRaftVoter(_) => {
+            Response::AddRaftVoter(AddRaftVoterResponse { error_code, ..AddRaftVoterResponse::default() })
+        }
+        Request::RemoveRaftVoter(_) => {
+            Response::RemoveRaftVoter(RemoveRaftVoterResponse { error_code, ..RemoveRaftVoterResponse::default() })
+        }
         other => unreachable!("{other:?} changes no metadata"),
     }
 }

@@ -1,6 +1,6 @@
 //! In-sync sets: what leaders propose goes to the controller, all of a turn in one message.
 
-use crate::boundary::{Effect, Outbox};
+use crate::boundary::Outbox;
 use crate::ids::NodeId;
 use crate::node::Node;
 use crate::peer::{AlterInSync, Message};
@@ -42,6 +42,6 @@ impl Node {
             return;
         }
         let message = Message::AlterInSync(AlterInSync { term, broker_epoch: me.broker_epoch, partitions });
-        out.push(Effect::Say { to, message: Box::new(message) });
+        self.say(to, message, out);
     }
 }

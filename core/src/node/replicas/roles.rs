@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::walk::What;
-use crate::boundary::{Level, Outbox, PeerInput};
+use crate::boundary::Outbox;
 use crate::controller::GROUP_OFFSETS;
 use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, TopicPartition};
 use crate::log::Log;
@@ -63,19 +63,6 @@ impl Node {
     pub(in crate::node) fn peer_arrived(&mut self, node: NodeId) {
         // What it said on the one before is older than what it says now.
         self.tell_all(What::Connected(node));
-    }
-
-    /// What happened between this broker and another one.
-    pub(in crate::node) fn peer(&mut self, now: Now, input: PeerInput, out: &mut Outbox) {
-        match input {
-            PeerInput::Connected(hello) => self.peer_connected(hello.node_id),
-            PeerInput::Disconnected(node) => self.peer_disconnected(node),
-            PeerInput::Arrived(hello) => self.peer_arrived(hello.node_id),
-            PeerInput::Heard { from, message, .. } => drop(self.hear(now, from, message, out)),
-            PeerInput::Refused(node, refused) => {
-                out.log(Level::Warn, format!("node {node} will not talk: {}", refused.message));
-            }
-        }
     }
 
     /// This broker's number.

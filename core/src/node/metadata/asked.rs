@@ -1,0 +1,276 @@
+//! What a broker of a cluster is asked to change: it goes to whoever leads the quorum, be that this node or another.
+//!
+//! | a request | when | then |
+//! |---|---|---|
+//! | waits | nobody is known to lead, or who leads has done nothing | asked |
+//! | is asked | somebody leads: it is decided here, or said there | waits, settling |
+//! | settles | it is decided, and the log is not applied here so far | answered |
+//!
+//! It is answered within the client's own time: an error then, whatever may still become of it. When another leads, or
+//! the connection is lost, it is asked again. It may so be carried out twice, as when a client asks twice.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::super::Node;
+use super::super::slices::Long;
+use super::proposals::{Asker, Then};
+use crate::boundary::{Outbox, ReplyTo};
+use crate::ids::{ConnId, NodeId};
+use crate::peer::{Forward, Forwarded, Message};
+use crate::time::{Instant, Now};
+use crate::wire::metadata::{MetadataRequest, MetadataRequestTopic};
+use crate::wire::{ApiKey, ErrorCode, Reader, Request, Response, Str, Writer};
+
+/// Requests that wait at once; more are refused. Each may have megabytes.
+const ASKED_MAX: usize = 1000;
+
+/// For how long the controller is waited for where the client does not say, in milliseconds.
+const TIMEOUT_MS: i32 = 30_000;
+
+/// The version of the requests that brokers make themselves.
+const CREATE_VERSION: i16 = 12;
+
+/// One request.
+#[derive(Debug)]
+pub(super) struct Asked {
+    to: ReplyTo,
+    /// Shared with whoever is deciding about it.
+    request: Arc<Request>,
+    version: i16,
+    /// What is done once topics are there that nobody asked to be created; the answer of their creation is nobody's.
+    then: Option<Then>,
+    until: Instant,
+    /// Who was asked, and in which term.
+    sent: Option<(NodeId, u64)>,
+    /// The answer, and up to where the log must be applied before it is given.
+    settled: Option<(u64, Option<Response>)>,
+}
+
+/// Those that wait, by their numbers.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    requests: BTreeMap<u64, Asked>,
+    next: u64,
+}
+
+impl Waiting {
+    pub(super) fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    /// Lets go of what a connection waits for that is gone.
+    pub(super) fn forget(&mut self, conn: ConnId) {
+        self.requests.retain(|_, asked| asked.to.conn != conn);
+    }
+}
+
+impl Node {
+    /// A client asks for a change.
+    pub(in crate::node) fn ask_controller(&mut self, now: Now, to: ReplyTo, request: Request, out: &mut Outbox) {
+        self.ask_leader(now, to, request, to.version, None, out);
+    }
+
+    /// Topics are to be created that a client is interested in.
+    pub(super) fn ask_for_topics(&mut self, now: Now, to: ReplyTo, names: &[Str], then: Then, out: &mut Outbox) {
+        let topics = names.iter().map(|name| MetadataRequestTopic { name: Some(name.clone()), ..Default::default() });
+        let topics = Some(topics.collect());
+        let request = MetadataRequest { topics, allow_auto_topic_creation: true, ..MetadataRequest::default() };
+        self.ask_leader(now, to, Request::Metadata(request), CREATE_VERSION, Some(then), out);
+    }
+
+    fn ask_leader(
+        &mut self,
+        now: Now,
+        to: ReplyTo,
+        request: Request,
+        version: i16,
+        then: Option<Then>,
+        out: &mut Outbox,
+    ) {
+        if self.metadata.waiting.requests.len() >= ASKED_MAX {
+            return self.decline(now, to, &request, then, ErrorCode::NotController, out);
+        }
+        let timeout = Duration::from_millis(u64::try_from(timeout_ms(&request)).unwrap_or(0));
+        let id = self.metadata.waiting.next;
+        self.metadata.waiting.next += 1;
+        let request = Arc::new(request);
+        let asked = Asked { to, request, version, then, until: now.instant + timeout, sent: None, settled: None };
+        self.metadata.waiting.requests.insert(id, asked);
+        self.send_asked(now, id, out);
+    }
+
+    /// Asks whoever leads, if that is known and was not done.
+    fn send_asked(&mut self, now: Now, id: u64, out: &mut Outbox) {
+        let Some(leader) = self.quorum_leader() else { return };
+        let Some(asked) = self.metadata.waiting.requests.get_mut(&id) else { return };
+        if asked.settled.is_some() || asked.sent == Some(leader) {
+            return;
+        }
+        asked.sent = Some(leader);
+        if leader.0 == self.metadata.quorum.me().node {
+            let (version, request) = (asked.version, asked.request.clone());
+            let is_decided = self.decide_for(now, Asker::Own(id), version, &request, out);
+            if !is_decided && let Some(asked) = self.metadata.waiting.requests.get_mut(&id) {
+                asked.sent = None;
+            }
+            return;
+        }
+        let mut writer = Writer::new();
+        asked.request.encode(asked.version, &mut writer);
+        let left = asked.until - now.instant;
+        let forward = Forward {
+            id,
+            listener: self.listeners[asked.to.listener.0 as usize].clone(),
+            timeout_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
+            api_key: asked.request.api_key().code(),
+            api_version: asked.version,
+            request: writer.finish().to_bytes(),
+        };
+        self.say(leader.0, Message::Forward(forward), out);
+    }
+
+    /// Looks at all that wait: asks for those that nobody has taken, and answers those whose time is over.
+    pub(super) fn tend_asked(&mut self, now: Now, out: &mut Outbox) {
+        let ids: Vec<u64> = self.metadata.waiting.requests.keys().copied().collect();
+        for id in ids {
+            let requests = &mut self.metadata.waiting.requests;
+            let is_late = requests.get(&id).is_some_and(|asked| asked.until <= now.instant);
+            if !is_late {
+                self.send_asked(now, id, out);
+            } else if let Some(Asked { to, request, then, .. }) = requests.remove(&id) {
+                self.decline(now, to, &request, then, ErrorCode::RequestTimedOut, out);
+            }
+        }
+    }
+
+    /// What was decided here has come to nothing.
+    pub(super) fn ask_anew(&mut self, now: Now, id: u64, out: &mut Outbox) {
+        if let Some(asked) = self.metadata.waiting.requests.get_mut(&id) {
+            asked.sent = None;
+            self.send_asked(now, id, out);
+        }
+    }
+
+    /// A connection is lost by which `node` may have been asked.
+    pub(super) fn ask_again(&mut self, node: NodeId) {
+        for asked in self.metadata.waiting.requests.values_mut() {
+            asked.sent = asked.sent.filter(|sent| sent.0 != node);
+        }
+    }
+
+    /// Answers a client whose wish nobody carries out.
+    fn decline(
+        &mut self,
+        now: Now,
+        to: ReplyTo,
+        request: &Request,
+        then: Option<Then>,
+        error: ErrorCode,
+        out: &mut Outbox,
+    ) {
+        match then {
+            // With what there is.
+            Some(then) => self.carry_on(now, Asker::Client(to), then, out),
+            None => Node::refuse_change(to, request, error, out),
+        }
+    }
+
+    /// Another node asks in the name of its client.
+    pub(super) fn forwarded_here(&mut self, now: Now, from: NodeId, forward: Forward, out: &mut Outbox) {
+        let Forward { id, api_key, api_version, request, .. } = forward;
+        let key = ApiKey::from_code(api_key).filter(|key| key.speaks(api_version));
+        let request = key.and_then(|key| Request::decode(key, api_version, &mut Reader::new(request)).ok());
+        let asker = Asker::Node { node: from, id, version: api_version };
+        let is_decided = request.is_some_and(|request| self.decide_for(now, asker, api_version, &request, out));
+        if !is_decided {
+            let nothing = Forwarded { id, index: 0, response: None };
+            self.say(from, Message::Forwarded(nothing), out);
+        }
+    }
+
+    /// What became of a request that was forwarded.
+    pub(super) fn forward_answered(&mut self, now: Now, forwarded: Forwarded, out: &mut Outbox) {
+        let Forwarded { id, index, response } = forwarded;
+        let Some(asked) = self.metadata.waiting.requests.get_mut(&id) else { return };
+        let Some(response) = response else {
+            asked.sent = None;
+            return;
+        };
+        let response = match asked.then {
+            Some(_) => None,
+            None => {
+                let key = asked.request.api_key();
+                match Response::decode(key, asked.version, &mut Reader::of_answer(response)) {
+                    Ok(response) => Some(response),
+                    // Of a controller that is another program: nobody can tell what it did.
+                    Err(_) => return,
+                }
+            }
+        };
+        self.settle_asked(now, id, index, response, out);
+    }
+
+    /// It is decided what becomes of a request; its client is told when this node knows as well.
+    pub(super) fn settle_asked(&mut self, now: Now, id: u64, index: u64, response: Option<Response>, out: &mut Outbox) {
+        if let Some(asked) = self.metadata.waiting.requests.get_mut(&id) {
+            asked.settled = Some((index, response));
+            self.answer_settled(now, out);
+        }
+    }
+
+    /// Answers what has settled, as far as the log is applied.
+    pub(super) fn answer_settled(&mut self, now: Now, out: &mut Outbox) {
+        if self.metadata.waiting.is_empty() {
+            return;
+        }
+        let applied = self.controller.image().index();
+        let is_due = |asked: &Asked| asked.settled.as_ref().is_some_and(|(index, _)| *index <= applied);
+        let requests = &mut self.metadata.waiting.requests;
+        let due: Vec<u64> = requests.iter().filter(|(_, asked)| is_due(asked)).map(|(id, _)| *id).collect();
+        for id in due {
+            let Some(Asked { to, then, settled, .. }) = self.metadata.waiting.requests.remove(&id) else { continue };
+            let response = settled.and_then(|(_, response)| response);
+            let then = then.or_else(|| response.map(after));
+            if let Some(then) = then {
+                self.carry_on(now, Asker::Client(to), then, out);
+            }
+        }
+    }
+}
+
+/// What is done with an answer.
+fn after(response: Response) -> Then {
+    match response {
+        response @ (Response::CreateTopics(_) | Response::DeleteTopics(_) | Response::CreatePartitions(_)) => {
+            Then::Long(Long::Moved(Box::new(response)))
+        }
+        response @ (Response::AlterConfigs(_) | Response::IncrementalAlterConfigs(_)) => {
+            Then::Long(Long::Altered(Box::new(response)))
+        }
+        response => Then::Answer(Box::new(response)),
+    }
+}
+
+/// The bytes of an answer that goes back to whoever forwarded its request.
+pub(super) fn encoded(response: &Response, version: i16) -> Bytes {
+    let mut writer = Writer::new();
+    response.encode(version, &mut writer);
+    writer.finish().to_bytes()
+}
+
+/// For how long the client waits, in milliseconds.
+fn timeout_ms(request: &Request) -> i32 {
+    match request {
+        Request::CreateTopics(request) => request.timeout_ms,
+        Request::DeleteTopics(request) => request.timeout_ms,
+        Request::CreatePartitions(request) => request.timeout_ms,
+        Request::ElectLeaders(request) => request.timeout_ms,
+        Request::AlterPartitionReassignments(request) => request.timeout_ms,
+        Request::AddRaftVoter(request) => request.timeout_ms,
+        _ => TIMEOUT_MS,
+    }
+}

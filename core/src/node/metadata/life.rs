@@ -1,0 +1,418 @@
+//! The life of a broker in a cluster: it registers, tells that it lives, and is fenced when it does not.
+//!
+//! What a broker is, the metadata log says, to itself as to others: it is registered when it has applied a registration
+//! of its own process. Every broker heartbeats to whoever leads the quorum, which also tells itself.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::{Node, Reason};
+use super::peers::forgotten;
+use super::proposals::{Asker, Then};
+use crate::boundary::{Effect, Level, Outbox};
+use crate::controller::records::{Listener, PeerAddress, Registration, Standing};
+use crate::controller::{Candidate, Elected, PARTITIONS_PER_ENTRY_MAX, Registered as Outcome, Right};
+use crate::ids::{BrokerEpoch, NodeId};
+use crate::journal::Class;
+use crate::peer::{self, Address, AlterInSync, AlterInSyncAnswer, Heartbeat, HeartbeatAnswer, Message, Register};
+use crate::raft::Member;
+use crate::time::{Instant, Now};
+use crate::wire::ErrorCode;
+
+/// How long a tick of the quorum is.
+pub(super) const TICK: Duration = Duration::from_millis(100);
+
+/// How long a node waits for its registration before it asks again.
+const REGISTER_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often an operator is told whom a node waits for.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
+
+/// How long a stop waits until others lead what this broker led.
+const STOP_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// What one entry about partitions takes of the journal at most, in bytes.
+const PARTITIONS_BYTES: u64 = 64 << 10;
+
+/// What a broker remembers of its own life and, while it leads the quorum, of others'.
+#[derive(Debug, Default)]
+pub(super) struct Life {
+    next_register: Instant,
+    next_heartbeat: Instant,
+    next_line: Instant,
+    /// When each broker was heard of, or this leadership began.
+    heard: BTreeMap<NodeId, Instant>,
+    led_since: Option<Instant>,
+    /// When the process was asked to stop.
+    stopping_since: Option<Instant>,
+    may_stop: bool,
+}
+
+impl Node {
+    /// The number of this process among all registrations, once it is registered.
+    pub(in crate::node) fn broker_epoch(&self) -> Option<BrokerEpoch> {
+        self.registration().map(|known| BrokerEpoch(known.broker_epoch))
+    }
+
+    fn registration(&self) -> Option<&Registration> {
+        let (node, process) = (self.metadata.quorum.me().node, self.metadata.process);
+        self.controller.image().broker(node).filter(|known| known.process == process)
+    }
+
+    /// Time has passed: for the quorum, for this broker's life, and for those that it leads.
+    pub(in crate::node) fn tick(&mut self, now: Now, out: &mut Outbox) {
+        self.metadata.ticks_at = None;
+        if self.metadata.cluster.is_none() {
+            return;
+        }
+        if self.has_room_to_tick() {
+            self.metadata.quorum.tick();
+            self.hand_over(out);
+        } else {
+            self.checkpoint_soon();
+        }
+        self.live(now, out);
+        self.watch_others(now, out);
+        self.tend_snapshot();
+        self.tend_asked(now, out);
+        self.tell_neighbours(out);
+        self.metadata.is_due = true;
+    }
+
+    /// Has the next tick come, where there is anybody to wait for.
+    pub(super) fn plan_tick(&mut self, now: Now) {
+        let waits = self.metadata.cluster.is_some() && (!self.metadata.is_alone() || self.registration().is_none());
+        if waits && self.metadata.ticks_at.is_none() {
+            let at = now.instant + TICK;
+            self.metadata.ticks_at = Some(at);
+            self.deadlines.insert((at, Reason::Tick));
+        }
+    }
+
+    /// What this broker has to say about itself is said with the next tick.
+    pub(super) fn live_soon(&mut self, now: Now) {
+        self.metadata.life.next_register = now.instant;
+        self.metadata.life.next_heartbeat = now.instant;
+    }
+
+    /// What this broker has to say about itself.
+    fn live(&mut self, now: Now, out: &mut Outbox) {
+        if self.metadata.cluster_id.is_empty() {
+            return self.tell_whom_it_waits_for(now, out);
+        }
+        match self.broker_epoch() {
+            None => self.ask_to_be_registered(now, out),
+            Some(broker_epoch) => self.heartbeat(now, broker_epoch, out),
+        }
+        let since = self.metadata.life.stopping_since;
+        let is_over = since.is_some_and(|since| now.instant >= since + STOP_TIME_MAX);
+        if since.is_some() && (is_over || self.metadata.life.may_stop) {
+            self.metadata.life.stopping_since = None;
+            self.hand_office_over(out);
+            self.stop_now(now, out);
+        }
+    }
+
+    /// Has another voter lead the quorum, if this node does.
+    fn hand_office_over(&mut self, out: &mut Outbox) {
+        let quorum = &mut self.metadata.quorum;
+        let me = quorum.me().node;
+        let voters: Vec<NodeId> = quorum.membership().voters().iter().map(|voter| voter.node).collect();
+        let is_there = |node: &NodeId| *node != me && self.metadata.connected.contains(node);
+        if let Some(to) = voters.into_iter().find(is_there) {
+            // Who does not lead has nothing to hand over.
+            let _ = quorum.transfer_leadership(to);
+            self.hand_over(out);
+        }
+    }
+
+    fn tell_whom_it_waits_for(&mut self, now: Now, out: &mut Outbox) {
+        if now.instant < self.metadata.life.next_line {
+            return;
+        }
+        self.metadata.life.next_line = now.instant + TELL_AGAIN;
+        let missing: Vec<String> = self.missing_founders().iter().map(ToString::to_string).collect();
+        if !missing.is_empty() {
+            out.log(Level::Info, format!("waiting for node {} to be part of a cluster", missing.join(", ")));
+        }
+    }
+
+    fn ask_to_be_registered(&mut self, now: Now, out: &mut Outbox) {
+        if now.instant < self.metadata.life.next_register {
+            return;
+        }
+        self.metadata.life.next_register = now.instant + REGISTER_AGAIN;
+        let Some(cluster) = &self.metadata.cluster else { return };
+        let me = self.metadata.quorum.me();
+        let listeners = self.metadata.advertised.iter();
+        let listeners =
+            listeners.map(|(name, host, port)| Address { name: name.clone(), host: host.clone(), port: *port });
+        let (peer_host, peer_port) = cluster.raft_address.clone();
+        let register = Register {
+            node_id: me.node,
+            directory_id: me.directory,
+            process: self.metadata.process,
+            has_lost: false,
+            listeners: listeners.collect(),
+            rack: self.broker_config().broker_rack.as_deref().map(Into::into),
+            peer_host,
+            peer_port,
+        };
+        match self.quorum_leader() {
+            Some((leader, _)) => self.say(leader, Message::Register(register), out),
+            // Who is no member yet hears of no leader: the one that leads will know.
+            None => {
+                let connected: Vec<NodeId> = self.metadata.connected.iter().copied().collect();
+                connected.into_iter().for_each(|node| self.say(node, Message::Register(register.clone()), out));
+            }
+        }
+    }
+
+    fn heartbeat(&mut self, now: Now, broker_epoch: BrokerEpoch, out: &mut Outbox) {
+        let Some((leader, _)) = self.quorum_leader() else { return };
+        if now.instant < self.metadata.life.next_heartbeat {
+            return;
+        }
+        let is_fenced = self.registration().is_some_and(|known| known.standing == Standing::Fenced);
+        let interval = if is_fenced { TICK } else { self.heartbeat_interval() };
+        self.metadata.life.next_heartbeat = now.instant + interval;
+        let wants_stop = self.metadata.life.stopping_since.is_some();
+        let applied = self.controller.image().index();
+        let heartbeat = Heartbeat { broker_epoch, applied, wants_fence: false, wants_stop };
+        self.say(leader, Message::Heartbeat(heartbeat), out);
+    }
+
+    fn heartbeat_interval(&self) -> Duration {
+        Duration::from_millis(self.broker_config().broker_heartbeat_interval_ms)
+    }
+
+    /// The process is asked to stop. Whether that waits until others lead what it leads.
+    pub(in crate::node) fn stops_later(&mut self, now: Now) -> bool {
+        let has_others = self.metadata.cluster.is_some() && !self.metadata.is_alone();
+        if !has_others || self.broker_epoch().is_none() || self.metadata.life.stopping_since.is_some() {
+            return false;
+        }
+        self.metadata.life.stopping_since = Some(now.instant);
+        self.metadata.life.next_heartbeat = now.instant;
+        true
+    }
+
+    /// The node leads the quorum no more.
+    pub(super) fn watch_nobody(&mut self) {
+        self.metadata.life.heard.clear();
+        self.metadata.life.led_since = None;
+    }
+
+    /// What is to be done for others by who leads: fences who is silent, and has partitions settled for it.
+    fn watch_others(&mut self, now: Now, out: &mut Outbox) {
+        if !self.may_propose_partitions() {
+            return;
+        }
+        let leading = self.metadata.leading.as_ref().expect("who proposes decides");
+        let naming = leading.name_cluster();
+        if !naming.records.is_empty() {
+            let _ = self.propose(&naming.records, out);
+            return;
+        }
+        let since = *self.metadata.life.led_since.get_or_insert(now.instant);
+        let patience = Duration::from_millis(self.broker_config().broker_session_timeout_ms);
+        let silent = leading.image().brokers().find(|broker| {
+            let heard = self.metadata.life.heard.get(&broker.node_id).map_or(since, |heard| (*heard).max(since));
+            broker.standing != Standing::Fenced && now.instant >= heard + patience
+        });
+        if let Some(silent) = silent.map(|broker| (broker.node_id, broker.broker_epoch)) {
+            out.log(Level::Info, format!("node {} is fenced: nothing was heard of it for {patience:?}", silent.0));
+            let leading = self.metadata.leading.as_ref().expect("it was just there");
+            if let Ok(decision) = leading.fence(silent.0, silent.1) {
+                let _ = self.propose(&decision.records, out);
+            }
+        }
+        self.settle_partitions(out);
+        self.dismiss_learners(out);
+    }
+
+    /// Proposes the next changes of partitions that the standing of brokers calls for.
+    pub(super) fn settle_partitions(&mut self, out: &mut Outbox) {
+        if !self.may_propose_partitions() {
+            return;
+        }
+        let Some(decision) = self.metadata.leading.as_ref().and_then(|leading| leading.due()) else { return };
+        tell_elected(&decision.response, out);
+        // Where it is not taken, the next tick finds the same.
+        let _ = self.propose(&decision.records, out);
+        self.metadata.is_due = true;
+    }
+
+    fn may_propose_partitions(&self) -> bool {
+        self.may_propose() && self.journal.has_room(PARTITIONS_BYTES, Class::Critical)
+    }
+
+    /// A process asks to be registered.
+    pub(super) fn register_peer(&mut self, now: Now, from: NodeId, register: Register, out: &mut Outbox) {
+        if register.node_id != from || !self.may_propose_partitions() {
+            return;
+        }
+        let me = Member { node: from, directory: register.directory_id };
+        if let Err(why) = self.take_in_member(me, out) {
+            return self.tell_registered(from, &register, Err(why), out);
+        }
+        let leading = self.metadata.leading.as_ref().expect("who proposes decides");
+        let candidate = Candidate {
+            node_id: from,
+            directory_id: register.directory_id,
+            process: register.process,
+            has_lost: register.has_lost,
+            listeners: register
+                .listeners
+                .iter()
+                .map(|listener| {
+                    let Address { name, host, port } = listener.clone();
+                    Listener { name, host, port }
+                })
+                .collect(),
+            peer_address: Some(PeerAddress { host: register.peer_host.clone(), port: register.peer_port }),
+            rack: register.rack.clone(),
+        };
+        let decision = match leading.register_broker(&candidate) {
+            Ok(decision) => decision,
+            Err(refused) => return self.tell_registered(from, &register, Err(refused.message), out),
+        };
+        if self.propose(&decision.records, out).is_err() {
+            return;
+        }
+        self.metadata.life.heard.insert(from, now.instant);
+        self.metadata.introduced.insert(from, (register.peer_host.clone(), register.peer_port));
+        let then = match decision.response {
+            Outcome::As(broker_epoch) => Then::Registered(Box::new(register), BrokerEpoch(broker_epoch)),
+            Outcome::NotYet => Then::Register(Box::new(register)),
+        };
+        self.when_applied(now, Asker::Node { node: from, id: 0, version: 0 }, then, out);
+    }
+
+    /// Has a new member follow the log.
+    fn take_in_member(&mut self, member: Member, out: &mut Outbox) -> Result<(), String> {
+        let membership = self.metadata.quorum.membership();
+        if membership.contains(member) {
+            return Ok(());
+        }
+        if membership.members().iter().any(|known| known.node == member.node) {
+            return Err(forgotten(member.node, "another folder is a member of the quorum"));
+        }
+        let (voters, mut learners) = (membership.voters().clone(), membership.learners().clone());
+        learners.insert(member);
+        // Where another change is under way, the next question finds that over.
+        if self.propose_members((voters, learners), out).is_ok() {
+            out.log(Level::Info, format!("node {} follows the metadata log from now on", member.node));
+        }
+        Ok(())
+    }
+
+    pub(super) fn tell_registered(
+        &mut self,
+        to: NodeId,
+        register: &Register,
+        done: Result<BrokerEpoch, String>,
+        out: &mut Outbox,
+    ) {
+        let (error, message, broker_epoch) = match done {
+            Ok(broker_epoch) => (ErrorCode::None, None, broker_epoch),
+            Err(message) => (ErrorCode::InvalidRegistration, Some(message.into()), BrokerEpoch(-1)),
+        };
+        let index = self.controller.image().index();
+        let process = register.process;
+        let registered = peer::Registered { process, error_code: error.code(), message, broker_epoch, index };
+        self.say(to, Message::Registered(registered), out);
+    }
+
+    /// What became of this process's registration. That it is done, the log says as well.
+    pub(super) fn registration_answered(&mut self, registered: &peer::Registered, out: &mut Outbox) {
+        if registered.process == self.metadata.process && registered.error_code != ErrorCode::None.code() {
+            let why = registered.message.as_ref().map_or("it is refused", |message| message.as_str());
+            out.push(Effect::Fatal(format!("this broker cannot be part of the cluster: {why}")));
+        }
+    }
+
+    /// A broker lives.
+    pub(super) fn heartbeat_of(&mut self, now: Now, from: NodeId, heartbeat: &Heartbeat, out: &mut Outbox) {
+        let Some(leading) = &self.metadata.leading else { return };
+        let BrokerEpoch(epoch) = heartbeat.broker_epoch;
+        let Some(known) = leading.image().broker(from).filter(|known| known.broker_epoch == epoch) else {
+            let answer = HeartbeatAnswer {
+                broker_epoch: heartbeat.broker_epoch,
+                error_code: ErrorCode::StaleBrokerEpoch.code(),
+                is_fenced: true,
+                may_stop: false,
+            };
+            return self.say(from, Message::HeartbeatAnswer(answer), out);
+        };
+        let standing = known.standing;
+        self.metadata.life.heard.insert(from, now.instant);
+        let decision = match standing {
+            Standing::Active | Standing::Fenced if heartbeat.wants_stop => leading.begin_shutdown(from, epoch),
+            Standing::Active if heartbeat.wants_fence => leading.fence(from, epoch),
+            // That it knows its broker epoch says that it has applied its registration.
+            Standing::Fenced if !heartbeat.wants_fence => leading.unfence(from, epoch),
+            _ => Ok(crate::controller::Decision { records: Vec::new(), response: () }),
+        };
+        if let Ok(decision) = decision
+            && !decision.records.is_empty()
+            && self.may_propose_partitions()
+        {
+            let _ = self.propose(&decision.records, out);
+            self.settle_partitions(out);
+        }
+        let answer = HeartbeatAnswer {
+            broker_epoch: heartbeat.broker_epoch,
+            error_code: ErrorCode::None.code(),
+            is_fenced: self.controller.image().broker(from).is_none_or(|known| known.standing == Standing::Fenced),
+            may_stop: self.controller.may_stop(from),
+        };
+        self.say(from, Message::HeartbeatAnswer(answer), out);
+    }
+
+    /// What this broker may do.
+    pub(super) fn heartbeat_answered(&mut self, answer: &HeartbeatAnswer, out: &mut Outbox) {
+        if Some(answer.broker_epoch) != self.broker_epoch() {
+            return;
+        }
+        if answer.error_code == ErrorCode::StaleBrokerEpoch.code() {
+            out.log(Level::Warn, "the controller knows another process of this broker");
+        }
+        self.metadata.life.may_stop = answer.may_stop;
+    }
+
+    /// A leader proposes in-sync sets.
+    pub(super) fn alter_in_sync(&mut self, now: Now, from: NodeId, alter: AlterInSync, out: &mut Outbox) {
+        let AlterInSync { term, broker_epoch, partitions } = alter;
+        let is_for_me = term == self.metadata.quorum.term();
+        if !is_for_me || self.metadata.leading.is_none() {
+            let answer = AlterInSyncAnswer { term, partitions: Vec::new() };
+            return self.say(from, Message::AlterInSyncAnswer(answer), out);
+        }
+        for part in partitions.chunks(PARTITIONS_PER_ENTRY_MAX) {
+            if !self.may_propose_partitions() {
+                // As if it had been lost: it is proposed again.
+                return;
+            }
+            let leading = self.metadata.leading.as_ref().expect("who proposes decides");
+            let decision = leading.alter_in_sync(from, broker_epoch, part);
+            if self.propose(&decision.records, out).is_err() {
+                return;
+            }
+            let then = Then::InSync(term, decision.response);
+            self.when_applied(now, Asker::Node { node: from, id: 0, version: 0 }, then, out);
+        }
+    }
+}
+
+/// Tells the operator of elections at the price of records.
+pub(super) fn tell_elected(elected: &[Elected], out: &mut Outbox) {
+    for Elected { partition, leader, .. } in elected.iter().filter(|elected| elected.by == Right::Unclean) {
+        if let Some(leader) = leader {
+            out.log(
+                Level::Warn,
+                format!("node {leader} leads partition {partition} by an unclean election: records may be lost"),
+            );
+        }
+    }
+}

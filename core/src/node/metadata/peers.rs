@@ -1,0 +1,195 @@
+//! What other brokers say about metadata, and to whom this one keeps connections.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::super::Node;
+use crate::boundary::{Effect, Level, Neighbour, Neighbours, Outbox, PeerInput};
+use crate::ids::NodeId;
+use crate::journal::Class;
+use crate::peer::{self, Hello, RefusedBecause};
+use crate::raft::{self, Role};
+use crate::time::Now;
+use crate::wire::Str;
+
+/// What a tick may add to the journal at most, in bytes, or a message beside the entries that it brings: a vote, and a
+/// leader's first entry.
+const TICK_BYTES: u64 = 4 << 10;
+
+impl Node {
+    /// Something happened between this broker and another one.
+    pub(in crate::node) fn peer_input(&mut self, now: Now, input: PeerInput, out: &mut Outbox) {
+        match input {
+            PeerInput::Connected(hello) => {
+                self.peer_connected(hello.node_id);
+                self.metadata.connected.insert(hello.node_id);
+                self.greeted(&hello, out);
+                // What was said before that may be lost.
+                self.ask_again(hello.node_id);
+                self.live_soon(now);
+            }
+            PeerInput::Arrived(hello) => {
+                self.peer_arrived(hello.node_id);
+                self.greeted(&hello, out);
+            }
+            PeerInput::Disconnected(node) => {
+                self.peer_disconnected(node);
+                self.metadata.connected.remove(&node);
+                self.metadata.quorum.report_unreachable(node);
+                self.hand_over(out);
+                self.ask_again(node);
+            }
+            PeerInput::Heard { from, message, .. } => {
+                let Some(message) = self.hear(now, from, message, out) else { return };
+                self.heard(now, from, message, out);
+            }
+            PeerInput::Refused(node, refused) => self.refused_by(node, &refused, out),
+        }
+        self.metadata.is_due |= self.metadata.is_clustered();
+    }
+
+    /// Says something to a broker, perhaps to this one.
+    pub(in crate::node) fn say(&mut self, to: NodeId, message: peer::Message, out: &mut Outbox) {
+        if to == self.metadata.quorum.me().node {
+            self.metadata.said_here.push_back(message);
+            self.metadata.is_due = true;
+        } else {
+            out.push(Effect::Say { to, message: Box::new(message) });
+        }
+    }
+
+    /// What this broker has said to itself.
+    pub(super) fn hear_here(&mut self, now: Now, me: NodeId, message: peer::Message, out: &mut Outbox) {
+        if let Some(message) = self.hear(now, me, message, out) {
+            self.heard(now, me, message, out);
+        }
+    }
+
+    /// What a broker says of metadata, this one included.
+    fn heard(&mut self, now: Now, from: NodeId, message: peer::Message, out: &mut Outbox) {
+        match message {
+            peer::Message::Metadata(bytes) => self.quorum_message(from, bytes, out),
+            peer::Message::Register(register) => self.register_peer(now, from, register, out),
+            peer::Message::Registered(registered) => self.registration_answered(&registered, out),
+            peer::Message::Heartbeat(heartbeat) => self.heartbeat_of(now, from, &heartbeat, out),
+            peer::Message::HeartbeatAnswer(answer) => self.heartbeat_answered(&answer, out),
+            peer::Message::Forward(forward) => self.forwarded_here(now, from, forward, out),
+            peer::Message::Forwarded(forwarded) => self.forward_answered(now, forwarded, out),
+            peer::Message::AlterInSync(alter) => self.alter_in_sync(now, from, alter, out),
+            // What concerns partitions is not metadata.
+            _ => {}
+        }
+    }
+
+    /// A message of the quorum's. Without room for what it may bring it is as if it had been lost: it will come again.
+    fn quorum_message(&mut self, from: NodeId, bytes: Bytes, out: &mut Outbox) {
+        let length = bytes.len() as u64;
+        let message = match raft::Message::decode(bytes) {
+            Ok(message) => message,
+            Err(error) => {
+                return out.log(Level::Warn, format!("node {from} says what is no message of the quorum: {error}"));
+            }
+        };
+        let most = match message.kind() {
+            "snapshot piece" => self.metadata.image_bytes_max + TICK_BYTES,
+            _ => length + TICK_BYTES,
+        };
+        if !self.has_room_for_quorum(most) {
+            return self.checkpoint_soon();
+        }
+        if let Err(refused) = self.metadata.quorum.step(from, message) {
+            out.log(Level::Debug, format!("what node {from} says to the quorum is not taken: {refused}"));
+        }
+        self.hand_over(out);
+    }
+
+    /// Whether the journal has room for so many bytes in records of half its files' length.
+    fn has_room_for_quorum(&self, bytes: u64) -> bool {
+        let each = (self.journal.max_record_bytes() / 2).min(bytes.max(1));
+        let records = std::iter::repeat_n(each, usize::try_from(bytes.div_ceil(each)).unwrap_or(usize::MAX));
+        self.journal.has_room_for(records, Class::Critical)
+    }
+
+    /// Whether time may pass for the quorum.
+    pub(super) fn has_room_to_tick(&self) -> bool {
+        self.has_room_for_quorum(TICK_BYTES)
+    }
+
+    /// Whoever listens at a node's address will not talk.
+    fn refused_by(&mut self, node: NodeId, refused: &peer::Refused, out: &mut Outbox) {
+        let is_nobody = self.metadata.quorum.membership().voters().is_empty();
+        match refused.reason {
+            RefusedBecause::AnotherNode if is_nobody => {
+                let me = self.metadata.quorum.me().node;
+                out.push(Effect::Fatal(forgotten(me, &refused.message)));
+            }
+            RefusedBecause::AnotherCluster if is_nobody => {
+                out.push(Effect::Fatal(format!("node {node} belongs to another cluster: {}", refused.message)));
+            }
+            _ => out.log(Level::Warn, format!("node {node} will not talk: {}", refused.message)),
+        }
+    }
+
+    /// Has connections kept to whom they are needed, where that has changed.
+    pub(super) fn tell_neighbours(&mut self, out: &mut Outbox) {
+        let Some(cluster) = &self.metadata.cluster else { return };
+        let member = self.metadata.quorum.me();
+        let me = Hello {
+            cluster_id: self.metadata.cluster_id.clone(),
+            node_id: member.node,
+            directory_id: member.directory,
+            process: self.metadata.process,
+            format_first: peer::FORMAT_FIRST,
+            format_last: peer::FORMAT_LAST,
+        };
+        let mut addresses: BTreeMap<NodeId, (Str, u16)> = cluster.peers.clone();
+        let image = self.controller.image();
+        let members = self.metadata.quorum.membership().members();
+        let nodes: BTreeSet<NodeId> = members.iter().map(|member| member.node).collect();
+        for broker in image.brokers() {
+            let is_known = nodes.contains(&broker.node_id) || addresses.contains_key(&broker.node_id);
+            if let Some(address) = broker.peer_address.as_ref().filter(|_| is_known) {
+                addresses.insert(broker.node_id, (address.host.clone(), address.port));
+            }
+        }
+        for (node, address) in &self.metadata.introduced {
+            addresses.entry(*node).or_insert_with(|| address.clone());
+        }
+        addresses.remove(&member.node);
+        let directory_of = |node: NodeId| {
+            let mut named = members.iter().filter(|member| member.node == node);
+            let first = named.next()?;
+            named.next().is_none().then_some(first.directory)
+        };
+        let peers = addresses
+            .into_iter()
+            .map(|(node, (host, port))| (node, Neighbour { host, port, directory_id: directory_of(node) }));
+        let neighbours = Neighbours { me, peers: peers.collect() };
+        if self.metadata.neighbours.as_deref() != Some(&neighbours) {
+            let neighbours = Arc::new(neighbours);
+            self.metadata.neighbours = Some(neighbours.clone());
+            out.push(Effect::Neighbours(neighbours));
+        }
+    }
+
+    /// Who leads the quorum, as far as this node knows, and in which term.
+    pub(in crate::node) fn quorum_leader(&self) -> Option<(NodeId, u64)> {
+        let quorum = &self.metadata.quorum;
+        let leader = match quorum.role() {
+            Role::Leader => Some(quorum.me().node),
+            Role::Follower { leader } => leader,
+            Role::Candidate => None,
+        };
+        leader.map(|leader| (leader, quorum.term()))
+    }
+}
+
+/// What an operator is told whose node has lost its folder.
+pub(super) fn forgotten(node: NodeId, why: &str) -> String {
+    format!(
+        "the cluster knows node {node} with another data folder, whose votes this one has forgotten ({why}): put that \
+         folder back, or take the node out of the cluster by remove-node, and then add it by add-node"
+    )
+}

@@ -87,7 +87,7 @@ impl Electing<'_> {
                 let topic = self.controller.image.topic(partition.topic).expect("the index knows topics that exist");
                 results.push(ReplicaElectionResult { topic: topic.name.clone(), partition_result: Vec::new() });
             }
-            let elected = self.elect(partition);
+            let elected = self.admit().and_then(|()| self.elect(partition));
             results.last_mut().expect("one was pushed").partition_result.push(result(partition.partition, elected));
         }
         results
@@ -96,13 +96,17 @@ impl Electing<'_> {
     fn named(&mut self, asked: &TopicPartitions) -> ReplicaElectionResult {
         let topic = self.controller.image.topic_named(&asked.topic);
         let results = asked.partitions.iter().map(|&index| {
-            let elected = match topic {
+            let elected = self.admit().and_then(|()| match topic {
                 None => Err((ErrorCode::UnknownTopicOrPartition, Some(no_topic(&asked.topic)))),
                 Some(topic) => self.elect_one(topic, index),
-            };
+            });
             result(index, elected)
         });
         ReplicaElectionResult { partition_result: results.collect(), topic: asked.topic.clone() }
+    }
+
+    fn admit(&mut self) -> Result<(), (ErrorCode, Option<Str>)> {
+        if self.batch.admits_one() { Ok(()) } else { Err((ErrorCode::OperationNotAttempted, None)) }
     }
 
     fn elect_one(&mut self, topic: &Topic, index: i32) -> Result<(), (ErrorCode, Option<Str>)> {
@@ -122,9 +126,6 @@ impl Electing<'_> {
     }
 
     fn elect(&mut self, partition: TopicPartition) -> Result<(), (ErrorCode, Option<Str>)> {
-        if self.batch.is_request_full() {
-            return Err((ErrorCode::OperationNotAttempted, None));
-        }
         let before = self.controller.image.partition(partition).expect("it was looked up");
         let mut election = self.controller.election(partition.topic);
         match self.wanted {

@@ -178,6 +178,8 @@ pub(super) struct Batch {
     pub(super) elected: Vec<Elected>,
     /// About how many bytes the records take.
     bytes: usize,
+    /// How many partitions a request has named so far.
+    asked: usize,
 }
 
 impl Batch {
@@ -185,9 +187,10 @@ impl Batch {
         self.records.len() >= PARTITIONS_PER_ENTRY_MAX
     }
 
-    /// Whether one request has changed all that one request may.
-    pub(super) fn is_request_full(&self) -> bool {
-        self.records.len() >= PARTITIONS_PER_REQUEST_MAX || self.bytes >= ENTRY_BYTES_MAX
+    /// Whether a request may name one more partition. What is beyond is not looked at, so that one step is bounded.
+    pub(super) fn admits_one(&mut self) -> bool {
+        self.asked += 1;
+        self.asked <= PARTITIONS_PER_REQUEST_MAX && self.bytes < ENTRY_BYTES_MAX
     }
 
     pub(super) fn add(

@@ -62,6 +62,10 @@ impl Controller {
         seen: &mut BTreeSet<TopicPartition>,
         batch: &mut Batch,
     ) -> Result<(), Refused> {
+        if !batch.admits_one() {
+            let message = "The request names too much at once; send the rest by itself.";
+            return Err(Refused::new(ErrorCode::OperationNotAttempted, message));
+        }
         let unknown = |message| Err(Refused::new(ErrorCode::UnknownTopicOrPartition, message));
         let Some(topic) = self.image.topic_named(name) else {
             return unknown(format!("Unable to find a topic named {name}."));
@@ -71,10 +75,6 @@ impl Controller {
         let Some(before) = self.image.partition(partition) else {
             return unknown(format!("Unable to find partition {name}:{index}."));
         };
-        if batch.is_request_full() {
-            let message = "The request changes too much at once; send the rest by itself.";
-            return Err(Refused::new(ErrorCode::OperationNotAttempted, message));
-        }
         let next = match &asked.replicas {
             None => self.cancelled(topic, index, before)?,
             Some(replicas) => self.reassigned(name, index, before, replicas, may_resize)?,

@@ -1,5 +1,6 @@
 //! Partitions that move to other brokers.
 
+use chronik_core::controller::PARTITIONS_PER_REQUEST_MAX;
 use chronik_core::ids::{LeaderEpoch, NodeId, Uuid};
 use chronik_core::wire::alter_partition_reassignments::{
     AlterPartitionReassignmentsRequest, ReassignablePartition, ReassignableTopic,
@@ -170,4 +171,14 @@ fn what_is_on_its_way_is_listed() {
         (&first.replicas[..], &first.adding_replicas[..], &first.removing_replicas[..]),
         (&[2, 1][..], &[2][..], &[1][..])
     );
+}
+
+#[test]
+fn what_one_request_names_beyond_measure_is_not_attempted() {
+    let mut cluster = Cluster::of(2);
+    cluster.assigned("t", &[&[1], &[1]], &[]);
+    let mut asked: Vec<(i32, Option<&[i32]>)> = vec![(7, None); PARTITIONS_PER_REQUEST_MAX - 1];
+    asked.extend([(0, Some(&[2][..])), (1, Some(&[2][..]))]);
+    let told = cluster.reassign_all(&asked, true);
+    assert_eq!(told[PARTITIONS_PER_REQUEST_MAX - 1..], ["NONE", "OPERATION_NOT_ATTEMPTED"]);
 }

@@ -212,7 +212,7 @@ pub static BROKER_KEYS: &[BrokerKey] = &[
         "300",
         Allowed::AtLeast(1),
         Update::ReadOnly,
-        "How often that is looked for, in seconds.",
+        "How often first replicas get back what they could lead, in seconds.",
     ),
     key(
         "log.cleaner.backoff.ms",

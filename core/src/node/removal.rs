@@ -61,6 +61,15 @@ impl Removals {
         self.fresh.push((Duration::from_millis(delay_ms), Files::Partition(partition)));
     }
 
+    /// A partition that was dropped is here again: its folder stays.
+    pub(super) fn keep_partition(&mut self, partition: TopicPartition) {
+        let is_other = |files: &Files| !matches!(files, Files::Partition(dropped) if *dropped == partition);
+        self.fresh.retain(|(_, files)| is_other(files));
+        for due in [&mut self.dropped, &mut self.condemned, &mut self.unnamed] {
+            due.values_mut().for_each(|files| files.retain(is_other));
+        }
+    }
+
     /// Ends a step: the delay of what was dropped in it begins now. Calls `wake_at` for when to look again.
     pub(super) fn begin_delays(&mut self, now: Instant, mut wake_at: impl FnMut(Instant)) {
         for (delay, files) in self.fresh.drain(..) {

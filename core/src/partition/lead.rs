@@ -41,7 +41,8 @@ impl Partition {
 
     /// Whether too few replicas are in sync for what is written to be safe, by its topic's settings.
     pub fn is_below_minimum(&self, config: &TopicConfig) -> bool {
-        self.leader().is_some_and(|leader| leader.in_sync().len() < config.min_insync_replicas as usize)
+        let asked = config.min_insync_replicas as usize;
+        self.leader().is_some_and(|leader| leader.is_below_minimum() || leader.in_sync().len() < asked)
     }
 
     /// Whether somebody follows, so that what is written waits for more than this broker's disk.

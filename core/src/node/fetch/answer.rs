@@ -260,6 +260,7 @@ impl Node {
             self.damaged.insert(id);
             self.touch(slot);
             self.resign_damaged(slot, out);
+            self.found_damaged(slot);
         }
         out.log(Level::Error, format!("partition {name} cannot be read: {error}"));
     }

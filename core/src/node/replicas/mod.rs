@@ -51,6 +51,9 @@ const CATCH_UP_CREDIT: usize = 8 << 20;
 /// How long what a peer said waits for room in the journal until it is tried again.
 const ROOM_RETRY: Duration = Duration::from_millis(10);
 
+/// How long a leader sleeps at least.
+const AGAIN: Duration = Duration::from_millis(10);
+
 /// How many partitions one message of a follower's is about at most: each may tell of
 /// [`EPOCHS_MAX`](crate::peer::EPOCHS_MAX) epochs.
 const SAID_AT_ONCE: usize = 4_000;
@@ -79,6 +82,8 @@ pub(super) struct Replicas {
     due: BTreeSet<(Instant, u32)>,
     /// Leaders that may want to be woken earlier than is known.
     stirred: Vec<u32>,
+    /// Partitions whose damage was found since the last turn.
+    damaged: BTreeSet<u32>,
     /// When a step is planned.
     wakes_at: Option<Instant>,
 }
@@ -108,6 +113,7 @@ impl Replicas {
             proposing: BTreeSet::new(),
             due: BTreeSet::new(),
             stirred: Vec::new(),
+            damaged: BTreeSet::new(),
             wakes_at: None,
         }
     }
@@ -135,6 +141,7 @@ impl Replicas {
     /// A partition is no more here, or nobody waits for its leader any more.
     pub(super) fn forget(&mut self, slot: u32, wakes_at: Option<Instant>) {
         self.proposing.remove(&slot);
+        self.damaged.remove(&slot);
         if let Some(at) = wakes_at {
             self.due.remove(&(at, slot));
         }
@@ -174,6 +181,7 @@ impl Node {
 
     /// Ends a turn: everything that partitions have to say leaves.
     pub(super) fn speak(&mut self, now: Now, out: &mut Outbox) {
+        self.rest_damaged(now, out);
         self.answer_leaders(out);
         self.propose_in_sync(now, out);
         let has_more = self.lead_followers(now, out);
@@ -202,6 +210,8 @@ impl Node {
         while let Some(slot) = self.replicas.stirred.pop() {
             let Some(hosted) = &mut self.hosts[slot as usize] else { continue };
             let Some(at) = hosted.partition.deadline(now.instant) else { continue };
+            // Whoever has just been woken, and waits for somebody to decide, is not to be woken again and again.
+            let at = if at > now.instant { at } else { now.instant + AGAIN };
             // One that comes too early finds nothing to do, which is cheaper than to move it each time.
             if hosted.wakes_at.is_none_or(|planned| at < planned) {
                 if let Some(planned) = hosted.wakes_at.replace(at) {
@@ -211,7 +221,8 @@ impl Node {
             }
         }
         let is_appending = self.has_incoming() && !self.followers_wait_for_room();
-        let is_due = has_more || is_appending || self.replicas.is_busy();
+        let may_ask = !self.replicas.proposing.is_empty() && self.replicas.controller.is_some();
+        let is_due = has_more || may_ask || is_appending || self.replicas.is_busy();
         let news = self.replicas.peers.deadline();
         let leaders = self.replicas.due.first().map(|&(at, _)| at);
         // What waits for room in the journal is tried again, not tried on and on.

@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::walk::What;
 use crate::boundary::Outbox;
 use crate::controller::GROUP_OFFSETS;
-use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, TopicPartition};
+use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, TopicPartition};
 use crate::log::Log;
-use crate::node::Node;
+use crate::node::{Node, Woken};
 use crate::partition::{Part, Played, Stage};
 use crate::peer::Replica;
 use crate::replication::{Leadership, Member, View};
@@ -80,7 +80,16 @@ impl Node {
     pub(super) fn member(&self, node: NodeId) -> Option<Member> {
         let broker = self.controller.image().broker(node)?;
         let replica = Replica { node, broker_epoch: BrokerEpoch(broker.broker_epoch) };
-        Some(Member { replica, may_join: true })
+        Some(Member { replica, may_join: self.controller.image().is_active(node) })
+    }
+
+    /// How many replicas of a partition must be in sync for its high watermark to move: as elections go by, so that who
+    /// is elected has all that was acknowledged.
+    pub(super) fn min_in_sync(&self, id: TopicPartition) -> usize {
+        let image = self.controller.image();
+        let (Some(topic), Some(state)) = (image.topic(id.topic), image.partition(id)) else { return 1 };
+        let rules = self.controller.config().election_rules(&topic.settings);
+        rules.min_in_sync(state.replication_factor())
     }
 
     /// The part that the metadata give to a partition here, and its leader epoch.
@@ -99,9 +108,11 @@ impl Node {
                     replicas: state.replicas.iter().filter_map(|&node| self.member(node)).collect(),
                     in_sync: state.isr.clone(),
                 };
-                Part::Lead(view, hosted.config.min_insync_replicas as usize)
+                Part::Lead(view, self.min_in_sync(hosted.partition.id()))
             }
-            Some(_) => Part::Follow(Leadership { leader: state.leader, leader_epoch, unclean_epoch: None }),
+            Some(_) => {
+                Part::Follow(Leadership { leader: state.leader, leader_epoch, unclean_epoch: state.unclean_epoch })
+            }
         };
         (leader_epoch, part)
     }
@@ -111,9 +122,21 @@ impl Node {
         match (self.by_id.get(&id).copied(), self.is_replica(id)) {
             (Some(slot), true) => self.play(now, slot, out),
             (Some(_), false) => self.drop_partition(now, id, out),
-            (None, true) if !self.moves.is_coming(id) => self.take_in(now, id, out),
+            (None, true) if !self.moves.is_coming(id) => {
+                self.take_in(now, id, out);
+                self.begin_anew(id);
+            }
             (None, _) => {}
         }
+    }
+
+    /// A partition has come that may have been here before: nothing of what the journal holds of that time is its own.
+    fn begin_anew(&mut self, id: TopicPartition) {
+        let Some(slot) = self.slot_of(id) else { return };
+        self.storage.removals.keep_partition(id);
+        let hosted = self.hosts[slot as usize].as_mut().expect("a hosted partition");
+        let lsn = hosted.partition.log_mut().start_anew(Offset(0), &mut self.journal);
+        self.woken.push_back((lsn, Woken::Partition(slot)));
     }
 
     /// Has a partition play the part that the metadata give to it.
@@ -140,6 +163,39 @@ impl Node {
         self.refuse_below_minimum(slot, out);
     }
 
+    /// This process has been registered anew: what it did under another broker epoch is nobody's business any more.
+    pub(super) fn play_anew(&mut self, now: Now, slot: u32, out: &mut Outbox) {
+        self.rest(now, slot);
+        self.play(now, slot, out);
+    }
+
+    /// Has a partition play no part.
+    fn rest(&mut self, now: Now, slot: u32) {
+        let hosted = self.hosts[slot as usize].as_mut().expect("a hosted partition");
+        if let Some(me) = &self.replicas.me {
+            let (epoch, settings) = (hosted.partition.epoch(), &self.replicas.settings);
+            let mut stage = Stage { me, settings, now: now.instant, peers: &mut self.replicas.peers };
+            _ = hosted.partition.play(epoch, Part::Idle, &mut stage);
+        }
+    }
+
+    /// Partitions whose damage was found have a part no more: the others do without this replica.
+    pub(super) fn rest_damaged(&mut self, now: Now, out: &mut Outbox) {
+        while let Some(slot) = self.replicas.damaged.pop_first() {
+            if self.hosts[slot as usize].is_some() {
+                self.play(now, slot, out);
+            }
+        }
+    }
+
+    /// Damage of a partition has been found. One that nobody follows goes on to acknowledge what it has taken.
+    pub(in crate::node) fn found_damaged(&mut self, slot: u32) {
+        let partition = &self.host(slot).partition;
+        if partition.has_followers() || partition.is_followed() {
+            self.replicas.damaged.insert(slot);
+        }
+    }
+
     /// A partition's leadership is over, or another of the same broker has begun: whoever waits for it is told so.
     fn stand_down(&mut self, slot: u32, leads_on: bool, out: &mut Outbox) {
         let id = self.host(slot).partition.id();
@@ -152,20 +208,19 @@ impl Node {
         }
         let wakes_at = self.host(slot).wakes_at.take();
         self.replicas.forget(slot, wakes_at);
-        self.refuse_waiting(slot, ErrorCode::NotLeaderOrFollower, out);
-        self.refuse_deletions(slot, ErrorCode::NotLeaderOrFollower, out);
+        let code = match self.host(slot).partition.damage() {
+            Some(_) => ErrorCode::KafkaStorageError,
+            None => ErrorCode::NotLeaderOrFollower,
+        };
+        self.refuse_waiting(slot, code, out);
+        self.refuse_deletions(slot, code, out);
         self.credit(slot, ENOUGH, out);
     }
 
     /// A partition goes away: it plays no part any more, and whoever waits for it is told so.
     pub(in crate::node) fn retire(&mut self, now: Now, slot: u32, out: &mut Outbox) {
-        let hosted = self.hosts[slot as usize].as_mut().expect("a hosted partition");
-        if let Some(me) = &self.replicas.me {
-            let (epoch, settings) = (hosted.partition.epoch(), &self.replicas.settings);
-            let mut stage = Stage { me, settings, now: now.instant, peers: &mut self.replicas.peers };
-            _ = hosted.partition.play(epoch, Part::Idle, &mut stage);
-        }
-        let wakes_at = hosted.wakes_at.take();
+        self.rest(now, slot);
+        let wakes_at = self.host(slot).wakes_at.take();
         self.replicas.forget(slot, wakes_at);
         self.refuse_waiting(slot, ErrorCode::UnknownTopicOrPartition, out);
         self.refuse_deletions(slot, ErrorCode::UnknownTopicOrPartition, out);

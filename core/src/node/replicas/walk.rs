@@ -73,7 +73,7 @@ impl Node {
 
     fn pass_by(&mut self, now: Now, slot: u32, what: What, out: &mut Outbox) {
         let now_at = now.instant;
-        let partition = &self.host(slot).partition;
+        let partition = &self.hosts[slot as usize].as_ref().expect("a hosted partition").partition;
         let follows = |node| partition.leader().is_some_and(|leader| leader.is_followed_by(node));
         match what {
             What::Connected(node) if follows(node) => self.stir(slot, out, |partition, peers| {
@@ -89,7 +89,7 @@ impl Node {
                 self.stir(slot, out, |partition, peers| partition.on_member(&member, now_at, peers));
             }
             What::Connected(_) | What::Disconnected(_) | What::Member(_) => {}
-            What::Roles => self.play(now, slot, out),
+            What::Roles => self.play_anew(now, slot, out),
             What::Controller => {
                 if partition.leader().is_some_and(|leader| leader.is_proposing()) {
                     self.host(slot).partition.on_controller(now_at);
@@ -98,7 +98,7 @@ impl Node {
             }
             What::Settings => {
                 if partition.has_followers() {
-                    let min_in_sync = self.host(slot).config.min_insync_replicas as usize;
+                    let min_in_sync = self.min_in_sync(partition.id());
                     self.stir(slot, out, |partition, peers| partition.need(min_in_sync, now_at, peers));
                     self.refuse_below_minimum(slot, out);
                 }

@@ -11,7 +11,7 @@ mod streaming;
 
 use super::*;
 use crate::boundary::PeerInput;
-use crate::controller::records::{Listener, MetadataRecord, PartitionState, Registration};
+use crate::controller::records::{Listener, MetadataRecord, PartitionState, Registration, Standing};
 use crate::ids::{LeaderEpoch, NodeId};
 use crate::peer::{self, Answer, Hello, Message, ProposalOutcome};
 
@@ -29,6 +29,10 @@ struct Cluster {
     down: BTreeMap<i32, (MemoryFiles, usize, u8)>,
     applied: BTreeMap<i32, usize>,
     entries: Vec<Vec<MetadataRecord>>,
+    /// The newest states of all partitions.
+    states: BTreeMap<TopicPartition, PartitionState>,
+    /// The newest registration.
+    broker_epochs: i64,
     topics: BTreeMap<&'static str, TopicId>,
     /// Nodes that nobody hears, and that hear nobody.
     isolated: BTreeSet<i32>,
@@ -56,6 +60,8 @@ impl Cluster {
             down: BTreeMap::new(),
             applied: BTreeMap::new(),
             entries: Vec::new(),
+            states: BTreeMap::new(),
+            broker_epochs: 0,
             topics: BTreeMap::new(),
             isolated: BTreeSet::new(),
             now,
@@ -67,7 +73,7 @@ impl Cluster {
             cluster.boot(number, MemoryFiles::default(), 0, 1);
         }
         for number in 1..=nodes {
-            cluster.register(number, i64::from(10 + number));
+            cluster.register(number);
         }
         for one in 1..=nodes {
             for other in 1..one {
@@ -95,16 +101,29 @@ impl Cluster {
 
     // Metadata.
 
-    fn register(&mut self, number: i32, broker_epoch: i64) {
+    /// A process begins: it has a new broker epoch, and what it leads a new leader epoch.
+    fn register(&mut self, number: i32) {
+        self.broker_epochs += 1000;
         let listener =
             Listener { name: "PLAINTEXT".into(), host: format!("node-{number}").into(), port: 9092 + number as u16 };
-        self.entry(vec![MetadataRecord::RegisterBroker(Registration {
+        let mut records = vec![MetadataRecord::RegisterBroker(Registration {
             node_id: NodeId(number),
             directory_id: Uuid([3; 16]),
-            broker_epoch,
+            broker_epoch: self.broker_epochs,
             listeners: vec![listener],
             rack: self.racks.get(&number).map(|&rack| rack.into()),
-        })]);
+            process: 1,
+            peer_address: None,
+            standing: Standing::Active,
+        })];
+        for (&partition, state) in &mut self.states {
+            if state.leader == Some(NodeId(number)) {
+                state.leader_epoch.0 += STEP;
+                state.partition_epoch += STEP;
+                records.push(MetadataRecord::Partition { partition, state: state.clone() });
+            }
+        }
+        self.entry(records);
     }
 
     fn entry(&mut self, records: Vec<MetadataRecord>) {
@@ -120,14 +139,9 @@ impl Cluster {
         let rig = self.rigs.get_mut(&node).expect("it is up");
         let applied = self.applied.get_mut(&node).expect("it is up");
         for records in &self.entries[*applied..] {
-            // What it has registered itself with comes back to it.
-            let is_its_own = |record: &MetadataRecord| {
-                let known = rig.node.controller.image().broker(NodeId(node)).map(|broker| broker.broker_epoch);
-                matches!(record, MetadataRecord::RegisterBroker(broker)
-                    if broker.node_id == NodeId(node) && Some(broker.broker_epoch) <= known)
-            };
-            let records = records.iter().filter(|record| !is_its_own(record)).cloned().collect();
-            rig.node.apply_metadata(rig.now, records, &mut rig.out);
+            // Each node agrees with itself alone about what all are told.
+            rig.node.propose(records, &mut rig.out).expect("it decides alone");
+            rig.run();
         }
         *applied = self.entries.len();
     }
@@ -139,14 +153,9 @@ impl Cluster {
         let mut records = vec![MetadataRecord::Topic { id, name: name.into() }];
         for (partition, replicas) in (0..).zip(replicas) {
             let replicas: Vec<NodeId> = replicas.iter().copied().map(NodeId).collect();
-            let state = PartitionState {
-                leader: Some(replicas[0]),
-                isr: replicas.clone(),
-                replicas,
-                leader_epoch: LeaderEpoch(0),
-                partition_epoch: 0,
-            };
-            records.push(MetadataRecord::Partition { partition: TopicPartition { topic: id, partition }, state });
+            let (partition, state) = (TopicPartition { topic: id, partition }, PartitionState::new(replicas));
+            self.states.insert(partition, state.clone());
+            records.push(MetadataRecord::Partition { partition, state });
         }
         records.extend(settings.iter().map(|&(name, value)| MetadataRecord::Config {
             of: crate::controller::records::Resource::Topic(id),
@@ -161,11 +170,9 @@ impl Cluster {
         TopicPartition { topic: self.topics[name], partition }
     }
 
-    /// The newest state of a partition, as some node has it that hears all.
+    /// The newest state of a partition.
     fn state(&self, id: TopicPartition) -> PartitionState {
-        let states = self.rigs.iter().filter(|(node, _)| !self.isolated.contains(node));
-        let states = states.filter_map(|(_, rig)| rig.node.controller.image().partition(id));
-        states.max_by_key(|state| state.partition_epoch).expect("it exists").clone()
+        self.states[&id].clone()
     }
 
     /// Another leader, or none, and another in-sync set.
@@ -183,6 +190,7 @@ impl Cluster {
             partition_epoch: before.partition_epoch + STEP,
             ..before
         };
+        self.states.insert(id, state.clone());
         self.entry(vec![MetadataRecord::Partition { partition: id, state }]);
     }
 
@@ -196,6 +204,7 @@ impl Cluster {
             if !is_stale {
                 let isr: Vec<NodeId> = proposal.members.iter().map(|member| member.node).collect();
                 let state = PartitionState { isr, partition_epoch: before.partition_epoch + STEP, ..before };
+                self.states.insert(proposal.partition, state.clone());
                 self.entries.push(vec![MetadataRecord::Partition { partition: proposal.partition, state }]);
             }
             answers.push(Answer {
@@ -287,8 +296,7 @@ impl Cluster {
     fn restart(&mut self, node: i32) {
         let (files, applied, starts) = self.down.remove(&node).expect("it was down");
         self.boot(node, files, applied, starts + 1);
-        let epoch = self.rig(node).node.controller.image().broker(NodeId(node)).expect("it is known").broker_epoch;
-        self.register(node, epoch);
+        self.register(node);
         for other in self.others(node) {
             self.connect(node, other);
             self.connect(other, node);

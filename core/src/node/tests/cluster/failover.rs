@@ -134,3 +134,76 @@ fn a_log_whose_leader_keeps_nothing_of_what_it_has_begins_anew() {
     cluster.pass(20);
     assert_eq!(cluster.ends(1), cluster.ends(2));
 }
+
+/// The state that a reassignment comes to.
+fn move_to(cluster: &mut Cluster, replicas: &[i32], isr: &[i32]) {
+    let id = cluster.partition(TOPIC, 0);
+    let before = cluster.state(id);
+    let nodes = |numbers: &[i32]| numbers.iter().copied().map(NodeId).collect::<Vec<_>>();
+    let state = PartitionState {
+        replicas: nodes(replicas),
+        isr: nodes(isr),
+        partition_epoch: before.partition_epoch + STEP,
+        ..before
+    };
+    cluster.states.insert(id, state.clone());
+    cluster.entry(vec![MetadataRecord::Partition { partition: id, state }]);
+}
+
+#[test]
+fn a_replica_that_moves_away_and_back_has_its_leaders_log_and_nothing_of_its_own() {
+    let mut cluster = Cluster::with(3, &[("log.segment.delete.delay.ms", "60000")]);
+    cluster.create(TOPIC, &[&[1, 2]], &[]);
+    for n in 0..20 {
+        cluster.produce(1, &[&format!("{n}-{}", "x".repeat(1000))]);
+    }
+    let id = cluster.partition(TOPIC, 0);
+    move_to(&mut cluster, &[1, 3], &[1]);
+    cluster.pass(1000);
+    assert!(!cluster.rig(2).node.by_id.contains_key(&id));
+    assert_eq!(cluster.in_sync(), [1, 3]);
+    cluster.produce(1, &["only there"]);
+    move_to(&mut cluster, &[1, 2, 3], &[1, 3]);
+    cluster.pass(1000);
+    cluster.produce(1, &["everywhere"]);
+    // What was to be removed by now must not take anything new along.
+    cluster.pass(120_000);
+    cluster.expect_same();
+    cluster.crash(2);
+    cluster.restart(2);
+    cluster.pass(1000);
+    cluster.produce(1, &["after"]);
+    cluster.pass(20);
+    cluster.expect_same();
+}
+
+#[test]
+fn without_a_controller_nobody_leaves_the_set_and_leaders_do_not_ask_on_and_on() {
+    let mut cluster = Cluster::new(2);
+    cluster.create(TOPIC, &[&[1, 2]], &[]);
+    cluster.rig(1).node.follow_controller(None);
+    cluster.crash(2);
+    let waiting = cluster.send(1, 1, &["a"]);
+    assert_eq!(cluster.code(1, waiting), Some(0));
+    cluster.pass(20_000);
+    assert_eq!(cluster.in_sync(), [1, 2]);
+    cluster.rig(1).node.follow_controller(Some((CONTROLLER, TERM)));
+    cluster.run();
+    cluster.pass(20);
+    assert_eq!(cluster.in_sync(), [1]);
+    assert_eq!(cluster.consume(1), ["a"]);
+}
+
+#[test]
+fn a_proposal_that_is_lost_is_made_again() {
+    let mut cluster = Cluster::new(2);
+    cluster.create(TOPIC, &[&[1, 2]], &[]);
+    cluster.decides = false;
+    cluster.crash(2);
+    cluster.send(1, 1, &["a"]);
+    cluster.pass(11_000);
+    assert_eq!(cluster.in_sync(), [1, 2]);
+    cluster.decides = true;
+    cluster.pass(2_000);
+    assert_eq!(cluster.in_sync(), [1]);
+}

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -123,6 +123,36 @@ fn usage_faults_are_one_line_and_exit_2() {
     check_fault(&["--kafka-prt", "9092"], 2, &["--kafka-prt", "--kafka-port"]);
     check_fault(&["--durability", "never"], 2, &["never", "--durability", "sync, os"]);
     check_fault(&["standalone", "--config", "/nowhere.toml"], 2, &["/nowhere.toml", "No such file"]);
+    check_fault(&["raft-cluster", "--node-id", "2"], 2, &["raft-cluster", "--raft-addr HOST:PORT"]);
+    check_fault(&["--peers", "2@two:9192"], 2, &["--peers", "CHRONIK_PEERS", "raft-cluster"]);
+}
+
+#[test]
+fn the_exit_code_tells_how_a_cluster_is() {
+    let scratch = Scratch::new();
+    let mut broker = Broker::start(&scratch.join("data"));
+    let line = broker.wait_for("\"listening\"");
+    let address = quoted_after(&line, "default ").split(' ').next().expect("a split has a first part").to_owned();
+    let Output { status, stdout, .. } = output(&["cluster", "status", "--bootstrap-servers", &address]);
+    let told = String::from_utf8(stdout).expect("text");
+    assert_eq!(status.code(), Some(0), "{told}");
+    assert!(told.contains("controller node 1") && told.ends_with("healthy\n"), "{told}");
+    check_fault(&["cluster", "drain", "7", "--bootstrap-servers", &address], 1, &["no node 7"]);
+    broker.signal(Signal::TERM);
+    assert_eq!(broker.end(), Some(0));
+    check_fault(&["cluster", "status", "--bootstrap-servers", &address], 2, &[&address, "refused"]);
+}
+
+#[test]
+fn a_taken_raft_address_exits_1() {
+    let scratch = Scratch::new();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    let data = scratch.join("data");
+    let data = data.to_str().expect("a temporary path in UTF-8");
+    let args =
+        ["raft-cluster", "--data-dir", data, "--bind", "127.0.0.1", "--kafka-port", "0", "--raft-addr", &address];
+    check_fault(&args, 1, &[&address, "in use"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Three nodes on this machine, for trying things out: `start` builds and starts them, `stop` ends them in order.
-# Node N has its data and its log in target/cluster/N; what is there is used again. CHRONIK_BINARY names another binary.
+# Node N has its data and its log in target/cluster/N; what is there is used again. SERVER_BINARY names another binary.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,8 +32,8 @@ peers_of() {
 }
 
 start() {
-    local binary=${CHRONIK_BINARY:-target/release/chronik-server}
-    [[ -n ${CHRONIK_BINARY:-} ]] || cargo build --release --package chronik-server --bin chronik-server
+    local binary=${SERVER_BINARY:-target/release/chronik-server}
+    [[ -n ${SERVER_BINARY:-} ]] || cargo build --release --package chronik-server --bin chronik-server
     for node in "${nodes[@]}"; do
         if running "$node" >/dev/null; then
             echo "node $node runs already: just cluster-stop" >&2

@@ -133,6 +133,9 @@ fn complaints(view: &View) -> Vec<String> {
     if view.controller.is_none() {
         complaints.push("there is no controller".to_owned());
     }
+    if view.nodes.is_empty() {
+        complaints.push("no node has registered yet".to_owned());
+    }
     let fenced: Vec<i32> = view.nodes.iter().filter(|(_, node)| node.is_fenced).map(|(id, _)| *id).collect();
     if !fenced.is_empty() {
         complaints.push(format!("fenced, not serving: node {}", list(&fenced)));

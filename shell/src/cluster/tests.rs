@@ -292,6 +292,14 @@ UNHEALTHY: 1 of 3 partitions under-replicated
 }
 
 #[test]
+fn a_cluster_that_has_only_begun_is_not_well() {
+    let (told, outcome, _) = run_on(Cluster { voters: vec![1, 2, 3], ..Cluster::default() }, Command::Status);
+    let expect = "UNHEALTHY: no node has registered yet\nUNHEALTHY: voters that have never registered: node 1,2,3\n";
+    assert!(told.ends_with(expect), "{told}");
+    assert_eq!(outcome, Ok(false));
+}
+
+#[test]
 fn a_drained_node_holds_nothing_when_the_command_returns() {
     let cluster = Cluster { nodes: BTreeMap::from([(1, false), (2, false), (3, false), (4, false)]), ..three_nodes() };
     let (told, outcome, asked) = run_on(cluster, Command::Drain { node: NodeId(1) });

@@ -1,7 +1,8 @@
 //! The connections that this broker dials, one to each peer: dialled again for as long as the peer is one.
 //!
 //! An attempt that fails is followed by a pause that doubles from [`PAUSE_MIN`] to [`PAUSE_MAX`], of which a random half
-//! is left out, so that nodes that lost each other do not meet in step. A connection that stood for as long begins anew.
+//! is left out, so that nodes that lost each other do not meet in step. A connection that stood for as long begins anew,
+//! and a peer that connects to this broker is there: the pause ends.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -19,7 +20,7 @@ use chronik_core::rng::Rng;
 use chronik_core::wire::Writer;
 use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tracing::{debug, info, warn};
 
@@ -50,6 +51,16 @@ pub(super) struct Dialling<S> {
     pub(super) shared: Arc<Shared>,
     pub(super) road: Road<S>,
     pub(super) random: Rng,
+    /// The peer has shown that it is there.
+    pub(super) is_there: Arc<Notify>,
+}
+
+/// Lets a pause pass, or less where it is ended.
+async fn rest(pause: Duration, ends: &Notify) {
+    tokio::select! { biased;
+        () = ends.notified() => {}
+        () = sleep(pause) => {}
+    }
 }
 
 /// Why a connection is none, or none any more.
@@ -119,7 +130,7 @@ impl<S: ByteStream> Dialling<S> {
                     is_warned = true;
                 }
             }
-            sleep(self.jittered(pause)).await;
+            rest(self.jittered(pause), &self.is_there).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }
@@ -281,5 +292,24 @@ impl<S: ByteStream> Future for Speaking<S> {
 impl<S> Drop for Speaking<S> {
     fn drop(&mut self) {
         self.shared.mailbox.put(Arrival::from(PeerArrival::Disconnected(self.outgoing.clone())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::Waker;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_pause_ends_when_the_peer_shows_that_it_is_there() {
+        let is_there = Notify::new();
+        // Before there is a pause, it says nothing of what comes then.
+        is_there.notify_waiters();
+        let mut pause = pin!(rest(Duration::from_secs(3600), &is_there));
+        assert!(pause.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        is_there.notify_waiters();
+        pause.await;
     }
 }

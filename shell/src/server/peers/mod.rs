@@ -28,7 +28,7 @@ use chronik_core::ids::NodeId;
 use chronik_core::peer::{self, Message};
 use chronik_core::rng::Rng;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::Wrap;
@@ -156,11 +156,13 @@ pub(super) struct Peers {
     is_stopped: bool,
 }
 
-type Dial = Box<dyn Fn(NodeId, Neighbour) -> JoinHandle<()> + Send>;
+type Dial = Box<dyn Fn(NodeId, Neighbour, Arc<Notify>) -> JoinHandle<()> + Send>;
 
 struct Dialled {
     host_and_port: (String, u16),
     task: JoinHandle<()>,
+    /// Ends the pause between two attempts.
+    is_there: Arc<Notify>,
 }
 
 impl Peers {
@@ -170,10 +172,10 @@ impl Peers {
         let (neighbours, watched) = watch::channel(None);
         let door = Door { listener, neighbours: watched, shared: shared.clone(), road: Road { wrap, prepare } };
         let (known, shared, road) = (door.neighbours.clone(), shared.clone(), door.road.clone());
-        let dial = move |to: NodeId, neighbour| {
+        let dial = move |to: NodeId, neighbour, is_there| {
             let random = Rng::from_number(jitter).keyed(u64::from(to.0.unsigned_abs()), 0);
             let (neighbours, shared, road) = (known.clone(), shared.clone(), road.clone());
-            tokio::spawn(Dialling { to, neighbour, neighbours, shared, road, random }.run())
+            tokio::spawn(Dialling { to, neighbour, neighbours, shared, road, random, is_there }.run())
         };
         let peers = Peers {
             neighbours,
@@ -213,8 +215,9 @@ impl Peers {
         });
         for (node, neighbour) in &neighbours.peers {
             if !self.dialling.contains_key(node) {
-                let task = (self.dial)(*node, neighbour.clone());
-                self.dialling.insert(*node, Dialled { host_and_port: host_and_port(neighbour), task });
+                let is_there = Arc::new(Notify::new());
+                let task = (self.dial)(*node, neighbour.clone(), is_there.clone());
+                self.dialling.insert(*node, Dialled { host_and_port: host_and_port(neighbour), task, is_there });
             }
         }
         Ok(())
@@ -266,6 +269,9 @@ impl Peers {
                         older.replace();
                     }
                     self.incoming.insert(peer.node_id, incoming.clone());
+                    if let Some(dialled) = self.dialling.get(&peer.node_id) {
+                        dialled.is_there.notify_waiters();
+                    }
                     true
                 }
             },

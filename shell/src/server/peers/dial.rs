@@ -82,6 +82,8 @@ enum End {
     Unread,
     /// More was waiting than may.
     Flooded,
+    /// Its process is no more.
+    Orphaned,
     /// All has been said.
     Finished,
 }
@@ -96,6 +98,7 @@ impl fmt::Display for End {
             End::Ended(ended) => ended.fmt(f),
             End::Unread => write!(f, "it read nothing for {} s", WRITE_TIME_MAX.as_secs()),
             End::Flooded => f.write_str("it left more unread than may wait"),
+            End::Orphaned => f.write_str("another process of it has connected"),
             End::Finished => f.write_str("the broker stops"),
         }
     }
@@ -226,8 +229,10 @@ impl<S: ByteStream> Speaking<S> {
     fn turn(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<End> {
         let now = Instant::now();
         let closing = self.outgoing.take(cx, &mut scratch.messages);
-        if closing == Some(Closing::Flooded) {
-            return Poll::Ready(End::Flooded);
+        match closing {
+            Some(Closing::Flooded) => return Poll::Ready(End::Flooded),
+            Some(Closing::Orphaned) => return Poll::Ready(End::Orphaned),
+            Some(Closing::AfterAll) | None => {}
         }
         if self.output.is_empty() {
             self.last_write = now;

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use chronik_core::boundary::{Neighbour, Neighbours, PeerInput};
 use chronik_core::ids::NodeId;
-use chronik_core::peer::{self, Message};
+use chronik_core::peer::{self, Hello, Message};
 use chronik_core::rng::Rng;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
@@ -269,9 +269,7 @@ impl Peers {
                         older.replace();
                     }
                     self.incoming.insert(peer.node_id, incoming.clone());
-                    if let Some(dialled) = self.dialling.get(&peer.node_id) {
-                        dialled.is_there.notify_waiters();
-                    }
+                    self.greet_back(peer);
                     true
                 }
             },
@@ -281,6 +279,18 @@ impl Peers {
             PeerInput::Connected(_) | PeerInput::Disconnected(_) | PeerInput::Refused(..) => {
                 unreachable!("nobody hears this from a peer")
             }
+        }
+    }
+
+    /// Sees to it that there is a connection to the very process that has connected.
+    fn greet_back(&self, peer: &Hello) {
+        if let Some(dialled) = self.dialling.get(&peer.node_id) {
+            dialled.is_there.notify_waiters();
+        }
+        if let Some((outgoing, _)) = self.outgoing.get(&peer.node_id)
+            && outgoing.peer.process != peer.process
+        {
+            outgoing.orphan();
         }
     }
 

@@ -36,6 +36,8 @@ pub(super) enum Closing {
     AfterAll,
     /// At once: more is waiting than may.
     Flooded,
+    /// At once: the process at its other end is no more.
+    Orphaned,
 }
 
 impl Outgoing {
@@ -46,6 +48,14 @@ impl Outgoing {
     /// Whom it goes to.
     pub(super) fn to(&self) -> NodeId {
         self.peer.node_id
+    }
+
+    /// Another process of the peer than the one at the other end has shown up: nobody is there any more, even if the network
+    /// has not noticed.
+    pub(super) fn orphan(&self) {
+        let mut inside = self.lock();
+        inside.closing = Some(Closing::Orphaned);
+        wake(inside);
     }
 
     /// Puts all messages in, and leaves `messages` empty.

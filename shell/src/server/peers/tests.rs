@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use bytes::Bytes;
 use chronik_core::ids::Uuid;
 use chronik_core::limits::Limits;
-use chronik_core::peer::{Acceptor, Dialler, Hello, RefusedBecause};
+use chronik_core::peer::{Acceptor, Dialler, RefusedBecause};
 use chronik_core::wire::Writer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -228,6 +228,25 @@ async fn the_connection_that_was_made_last_counts_whichever_introduces_itself_fi
     former.say(metadata("from a former process")).await;
     current.say(metadata("from the current one")).await;
     assert_eq!(side.hear().await, metadata("from the current one"));
+}
+
+#[tokio::test]
+async fn a_connection_to_a_process_that_is_no_more_is_left_when_the_next_one_shows_up() {
+    let (mut one, mut two) = (Side::new(1).await, Side::new(2).await);
+    two.know(&[]);
+    one.know(&[(2, two.port)]);
+    assert!(matches!(one.next().await, PeerInput::Connected(_)));
+    let mut same = Stranger::connect(&one, hello(2, "c")).await;
+    same.greet().await.expect("it may talk");
+    same.say(metadata("nothing has happened")).await;
+    assert_eq!(one.next().await, PeerInput::Arrived(hello(2, "c")));
+    assert_eq!(one.hear().await, metadata("nothing has happened"));
+    let process = Hello { process: 99, ..hello(2, "c") };
+    let mut next = Stranger::connect(&one, process.clone()).await;
+    next.greet().await.expect("it may talk");
+    assert_eq!(one.next().await, PeerInput::Arrived(process));
+    assert_eq!(one.next().await, PeerInput::Disconnected(NodeId(2)));
+    assert!(matches!(one.next().await, PeerInput::Connected(_)));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use chronik_core::ids::{Offset, TopicPartition};
 
 use super::facts::{Facts, Partition, attempt};
 use super::{Claim, Found};
-use crate::history::What;
+use crate::history::{ClientId, What};
 
 pub(super) const LEADER_EPOCHS_RISE: Claim = Claim {
     name: "leader-epochs-rise",
@@ -78,7 +78,9 @@ fn ends(
     // The next one's first records may be superseded where a topic compacts, but what is left of both stays.
     let last = audited().take_while(|(_, seen)| seen.leader_epoch <= asked).last();
     let may_be = partition.keyed.is_some() && last.is_some_and(|(last, _)| last < end) && end < next;
-    if (leader_epoch, end) != (asked, next) && !(may_be && leader_epoch == asked) {
+    // While it is the newest, an epoch ends where the log does, or as much of it as is known to be safe.
+    let is_newest = facts.events[event].client != ClientId::AUDITOR && leader_epoch == asked && end <= next;
+    if (leader_epoch, end) != (asked, next) && !(may_be && leader_epoch == asked) && !is_newest {
         found.add(EPOCHS_END_AT_THE_NEXT, event, || {
             format!(
                 "{}: {} asked where leader epoch {asked} ends and was told that {leader_epoch} ends at {end}, where the \
@@ -129,5 +131,13 @@ mod tests {
         asked(0, 1).holds();
         asked(0, 2).breaks(EPOCHS_END_AT_THE_NEXT, "was told that 0 ends at 2");
         asked(-1, -1).breaks(EPOCHS_END_AT_THE_NEXT, "was told that -1 ends at -1");
+        // A consumer asks while nobody knows of a next one.
+        let early = |end| {
+            let told = asked(0, 1);
+            let (partition, end) = (told.on, Offset(end));
+            told.says(ClientId(READER), None, What::EpochEnds { partition, asked: 0, leader_epoch: 0, end })
+        };
+        early(0).holds();
+        early(2).breaks(EPOCHS_END_AT_THE_NEXT, "was told that 0 ends at 2");
     }
 }

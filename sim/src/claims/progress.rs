@@ -19,6 +19,11 @@ pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
     let Some(healed) = facts.healed.filter(|_| !facts.faults.is_down_by_damage()) else { return };
     let until = healed + Duration::from_millis(HEAL_MS);
     let last = facts.events.len() - 1;
+    let is_set_up = |event: &Event| event.client == ClientId::SETUP && event.what == What::Done;
+    // A single broker cannot but create topics, or is found out by those who wait for it.
+    if facts.has_several() && facts.events[last].at > until && !facts.events.iter().any(is_set_up) {
+        found.add(PROGRESS_AFTER_HEALING, last, || "the plan's topics were never created".into());
+    }
     let mut done = vec![None; facts.plan.clients.len()];
     // Of each client the operations that sent something and are not over.
     let mut open = vec![BTreeSet::new(); facts.plan.clients.len()];
@@ -122,6 +127,17 @@ mod tests {
         over(late.wait(HEAL_MS)).breaks(PROGRESS_AFTER_HEALING, "client 4 is done only at");
         let never = told().sends(0, 2, 1).engine(What::Healed).audits(&[]);
         never.breaks(PROGRESS_AFTER_HEALING, "client 0 is never done");
+    }
+
+    #[test]
+    fn a_cluster_creates_the_topics() {
+        let over = |set_up: bool| {
+            let several = told().under(|plan| plan.cluster = crate::testing::cluster_plan(3).cluster);
+            let several = if set_up { several.says(ClientId::SETUP, None, What::Done) } else { several };
+            several.heals().wait(HEAL_MS + 1_000).audits(&[])
+        };
+        over(true).holds();
+        over(false).breaks(PROGRESS_AFTER_HEALING, "never created");
     }
 
     #[test]

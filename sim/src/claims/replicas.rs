@@ -21,13 +21,14 @@ pub(super) const ONE_LEADER_PER_EPOCH: Claim = Claim {
 
 pub(super) const ONE_CONTROLLER_PER_TERM: Claim = Claim {
     name: "one-controller-per-term",
-    meaning: "In one term of the metadata quorum one broker leads it, and terms and what has committed never go back.",
+    meaning: "In one term of the metadata quorum one broker leads it; a broker's terms never go back, nor what its process \
+              knows to have committed.",
 };
 
 pub(super) const EPOCHS_NEVER_GO_BACK: Claim = Claim {
     name: "epochs-never-go-back",
-    meaning: "What a broker knows of a partition never becomes older, whatever process of it knows: its leader epoch, the \
-              number of its state, its high watermark and its log start.",
+    meaning: "What a process knows of a partition never becomes older: its leader epoch, the number of its state, its high \
+              watermark and its log start.",
 };
 
 pub(super) const IN_SYNC_SETS_ARE_SOUND: Claim = Claim {
@@ -55,9 +56,15 @@ pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
     let mut quorum = Quorum::default();
     // How often each broker was started.
     let mut starts: BTreeMap<u32, u32> = BTreeMap::new();
+    let mut is_judged = false;
     for (event, happened) in facts.events.iter().enumerate() {
         let node = happened.node;
         match &happened.what {
+            // The audit begins with one: until then everybody had time.
+            What::Fault(_) if !is_judged && is_long_healed(facts, event) => {
+                is_judged = true;
+                healed(facts, &partitions, found);
+            }
             What::Started { .. } => *starts.entry(node).or_default() += 1,
             // What a disk forgets that was to be synced, nobody can know.
             What::Fault(
@@ -71,13 +78,17 @@ pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
                 partitions.entry(standing.partition).or_default().judge(facts, &seen, found);
             }
             &What::Votes { term, leads, committed } => {
-                quorum.judge(facts, event, (node, term), leads, committed, found);
+                let process = starts.get(&node).copied().unwrap_or_default();
+                quorum.judge(facts, event, (node, process, term), leads, committed, found);
             }
             What::Copied { .. } => copied(facts, event, found),
             _ => {}
         }
     }
-    healed(facts, &partitions, found);
+}
+
+fn is_long_healed(facts: &Facts<'_>, event: usize) -> bool {
+    facts.healed.is_some_and(|healed| facts.events[event].at >= healed + Duration::from_millis(HEAL_MS))
 }
 
 /// Something that a broker believes.
@@ -153,15 +164,15 @@ impl<'a> Believed<'a> {
     fn rises(&mut self, facts: &Facts<'_>, seen: &Seen<'a>, found: &mut Found) {
         let Some(&(before, process, event)) = self.known.get(&seen.node) else { return };
         let now = seen.standing;
-        // A start forgets how far the high watermark had come since the last checkpoint.
+        // A start begins with what the disk has, and learns again what came after that.
         let is_same = process == seen.process;
         let values = [
-            ("leader epoch", i64::from(before.leader_epoch), i64::from(now.leader_epoch), true),
-            ("state", i64::from(before.partition_epoch), i64::from(now.partition_epoch), is_same),
-            ("high watermark", before.high_watermark.0, now.high_watermark.0, is_same),
-            ("log start", before.start.0, now.start.0, is_same),
+            ("leader epoch", i64::from(before.leader_epoch), i64::from(now.leader_epoch)),
+            ("state", i64::from(before.partition_epoch), i64::from(now.partition_epoch)),
+            ("high watermark", before.high_watermark.0, now.high_watermark.0),
+            ("log start", before.start.0, now.start.0),
         ];
-        for (name, was, is, _) in values.into_iter().filter(|&(_, was, is, is_judged)| is_judged && is < was) {
+        for (name, was, is) in values.into_iter().filter(|&(_, was, is)| is_same && is < was) {
             found.add(EPOCHS_NEVER_GO_BACK, seen.event, || {
                 format!(
                     "{}: broker {} knows of {name} {is} at {}, and knew of {was} at {}",
@@ -197,7 +208,8 @@ impl<'a> Believed<'a> {
 #[derive(Default)]
 struct Quorum {
     leaders: BTreeMap<u64, (u32, usize)>,
-    known: BTreeMap<u32, (u64, u64)>,
+    /// Of each broker the process, the term and what has committed.
+    known: BTreeMap<u32, (u32, u64, u64)>,
 }
 
 impl Quorum {
@@ -205,7 +217,7 @@ impl Quorum {
         &mut self,
         facts: &Facts<'_>,
         event: usize,
-        (node, term): (u32, u64),
+        (node, process, term): (u32, u32, u64),
         leads: bool,
         committed: u64,
         found: &mut Found,
@@ -222,8 +234,10 @@ impl Quorum {
                 });
             }
         }
-        let (was_term, was_committed) = self.known.insert(node, (term, committed)).unwrap_or_default();
-        if term < was_term || committed < was_committed {
+        let before = self.known.insert(node, (process, term, committed)).unwrap_or_default();
+        let (was_process, was_term, was_committed) = before;
+        // A start learns again how much has committed, and never forgets its term.
+        if term < was_term || process == was_process && committed < was_committed {
             found.add(ONE_CONTROLLER_PER_TERM, event, || {
                 format!(
                     "broker {node} is in term {term} with {committed} entries committed at {}, and was in term {was_term} \
@@ -271,12 +285,6 @@ fn copied(facts: &Facts<'_>, event: usize, found: &mut Found) {
 
 /// In the end everybody leads and follows as they should.
 fn healed(facts: &Facts<'_>, partitions: &BTreeMap<TopicPartition, Believed<'_>>, found: &mut Found) {
-    let Some(healed) = facts.healed.filter(|_| facts.is_audited) else { return };
-    let end = facts.events.last().map_or(healed, |event| event.at);
-    // A run in which nobody had anything to wait for is over before.
-    if end < healed + Duration::from_millis(HEAL_MS) {
-        return;
-    }
     for (&id, believed) in partitions {
         let Some(topic) = facts.topics.name(id.topic).filter(|_| facts.topics.deleted_at(id.topic).is_none()) else {
             continue;
@@ -307,6 +315,7 @@ mod tests {
     use super::*;
     use crate::claims::told::{Told, told};
     use crate::history::ClientId;
+    use crate::plan::TopicPlan;
 
     /// A broker stands so: its part, leader epoch and state, who is in sync, and its high watermark.
     fn stands(told: Told, node: u32, role: Role, (epoch, state): (i32, i32), in_sync: &[u32], end: i64) -> Told {
@@ -347,6 +356,9 @@ mod tests {
         votes(votes(told(), 1, 2, true, 5), 2, 2, true, 5).breaks(ONE_CONTROLLER_PER_TERM, "lead in term 2");
         votes(votes(told(), 1, 2, false, 5), 1, 2, false, 4).breaks(ONE_CONTROLLER_PER_TERM, "was in term 2 with 5");
         votes(votes(told(), 1, 2, false, 5), 1, 1, false, 5).breaks(ONE_CONTROLLER_PER_TERM, "is in term 1");
+        let again = || votes(told(), 1, 2, false, 5).loses_power();
+        votes(again(), 1, 2, false, 4).holds();
+        votes(again(), 1, 1, false, 5).breaks(ONE_CONTROLLER_PER_TERM, "is in term 1");
     }
 
     #[test]
@@ -357,7 +369,7 @@ mod tests {
         leads(first(), 1, (3, 6), &[1, 2], 9).breaks(EPOCHS_NEVER_GO_BACK, "state 6");
         leads(first(), 1, (3, 7), &[1, 2], 8).breaks(EPOCHS_NEVER_GO_BACK, "high watermark 8");
         // A new process has yet to learn what the one before it knew.
-        leads(first().loses_power(), 1, (4, 6), &[1, 2], 8).holds();
+        leads(first().loses_power(), 1, (2, 6), &[1, 2], 8).holds();
     }
 
     #[test]
@@ -374,6 +386,29 @@ mod tests {
         alone(4, 4).holds();
         alone(4, 5).breaks(WATERMARK_WAITS_FOR_ENOUGH, "goes from 4 to 5");
         leads(leads(told(), 1, (0, 1), &[1, 2], 4), 1, (0, 1), &[1, 2], 5).holds();
+    }
+
+    #[test]
+    fn all_replicas_are_in_sync_long_after_everything_has_healed() {
+        let topic = TopicPlan {
+            name: "orders".into(),
+            partitions: 1,
+            replication: 2,
+            configs: BTreeMap::new(),
+            shared_keys: None,
+        };
+        let two = || told().under(|plan| plan.topics = vec![topic.clone()]);
+        let audit = |told: Told| told.wait(HEAL_MS).loses_power().wait(1);
+        let ends = |told: Told| judge_of(&audit(told.engine(What::Healed)));
+        assert_eq!(ends(leads(two(), 1, (0, 0), &[1, 2], 0)), 0);
+        assert_eq!(ends(leads(two(), 1, (0, 0), &[1], 0)), 1);
+        assert_eq!(ends(stands(two(), 1, Role::Follows, (0, 0), &[1, 2], 0)), 1);
+    }
+
+    /// How often it is said that sets are not full.
+    fn judge_of(told: &Told) -> usize {
+        let violations = crate::claims::judge(&told.plan, &told.history);
+        violations.iter().filter(|violation| violation.claim == SETS_ARE_FULL_AFTER_HEALING.name).count()
     }
 
     #[test]

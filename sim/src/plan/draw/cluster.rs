@@ -18,6 +18,9 @@ use crate::plan::{ClusterPlan, Fault, FaultKind, MachinePlan, NetworkPlan, Plan,
 /// Faults begin when clients are at work, and end before they stop, in milliseconds from either end.
 const CALM_MS: u64 = 1_000;
 
+/// What a controller decides about many partitions at once must fit into a file of the journal, in bytes.
+const JOURNAL_FILE_BYTES_MIN: u64 = 256 << 10;
+
 /// The same plan for so many brokers.
 pub fn spread(mut plan: Plan, nodes: u32) -> Plan {
     if nodes <= 1 {
@@ -33,6 +36,7 @@ pub fn spread(mut plan: Plan, nodes: u32) -> Plan {
         window_bytes: dice.pick(&[64, 256, 1_024]) << 10,
     };
     settings(&mut dice, nodes, &mut plan.node.broker);
+    plan.node.journal_file_bytes = plan.node.journal_file_bytes.max(JOURNAL_FILE_BYTES_MIN);
     plan.node.trusts_os = false;
     let others = (2..=nodes).map(|node| machine(&mut root.numbered(Key::Cluster, node.into()), &plan)).collect();
     plan.cluster = Some(ClusterPlan { others, network });

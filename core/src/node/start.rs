@@ -514,6 +514,8 @@ impl Node {
             moves: hosting::Moves::default(),
         };
         node.storage.removals.drop_segments(dropped, NO_DELAY);
+        let brokers: Vec<NodeId> = node.controller.image().brokers().map(|broker| broker.node_id).collect();
+        brokers.into_iter().for_each(|broker| node.broker_stands(broker));
         let group_offsets = node.controller.image().topic_named(GROUP_OFFSETS).map(|topic| topic.id);
         group_offsets.into_iter().for_each(|topic| node.groups_live_in(topic));
         for (id, name) in ids {

@@ -85,12 +85,19 @@ fn a_reader_is_sent_to_the_replica_in_its_rack_that_has_what_it_wants() {
     let mut cluster = Cluster::in_racks(3, &settings, &racks);
     cluster.create(TOPIC, &[&[1, 2]], &[]);
     cluster.produce(1, &["a"]);
-    for (rack, expect) in [("west", 2), ("east", -1), ("north", -1), ("", -1)] {
-        let request = by_id(&cluster, 0, rack);
-        let (_, response) = fetch(&mut cluster, 1, 13, request);
-        let data = response.expect("an answer").responses.remove(0).partitions.remove(0);
-        assert_eq!((data.error_code, data.preferred_read_replica), (0, expect), "rack {rack:?}");
-        assert_eq!(data.records.expect("records, if none").is_empty(), expect != -1);
+    for restarts in [false, true] {
+        if restarts {
+            cluster.crash(1);
+            cluster.restart(1);
+            cluster.pass(1000);
+        }
+        for (rack, expect) in [("west", 2), ("east", -1), ("north", -1), ("", -1)] {
+            let request = by_id(&cluster, 0, rack);
+            let (_, response) = fetch(&mut cluster, 1, 13, request);
+            let data = response.expect("an answer").responses.remove(0).partitions.remove(0);
+            assert_eq!((data.error_code, data.preferred_read_replica), (0, expect), "rack {rack:?}");
+            assert_eq!(data.records.expect("records, if none").is_empty(), expect != -1);
+        }
     }
     // At the replica itself nobody is sent on.
     cluster.pass(20);

@@ -109,8 +109,12 @@ impl Node {
                 self.topics_changed();
                 self.forget_topic(&name, id);
             }
-            Change::TopicSettings(id) => self.apply_topic_config(id),
+            Change::TopicSettings(id) => {
+                self.look_for_leaders();
+                self.apply_topic_config(id);
+            }
             Change::BrokerSettings => {
+                self.look_for_leaders();
                 self.apply_broker_config();
                 let config = self.controller.config();
                 let (max, max_per_ip) = (config.max_connections, config.max_connections_per_ip);
@@ -122,6 +126,7 @@ impl Node {
                 self.registered(BrokerEpoch(broker_epoch));
             }
             Change::BrokerRegistered { node_id, .. } | Change::BrokerStanding { node_id, .. } => {
+                self.look_for_leaders();
                 self.broker_stands(node_id);
                 self.broker_changed(node_id);
             }

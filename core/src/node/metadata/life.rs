@@ -228,6 +228,7 @@ impl Node {
             }
         }
         self.settle_partitions(out);
+        self.sweep_partitions(now, out);
         self.dismiss_learners(out);
     }
 
@@ -243,7 +244,7 @@ impl Node {
         self.metadata.is_due = true;
     }
 
-    fn may_propose_partitions(&self) -> bool {
+    pub(super) fn may_propose_partitions(&self) -> bool {
         self.may_propose() && self.journal.has_room(PARTITIONS_BYTES, Class::Critical)
     }
 

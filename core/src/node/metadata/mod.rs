@@ -31,6 +31,7 @@ mod proposals;
 mod recall;
 mod refusals;
 mod snapshots;
+mod sweeps;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -102,6 +103,7 @@ pub(super) struct Metadata {
     /// Who leads and in which term, as far as everybody here was told.
     led_by: Option<(NodeId, u64)>,
     life: life::Life,
+    sweeps: sweeps::Sweeps,
     /// Nodes that this one can say something to.
     connected: BTreeSet<NodeId>,
     /// The data folders of those that have introduced themselves.
@@ -172,6 +174,7 @@ impl Metadata {
             waiting: asked::Waiting::default(),
             led_by: None,
             life: life::Life::default(),
+            sweeps: sweeps::Sweeps::default(),
             connected: BTreeSet::new(),
             folders: BTreeMap::new(),
             introduced: BTreeMap::new(),

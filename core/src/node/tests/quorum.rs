@@ -101,7 +101,7 @@ impl Cluster {
                 peers: founders.map(|peer| (NodeId(*peer), address(*peer))).collect(),
                 bootstrap: self.bootstrap.contains(&node),
             }),
-            ..options(&[])
+            ..options(&[("leader.imbalance.check.interval.seconds", "5")])
         }
     }
 
@@ -534,6 +534,26 @@ fn members_come_and_go_and_a_folder_that_was_lost_is_replaced() {
     cluster.pass(15_000);
     assert!(cluster.is_settled(), "{}", cluster.lines);
     cluster.agree();
+}
+
+#[test]
+fn first_replicas_get_back_what_they_could_lead() {
+    let mut cluster = Cluster::running(3);
+    let topic =
+        CreatableTopic { name: "t".into(), num_partitions: 3, replication_factor: 3, ..CreatableTopic::default() };
+    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 5_000, ..CreateTopicsRequest::default() };
+    let Response::CreateTopics(_) = cluster.answer(1, 7, request.into()) else { panic!("another answer") };
+    let leaders = |cluster: &Cluster, node: i32| {
+        let topic = cluster.node(node).controller.image().topic_named::<str>("t").expect("it is there");
+        let led = topic.partitions.iter().map(|state| (state.replicas[0], state.leader.expect("all are led")));
+        led.collect::<Vec<_>>()
+    };
+    cluster.kill(2);
+    cluster.pass(15_000);
+    assert!(leaders(&cluster, 1).iter().all(|(_, leader)| *leader != NodeId(2)), "others lead what it led");
+    cluster.start(2);
+    cluster.pass(30_000);
+    assert!(leaders(&cluster, 1).iter().all(|(first, leader)| first == leader), "{}", cluster.lines);
 }
 
 #[test]

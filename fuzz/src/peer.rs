@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use chronik_core::boundary::{Neighbours, PeerInput};
 use chronik_core::ids::{NodeId, Uuid};
-use chronik_core::peer::{self, Acceptor, Dialler, Ended, FRAME_BYTES_MAX, HEADER_BYTES, Hello, Message};
+use chronik_core::peer::{self, Acceptor, Begun, Dialler, Ended, FRAME_BYTES_MAX, HEADER_BYTES, Hello, Message};
 use chronik_core::wire::Writer;
 
 /// The first byte of what is said on one connection.
@@ -61,7 +61,7 @@ fn head(kind: u8, body: &[u8]) -> [u8; HEADER_BYTES] {
 }
 
 /// A byte that says how the stream is cut, then messages: kind, length of the body in two bytes, body. Checksums are
-/// given, and a greeting that is welcome.
+/// given, and a greeting that is welcome and whose answer was heard.
 fn connection(data: &[u8]) {
     let Some((&stride, mut rest)) = data.split_first() else { return };
     let mut said = Vec::new();
@@ -75,7 +75,7 @@ fn connection(data: &[u8]) {
     // What is left is the beginning of a frame, or nonsense.
     said.extend(rest);
 
-    let stream = [written(&Message::Hello(hello(1))), said.clone()].concat();
+    let stream = [written(&Message::Hello(hello(1))), written(&Message::Begun(Begun)), said.clone()].concat();
     let whole = heard(&stream, stream.len());
     assert_eq!(whole, heard(&stream, usize::from(stride) + 1), "cut anywhere, a stream says the same");
     whole.0.iter().for_each(check_step);

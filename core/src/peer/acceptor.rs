@@ -22,8 +22,10 @@ const SHARED_BYTES: usize = 16 * 1024;
 ///
 /// | state | receives | sends | then |
 /// |---|---|---|---|
-/// | waiting | `Hello` of a broker that may talk, at most [`HELLO_BYTES_MAX`] long | `Welcome` | listening, [`PeerInput::Arrived`] |
+/// | waiting | `Hello` of a broker that may talk, at most [`HELLO_BYTES_MAX`] long | `Welcome` | welcoming |
 /// | | `Hello` of another | `Refused` | [`Ended`], when that has been sent |
+/// | | anything else | | [`Ended`] |
+/// | welcoming | `Begun`: the answer was heard | | listening, [`PeerInput::Arrived`] |
 /// | | anything else | | [`Ended`] |
 /// | listening | what is said | | [`PeerInput::Heard`], one for each step of the node |
 /// | | what cannot be read, or is not for it | | [`Ended`] |
@@ -37,6 +39,8 @@ pub struct Acceptor {
     frames: Frames,
     /// Who has introduced itself.
     peer: Option<Hello>,
+    /// Whether it has heard the answer.
+    has_begun: bool,
     answer: Option<Message>,
 }
 
@@ -67,19 +71,26 @@ impl Acceptor {
             let Some((header, body)) = self.frames.next(&mut bytes, limit)? else { return Ok(()) };
             let message = decode(&header, body)?;
             match &self.peer {
-                None => heard.push(PeerInput::Arrived(self.greet(message, neighbours)?)),
+                None => self.greet(message, neighbours)?,
+                Some(peer) if !self.has_begun => match message {
+                    Message::Begun(_) => {
+                        self.has_begun = true;
+                        heard.push(PeerInput::Arrived(peer.clone()));
+                    }
+                    _ => return Err(Ended::OutOfTurn),
+                },
                 Some(peer) => listen(peer, message, header.body_bytes, heard)?,
             }
         }
     }
 
-    fn greet(&mut self, message: Message, neighbours: &Neighbours) -> Result<Hello, Ended> {
+    fn greet(&mut self, message: Message, neighbours: &Neighbours) -> Result<(), Ended> {
         let Message::Hello(peer) = message else { return Err(Ended::NotGreeted) };
         match check_caller(&peer, neighbours) {
             Ok(()) => {
                 self.answer = Some(Message::Welcome(neighbours.me.clone()));
-                self.peer = Some(peer.clone());
-                Ok(peer)
+                self.peer = Some(peer);
+                Ok(())
             }
             Err(refused) => {
                 self.answer = Some(Message::Refused(refused.clone()));
@@ -113,7 +124,9 @@ impl Acceptor {
 /// Takes something that a peer said in a frame of so many bytes.
 fn listen(peer: &Hello, message: Message, frame_bytes: usize, heard: &mut Vec<PeerInput>) -> Result<(), Ended> {
     let message = match message {
-        Message::Hello(_) | Message::Welcome(_) | Message::Refused(_) => return Err(Ended::OutOfTurn),
+        Message::Hello(_) | Message::Welcome(_) | Message::Refused(_) | Message::Begun(_) => {
+            return Err(Ended::OutOfTurn);
+        }
         Message::Append(parts) => {
             let verified: Result<_, Ended> = parts.into_iter().map(|part| verified(part, frame_bytes)).collect();
             Message::Append(verified?)

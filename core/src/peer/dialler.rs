@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use super::greeting::check_answerer;
 use super::stream::Frames;
-use super::{Ended, HELLO_BYTES_MAX, Hello, Message, decode, encode};
+use super::{Begun, Ended, HELLO_BYTES_MAX, Hello, Message, decode, encode};
 use crate::boundary::PeerInput;
 use crate::ids::{NodeId, Uuid};
 use crate::wire::Writer;
@@ -15,8 +15,9 @@ use crate::wire::Writer;
 /// | state | it sends | it receives | then |
 /// |---|---|---|---|
 /// | greeting | [`Dialler::hello`], first | `Welcome` of whom was meant | speaking, [`PeerInput::Connected`] |
+/// | speaking | [`Dialler::begun`], first | | |
 /// | | | anything else | [`Ended`] |
-/// | speaking | what is [said](Dialler::say), in its order | anything | [`Ended`] |
+/// | | what is [said](Dialler::say), in its order | anything | [`Ended`] |
 ///
 /// A driver closes the stream when it has ended, and gives a greeting that is not answered only so much time.
 #[derive(Debug)]
@@ -37,6 +38,12 @@ impl Dialler {
     /// What is sent first.
     pub fn hello(&self, writer: &mut Writer) -> SmallVec<[Bytes; 4]> {
         encode(&Message::Hello(self.me.clone()), writer)
+    }
+
+    /// What is sent first when the answer has come: after [`PeerInput::Connected`] was handed on, since the other side
+    /// counts on answers from then on.
+    pub fn begun(&self, writer: &mut Writer) -> SmallVec<[Bytes; 4]> {
+        encode(&Message::Begun(Begun), writer)
     }
 
     /// Takes bytes as the stream delivered them. [`PeerInput::Connected`] comes once.

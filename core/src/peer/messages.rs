@@ -107,6 +107,8 @@ messages! {
     2 Welcome(Hello),
     /// The listener will not talk.
     3 Refused(Refused),
+    /// Whoever dialled has heard the answer, and can be answered from now on.
+    4 Begun(Begun),
     /// A message of raft's, which raft reads.
     10 Metadata(Bytes),
     /// A process of a broker asks to be registered.
@@ -139,6 +141,21 @@ messages! {
     35 Acked(Vec<Acked>),
     /// What came does not follow what the follower has; or it follows a leader that it was not greeted by.
     36 Mismatch(Vec<Acked>),
+}
+
+/// Whoever dialled has heard the answer. What the listener says because of the connection is answered by one the other
+/// way, which might else not stand yet, and the answer be lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun;
+
+impl Field for Begun {
+    const MIN_BYTES: usize = 0;
+
+    fn write(&self, _: &mut Writer) {}
+
+    fn read(_: &mut Reader) -> Result<Begun, Malformed> {
+        Ok(Begun)
+    }
 }
 
 structs! {

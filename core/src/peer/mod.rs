@@ -8,6 +8,7 @@
 //! dialler                                listener
 //! Hello ───────────────────────────────────►      first, and nothing before its answer
 //!      ◄─────────────────────── Welcome, Refused  the only frames that ever come back on this connection
+//! Begun ───────────────────────────────────►      from now on the dialler can be answered
 //! Metadata, Register, Heartbeat, ... ──────►      the answers to these come by the connection the other way
 //! Greet, Cut, Append ──────────────────────►      by a partition's leader
 //! Epochs, CutDone, Acked, Mismatch ────────►      by its follower

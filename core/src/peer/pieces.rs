@@ -39,6 +39,7 @@ impl Message {
                 Message::Hello(_)
                 | Message::Welcome(_)
                 | Message::Refused(_)
+                | Message::Begun(_)
                 | Message::Register(_)
                 | Message::Registered(_)
                 | Message::Heartbeat(_)

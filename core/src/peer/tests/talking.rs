@@ -52,8 +52,13 @@ fn meet(me: Hello, neighbours: &Neighbours) -> (Vec<PeerInput>, Result<Option<Pe
     let mut heard = Vec::new();
     let ended = acceptor.receive(&bytes(dialler.hello(&mut Writer::new())), neighbours, &mut heard).err();
     let answer = acceptor.answer(&mut Writer::new()).map_or(Vec::new(), bytes);
-    assert_eq!(ended.is_some(), heard.is_empty());
-    (heard, dialler.receive(&answer))
+    assert_eq!(heard, [], "nobody has arrived who cannot be answered yet");
+    let connected = dialler.receive(&answer);
+    assert_eq!(ended.is_some(), connected.is_err());
+    if connected.is_ok() {
+        acceptor.receive(&bytes(dialler.begun(&mut Writer::new())), neighbours, &mut heard).expect("its turn");
+    }
+    (heard, connected)
 }
 
 /// Two that have met.
@@ -62,6 +67,7 @@ fn met() -> (Dialler, Acceptor, Neighbours) {
     acceptor.receive(&bytes(dialler.hello(&mut Writer::new())), &neighbours, &mut Vec::new()).expect("they may talk");
     let answer = bytes(acceptor.answer(&mut Writer::new()).expect("a welcome"));
     assert!(dialler.receive(&answer).expect("it is whom it meant").is_some());
+    acceptor.receive(&bytes(dialler.begun(&mut Writer::new())), &neighbours, &mut Vec::new()).expect("its turn");
     (dialler, acceptor, neighbours)
 }
 
@@ -210,6 +216,14 @@ fn before_the_greeting_nothing_large_and_nothing_else_is_taken() {
         assert_eq!(acceptor.receive(&stream, &neighbours("c"), &mut heard), Err(expect));
         assert_eq!((heard, acceptor.answer(&mut Writer::new())), (vec![], None));
     }
+}
+
+#[test]
+fn whoever_speaks_before_it_has_heard_the_answer_is_not_listened_to() {
+    let (mut acceptor, neighbours, mut heard) = (Acceptor::new(), neighbours("c"), Vec::new());
+    let early = [framed(&Message::Hello(hello(DIALS, "c"))), framed(&Message::Acked(vec![]))].concat();
+    assert_eq!(acceptor.receive(&early, &neighbours, &mut heard), Err(Ended::OutOfTurn));
+    assert_eq!(heard, []);
 }
 
 #[test]

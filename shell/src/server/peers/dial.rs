@@ -174,7 +174,9 @@ impl<S: ByteStream> Dialling<S> {
         self.shared.mailbox.put(PeerArrival::Connected(outgoing.clone()).into());
         let now = Instant::now();
         let shared = self.shared.clone();
-        Speaking { stream, dialler, outgoing, shared, output: Output::default(), last_write: now, timer: None }.await
+        let mut output = Output::default();
+        output.extend(dialler.begun(&mut Writer::new()));
+        Speaking { stream, dialler, outgoing, shared, output, last_write: now, timer: None }.await
     }
 
     /// Introduces this broker, and hears whom it has reached.

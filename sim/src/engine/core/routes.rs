@@ -241,6 +241,9 @@ impl World<'_> {
     pub(super) fn say(&mut self, machine: usize, to: NodeId, message: Message) {
         let Some(to) = (0..self.machines.len()).find(|&other| self.node_id(other) == to) else { return };
         let route = self.place(machine, to);
+        self.trace(self.machines[machine].lane(), None, |world| {
+            format!("says to node {}: {}", world.node_id(to), brief(&message))
+        });
         let Some((call, at)) = self.routes[route].newest() else { return };
         let Some(dialler) = at.dialler.as_ref().filter(|dialler| dialler.is_speaking()) else { return };
         let mut pieces = Vec::new();
@@ -388,7 +391,11 @@ impl World<'_> {
             match dialler.receive(&flight.bytes) {
                 Ok(told) => {
                     if let Some(told) = told {
+                        for piece in dialler.begun(&mut Writer::new()) {
+                            at.there.push(piece);
+                        }
                         self.tell(from, told);
+                        self.pump_there(route, call);
                     }
                 }
                 Err(why) => {
@@ -523,4 +530,18 @@ fn arrived(pipe: &mut Pipe, now: Instant) -> Option<Flight> {
     let flight = pipe.arrived(now)?;
     pipe.read(flight.bytes.len());
     Some(flight)
+}
+
+/// What is said, for a reader of the timeline.
+fn brief(message: &Message) -> String {
+    const SHOWN: usize = 400;
+    let mut text = match message {
+        Message::Metadata(bytes) => format!("{} bytes of the quorum's", bytes.len()),
+        other => format!("{other:?}"),
+    };
+    if let Some((end, _)) = text.char_indices().nth(SHOWN) {
+        text.truncate(end);
+        text.push_str("...");
+    }
+    text
 }

@@ -174,7 +174,8 @@ impl Node {
         if self.checkpoints.run.is_none() {
             let journalled = self.durable.0.saturating_sub(self.checkpoints.begun_at.0);
             let grown = journalled + (self.direct_bytes - self.checkpoints.direct_at) >= CHECKPOINT_EVERY;
-            if !(grown || self.checkpoints.wanted || self.is_metadata_log_long()) {
+            // The quorum's log begins behind an image that is not here yet: there is no state that the two have in common.
+            if !(grown || self.checkpoints.wanted || self.is_metadata_log_long()) || self.is_installing() {
                 return;
             }
             // Replay will start at what is durable: as near as possible.

@@ -100,6 +100,12 @@ impl Node {
         self.metadata.installing = Some(Installing { number, index: head.last.index, image });
     }
 
+    /// Whether an image has come that the journal does not have yet: the quorum's log begins behind it already, and the
+    /// image here is older.
+    pub(in crate::node) fn is_installing(&self) -> bool {
+        self.metadata.installing.is_some()
+    }
+
     /// The journal has an image: it takes the place of what there was, and partitions follow.
     pub(super) fn load_image(&mut self, now: Now, out: &mut Outbox) {
         let durable = self.metadata.durable;

@@ -9,7 +9,10 @@ use crate::controller::records::Standing;
 use crate::ids::NodeId;
 use crate::peer::{self, RefusedBecause};
 use crate::wire::add_raft_voter::AddRaftVoterRequest;
-use crate::wire::create_topics::CreateTopicsResponse;
+use crate::wire::alter_partition_reassignments::{
+    AlterPartitionReassignmentsRequest, ReassignablePartition, ReassignableTopic,
+};
+use crate::wire::create_topics::{CreatableReplicaAssignment, CreateTopicsResponse};
 use crate::wire::describe_quorum::{DescribeQuorumPartition, DescribeQuorumRequest, DescribeQuorumTopic};
 use crate::wire::remove_raft_voter::RemoveRaftVoterRequest;
 use crate::wire::unregister_broker::UnregisterBrokerRequest;
@@ -38,6 +41,9 @@ struct Cluster {
     /// Who is cut off from the others.
     apart: BTreeSet<i32>,
     bootstrap: BTreeSet<i32>,
+    /// Whose disk takes its time, and what it was given to write.
+    slow: Option<i32>,
+    unwritten: VecDeque<Effect>,
     asked: u64,
     /// All log lines, for whoever wants to know what happened.
     lines: String,
@@ -57,6 +63,8 @@ impl Cluster {
             said: VecDeque::new(),
             apart: BTreeSet::new(),
             bootstrap: (1..=nodes).collect(),
+            slow: None,
+            unwritten: VecDeque::new(),
             asked: 0,
             lines: String::new(),
         };
@@ -173,6 +181,9 @@ impl Cluster {
 
     fn effect(&mut self, id: i32, effect: Effect) {
         let now = self.now;
+        if self.slow == Some(id) && matches!(effect, Effect::Disk(DiskOp::Commit(..))) {
+            return self.unwritten.push_back(effect);
+        }
         let broker = self.brokers.get_mut(&id).expect("a node of the cluster");
         let Some(node) = &mut broker.node else { return };
         let done = match effect {
@@ -201,7 +212,12 @@ impl Cluster {
                 }
                 return;
             }
-            Effect::Say { to, message } => return self.said.push_back((id, to.0, *message)),
+            Effect::Say { to, message } => {
+                if matches!(*message, peer::Message::Forward(_) | peer::Message::Forwarded(_)) {
+                    peer::encode(&message, &mut wire::Writer::new());
+                }
+                return self.said.push_back((id, to.0, *message));
+            }
             Effect::Log(line) => {
                 writeln!(self.lines, "{:>6} node {id}: {}", now.instant.0 / 1_000_000, line.text).expect("memory");
                 return;
@@ -282,6 +298,29 @@ impl Cluster {
     fn cut_off(&mut self, node: i32) {
         self.apart = BTreeSet::from([node]);
         self.unlink(node);
+    }
+
+    /// The slow disk has written all that it was given, and goes on being slow.
+    fn write_some(&mut self) {
+        let Some(node) = self.slow.take() else { return };
+        for effect in std::mem::take(&mut self.unwritten) {
+            self.effect(node, effect);
+        }
+        self.slow = Some(node);
+        self.carry_out(node);
+        self.settle();
+    }
+
+    /// The slow disk has written all that it was given, and is slow no more.
+    fn catch_up(&mut self) {
+        self.write_some();
+        if let Some(node) = self.slow.take() {
+            for effect in std::mem::take(&mut self.unwritten) {
+                self.effect(node, effect);
+            }
+            self.carry_out(node);
+            self.settle();
+        }
     }
 
     fn heal(&mut self) {
@@ -365,6 +404,22 @@ impl Cluster {
         let sequence = self.ask_to_create(node, name, 30_000);
         self.pass(50);
         assert_eq!(self.created(node, sequence), Some(0), "{}", self.lines);
+    }
+
+    /// Writes a record to partition 0 of a topic, at its leader.
+    fn produce(&mut self, node: i32, topic: &'static str) {
+        let limits = BatchLimits { batch_bytes_max: 1 << 24, decompressed_bytes_max: 1 << 24 };
+        let batch = verify(records(self.now.wall, &["v"]).build(), &limits).expect("a sound batch");
+        let partitions = [ProducePartition { index: 0, batch: Ok(batch) }].into_iter().collect();
+        let topics = [ProduceTopic { name: topic.into(), id: TopicId::ZERO, partitions }].into_iter().collect();
+        let produce = Produce { acks: 1, timeout_ms: 1000, transactional_id: None, may_write_internal: false, topics };
+        let to = ReplyTo { conn: ConnId(1), sequence: self.asked, version: 9, listener: ListenerId(0) };
+        self.asked += 1;
+        self.step(node, Input::Request { to, request: Request::Produce(Box::new(produce)) });
+        self.settle();
+        let answer = self.broker(node).replies.remove(&to.sequence);
+        let Some(Response::Produce(answer)) = answer else { panic!("another answer: {answer:?}") };
+        assert_eq!(answer.responses[0].partition_responses[0].error_code, 0);
     }
 
     /// The topics that a node knows.
@@ -593,4 +648,28 @@ fn what_happens_is_the_same_each_time() {
         cluster.lines
     };
     assert_eq!(run(), run());
+}
+
+#[test]
+fn an_image_that_is_not_durable_yet_is_in_no_checkpoint() {
+    let mut cluster = Cluster::running(3);
+    cluster.create(1, "early");
+    let leader = cluster.controller().expect("somebody decides");
+    let head = cluster.node(leader).snapshot_head();
+    cluster.broker(leader).node.as_mut().expect("it runs").compact_metadata_log(head);
+    cluster.add(4);
+    cluster.start(4);
+    cluster.slow = Some(4);
+    while !cluster.node(4).is_installing() {
+        cluster.write_some();
+        cluster.pass(10);
+    }
+    cluster.broker(4).node.as_mut().expect("it runs").checkpoint_soon();
+    cluster.pass(200);
+    cluster.catch_up();
+    cluster.pass(15_000);
+    assert!(cluster.is_settled(), "{}", cluster.lines);
+    cluster.kill(4);
+    cluster.start(4);
+    assert_eq!(cluster.topics(4), ["early"]);
 }

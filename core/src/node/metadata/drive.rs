@@ -117,7 +117,6 @@ impl Node {
             self.hear_here(now, me, message, out);
         }
         let mut left = APPLIED_AT_ONCE;
-        let mut has_changed = false;
         while left > 0
             && let Some(entry) = self.next_committed(out)
         {
@@ -126,15 +125,9 @@ impl Node {
                 continue;
             }
             let Some(records) = self.apply(now, &entry, out) else { return };
-            has_changed |= records > 0;
             left = left.saturating_sub(records.max(1));
             self.take_office(&entry);
             self.settle_parked(now, entry.id, out);
-        }
-        // Alone, what is in the journal is committed: it says so itself.
-        if has_changed && !self.metadata.quorum.is_alone_since_snapshot() {
-            let index = self.controller.image().index();
-            self.journal_metadata(RecordKind::Applied, &index.to_le_bytes());
         }
         if self.metadata.is_clustered() {
             self.tend_peers(now, out);
@@ -199,9 +192,14 @@ impl Node {
                     self.changed(now, change, out);
                 }
             }
-            self.move_some(now, out);
         }
         self.controller.pass(index);
+        // Alone, what is in the journal is committed: it says so itself. Else it is said of each entry, since a partition
+        // may write already what rests on the next one: replayed before its topic is there, it would be passed over.
+        if count > 0 && !self.metadata.quorum.is_alone_since_snapshot() {
+            self.journal_metadata(RecordKind::Applied, &index.to_le_bytes());
+        }
+        self.move_some(now, out);
         Some(count)
     }
 

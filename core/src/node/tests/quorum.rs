@@ -673,3 +673,38 @@ fn an_image_that_is_not_durable_yet_is_in_no_checkpoint() {
     cluster.start(4);
     assert_eq!(cluster.topics(4), ["early"]);
 }
+
+#[test]
+fn a_replica_that_comes_with_the_entry_after_its_topic_survives_a_restart() {
+    let mut cluster = Cluster::running(3);
+    let leader = cluster.controller().expect("somebody decides");
+    let away = (1..=3).find(|node| *node != leader).expect("two follow");
+    cluster.kill(away);
+    let stay: Vec<i32> = (1..=3).filter(|node| *node != away).collect();
+    let assigned = CreatableReplicaAssignment { partition_index: 0, broker_ids: stay.clone(), ..Default::default() };
+    let topic = CreatableTopic {
+        name: "t".into(),
+        num_partitions: -1,
+        replication_factor: -1,
+        assignments: vec![assigned],
+        ..CreatableTopic::default()
+    };
+    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, ..CreateTopicsRequest::default() };
+    let Response::CreateTopics(answer) = cluster.answer(leader, 7, request.into()) else { panic!("another answer") };
+    assert_eq!(answer.topics[0].error_code, 0, "{answer:?}");
+    let replicas = Some(vec![stay[0], stay[1], away]);
+    let partitions = vec![ReassignablePartition { partition_index: 0, replicas, ..Default::default() }];
+    let topics = vec![ReassignableTopic { name: "t".into(), partitions, ..Default::default() }];
+    let request = AlterPartitionReassignmentsRequest { topics, timeout_ms: 30_000, ..Default::default() };
+    let answer = cluster.answer(leader, 0, request.into());
+    let Response::AlterPartitionReassignments(answer) = answer else { panic!("another answer") };
+    assert_eq!(answer.responses[0].partitions[0].error_code, 0, "{answer:?}");
+    cluster.start(away);
+    cluster.pass(15_000);
+    assert!(cluster.is_settled(), "{}", cluster.lines);
+    cluster.produce(stay[0], "t");
+    cluster.pass(1_000);
+    cluster.kill(away);
+    cluster.start(away);
+    assert_eq!(cluster.node(away).damaged, BTreeSet::new());
+}

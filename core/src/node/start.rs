@@ -337,7 +337,13 @@ impl Node {
         };
         let mut node = Node::assemble(options.clone(), rng, journal, rebuilt, sequence, kept)?;
         founding.iter().for_each(|record| node.journal_quorum(record));
+        // What is known to be committed says who the members are.
+        node.take_up_quorum();
         node.settle_journal(files, now)?;
+        if options.cluster.is_none() && !node.metadata.is_alone() {
+            let text = "this data folder is of a node of a cluster, whose other nodes it needs: start it as such";
+            return Err(StartError::Content(text.into()));
+        }
         if node.metadata.is_alone() {
             node.lead_alone();
             node.settle_journal(files, now)?;

@@ -8,8 +8,6 @@
 //! All who bootstrap found the same cluster, each by itself: its id follows from its voters and their folders, so that two
 //! that differ in a single one never talk to each other.
 
-use std::collections::BTreeMap;
-
 use super::super::{Node, Reason};
 use crate::boundary::{Effect, Level, Outbox};
 use crate::controller::image::MetadataImage;
@@ -36,8 +34,12 @@ impl Node {
     /// Ends a start: finds out which cluster the node is of, and has it begin to live in it.
     pub(in crate::node) fn begin_peers(&mut self, now: Now) {
         if self.metadata.is_clustered() {
+            // During a start there was nobody to be told.
+            self.metadata.neighbours = None;
+            if let Some(at) = self.metadata.ticks_at.replace(now.instant) {
+                self.deadlines.remove(&(at, Reason::Tick));
+            }
             self.deadlines.insert((now.instant, Reason::Tick));
-            self.metadata.ticks_at = Some(now.instant);
         }
     }
 
@@ -58,36 +60,47 @@ impl Node {
         if !self.metadata.is_clustered() {
             return;
         }
-        self.metadata.folders.insert(hello.node_id, hello.directory_id);
+        self.metadata.folders.insert(hello.node_id, (hello.directory_id, hello.cluster_id.clone()));
         let is_nobody = self.metadata.quorum.membership().voters().is_empty();
         if !is_nobody || self.metadata.installing.is_some() {
             return;
         }
         let bootstraps = self.metadata.cluster.as_ref().is_some_and(|cluster| cluster.bootstrap);
-        if bootstraps && !self.founds_another(hello) {
-            return self.found_if_complete(out);
-        }
-        if !hello.cluster_id.is_empty() && hello.cluster_id != self.metadata.cluster_id {
-            if !self.metadata.cluster_id.is_empty() {
-                let why = format!("node {} is of cluster {}", hello.node_id, hello.cluster_id);
-                return out.push(Effect::Fatal(format!("{why}, and others are of {}", self.metadata.cluster_id)));
+        let found = match bootstraps {
+            true => self.founded_before(),
+            false => Some(hello.cluster_id.clone()).filter(|id| !id.is_empty()),
+        };
+        match found {
+            None if bootstraps => self.found_if_complete(out),
+            Some(id) if id != self.metadata.cluster_id => {
+                if !self.metadata.cluster_id.is_empty() {
+                    let why = format!("node {} is of cluster {id}", hello.node_id);
+                    return out.push(Effect::Fatal(format!("{why}, and others are of {}", self.metadata.cluster_id)));
+                }
+                out.log(Level::Info, format!("joining cluster {id}"));
+                self.join(id);
             }
-            out.log(Level::Info, format!("joining cluster {}", hello.cluster_id));
-            self.join(hello.cluster_id.clone());
+            _ => {}
         }
     }
 
-    /// Whether a peer is of a cluster that is not the one that this node would found: it was founded before, with other
-    /// folders, and this node comes to it late.
-    fn founds_another(&self, hello: &Hello) -> bool {
-        let id = self.founders().map(|membership| Str::from(cluster_id(&membership).to_string()));
-        id.is_some_and(|id| !hello.cluster_id.is_empty() && hello.cluster_id != id)
+    /// The cluster that a peer is of and that is not the one that this node would found: it was founded before, with other
+    /// folders, and this node comes to it late, whoever else does. Asked when all folders are known.
+    fn founded_before(&self) -> Option<Str> {
+        let mine = Str::from(cluster_id(&self.founders()?).to_string());
+        let mut theirs = self.metadata.folders.values().map(|(_, id)| id);
+        theirs.find(|id| !id.is_empty() && **id != mine).cloned()
     }
 
     /// Founds the cluster once all folders are known.
     fn found_if_complete(&mut self, out: &mut Outbox) {
         let Some(membership) = self.founders() else { return };
         let id = Str::from(cluster_id(&membership).to_string());
+        // Who has joined another cluster stays with it, and who has voted must not forget that: it is sent the log.
+        let is_of_another = !self.metadata.cluster_id.is_empty() && self.metadata.cluster_id != id;
+        if is_of_another || self.metadata.quorum.term() > 0 {
+            return;
+        }
         out.log(Level::Info, format!("founding cluster {id} of {} nodes", membership.voters().len()));
         self.join(id);
         let mut recalled = Recalled::new(self.metadata.quorum.me());
@@ -104,7 +117,7 @@ impl Node {
         let me = self.metadata.quorum.me();
         let peers = self.metadata.cluster.as_ref()?.peers.keys();
         let others = peers.map(|&node| {
-            let directory = *self.metadata.folders.get(&node)?;
+            let directory = self.metadata.folders.get(&node)?.0;
             Some(Member { node, directory })
         });
         let voters: Option<Vec<Member>> = others.chain([Some(me)]).collect();
@@ -123,7 +136,7 @@ impl Node {
     /// Whom a node waits for that is part of no cluster.
     pub(super) fn missing_founders(&self) -> Vec<NodeId> {
         let Some(cluster) = &self.metadata.cluster else { return Vec::new() };
-        let known: &BTreeMap<NodeId, Uuid> = &self.metadata.folders;
+        let known = &self.metadata.folders;
         cluster.peers.keys().copied().filter(|node| !known.contains_key(node)).collect()
     }
 }

@@ -106,8 +106,8 @@ pub(super) struct Metadata {
     sweeps: sweeps::Sweeps,
     /// Nodes that this one can say something to.
     connected: BTreeSet<NodeId>,
-    /// The data folders of those that have introduced themselves.
-    folders: BTreeMap<NodeId, Uuid>,
+    /// The data folders of those that have introduced themselves, and of which cluster they were then, if of any.
+    folders: BTreeMap<NodeId, (Uuid, Str)>,
     /// The addresses of those that asked to be registered.
     introduced: BTreeMap<NodeId, (Str, u16)>,
     /// To whom connections are kept.

@@ -675,6 +675,25 @@ fn an_image_that_is_not_durable_yet_is_in_no_checkpoint() {
 }
 
 #[test]
+fn who_knows_of_a_cluster_founds_no_other() {
+    let mut cluster = Cluster::of(3);
+    // Node 3 was there before: alone, it is a cluster.
+    cluster.bootstrap = BTreeSet::from([3]);
+    cluster.start(3);
+    cluster.pass(1_000);
+    cluster.create(3, "old");
+    cluster.bootstrap = BTreeSet::from([1, 2, 3]);
+    // Node 1 hears of it before it hears of node 2, which knows nothing.
+    cluster.start(1);
+    cluster.pass(1_000);
+    cluster.start(2);
+    cluster.pass(15_000);
+    assert!(cluster.is_settled(), "{}", cluster.lines);
+    assert_eq!([cluster.topics(1), cluster.topics(2)], [["old"], ["old"]], "{}", cluster.lines);
+    cluster.agree();
+}
+
+#[test]
 fn a_replica_that_comes_with_the_entry_after_its_topic_survives_a_restart() {
     let mut cluster = Cluster::running(3);
     let leader = cluster.controller().expect("somebody decides");
@@ -707,4 +726,43 @@ fn a_replica_that_comes_with_the_entry_after_its_topic_survives_a_restart() {
     cluster.kill(away);
     cluster.start(away);
     assert_eq!(cluster.node(away).damaged, BTreeSet::new());
+}
+
+#[test]
+fn a_cluster_of_one_grows() {
+    let mut cluster = Cluster::of(1);
+    cluster.start(1);
+    cluster.pass(1_000);
+    cluster.create(1, "t");
+    cluster.add(2);
+    cluster.start(2);
+    cluster.pass(15_000);
+    assert!(cluster.is_settled(), "{}", cluster.lines);
+    assert_eq!(cluster.topics(2), ["t"]);
+}
+
+#[test]
+fn the_first_node_begins_again_that_has_just_taken_in_another() {
+    let mut cluster = Cluster::of(1);
+    cluster.start(1);
+    cluster.pass(1_000);
+    let register = peer::Register {
+        node_id: NodeId(2),
+        directory_id: Uuid([2; 16]),
+        process: 1,
+        has_lost: false,
+        listeners: vec![peer::Address { name: "PLAINTEXT".into(), host: "node2".into(), port: 9092 }],
+        rack: None,
+        peer_host: "node2".into(),
+        peer_port: 9093,
+    };
+    let message = peer::Message::Register(register);
+    cluster.step(1, Input::Peer(Box::new(PeerInput::Heard { from: NodeId(2), process: 1, message })));
+    cluster.kill(1);
+    cluster.start(1);
+    cluster.pass(15_000);
+    assert_eq!(cluster.controller(), Some(1), "{}", cluster.lines);
+    let alone = NodeOptions { cluster: None, ..cluster.options(1) };
+    let found = Node::recover(alone, &cluster.brokers[&1].files, [9; 32], cluster.now);
+    assert!(found.is_err(), "it is nothing without the others");
 }

@@ -20,13 +20,17 @@ use super::super::slices::Long;
 use super::proposals::{Asker, Then};
 use crate::boundary::{Outbox, ReplyTo};
 use crate::ids::{ConnId, NodeId};
-use crate::peer::{Forward, Forwarded, Message};
+use crate::peer::{FRAME_BYTES_MAX, Forward, Forwarded, Message};
 use crate::time::{Instant, Now};
 use crate::wire::metadata::{MetadataRequest, MetadataRequestTopic};
 use crate::wire::{ApiKey, ErrorCode, Reader, Request, Response, Str, Writer};
 
 /// Requests that wait at once; more are refused. Each may have megabytes.
 const ASKED_MAX: usize = 1000;
+
+/// The longest request that goes on to the controller, and the longest answer that comes back, in bytes: a frame takes it
+/// beside its own fields.
+const FORWARDED_BYTES_MAX: usize = FRAME_BYTES_MAX - (64 << 10);
 
 /// For how long the controller is waited for where the client does not say, in milliseconds.
 const TIMEOUT_MS: i32 = 30_000;
@@ -121,6 +125,13 @@ impl Node {
         }
         let mut writer = Writer::new();
         asked.request.encode(asked.version, &mut writer);
+        let request = writer.finish().to_bytes();
+        if request.len() > FORWARDED_BYTES_MAX {
+            if let Some(Asked { to, request, then, .. }) = self.metadata.waiting.requests.remove(&id) {
+                self.decline(now, to, &request, then, ErrorCode::InvalidRequest, out);
+            }
+            return;
+        }
         let left = asked.until - now.instant;
         let forward = Forward {
             id,
@@ -128,7 +139,7 @@ impl Node {
             timeout_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
             api_key: asked.request.api_key().code(),
             api_version: asked.version,
-            request: writer.finish().to_bytes(),
+            request,
         };
         self.say(leader.0, Message::Forward(forward), out);
     }
@@ -255,11 +266,13 @@ fn after(response: Response) -> Then {
     }
 }
 
-/// The bytes of an answer that goes back to whoever forwarded its request.
+/// The bytes of an answer that goes back to whoever forwarded its request; none where they are too many for a frame, which
+/// is no answer: it is done, and the client's time runs out.
 pub(super) fn encoded(response: &Response, version: i16) -> Bytes {
     let mut writer = Writer::new();
     response.encode(version, &mut writer);
-    writer.finish().to_bytes()
+    let bytes = writer.finish().to_bytes();
+    if bytes.len() <= FORWARDED_BYTES_MAX { bytes } else { Bytes::new() }
 }
 
 /// For how long the client waits, in milliseconds.

@@ -99,8 +99,9 @@ impl Node {
             return self.decline(now, to, &request, then, ErrorCode::NotController, out);
         }
         let timeout = Duration::from_millis(u64::try_from(timeout_ms(&request)).unwrap_or(0));
-        let id = self.metadata.waiting.next;
+        // 0 is the number of what brokers ask for themselves.
         self.metadata.waiting.next += 1;
+        let id = self.metadata.waiting.next;
         let request = Arc::new(request);
         let asked = Asked { to, request, version, then, until: now.instant + timeout, sent: None, settled: None };
         self.metadata.waiting.requests.insert(id, asked);
@@ -158,9 +159,10 @@ impl Node {
         }
     }
 
-    /// What was decided here has come to nothing.
-    pub(super) fn ask_anew(&mut self, now: Now, id: u64, out: &mut Outbox) {
-        if let Some(asked) = self.metadata.waiting.requests.get_mut(&id) {
+    /// What was decided here in this term has come to nothing. Who leads now may have been asked already.
+    pub(super) fn ask_anew(&mut self, now: Now, id: u64, term: u64, out: &mut Outbox) {
+        let decided = Some((self.metadata.quorum.me().node, term));
+        if let Some(asked) = self.metadata.waiting.requests.get_mut(&id).filter(|asked| asked.sent == decided) {
             asked.sent = None;
             self.send_asked(now, id, out);
         }
@@ -204,11 +206,11 @@ impl Node {
     }
 
     /// What became of a request that was forwarded.
-    pub(super) fn forward_answered(&mut self, now: Now, forwarded: Forwarded, out: &mut Outbox) {
+    pub(super) fn forward_answered(&mut self, now: Now, from: NodeId, forwarded: Forwarded, out: &mut Outbox) {
         let Forwarded { id, index, response } = forwarded;
         let Some(asked) = self.metadata.waiting.requests.get_mut(&id) else { return };
         let Some(response) = response else {
-            asked.sent = None;
+            asked.sent = asked.sent.filter(|sent| sent.0 != from);
             return;
         };
         let response = match asked.then {

@@ -76,7 +76,7 @@ impl Node {
             peer::Message::Heartbeat(heartbeat) => self.heartbeat_of(now, from, &heartbeat, out),
             peer::Message::HeartbeatAnswer(answer) => self.heartbeat_answered(&answer, out),
             peer::Message::Forward(forward) => self.forwarded_here(now, from, forward, out),
-            peer::Message::Forwarded(forwarded) => self.forward_answered(now, forwarded, out),
+            peer::Message::Forwarded(forwarded) => self.forward_answered(now, from, forwarded, out),
             peer::Message::AlterInSync(alter) => self.alter_in_sync(now, from, alter, out),
             // What concerns partitions is not metadata.
             _ => {}

@@ -266,18 +266,18 @@ impl Node {
             && first.key().0 <= id.index
         {
             let is_applied = (first.key().0, first.get().term) == (id.index, id.term);
-            let Parked { asker, then, .. } = first.remove();
+            let Parked { term, asker, then } = first.remove();
             match is_applied {
                 true => self.carry_on(now, asker, then, out),
-                false => self.come_to_nothing(now, asker, out),
+                false => self.come_to_nothing(now, term, asker, out),
             }
         }
     }
 
     /// What was decided was not to be, or nobody can say: whoever asked asks again.
-    fn come_to_nothing(&mut self, now: Now, asker: Asker, out: &mut Outbox) {
+    fn come_to_nothing(&mut self, now: Now, term: u64, asker: Asker, out: &mut Outbox) {
         match asker {
-            Asker::Own(id) => self.ask_anew(now, id, out),
+            Asker::Own(id) => self.ask_anew(now, id, term, out),
             Asker::Node { node, id, .. } => {
                 let nothing = peer::Forwarded { id, index: 0, response: None };
                 self.say(node, peer::Message::Forwarded(nothing), out);

@@ -43,6 +43,8 @@ pub(super) struct Life {
     /// When each broker was heard of, or this leadership began.
     heard: BTreeMap<NodeId, Instant>,
     led_since: Option<Instant>,
+    /// When was last looked who is silent.
+    looked: Option<Instant>,
     /// When the process was asked to stop.
     stopping_since: Option<Instant>,
     may_stop: bool,
@@ -200,7 +202,7 @@ impl Node {
     /// The node leads the quorum no more.
     pub(super) fn watch_nobody(&mut self) {
         self.metadata.life.heard.clear();
-        self.metadata.life.led_since = None;
+        (self.metadata.life.led_since, self.metadata.life.looked) = (None, None);
     }
 
     /// What is to be done for others by who leads: fences who is silent, and has partitions settled for it.
@@ -214,8 +216,14 @@ impl Node {
             let _ = self.propose(&naming.records, out);
             return;
         }
-        let since = *self.metadata.life.led_since.get_or_insert(now.instant);
         let patience = Duration::from_millis(self.broker_config().broker_session_timeout_ms);
+        // Who did not look has not listened either: what was said meanwhile is heard after this tick.
+        let has_slept = self.metadata.life.looked.is_some_and(|looked| now.instant >= looked + patience / 2);
+        self.metadata.life.looked = Some(now.instant);
+        if has_slept {
+            self.metadata.life.led_since = None;
+        }
+        let since = *self.metadata.life.led_since.get_or_insert(now.instant);
         let silent = leading.image().brokers().find(|broker| {
             let heard = self.metadata.life.heard.get(&broker.node_id).map_or(since, |heard| (*heard).max(since));
             broker.standing != Standing::Fenced && now.instant >= heard + patience

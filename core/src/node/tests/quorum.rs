@@ -729,6 +729,16 @@ fn a_replica_that_comes_with_the_entry_after_its_topic_survives_a_restart() {
 }
 
 #[test]
+fn who_decides_and_slept_itself_fences_nobody_for_that() {
+    let mut cluster = Cluster::running(3);
+    let awake = Instant(cluster.now.instant.0 + 60_000_000_000);
+    cluster.advance_to(awake);
+    cluster.pass(5_000);
+    assert!(!cluster.lines.contains("is fenced"), "{}", cluster.lines);
+    assert!(cluster.is_settled(), "{}", cluster.lines);
+}
+
+#[test]
 fn a_request_that_fits_no_frame_is_refused() {
     let mut cluster = Cluster::running(3);
     let leader = cluster.controller().expect("somebody decides");

@@ -226,11 +226,7 @@ impl Node {
     pub(in crate::node) fn when_applied(&mut self, now: Now, asker: Asker, then: Then, out: &mut Outbox) {
         let applied = self.controller.image().index();
         match self.metadata.proposed.filter(|proposed| proposed.index > applied) {
-            Some(LogId { index, term }) => {
-                let order = self.metadata.next_parked;
-                self.metadata.next_parked += 1;
-                self.metadata.parked.insert((index, order), Parked { term, asker, then });
-            }
+            Some(LogId { index, term }) => self.park_change(index, Parked { term, asker, then }),
             None => self.carry_on(now, asker, then, out),
         }
     }
@@ -268,10 +264,28 @@ impl Node {
             let is_applied = (first.key().0, first.get().term) == (id.index, id.term);
             let Parked { term, asker, then } = first.remove();
             match is_applied {
+                true if self.is_between_members(&then) => {
+                    let index = self.metadata.quorum.last().index.max(id.index + 1);
+                    self.park_change(index, Parked { term, asker, then });
+                }
                 true => self.carry_on(now, asker, then, out),
                 false => self.come_to_nothing(now, term, asker, out),
             }
         }
+    }
+
+    /// Whether the old members still count beside the new ones: whoever is told that a node is taken out may end it, and
+    /// its vote must be needed no more.
+    fn is_between_members(&self, then: &Then) -> bool {
+        let changes =
+            |response: &Response| matches!(response, Response::AddRaftVoter(_) | Response::RemoveRaftVoter(_));
+        matches!(then, Then::Answer(response) if changes(response)) && self.metadata.quorum.membership().is_joint()
+    }
+
+    fn park_change(&mut self, index: u64, parked: Parked) {
+        let order = self.metadata.next_parked;
+        self.metadata.next_parked += 1;
+        self.metadata.parked.insert((index, order), parked);
     }
 
     /// What was decided was not to be, or nobody can say: whoever asked asks again.

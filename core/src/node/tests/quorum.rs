@@ -739,6 +739,26 @@ fn who_decides_and_slept_itself_fences_nobody_for_that() {
 }
 
 #[test]
+fn a_voter_that_is_taken_out_may_go_when_that_is_told() {
+    let mut cluster = Cluster::running(2);
+    let leader = cluster.controller().expect("somebody decides");
+    let other = 3 - leader;
+    cluster.slow = Some(other);
+    let voter_directory_id = cluster.brokers[&other].directory;
+    let request = RemoveRaftVoterRequest { voter_id: other, voter_directory_id, ..Default::default() };
+    let sequence = cluster.ask(leader, 0, request.into());
+    while !cluster.broker(leader).replies.contains_key(&sequence) {
+        cluster.write_some();
+        cluster.pass(10);
+    }
+    cluster.slow = None;
+    cluster.unwritten.clear();
+    cluster.kill(other);
+    cluster.pass(15_000);
+    assert_eq!(cluster.controller(), Some(leader), "{}", cluster.lines);
+}
+
+#[test]
 fn a_request_that_fits_no_frame_is_refused() {
     let mut cluster = Cluster::running(3);
     let leader = cluster.controller().expect("somebody decides");

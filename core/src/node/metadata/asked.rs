@@ -105,6 +105,7 @@ impl Node {
         let request = Arc::new(request);
         let asked = Asked { to, request, version, then, until: now.instant + timeout, sent: None, settled: None };
         self.metadata.waiting.requests.insert(id, asked);
+        self.metadata.is_due = true;
         self.send_asked(now, id, out);
     }
 

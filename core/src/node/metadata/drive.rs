@@ -172,8 +172,8 @@ impl Node {
         }
         if self.no_space.is_none() && !self.checkpoints.is_running() {
             out.log(Level::Debug, "an entry of the metadata log waits for room in the journal");
-            self.checkpoint_soon();
         }
+        self.make_room();
         None
     }
 

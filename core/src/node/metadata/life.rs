@@ -83,7 +83,8 @@ impl Node {
 
     /// Has the next tick come, where there is anybody to wait for.
     pub(super) fn plan_tick(&mut self, now: Now) {
-        let waits = self.metadata.cluster.is_some() && (!self.metadata.is_alone() || self.registration().is_none());
+        let has_others = !self.metadata.is_alone() || self.registration().is_none();
+        let waits = self.metadata.cluster.is_some() && (has_others || !self.metadata.waiting.is_empty());
         if waits && self.metadata.ticks_at.is_none() {
             let at = now.instant + TICK;
             self.metadata.ticks_at = Some(at);
@@ -208,6 +209,9 @@ impl Node {
     /// What is to be done for others by who leads: fences who is silent, and has partitions settled for it.
     fn watch_others(&mut self, now: Now, out: &mut Outbox) {
         if !self.may_propose_partitions() {
+            if self.may_propose() {
+                self.make_room();
+            }
             return;
         }
         let leading = self.metadata.leading.as_ref().expect("who proposes decides");

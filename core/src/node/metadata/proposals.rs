@@ -123,7 +123,11 @@ impl Node {
         request: &wire::Request,
         out: &mut Outbox,
     ) -> bool {
-        if !self.may_propose() || !self.has_room_for_metadata(request) {
+        if !self.may_propose() {
+            return false;
+        }
+        if !self.has_room_for_metadata(request) {
+            self.make_room();
             return false;
         }
         let Some((records, then)) = self.decide(now, version, request, out) else { return false };
@@ -220,6 +224,13 @@ impl Node {
         }
         self.hand_over(out);
         Ok(())
+    }
+
+    /// The journal has no room for what is to be decided: a checkpoint makes some, where there is space for one.
+    pub(super) fn make_room(&mut self) {
+        if self.no_space.is_none() && !self.checkpoints.is_running() {
+            self.checkpoint_soon();
+        }
     }
 
     /// Goes on when all that was proposed is applied.

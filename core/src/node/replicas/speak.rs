@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::append::end_of_run;
 use crate::boundary::{DiskOp, Effect, Outbox};
-use crate::ids::{NodeId, Offset, Session, TopicPartition};
+use crate::ids::{LeaderEpoch, NodeId, Offset, Session, TopicPartition};
 use crate::log::{Read, ReadOutcome, Run};
 use crate::node::{Node, ReadResult, Reader, segment_of};
 use crate::peer::{Append, Batches, Cut, Greet, Message};
@@ -28,6 +28,8 @@ const CATCH_UP_BYTES: usize = 256 << 10;
 pub(in crate::node) struct CatchUp {
     partition: TopicPartition,
     follower: NodeId,
+    /// Sessions are numbered in each leadership anew, and the log may have been cut between two of them.
+    leader_epoch: LeaderEpoch,
     session: Session,
     /// Where what the follower was sent ends.
     from: Offset,
@@ -86,7 +88,9 @@ impl Node {
                 Next::News(append) => letter.appends.push(append),
                 Next::Batches { from, bytes_max, session } if lane == Lane::CatchUp => {
                     let bytes_max = bytes_max.min(CATCH_UP_BYTES);
-                    let read = CatchUp { partition: id, follower: node, session, from, at: from, bytes_max };
+                    let leader_epoch = hosted.partition.epoch();
+                    let read =
+                        CatchUp { partition: id, follower: node, leader_epoch, session, from, at: from, bytes_max };
                     letter.appends.extend(self.catch_up(now, read, out));
                 }
                 Next::Batches { from, bytes_max, .. } => {
@@ -130,6 +134,12 @@ impl Node {
         let Some(slot) = self.slot_of(read.partition) else { return };
         let CatchUp { follower, session, from, at, .. } = read;
         let hosted = self.hosts[slot as usize].as_mut().expect("a hosted partition");
+        if hosted.partition.epoch() != read.leader_epoch {
+            if let Err(Some(error)) = result {
+                self.read_failed(slot, &error, out);
+            }
+            return;
+        }
         let peers = &mut self.replicas.peers;
         let append = match result {
             Ok(ReadOutcome::Batches(bytes)) => {

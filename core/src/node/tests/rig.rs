@@ -15,6 +15,9 @@ pub(super) struct Rig {
     /// Commits that the disk has been given and has not done, while `hold` is set.
     pub(super) held: VecDeque<journal::Commit>,
     pub(super) hold: bool,
+    /// What was read, and the node is not told of, while `hold_reads` is set.
+    pub(super) held_reads: VecDeque<Done>,
+    pub(super) hold_reads: bool,
     /// Acknowledge by the operating system's word, as `--durability os` does.
     pub(super) trust_os: bool,
     pub(super) replies: BTreeMap<u64, Option<Response>>,
@@ -76,6 +79,8 @@ impl Rig {
             out: Outbox::default(),
             held: VecDeque::new(),
             hold: false,
+            held_reads: VecDeque::new(),
+            hold_reads: false,
             trust_os: false,
             replies: BTreeMap::new(),
             asked: 0,
@@ -154,8 +159,8 @@ impl Rig {
                 if self.hold { self.held.push_back(commit) } else { self.commit(commit) }
             }
             Effect::Disk(DiskOp::Read(id, plan)) => {
-                let result = plan.run(&self.files);
-                self.step(Input::Disk(Done::Read(id, result)));
+                let read = Done::Read(id, plan.run(&self.files));
+                if self.hold_reads { self.held_reads.push_back(read) } else { self.step(Input::Disk(read)) }
             }
             Effect::Disk(DiskOp::Task(id, task)) => {
                 let result = task.run(&self.files);

@@ -102,6 +102,51 @@ fn a_follower_that_was_away_reads_what_it_missed_and_is_in_sync_again() {
 }
 
 #[test]
+fn what_was_read_in_an_earlier_leadership_is_not_sent_in_a_later_one() {
+    let mut cluster = Cluster::new(3);
+    cluster.create(TOPIC, &[&[1, 2, 3]], &[]);
+    cluster.decides = false;
+    cluster.crash(3);
+    cluster.isolate(2);
+    for n in 0..200 {
+        cluster.send(1, 1, &[&format!("cut-{n}-{}", "x".repeat(1000))]);
+    }
+    cluster.pass(100);
+    cluster.rig(1).hold_reads = true;
+    cluster.restart(3);
+    cluster.elect(Some(1), &[1, 2, 3]);
+    let early = cluster.rig(1).held_reads.pop_back().expect("a read for the one that has nothing");
+    cluster.elect(Some(2), &[1, 2, 3]);
+    cluster.heal(2);
+    assert_eq!(cluster.ends(1), (0, 0), "what nobody else has is cut");
+    cluster.part(2, 3);
+    cluster.part(3, 2);
+    for n in 0..200 {
+        cluster.send(2, 1, &[&format!("new-{n}-{}", "y".repeat(1000))]);
+    }
+    cluster.pass(100);
+    // As in the earlier leadership, the one follower that is connected is the one that has nothing.
+    cluster.part(1, 2);
+    cluster.part(2, 1);
+    cluster.elect(Some(1), &[1, 2, 3]);
+    assert_eq!((cluster.ends(1).0, cluster.ends(3).0), (200, 0));
+    // The disk is done only now with what it was asked for before the log was cut.
+    cluster.rig(1).step(Input::Disk(early));
+    cluster.run();
+    assert_eq!(cluster.ends(3).0, 0, "what was cut at the leader is sent to nobody");
+    cluster.rig(1).hold_reads = false;
+    while let Some(read) = cluster.rig(1).held_reads.pop_front() {
+        cluster.rig(1).step(Input::Disk(read));
+    }
+    for (one, other) in [(1, 2), (2, 3)] {
+        cluster.connect(one, other);
+        cluster.connect(other, one);
+    }
+    cluster.pass(1000);
+    cluster.expect_same();
+}
+
+#[test]
 fn a_slow_disk_puts_a_follower_out_of_the_set_and_it_comes_back() {
     let mut cluster = Cluster::new(2);
     cluster.create(TOPIC, &[&[1, 2]], &[]);

@@ -137,8 +137,12 @@ impl Node {
     pub(super) fn drop_partition(&mut self, now: Now, id: TopicPartition, out: &mut Outbox) {
         let Some(slot) = self.by_id.remove(&id) else { return };
         self.damaged.remove(&id);
-        if *self.host(slot).name == *GROUP_OFFSETS {
-            self.unseat(id, out);
+        let stays = self.controller.image().partition(id).is_some();
+        match *self.host(slot).name == *GROUP_OFFSETS {
+            // The topic goes on elsewhere, perhaps without what was decided here and is not committed.
+            true if stays => self.unseat_leader(id, out),
+            true => self.unseat(id, out),
+            false => {}
         }
         self.retire(now, slot, out);
         let hosted = self.hosts[slot as usize].take().expect("a hosted partition");

@@ -159,6 +159,34 @@ fn a_group_moves_with_the_leader_of_its_partition_and_loses_no_offset() {
     assert_eq!(cluster.rig(1).offset_of("g"), Ok(8));
 }
 
+#[test]
+fn a_commit_that_waits_where_the_coordinator_moves_away_is_told_to_nobody() {
+    const OFFSETS: &str = "__consumer_offsets";
+    let mut cluster = Cluster::new(3);
+    cluster.create(TOPIC, &[&[1]], &[]);
+    cluster.create(OFFSETS, &[&[1, 2]], &[]);
+    assert_eq!(commit(&mut cluster, 1, 5), Some(0));
+    cluster.isolate(1);
+    let waiting = ask_commit(&mut cluster, 1, 7);
+    // In one entry another leads, and this broker holds no replica any more.
+    let id = cluster.partition(OFFSETS, 0);
+    let before = cluster.state(id);
+    let state = PartitionState {
+        replicas: vec![NodeId(2), NodeId(3)],
+        isr: vec![NodeId(2)],
+        leader: Some(NodeId(2)),
+        leader_epoch: LeaderEpoch(before.leader_epoch.0 + STEP),
+        partition_epoch: before.partition_epoch + STEP,
+        ..before
+    };
+    cluster.states.insert(id, state.clone());
+    cluster.entry(vec![MetadataRecord::Partition { partition: id, state }]);
+    cluster.heal(1);
+    assert_eq!(committed(&mut cluster, 1, waiting), Some(ErrorCode::NotCoordinator.code()));
+    cluster.pass(1000);
+    assert_eq!(cluster.rig(2).offset_of("g"), Ok(5));
+}
+
 fn ask_commit(cluster: &mut Cluster, node: i32, offset: i64) -> u64 {
     let partitions = vec![OffsetCommitRequestPartition { committed_offset: offset, ..Default::default() }];
     let topics = vec![OffsetCommitRequestTopic { name: TOPIC.into(), partitions, ..Default::default() }];

@@ -168,6 +168,16 @@ impl Log {
         }
     }
 
+    /// An empty log of a partition that had another one here before, whose newest files had the number `lineage`.
+    pub fn after(partition: TopicPartition, lineage: u32) -> Log {
+        Log { lineage, ..Log::new(partition) }
+    }
+
+    /// The number of the files of segments to come: 0, or another one since each cut of the end.
+    pub fn lineage(&self) -> u32 {
+        self.lineage
+    }
+
     /// The first offset still kept, as far as the disk has confirmed it: it never goes back, unless the log begins anew.
     pub fn start(&self) -> Offset {
         self.start

@@ -10,7 +10,7 @@
 //! topic's name belongs to its image, so what waits to be let go of is found by nobody, whatever has its name by then.
 //! The topic that keeps what groups must not lose does not wait: coordinators are where the image says.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use super::Node;
@@ -33,6 +33,9 @@ struct Move {
 #[derive(Debug, Default)]
 pub(super) struct Moves {
     queue: VecDeque<Move>,
+    /// Replicas that have left while their topic stays, and the number of the newest files that each had. One that comes
+    /// back has other files: the journal, which a start reads from where the one before was here, knows the old ones.
+    left: BTreeMap<TopicPartition, u32>,
 }
 
 impl Moves {
@@ -56,6 +59,25 @@ impl Moves {
         let holds =
             |coming: &Move| coming.topic == topic && !coming.is_leaving && coming.partitions.contains(&partition);
         self.queue.iter().any(holds)
+    }
+
+    /// A replica has left, whose newest files have the number `lineage`.
+    pub(super) fn left(&mut self, id: TopicPartition, lineage: u32) {
+        let known = self.left.entry(id).or_default();
+        *known = lineage.max(*known);
+    }
+
+    /// The number of the newest files that a replica had when it was here before, 0 where it was not.
+    pub(super) fn lineage_of(&self, id: TopicPartition) -> u32 {
+        self.left.get(&id).copied().unwrap_or(0)
+    }
+
+    /// Replicas of a topic come back no more.
+    pub(super) fn forget(&mut self, topic: TopicId) {
+        let first = TopicPartition { topic, partition: 0 };
+        let last = TopicPartition { topic, partition: i32::MAX };
+        let gone: Vec<_> = self.left.range(first..=last).map(|(&id, _)| id).collect();
+        gone.iter().for_each(|id| _ = self.left.remove(id));
     }
 
     /// A topic is gone, and had so many partitions.

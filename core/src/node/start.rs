@@ -534,6 +534,10 @@ impl Node {
             }
             node.flush_if_due(slot);
         }
+        // Replicas that have left since the checkpoint that the start went on from.
+        for (id, log) in logs.iter().filter(|(id, _)| node.controller.image().partition(**id).is_some()) {
+            node.moves.left(*id, log.lineage());
+        }
         node.apply_broker_config();
         while node.obeying.is_some() {
             node.obey_on();

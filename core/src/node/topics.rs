@@ -106,6 +106,7 @@ impl Node {
                     }),
                     false => self.moves.leave(id, partitions),
                 }
+                self.moves.forget(id);
                 self.topics_changed();
                 self.forget_topic(&name, id);
             }
@@ -148,6 +149,9 @@ impl Node {
         let hosted = self.hosts[slot as usize].take().expect("a hosted partition");
         let waiting = self.leave_all(&hosted);
         self.free_hosts.push(slot);
+        if stays {
+            self.moves.left(id, hosted.partition.log().lineage());
+        }
         let Hosted { config, accounted, .. } = hosted;
         self.close_account(accounted);
         self.compaction.forget(id);

@@ -243,7 +243,7 @@ impl Node {
         }
         let Some(topic) = self.controller.image().topic(id.topic) else { return };
         let name = topic.name.clone();
-        let slot = self.host_partition(id, name, Log::new(id));
+        let slot = self.host_partition(id, name, Log::after(id, self.moves.lineage_of(id)));
         self.play(now, slot, out);
     }
 }

@@ -178,6 +178,50 @@ fn a_replica_that_moves_away_and_back_has_its_leaders_log_and_nothing_of_its_own
 }
 
 #[test]
+fn a_replica_that_moves_away_and_back_again_and_again_is_whole_after_a_crash() {
+    let mut cluster = Cluster::new(3);
+    cluster.create(TOPIC, &[&[1, 2]], &[]);
+    cluster.produce(1, &["a"]);
+    for _ in 0..2 {
+        move_to(&mut cluster, &[1, 3], &[1]);
+        cluster.pass(1000);
+        move_to(&mut cluster, &[1, 2, 3], &[1, 3]);
+        cluster.pass(1000);
+    }
+    cluster.produce(1, &["b"]);
+    cluster.crash(2);
+    cluster.restart(2);
+    assert_eq!(cluster.host(2).partition.damage(), None);
+    cluster.pass(1000);
+    cluster.produce(1, &["c"]);
+    cluster.pass(20);
+    cluster.expect_same();
+}
+
+#[test]
+fn a_replica_that_restarts_while_it_is_away_is_whole_when_it_comes_back() {
+    let mut cluster = Cluster::new(3);
+    cluster.create(TOPIC, &[&[1, 2]], &[]);
+    move_to(&mut cluster, &[1, 3], &[1]);
+    move_to(&mut cluster, &[1, 2, 3], &[1, 3]);
+    cluster.pass(1000);
+    move_to(&mut cluster, &[1, 3], &[1]);
+    cluster.pass(1000);
+    cluster.crash(2);
+    cluster.restart(2);
+    move_to(&mut cluster, &[1, 2, 3], &[1, 3]);
+    cluster.pass(1000);
+    cluster.produce(1, &["a"]);
+    cluster.crash(2);
+    cluster.restart(2);
+    assert_eq!(cluster.host(2).partition.damage(), None);
+    cluster.pass(1000);
+    cluster.produce(1, &["b"]);
+    cluster.pass(20);
+    cluster.expect_same();
+}
+
+#[test]
 fn without_a_controller_nobody_leaves_the_set_and_leaders_do_not_ask_on_and_on() {
     let mut cluster = Cluster::new(2);
     cluster.create(TOPIC, &[&[1, 2]], &[]);

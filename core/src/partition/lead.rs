@@ -84,6 +84,11 @@ impl Partition {
         self.tell(|leader| leader.on_member(member, now, peers))
     }
 
+    /// A broker that holds a replica is registered, and was not when the metadata told of the replicas.
+    pub fn on_newcomer(&mut self, member: &Member, now: Instant, peers: &mut Peers) -> Facts {
+        self.tell(|leader| leader.on_newcomer(member, now, peers))
+    }
+
     /// A follower tells of its epochs.
     pub fn on_epochs(&mut self, from: NodeId, told: &Epochs, now: Instant, peers: &mut Peers) {
         if let Role::Leading(leader) = &mut self.role {

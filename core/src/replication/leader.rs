@@ -223,6 +223,15 @@ impl Leader {
         self.settle(now, peers)
     }
 
+    /// A broker that holds a replica is registered, and was not when the metadata told of the replicas.
+    pub fn on_newcomer(&mut self, member: &Member, now: Instant, peers: &mut Peers) -> Facts {
+        if self.node.node != member.replica.node && self.follower(member.replica.node).is_none() {
+            self.followers.push(Progress::new(member.clone(), self.log.end, now));
+            self.begin_session(self.followers.len() - 1, now, peers);
+        }
+        self.on_member(member, now, peers)
+    }
+
     /// `min.insync.replicas` has another value.
     pub fn on_min_in_sync(&mut self, min_in_sync: usize, now: Instant, peers: &mut Peers) -> Facts {
         self.min_in_sync = min_in_sync;

@@ -72,8 +72,12 @@ impl Node {
 
     /// Whether this broker holds a replica of a partition.
     pub(in crate::node) fn is_replica(&self, id: TopicPartition) -> bool {
-        let state = self.controller.image().partition(id);
-        state.is_some_and(|state| state.replicas.contains(&self.replicas.node_id))
+        self.is_replica_of(self.replicas.node_id, id)
+    }
+
+    /// Whether a broker holds a replica of a partition.
+    pub(super) fn is_replica_of(&self, node: NodeId, id: TopicPartition) -> bool {
+        self.controller.image().partition(id).is_some_and(|state| state.replicas.contains(&node))
     }
 
     /// A broker, as a member of a set of replicas.

@@ -88,6 +88,10 @@ impl Node {
                 let Some(member) = self.member(node) else { return };
                 self.stir(slot, out, |partition, peers| partition.on_member(&member, now_at, peers));
             }
+            What::Member(node) if partition.is_led() && self.is_replica_of(node, partition.id()) => {
+                let Some(member) = self.member(node) else { return };
+                self.stir(slot, out, |partition, peers| partition.on_newcomer(&member, now_at, peers));
+            }
             What::Connected(_) | What::Disconnected(_) | What::Member(_) => {}
             What::Roles => self.play_anew(now, slot, out),
             What::Controller => {

@@ -222,6 +222,23 @@ fn a_replica_that_restarts_while_it_is_away_is_whole_when_it_comes_back() {
 }
 
 #[test]
+fn a_broker_that_is_forgotten_and_comes_again_is_followed_by_whoever_leads() {
+    let mut cluster = Cluster::new(3);
+    cluster.create(TOPIC, &[&[1, 2, 3]], &[]);
+    cluster.produce(1, &["a"]);
+    cluster.crash(3);
+    cluster.elect(Some(1), &[1, 2]);
+    cluster.entry(vec![MetadataRecord::RemoveBroker { node_id: NodeId(3) }]);
+    // Whoever leads now has never known it.
+    cluster.elect(Some(2), &[1, 2]);
+    cluster.produce(2, &["b"]);
+    cluster.restart(3);
+    cluster.pass(1000);
+    assert_eq!(cluster.in_sync(), [2, 1, 3]);
+    cluster.expect_same();
+}
+
+#[test]
 fn without_a_controller_nobody_leaves_the_set_and_leaders_do_not_ask_on_and_on() {
     let mut cluster = Cluster::new(2);
     cluster.create(TOPIC, &[&[1, 2]], &[]);

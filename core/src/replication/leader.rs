@@ -414,7 +414,9 @@ impl Leader {
             }
             (State::Streaming(stream), Lane::News) => {
                 let previous_end = stream.sent;
-                if follower.knows(news) {
+                // Who has something to acknowledge is told with what comes after that: one that takes nothing in, since its
+                // disk has no room, must not be sent more and more.
+                if stream.unacked_bytes > 0 || follower.knows(news) {
                     return Next::Nothing;
                 }
                 follower.tell(news);

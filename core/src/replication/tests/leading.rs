@@ -599,6 +599,24 @@ fn a_high_watermark_travels_alone_only_when_nothing_carries_it() {
     assert_eq!(bench.stream(1), []);
 }
 
+/// A follower whose disk has no room takes nothing in. What others acknowledge meanwhile must not pile up there.
+#[test]
+fn who_acknowledges_nothing_is_not_sent_one_high_watermark_after_another() {
+    let mut bench = Bench::streaming(&[0, 1], 1);
+    bench.append(1000);
+    assert_eq!(bench.stream(2).len(), 3, "all its credit");
+    let _ = (bench.sync(), bench.stream(1), bench.ack(1, 1, 1100));
+    for _ in 0..10 {
+        bench.append(10);
+        let _ = (bench.sync(), bench.stream(1), bench.ack(1, 1, bench.end));
+        bench.now = bench.now + Duration::from_millis(10);
+        assert_eq!(bench.stream(2), []);
+    }
+    let _ = bench.ack(2, 2, 1100);
+    let sent = bench.stream(2);
+    assert_eq!(sent.last().map(|append| append.high_watermark), Some(Offset(bench.end)));
+}
+
 #[test]
 fn what_is_on_its_way_is_bounded_for_each_partition_and_each_peer() {
     let mut bench = Bench::streaming(&[0, 1, 2], 1);

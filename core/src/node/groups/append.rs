@@ -12,6 +12,7 @@ use crate::group::record::Record;
 use crate::journal::Class;
 use crate::node::produce::RECORD_OVERHEAD;
 use crate::partition::Origin;
+use crate::replication::Leader;
 use crate::time::{Now, Timestamp};
 use crate::wire::{self, ErrorCode, Response};
 
@@ -172,6 +173,10 @@ impl Node {
         if end <= partition.advanced().high_watermark {
             return self.release(waiter, out);
         }
+        if partition.leader().is_some_and(Leader::is_below_minimum) {
+            let partition = partition.id().partition;
+            return self.refuse_waiter(partition, waiter, ErrorCode::CoordinatorNotAvailable, out);
+        }
         seat.parked.push_back((end, waiter));
     }
 
@@ -185,6 +190,16 @@ impl Node {
         let done: Vec<_> = seat.parked.drain(..count).collect();
         for (_, waiter) in done {
             self.release(waiter, out);
+        }
+    }
+
+    /// The in-sync set of a partition has become too small for its high watermark to move, if it is one of the broker's
+    /// own: who waits for that is told, as Kafka tells it, and asks again.
+    pub(in crate::node) fn refuse_uncommitted(&mut self, slot: u32, out: &mut Outbox) {
+        let partition = self.host(slot).partition.id().partition;
+        let Some(seat) = self.groups.seats.get_mut(&partition).filter(|seat| seat.slot == slot) else { return };
+        for (_, waiter) in std::mem::take(&mut seat.parked) {
+            self.refuse_waiter(partition, waiter, ErrorCode::CoordinatorNotAvailable, out);
         }
     }
 

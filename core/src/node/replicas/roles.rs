@@ -236,6 +236,7 @@ impl Node {
         if hosted.partition.has_followers() && hosted.partition.leader().is_some_and(|leader| leader.is_below_minimum())
         {
             self.refuse_acks(slot, ErrorCode::NotEnoughReplicasAfterAppend, out);
+            self.refuse_uncommitted(slot, out);
         }
     }
 

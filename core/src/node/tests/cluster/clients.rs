@@ -187,6 +187,24 @@ fn a_commit_that_waits_where_the_coordinator_moves_away_is_told_to_nobody() {
     assert_eq!(cluster.rig(2).offset_of("g"), Ok(5));
 }
 
+#[test]
+fn who_waits_for_a_coordinator_below_the_minimum_is_told_and_does_not_wait_for_ever() {
+    const OFFSETS: &str = "__consumer_offsets";
+    let mut cluster = Cluster::new(2);
+    cluster.create(TOPIC, &[&[1]], &[]);
+    cluster.create(OFFSETS, &[&[1, 2]], &[("min.insync.replicas", "2")]);
+    assert_eq!(commit(&mut cluster, 1, 5), Some(0));
+    cluster.rig(2).hold = true;
+    let waiting = ask_commit(&mut cluster, 1, 6);
+    assert!(committed(&mut cluster, 1, waiting).is_none());
+    cluster.crash(2);
+    cluster.pass(11_000);
+    assert_eq!(cluster.state(cluster.partition(OFFSETS, 0)).isr, [NodeId(1)]);
+    assert_eq!(committed(&mut cluster, 1, waiting), Some(ErrorCode::CoordinatorNotAvailable.code()));
+    // What reads the group waits for what is not committed as well.
+    assert_eq!(cluster.rig(1).offset_of("g"), Err(ErrorCode::CoordinatorNotAvailable.code()));
+}
+
 fn ask_commit(cluster: &mut Cluster, node: i32, offset: i64) -> u64 {
     let partitions = vec![OffsetCommitRequestPartition { committed_offset: offset, ..Default::default() }];
     let topics = vec![OffsetCommitRequestTopic { name: TOPIC.into(), partitions, ..Default::default() }];

@@ -169,18 +169,19 @@ impl Node {
 
     /// This process has been registered anew: what it did under another broker epoch is nobody's business any more.
     pub(super) fn play_anew(&mut self, now: Now, slot: u32, out: &mut Outbox) {
-        self.rest(now, slot);
+        if self.rest(now, slot) {
+            self.stand_down(slot, false, out);
+        }
         self.play(now, slot, out);
     }
 
-    /// Has a partition play no part.
-    fn rest(&mut self, now: Now, slot: u32) {
+    /// Has a partition play no part. Returns whether it led.
+    fn rest(&mut self, now: Now, slot: u32) -> bool {
         let hosted = self.hosts[slot as usize].as_mut().expect("a hosted partition");
-        if let Some(me) = &self.replicas.me {
-            let (epoch, settings) = (hosted.partition.epoch(), &self.replicas.settings);
-            let mut stage = Stage { me, settings, now: now.instant, peers: &mut self.replicas.peers };
-            _ = hosted.partition.play(epoch, Part::Idle, &mut stage);
-        }
+        let Some(me) = &self.replicas.me else { return false };
+        let (epoch, settings) = (hosted.partition.epoch(), &self.replicas.settings);
+        let mut stage = Stage { me, settings, now: now.instant, peers: &mut self.replicas.peers };
+        hosted.partition.play(epoch, Part::Idle, &mut stage).ceases_to_lead
     }
 
     /// Partitions whose damage was found have a part no more: the others do without this replica.

@@ -120,7 +120,8 @@ impl Node {
 
     fn has_room_to_follow(&self, slice: &Slice) -> bool {
         if slice.placed.is_empty() {
-            return true;
+            // News may tell of a new log start.
+            return self.has_room_to_advance();
         }
         let longest = self.journal.max_record_bytes();
         let payloads =

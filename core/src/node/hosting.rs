@@ -36,6 +36,8 @@ pub(super) struct Moves {
     /// Replicas that have left while their topic stays, and the number of the newest files that each had. One that comes
     /// back has other files: the journal, which a start reads from where the one before was here, knows the old ones.
     left: BTreeMap<TopicPartition, u32>,
+    /// How many partitions have been taken in since the start.
+    stays: u64,
 }
 
 impl Moves {
@@ -59,6 +61,12 @@ impl Moves {
         let holds =
             |coming: &Move| coming.topic == topic && !coming.is_leaving && coming.partitions.contains(&partition);
         self.queue.iter().any(holds)
+    }
+
+    /// A partition is taken in: the number of its stay, which no other has.
+    pub(super) fn begin_stay(&mut self) -> u64 {
+        self.stays += 1;
+        self.stays
     }
 
     /// A replica has left, whose newest files have the number `lineage`.

@@ -175,6 +175,8 @@ struct Hosted {
     is_internal: bool,
     /// The state of a damaged partition that a start could not make a log of: passed on as it is.
     unread: Option<Bytes>,
+    /// The number of its stay here: one that has left may come back while the disk is at work for it still.
+    stay: u64,
 }
 
 /// One broker.

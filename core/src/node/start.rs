@@ -566,6 +566,7 @@ impl Node {
             watchers: session::Watchers::default(),
             accounted: Accounted::default(),
             unread: None,
+            stay: self.moves.begin_stay(),
         };
         self.compaction.obey(&hosted.config);
         let slot = match self.free_hosts.pop() {

@@ -34,7 +34,8 @@ pub(super) enum Job {
     Extend,
     /// Of which partition, which segment, up to where.
     Allocate(u32, TopicPartition, SegmentName, u64),
-    Flush(u32, TopicPartition),
+    /// Of which partition, and which of its stays here.
+    Flush(u32, TopicPartition, u64),
     Sync(u32, TopicPartition, Vec<(SegmentName, Mark)>),
     Trim,
     Checkpoint,
@@ -181,10 +182,10 @@ impl Node {
     }
 
     pub(super) fn flush(&mut self, slot: u32, at_least: u64, out: &mut Outbox) -> bool {
-        let partition = &mut self.host(slot).partition;
-        let id = partition.id();
-        let Some(task) = partition.log_mut().flush(at_least) else { return false };
-        self.storage.push(Job::Flush(slot, id), task, out);
+        let hosted = self.host(slot);
+        let (id, stay) = (hosted.partition.id(), hosted.stay);
+        let Some(task) = hosted.partition.log_mut().flush(at_least) else { return false };
+        self.storage.push(Job::Flush(slot, id, stay), task, out);
         true
     }
 
@@ -263,8 +264,9 @@ impl Node {
                     self.host(slot).partition.log_mut().allocated(segment, up_to);
                 }
             }
-            Job::Flush(slot, id) => {
-                if self.is_hosted(slot, id) {
+            Job::Flush(slot, id, stay) => {
+                // One that has left and come back meanwhile has flushes of its own.
+                if self.is_hosted(slot, id) && self.host(slot).stay == stay {
                     self.host(slot).partition.log_mut().flushed(done);
                     if done {
                         self.flush_if_due(slot);

@@ -18,6 +18,9 @@ pub(super) struct Rig {
     /// What was read, and the node is not told of, while `hold_reads` is set.
     pub(super) held_reads: VecDeque<Done>,
     pub(super) hold_reads: bool,
+    /// As with reads: background work that is done, and that the node is not told of.
+    pub(super) held_tasks: VecDeque<Done>,
+    pub(super) hold_tasks: bool,
     /// Acknowledge by the operating system's word, as `--durability os` does.
     pub(super) trust_os: bool,
     pub(super) replies: BTreeMap<u64, Option<Response>>,
@@ -81,6 +84,8 @@ impl Rig {
             hold: false,
             held_reads: VecDeque::new(),
             hold_reads: false,
+            held_tasks: VecDeque::new(),
+            hold_tasks: false,
             trust_os: false,
             replies: BTreeMap::new(),
             asked: 0,
@@ -163,8 +168,8 @@ impl Rig {
                 if self.hold_reads { self.held_reads.push_back(read) } else { self.step(Input::Disk(read)) }
             }
             Effect::Disk(DiskOp::Task(id, task)) => {
-                let result = task.run(&self.files);
-                self.step(Input::Disk(Done::Task(id, result)));
+                let done = Done::Task(id, task.run(&self.files));
+                if self.hold_tasks { self.held_tasks.push_back(done) } else { self.step(Input::Disk(done)) }
             }
             Effect::Disk(DiskOp::Question(id, question)) => {
                 let finding = Box::new(question.answer());

@@ -222,6 +222,27 @@ fn a_replica_that_restarts_while_it_is_away_is_whole_when_it_comes_back() {
 }
 
 #[test]
+fn what_the_disk_does_for_a_replica_that_has_left_is_not_done_for_the_one_that_comes_back() {
+    let mut cluster = Cluster::new(3);
+    cluster.create(TOPIC, &[&[1, 2]], &[]);
+    cluster.rig(2).hold_tasks = true;
+    for n in 0..100 {
+        cluster.produce(1, &[&format!("{n}-{}", "x".repeat(1000))]);
+    }
+    assert!(cluster.host(2).partition.log().is_flushing());
+    move_to(&mut cluster, &[1, 3], &[1]);
+    move_to(&mut cluster, &[1, 2, 3], &[1, 3]);
+    cluster.rig(2).hold_tasks = false;
+    while let Some(done) = cluster.rig(2).held_tasks.pop_front() {
+        cluster.rig(2).step(Input::Disk(done));
+    }
+    cluster.pass(1000);
+    cluster.produce(1, &["after"]);
+    cluster.pass(20);
+    cluster.expect_same();
+}
+
+#[test]
 fn a_broker_that_is_forgotten_and_comes_again_is_followed_by_whoever_leads() {
     let mut cluster = Cluster::new(3);
     cluster.create(TOPIC, &[&[1, 2, 3]], &[]);

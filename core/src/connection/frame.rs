@@ -123,7 +123,7 @@ impl Frames {
         match rest.first_chunk::<KEY_AND_VERSION>() {
             None => Ok(None),
             Some(&[k0, k1, v0, v1])
-                if ApiKey::served(i16::from_be_bytes([k0, k1]))
+                if ApiKey::from_code(i16::from_be_bytes([k0, k1]))
                     .is_some_and(|api_key| api_key.speaks(i16::from_be_bytes([v0, v1]))) =>
             {
                 Ok(Some(size))

@@ -35,7 +35,8 @@ pub struct Clock {
 /// Why a change of the quorum is not made: the code that a client acts on, and a sentence for the person behind it.
 pub type Refusal = (ErrorCode, String);
 
-/// The quorum that `leader`, who answers, knows to be as `status` says. `address_of` tells where a member is reached.
+/// The quorum that `leader`, who answers, knows to be as `status` says. `address_of` tells where a member is reached:
+/// a node that runs alone is reached by nobody, and is told of without an address, as is one that has not come so far.
 pub fn describe_quorum(
     request: &DescribeQuorumRequest,
     leader: NodeId,
@@ -69,12 +70,12 @@ pub fn describe_quorum(
         ..DescribedQuorumPartition::default()
     };
     let node = |peer: &PeerStatus| {
-        let (host, port) = address_of(peer.member.node)?;
-        Some(Node { node_id: peer.member.node.0, listeners: vec![Listener { name: LISTENER, host, port }] })
+        let listener = address_of(peer.member.node).map(|(host, port)| Listener { name: LISTENER, host, port });
+        Node { node_id: peer.member.node.0, listeners: listener.into_iter().collect() }
     };
     DescribeQuorumResponse {
         topics: vec![DescribedQuorumTopic { topic_name: METADATA_TOPIC, partitions: vec![partition] }],
-        nodes: status.members.iter().filter(|peer| peer.is_voter).filter_map(node).collect(),
+        nodes: status.members.iter().filter(|peer| peer.is_voter).map(node).collect(),
         ..DescribeQuorumResponse::default()
     }
 }
@@ -235,7 +236,8 @@ mod tests {
         };
         assert_eq!(told(&partition.current_voters), [(1, 10, (1_000_000, 1_000_000)), (2, 9, (999_980, 999_900))]);
         assert_eq!(told(&partition.observers), [(3, 10, (999_990, 999_990)), (4, 1, (-1, -1))]);
-        assert_eq!(response.nodes.iter().map(|node| node.node_id).collect::<Vec<_>>(), [1]);
+        let ways: Vec<_> = response.nodes.iter().map(|node| (node.node_id, node.listeners.len())).collect();
+        assert_eq!(ways, [(1, 1), (2, 0)], "a voter without an address is a voter");
     }
 
     #[test]

@@ -217,29 +217,7 @@ apis! {
         remove_raft_voter: RemoveRaftVoterRequest => RemoveRaftVoterResponse;
 }
 
-/// The APIs that are declared, and that nobody answers yet: to clients they do not exist.
-const UNSERVED: &[ApiKey] = &[
-    ApiKey::ElectLeaders,
-    ApiKey::AlterPartitionReassignments,
-    ApiKey::ListPartitionReassignments,
-    ApiKey::DescribeQuorum,
-    ApiKey::UpdateFeatures,
-    ApiKey::UnregisterBroker,
-    ApiKey::AddRaftVoter,
-    ApiKey::RemoveRaftVoter,
-];
-
 impl ApiKey {
-    /// The API with this number, if we serve it to clients.
-    pub fn served(code: i16) -> Option<ApiKey> {
-        ApiKey::from_code(code).filter(|api| api.is_served())
-    }
-
-    /// Whether we serve it to clients.
-    pub fn is_served(self) -> bool {
-        !UNSERVED.contains(&self)
-    }
-
     /// The number on the wire.
     pub const fn code(self) -> i16 {
         self as i16
@@ -255,13 +233,13 @@ impl ApiKey {
         }
     }
 
-    /// What to answer to ApiVersions: every API that we serve and its advertised versions.
+    /// What to answer to ApiVersions: every API and its advertised versions.
     pub fn advertised_apis() -> Vec<api_versions::ApiVersion> {
         let advertised = |&api: &ApiKey| {
             let (min_version, max_version) = api.advertised().into_inner();
             api_versions::ApiVersion { api_key: api.code(), min_version, max_version }
         };
-        ApiKey::ALL.iter().filter(|api| api.is_served()).map(advertised).collect()
+        ApiKey::ALL.iter().map(advertised).collect()
     }
 
     /// Whether we read and write `version`.

@@ -130,7 +130,7 @@ fn decode_header(frame: Bytes) -> Result<(ApiKey, RequestHeader, Reader), Undeco
     let mut reader = Reader::new(frame);
     let mut fixed = || Ok((reader.i16()?, reader.i16()?, reader.i32()?));
     let (key, api_version, correlation_id) = fixed().map_err(Undecodable::Header)?;
-    let Some(api_key) = ApiKey::served(key) else {
+    let Some(api_key) = ApiKey::from_code(key) else {
         return Err(Undecodable::UnknownKey { api_key: key, api_version, correlation_id });
     };
     if !api_key.speaks(api_version) {

@@ -48,11 +48,8 @@ pub fn damaged(which: Which, entropy: &mut Entropy<'_>) {
     }
 }
 
-/// A whole request of `which`, if it is one that is served, with its header and without its size prefix.
+/// A whole request of `which`, if it is one, with its header and without its size prefix.
 pub fn request_frame(which: Which, entropy: &mut Entropy<'_>) -> Option<Bytes> {
-    if !which.api_key.is_served() {
-        return None;
-    }
     let body = Bytes::from(valid::body(which, entropy, Strangers::No));
     let Message::Request(request) = which.decode_whole(body) else { return None };
     let header = RequestHeader {

@@ -7,6 +7,7 @@ import re
 import tempfile
 import time
 
+from java.cluster_tools import check_cluster_tools
 from java.group_tools import check_group_tools
 from harness import CACHE, HERE, Failed, Suite, expect, expect_in, install, must, output, run
 
@@ -41,11 +42,12 @@ def java(*arguments):
 
 
 def check_all(table, bootstrap, run_id):
-    programs = {"Checks": "client", "Groups": "groups", "GroupAdmin": "group admin", "Compaction": "compaction"}
+    programs = {"Checks": "client", "Groups": "groups", "GroupAdmin": "group admin", "Compaction": "compaction", "ClusterAdmin": "cluster"}
     for program, client in programs.items():
         Suite(table, f"java {client}", bootstrap).program(java(program, bootstrap, run_id))
     check_tools(Suite(table, "java tools", bootstrap), bootstrap, f"tools-{run_id}")
     check_group_tools(Suite(table, "java group tools", bootstrap), java, bootstrap, f"group-tools-{run_id}")
+    check_cluster_tools(Suite(table, "java cluster tools", bootstrap), java, bootstrap, f"cluster-tools-{run_id}")
 
 
 def check_tools(suite, bootstrap, topic):

@@ -5,6 +5,7 @@
 //! instead: they hold for Apache Kafka too, and where the two differ, Kafka is right.
 
 mod admin;
+mod cluster;
 mod compaction;
 mod configs;
 mod connections;

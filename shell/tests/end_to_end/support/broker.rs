@@ -82,7 +82,8 @@ impl Broker {
         Self::launch_in(Folder::new(), flags)
     }
 
-    fn launch_in(folder: Folder, flags: &[&str]) -> Self {
+    /// A new broker in an empty folder, or one that holds its data already.
+    pub(super) fn launch_in(folder: Folder, flags: &[&str]) -> Self {
         let flags: Vec<String> = flags.iter().map(|flag| flag.to_string()).collect();
         let port = free_port();
         let child = spawn(port, &folder, &flags);
@@ -124,11 +125,34 @@ impl Broker {
         wait_for_exit(child)
     }
 
+    /// SIGSTOP: the process keeps all it has, its connections too, and does nothing.
+    pub(crate) fn freeze(&self) {
+        kill_process(pid(&self.process().child), Signal::STOP).expect("the broker still runs");
+    }
+
+    /// SIGCONT: it goes on where it was frozen.
+    pub(crate) fn thaw(&self) {
+        kill_process(pid(&self.process().child), Signal::CONT).expect("the broker still runs");
+    }
+
     /// Starts the process again on the same port and data folder.
     pub(crate) fn restart(&mut self) {
         let process = self.process_mut();
         process.child = spawn(process.port, &process.folder, &process.flags);
         self.wait_for_port();
+    }
+
+    /// Starts the process again with these flags instead.
+    pub(crate) fn restart_with(&mut self, flags: &[&str]) {
+        self.process_mut().flags = flags.iter().map(|flag| flag.to_string()).collect();
+        self.restart();
+    }
+
+    /// Starts the process, which must not run, and waits until it ends by itself.
+    pub(crate) fn restart_to_end(&self) -> Ended {
+        let process = self.process();
+        let arguments = arguments(process.port, &process.folder, &process.flags);
+        run_to_end(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// Starts the process, which must not run, and kills it `after` so long, whatever it is doing by then.
@@ -218,13 +242,19 @@ pub(crate) fn free_port() -> u16 {
     }
 }
 
+/// The command line of a broker in `folder`.
+fn arguments(port: u16, folder: &Folder, flags: &[String]) -> Vec<String> {
+    let data_dir = folder.path().join("data");
+    let data_dir = data_dir.to_str().expect("cargo's folders have names in UTF-8");
+    let own = ["--bind", "127.0.0.1", "--kafka-port", &port.to_string(), "--data-dir", data_dir].map(str::to_owned);
+    own.into_iter().chain(flags.iter().cloned()).collect()
+}
+
 fn spawn(port: u16, folder: &Folder, flags: &[String]) -> Child {
     let log = File::options().create(true).append(true).open(folder.path().join("log"));
     let log = log.expect("a temporary file can be made");
     Command::new(env!("CARGO_BIN_EXE_chronik-server"))
-        .args(["--bind", "127.0.0.1", "--kafka-port", &port.to_string(), "--data-dir"])
-        .arg(folder.path().join("data"))
-        .args(flags)
+        .args(arguments(port, folder, flags))
         .stdout(log.try_clone().expect("a file can be shared"))
         .stderr(log)
         .spawn()

@@ -3,6 +3,7 @@
 pub(crate) mod batch;
 pub(crate) mod broker;
 pub(crate) mod client;
+pub(crate) mod cluster;
 pub(crate) mod topic;
 
 /// Kafka's error codes, as far as the tests expect them.
@@ -31,4 +32,9 @@ pub(crate) mod code {
     pub(crate) const MEMBER_ID_REQUIRED: i16 = 79;
     pub(crate) const INVALID_RECORD: i16 = 87;
     pub(crate) const UNKNOWN_TOPIC_ID: i16 = 100;
+
+    /// What a producer with acks=all may hear while partitions move, and repeats: unknown topic, leader not available,
+    /// not leader, timed out, not enough replicas, the same after the append, storage error, fenced and unknown leader
+    /// epoch.
+    pub(crate) const PASSING_FOR_PRODUCERS: [i16; 9] = [3, 5, 6, 7, 19, 20, 56, 74, 75];
 }

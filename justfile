@@ -60,6 +60,10 @@ compat *ARGS:
 crash LOOPS="20":
     CHRONIK_CRASH_LOOPS={{LOOPS}} cargo test --package chronik-server --test end_to_end crash::
 
+# Three nodes under load for so many minutes, killed, frozen and stopped in turn: nothing acknowledged is lost; needs kcat
+chaos MINUTES *ARGS:
+    python3 shell/compat/chaos.py {{MINUTES}} {{ARGS}}
+
 # So many small plans in the event loop, on simulated sockets, and for real: the same records are left behind
 parity PLANS="100":
     cargo build --quiet --package chronik-server

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -154,9 +155,25 @@ def must(command, **options):
     return done.stdout
 
 
+def default_binary():
+    """The `chronik-server` of the debug build, built first."""
+    must(["cargo", "build", "--quiet", "--package", "chronik-server"], cwd=ROOT)
+    return os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")), "debug", "chronik-server")
+
+
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return probe.getsockname()[1]
+
+
+def lasting_port():
+    """A free port that stays ours while nobody listens on it: below those that outgoing connections are given (32,768
+    and above on Linux)."""
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            continue
+        return port
 
 
 class Broker:

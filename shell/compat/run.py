@@ -27,12 +27,6 @@ from rdkafka import suite as rdkafka
 SUITES = {"kcat": kcat, "rdkafka": rdkafka, "python": python, "go": go, "node": node, "java": java}
 
 
-def default_binary():
-    harness.must(["cargo", "build", "--quiet", "--package", "chronik-server"], cwd=harness.ROOT)
-    target = os.environ.get("CARGO_TARGET_DIR", os.path.join(harness.ROOT, "target"))
-    return os.path.join(target, "debug", "chronik-server")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bootstrap", metavar="HOST:PORT", help="a broker that runs already")
@@ -64,7 +58,7 @@ def main():
     if options.bootstrap:
         check_all(options.bootstrap)
     else:
-        own = reference.kafka() if options.kafka else harness.chronik(options.server or default_binary())
+        own = reference.kafka() if options.kafka else harness.chronik(options.server or harness.default_binary())
         with own as broker:
             check_all(broker.address)
     print()

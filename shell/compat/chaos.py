@@ -1,0 +1,412 @@
+#!/usr/bin/env python3
+"""Three real nodes under load that are killed, frozen, stopped and started in turn, and what is left is judged.
+
+For each partition a kcat writes numbered records with acks=all and idempotence, all the while; another reads them as a
+group. From a seed, nodes get SIGKILL, SIGSTOP (and SIGCONT later) or SIGTERM, one at a time or all together. At the end:
+
+  acknowledged    every acknowledged record is at the offset that was told
+  once, in order  each partition holds its records once and in the order of writing, whichever replica is read
+  group           the group has read every record
+  in sync         every node serves and every replica is in sync again
+
+What is printed last is how long writers waited for an acknowledgement after each kind of fault. Data, logs and records of
+a run that failed stay in the folder that is named; a run that was well leaves nothing behind.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+
+# The sources' folders stay free of what Python would cache in them.
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import harness
+from harness import Broker, Failed, expect, lasting_port, output, run
+
+NODES = [1, 2, 3]
+TOPIC = "chaos"
+GROUP = "chaos"
+PARTITIONS = 6
+# Records a second that each partition gets.
+RATE = 100
+# Bytes of a record, most of them small.
+SMALL, LARGE, LARGE_EVERY = 100, 20_000, 50
+# Every node's settings, `--set` goes on top. Faults come every few seconds, so a silent node is missed sooner than the
+# default of 9 s says, and well after the pauses of a busy machine.
+SETTINGS = {
+    "broker.session.timeout.ms": "3000",
+    "broker.heartbeat.interval.ms": "500",
+    "replica.lag.time.max.ms": "4000",
+    # Consumers are sent to the replica in their rack: that is how each node's copy is read.
+    "replica.selector.class": "org.apache.kafka.common.replica.RackAwareReplicaSelector",
+    "num.partitions": str(PARTITIONS),
+    "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "1000",
+}
+# How long the cluster may take to be whole again after all nodes run, and to take what writers still hold.
+HEAL_TIMEOUT_S = 120
+# A pause after a fault, and how long a frozen or killed node stays away; some outlast the session, some do not.
+PAUSE_S = (0.0, 3.0)
+AWAY_S = (0.1, 8.0)
+# How often the next fault waits until everything is in sync again. Otherwise it meets a cluster that still recovers.
+CALM = 0.7
+
+KINDS = {"kill": 6, "freeze": 4, "stop": 3, "kill-two": 1, "kill-all": 2}
+
+
+class Writer:
+    """A kcat that writes to one partition, what it was given and when, and what it was told and when."""
+
+    def __init__(self, partition, bootstrap, folder, seed):
+        self.partition, self.random = partition, random.Random(f"{seed} {partition}")
+        self.sent_at, self.acked_at, self.offsets, self.complaints = [], [], [], []
+        self.ends = threading.Event()
+        options = {"acks": "all", "enable.idempotence": "true", "linger.ms": "2", "message.timeout.ms": "0"}
+        # What nobody acknowledges during a fault is kept, not dropped.
+        options["queue.buffering.max.messages"] = "1000000"
+        # What is measured is the cluster, not how long a client goes on trying a leader that is gone.
+        options["topic.metadata.refresh.interval.ms"] = "200"
+        command = ["kcat", "-E", "-P", "-vv", "-b", bootstrap, "-t", TOPIC, "-p", str(partition)]
+        command += [part for name, value in options.items() for part in ("-X", f"{name}={value}")]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, bufsize=1
+        )
+        self.log = open(os.path.join(folder, f"writer-{partition}.log"), "w")
+        self.threads = [threading.Thread(target=body, daemon=True) for body in (self.write, self.listen)]
+        for thread in self.threads:
+            thread.start()
+
+    def write(self):
+        """Feeds it at an even rate. It never stops for a missing acknowledgement: kcat hears of those only as it reads
+        its next line."""
+        next_at = time.monotonic()
+        with contextlib.suppress(BrokenPipeError):
+            while not self.ends.wait(max(0.0, next_at - time.monotonic())):
+                next_at += 1 / RATE
+                size = LARGE if self.random.randrange(LARGE_EVERY) == 0 else self.random.randrange(1, SMALL)
+                line = f"{len(self.sent_at)} {'x' * size}\n"
+                self.sent_at.append(time.monotonic())
+                self.process.stdin.write(line)
+            self.process.stdin.close()
+
+    def listen(self):
+        """Acknowledgements come in the order of the records, as idempotence has it: the first one tells of the first."""
+        for line in self.process.stderr:
+            told = re.match(r"% Message delivered to partition (\d+) \(offset (-?\d+)\)", line)
+            if told:
+                self.acked_at.append(time.monotonic())
+                self.offsets.append(int(told.group(2)))
+            else:
+                if "Delivery failed" in line:
+                    self.complaints.append(line.strip())
+                self.log.write(line)
+                self.log.flush()
+
+    def finish(self):
+        """Waits until everything is acknowledged."""
+        self.ends.set()
+        code = self.process.wait(timeout=HEAL_TIMEOUT_S)
+        for thread in self.threads:
+            thread.join()
+        if code != 0 or self.complaints or len(self.acked_at) != len(self.sent_at):
+            of = f"{len(self.acked_at)} of {len(self.sent_at)} acknowledged"
+            raise Failed(f"the writer of partition {self.partition} ended with {code}, {of}: {self.complaints[:3]}")
+
+    def wait_after(self, moment):
+        """How long after `moment` a record was acknowledged that was written after it, in seconds."""
+        index = next((index for index, at in enumerate(self.sent_at) if at >= moment), None)
+        if index is None or index >= len(self.acked_at):
+            return None
+        return self.acked_at[index] - moment
+
+
+class Member:
+    """A kcat that reads everything as the only member of a group, and the next one where it gives up."""
+
+    def __init__(self, bootstrap, folder):
+        self.seen = os.path.join(folder, "group.txt")
+        self.log = os.path.join(folder, "group.log")
+        self.command = ["kcat", "-E", "-u", "-G", GROUP, "-b", bootstrap, "-X", "auto.offset.reset=earliest"]
+        self.command += ["-X", "session.timeout.ms=6000", "-f", "%p %s\n", TOPIC]
+        open(self.seen, "w").close()
+        self.process, self.ends = None, threading.Event()
+        self.thread = threading.Thread(target=self.read, daemon=True)
+        self.thread.start()
+
+    def read(self):
+        while not self.ends.is_set():
+            with open(self.seen, "a") as out, open(self.log, "a") as log:
+                self.process = subprocess.Popen(self.command, stdout=out, stderr=log)
+            while self.process.poll() is None and not self.ends.wait(0.1):
+                pass
+        self.process.kill()
+        self.process.wait()
+
+    def end(self):
+        self.ends.set()
+        self.thread.join()
+
+    def check(self, writers):
+        """The group has seen every record. It may see some again, after a rebalance."""
+        deadline = time.monotonic() + HEAL_TIMEOUT_S
+        missing = {writer.partition: set(range(len(writer.sent_at))) for writer in writers}
+        with open(self.seen) as file:
+            rest = ""
+            while any(missing.values()):
+                lines = (rest + file.read()).split("\n")
+                rest = lines.pop()
+                for line in lines:
+                    partition, number = line.split(" ", 2)[:2]
+                    missing[int(partition)].discard(int(number))
+                if time.monotonic() > deadline:
+                    some = {partition: (len(left), sorted(left)[:5]) for partition, left in missing.items() if left}
+                    raise Failed(f"not read by the group in {HEAL_TIMEOUT_S} s, of each partition (count, first): {some}")
+                time.sleep(0.1)
+
+
+class Cluster:
+    """The nodes, and what has been done to them."""
+
+    def __init__(self, binary, folder, settings):
+        self.binary, self.folder = binary, folder
+        kafka_ports = {node: lasting_port() for node in NODES}
+        raft_ports = {node: lasting_port() for node in NODES}
+        self.bootstrap = ",".join(f"localhost:{port}" for port in kafka_ports.values())
+        self.nodes = {}
+        for node in NODES:
+            peers = ",".join(f"{other}@127.0.0.1:{raft_ports[other]}" for other in NODES if other != node)
+            command = [binary, "raft-cluster", "--bootstrap", "--node-id", str(node)]
+            command += ["--data-dir", os.path.join(folder, str(node)), "--bind", "127.0.0.1"]
+            command += ["--kafka-port", str(kafka_ports[node]), "--raft-addr", f"127.0.0.1:{raft_ports[node]}"]
+            command += ["--peers", peers, "--set", f"broker.rack={rack(node)}"]
+            command += [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+            log = os.path.join(folder, f"node-{node}.log")
+            self.nodes[node] = Broker(command, kafka_ports[node], log, stop_timeout_s=40)
+
+    def start(self):
+        for broker in self.nodes.values():
+            broker.start()
+
+    def end(self):
+        for broker in self.nodes.values():
+            if broker.process and broker.process.poll() is None:
+                broker.process.kill()
+                broker.process.wait()
+
+    def wait_until_well(self):
+        deadline = time.monotonic() + HEAL_TIMEOUT_S
+        status = [self.binary, "cluster", "status", "--bootstrap-servers", self.bootstrap, "--timeout", "5"]
+        while True:
+            told = run(status)
+            if told.returncode == 0:
+                return
+            self.check_running(NODES)
+            if time.monotonic() > deadline:
+                raise Failed(f"not well within {HEAL_TIMEOUT_S} s:\n{told.stdout}{told.stderr}")
+            time.sleep(0.1)
+
+    def check_running(self, nodes):
+        for node in nodes:
+            code = self.nodes[node].process.poll()
+            if code is not None:
+                raise Failed(f"node {node} ended by itself with {code}")
+
+    def leaders(self):
+        """The leader of each partition. Asking makes the topic."""
+        command = ["kcat", "-L", "-J", "-b", self.bootstrap, "-t", TOPIC, "-X", "allow.auto.create.topics=true"]
+        told = json.loads(output(command))
+        return {told["partition"]: told["leader"] for told in told["topics"][0]["partitions"]}
+
+    def signal(self, node, number):
+        self.nodes[node].process.send_signal(number)
+
+
+def rack(node):
+    return f"rack-{node}"
+
+
+class Fault:
+    """One thing done to the cluster, and when."""
+
+    def __init__(self, number, kind, victims, away_s, leaders):
+        self.number, self.kind, self.victims, self.away_s, self.leaders = number, kind, victims, away_s, leaders
+        self.at = None
+
+    def __str__(self):
+        return f"{self.number:>4} {self.kind:<8} node {','.join(map(str, self.victims)):<5} for {self.away_s:.1f} s"
+
+    def happen(self, cluster):
+        self.at = time.monotonic()
+        number = {"freeze": signal.SIGSTOP, "stop": signal.SIGTERM}.get(self.kind, signal.SIGKILL)
+        for node in self.victims:
+            cluster.signal(node, number)
+        if self.kind == "stop":
+            for node in self.victims:
+                code = cluster.nodes[node].process.wait(timeout=cluster.nodes[node].stop_timeout_s)
+                if code != 0:
+                    raise Failed(f"node {node} was stopped in order and ended with {code}")
+        time.sleep(self.away_s)
+        for node in self.victims:
+            if self.kind == "freeze":
+                cluster.signal(node, signal.SIGCONT)
+            else:
+                cluster.nodes[node].process.wait()
+                cluster.nodes[node].start()
+        cluster.check_running(NODES)
+
+
+def draw(rng, number, kinds, leaders):
+    kind = rng.choices(kinds, [KINDS[kind] for kind in kinds])[0]
+    count = {"kill-two": 2, "kill-all": 3}.get(kind, 1)
+    # The longer the more rarely, so that many come back before anybody has missed them.
+    away_s = AWAY_S[0] + (AWAY_S[1] - AWAY_S[0]) * rng.random() ** 2
+    return Fault(number, kind, sorted(rng.sample(NODES, count)), away_s, leaders)
+
+
+def torment(cluster, seed, kinds, minutes):
+    """The faults, until the time is over."""
+    rng = random.Random(seed)
+    faults = []
+    end = time.monotonic() + 60 * minutes
+    while time.monotonic() < end:
+        calm = rng.random() < CALM
+        if calm:
+            cluster.wait_until_well()
+        else:
+            time.sleep(rng.uniform(*PAUSE_S))
+        fault = draw(rng, len(faults), kinds, cluster.leaders() if calm else {})
+        faults.append(fault)
+        print(f"{time.strftime('%H:%M:%S', time.gmtime())}  {fault}", flush=True)
+        fault.happen(cluster)
+    return faults
+
+
+def check_partition(cluster, writer, node, folder):
+    """What the replica of a partition on a node holds."""
+    command = ["kcat", "-C", "-q", "-e", "-b", cluster.bootstrap, "-t", TOPIC, "-p", str(writer.partition)]
+    command += ["-o", "beginning", "-X", f"client.rack={rack(node)}", "-f", "%o %s\n"]
+    done = run(command, timeout=HEAL_TIMEOUT_S)
+    found = [tuple(map(int, line.split(" ", 2)[:2])) for line in done.stdout.splitlines()]
+    with open(os.path.join(folder, f"read-{writer.partition}-node-{node}.txt"), "w") as file:
+        file.writelines(f"{offset} {number}\n" for offset, number in found)
+    if done.returncode != 0:
+        raise Failed(f"reading partition {writer.partition}: exit {done.returncode}\n{done.stderr[-1500:]}")
+    where = f"partition {writer.partition} by way of node {node}"
+    at = dict(found)
+    for number, offset in enumerate(writer.offsets):
+        # A repeat of what is there already may be acknowledged without its offset.
+        if offset >= 0 and at.get(offset) != number:
+            raise Failed(f"{where}: record {number}, acknowledged at offset {offset}, where {at.get(offset)} is")
+    numbers = [number for _, number in found]
+    for index, number in enumerate(numbers):
+        if number != index:
+            around = found[max(0, index - 3) : index + 4]
+            raise Failed(f"{where}: record {index} was to come, {number} is there: {around}")
+    expect(len(numbers), len(writer.sent_at), f"{where}: records")
+
+
+def waits(faults, writers):
+    """How long writers waited after each kind of fault, of those that met a cluster that was whole, and were over when
+    the next one came: a row for the partitions that the victim led, and one for the others."""
+    rows = {}
+    for fault, following in zip(faults, faults[1:] + [None]):
+        for writer in writers:
+            leader = fault.leaders.get(writer.partition)
+            wait = writer.wait_after(fault.at)
+            if leader is None or wait is None or (following and fault.at + wait >= following.at):
+                continue
+            role = "led" if leader in fault.victims else "followed"
+            rows.setdefault((fault.kind, role), []).append((wait, fault.number, writer.partition))
+    lines = [f"{'fault':<9} {'partitions':<10} {'count':>5} {'median':>8} {'worst':>8}  until the next acknowledgement"]
+    for (kind, role), found in sorted(rows.items()):
+        median = statistics.median(wait for wait, _, _ in found)
+        worst, number, partition = max(found)
+        where = f"fault {number}, partition {partition}"
+        lines.append(f"{kind:<9} {role:<10} {len(found):>5} {median:>6.2f} s {worst:>6.2f} s  the worst: {where}")
+    return "\n".join(lines)
+
+
+def chaos(options, folder):
+    settings = {**SETTINGS, **dict(setting.split("=", 1) for setting in options.set)}
+    cluster = Cluster(options.server or harness.default_binary(), folder, settings)
+    writers, member = [], None
+    try:
+        cluster.start()
+        cluster.wait_until_well()
+        make_topic(cluster)
+        cluster.wait_until_well()
+        writers = [Writer(partition, cluster.bootstrap, folder, options.seed) for partition in range(PARTITIONS)]
+        member = Member(cluster.bootstrap, folder)
+        faults = torment(cluster, options.seed, options.only or list(KINDS), options.minutes)
+        healing = time.monotonic()
+        cluster.wait_until_well()
+        for writer in writers:
+            writer.finish()
+        print(f"in sync, and everything acknowledged, {time.monotonic() - healing:.1f} s after the last fault", flush=True)
+        for writer in writers:
+            for node in NODES:
+                check_partition(cluster, writer, node, folder)
+        member.check(writers)
+        cluster.wait_until_well()
+        count = sum(len(writer.sent_at) for writer in writers)
+        print(f"{len(faults)} faults, {count} records: none missing, none twice, all in order, on every node\n")
+        print(waits(faults, writers))
+        print(", ".join(f"{name} {settings[name]}" for name in ("broker.session.timeout.ms", "replica.lag.time.max.ms")))
+    finally:
+        for writer in writers:
+            writer.process.kill()
+            writer.process.wait()
+        if member:
+            member.end()
+        cluster.end()
+
+
+def make_topic(cluster):
+    """A broker makes the topic when it is first asked for."""
+    deadline = time.monotonic() + HEAL_TIMEOUT_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(Failed, KeyError, IndexError):
+            leaders = cluster.leaders()
+            if len(leaders) == PARTITIONS and all(leader in NODES for leader in leaders.values()):
+                return
+        time.sleep(0.1)
+    raise Failed("the topic was not made")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("minutes", metavar="MINUTES", type=float, help="how long nodes are tormented")
+    parser.add_argument("--seed", type=int, help="the same faults in the same order again; default: drawn, and printed")
+    parser.add_argument("--server", metavar="FILE", help="the chronik-server to start; default: the debug build")
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="a setting of every node")
+    parser.add_argument("--only", metavar="KIND", choices=KINDS, action="append", help=f"of {', '.join(KINDS)}")
+    parser.add_argument("--keep", action="store_true", help="leave data, logs and records of a run that was well, too")
+    options = parser.parse_args()
+    if not shutil.which("kcat"):
+        sys.exit("not installed: kcat")
+    if options.seed is None:
+        options.seed = random.SystemRandom().randrange(1 << 32)
+    folder = os.path.join(harness.CACHE, f"chaos-{options.seed}-{os.getpid()}")
+    os.makedirs(folder)
+    print(f"seed {options.seed}, in {folder}", flush=True)
+    try:
+        chaos(options, folder)
+    except (Failed, subprocess.TimeoutExpired) as failure:
+        sys.exit(f"FAILED: {failure}\nseed {options.seed}; data, logs and records: {folder}")
+    if not options.keep:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

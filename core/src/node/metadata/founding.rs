@@ -147,7 +147,10 @@ pub(super) fn known_cluster(image: &MetadataImage, membership: &Membership, me: 
     match image.cluster_id() {
         Some(id) => id.clone(),
         // Nobody is taken in or out before the log says what the cluster is called.
-        None if membership.since() == 1 && !membership.is_alone(me) => Str::from(cluster_id(membership).to_string()),
+        // Nor does a folder say it that has never served alone.
+        None if membership.since() == 1 && (folder.is_empty() || !membership.is_alone(me)) => {
+            Str::from(cluster_id(membership).to_string())
+        }
         None => folder.clone(),
     }
 }

@@ -759,18 +759,6 @@ fn a_voter_that_is_taken_out_may_go_when_that_is_told() {
 }
 
 #[test]
-fn a_request_that_fits_no_frame_is_refused() {
-    let mut cluster = Cluster::running(3);
-    let leader = cluster.controller().expect("somebody decides");
-    let other = (1..=3).find(|node| *node != leader).expect("two follow");
-    let name = "n".repeat(40 << 20);
-    let topics = vec![DeleteTopicState { name: Some(name.as_str().into()), ..DeleteTopicState::default() }];
-    let request = DeleteTopicsRequest { topics, timeout_ms: 30_000, ..DeleteTopicsRequest::default() };
-    let Response::DeleteTopics(answer) = cluster.answer(other, 6, request.into()) else { panic!("another answer") };
-    assert_eq!(answer.responses[0].error_code, ErrorCode::InvalidRequest.code());
-}
-
-#[test]
 fn a_cluster_of_one_grows() {
     let mut cluster = Cluster::of(1);
     cluster.start(1);

@@ -84,6 +84,14 @@ impl Message {
         }
     }
 
+    /// The length of the image that it brings a piece of, in bytes, as its sender says.
+    pub fn image_bytes(&self) -> Option<u64> {
+        match self.body {
+            Body::Piece { total, .. } => Some(total),
+            _ => None,
+        }
+    }
+
     /// Whether it brings entries or pieces of a snapshot, and so may wait behind those that keep a leader in office.
     pub fn is_bulk(&self) -> bool {
         match &self.body {

@@ -92,11 +92,9 @@ impl Node {
                 return out.log(Level::Warn, format!("node {from} says what is no message of the quorum: {error}"));
             }
         };
-        let most = match message.kind() {
-            "snapshot piece" => self.metadata.image_bytes_max + TICK_BYTES,
-            _ => length + TICK_BYTES,
-        };
-        if !self.has_room_for_quorum(most) {
+        // The last piece brings the whole image. What is announced larger than may be is refused below.
+        let image_bytes = message.image_bytes().map_or(0, |bytes| bytes.min(self.metadata.image_bytes_max));
+        if !self.has_room_for_quorum(length.max(image_bytes) + TICK_BYTES) {
             return self.checkpoint_soon();
         }
         if let Err(refused) = self.metadata.quorum.step(from, message) {

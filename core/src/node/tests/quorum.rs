@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use super::rig::GEOMETRY;
 use super::*;
 use crate::boundary::{Neighbours, PeerInput};
 use crate::controller::records::Standing;
@@ -109,6 +110,8 @@ impl Cluster {
                 peers: founders.map(|peer| (NodeId(*peer), address(*peer))).collect(),
                 bootstrap: self.bootstrap.contains(&node),
             }),
+            // As on disks, the ring may become far larger than it is.
+            journal: Geometry { max_files: 32, ..GEOMETRY },
             ..options(&[("leader.imbalance.check.interval.seconds", "5")])
         }
     }

@@ -5,7 +5,7 @@ use crate::ids::NodeId;
 use crate::peer;
 
 /// Small files, so that rings turn and checkpoints happen in a few batches.
-const GEOMETRY: Geometry = Geometry { file_bytes: 256 << 10, max_files: 6, reserve_bytes: 64 << 10 };
+pub(super) const GEOMETRY: Geometry = Geometry { file_bytes: 256 << 10, max_files: 6, reserve_bytes: 64 << 10 };
 
 pub(super) struct Rig {
     pub(super) node: Node,

@@ -41,7 +41,7 @@ enum ErrandCommand {
         #[arg(long, value_name = "ID")]
         directory_id: Option<Uuid>,
     },
-    /// Take a node out of the cluster that holds no replicas (see `drain`) or does not run
+    /// Take a node out of the cluster that does not run, once it holds no replicas (see `drain`) or has lost them
     RemoveNode {
         /// The node's number
         #[arg(value_name = "NODE")]

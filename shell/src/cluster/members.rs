@@ -51,7 +51,7 @@ pub(super) fn add(
     Ok(Outcome::Well)
 }
 
-/// Has a node forgotten that holds nothing any more, or that is gone.
+/// Has a node forgotten that does not serve: for good, or until it comes back with an empty data folder.
 pub(super) fn remove(link: &mut Link, node: NodeId, out: &mut impl Write) -> Result<Outcome, Fault> {
     let view = View::of(link)?;
     let holds = view.partitions.values().filter(|partition| partition.replicas.contains(&node.0)).count();
@@ -62,6 +62,10 @@ pub(super) fn remove(link: &mut Link, node: NodeId, out: &mut impl Write) -> Res
             "node {node} holds replicas of {holds} partitions: run `chronik-server cluster drain {node}` first, or stop it \
              where it is to come back with an empty data folder"
         )));
+    }
+    // The cluster forgets nobody who serves; its vote would be gone before that is said.
+    if serves {
+        return Err(Fault::Refused(format!("node {node} holds nothing any more, and still serves: stop it first")));
     }
     let (votes, is_registered) = (voter(&view, node), view.nodes.contains_key(&node.0));
     if votes.is_none() && !is_registered {

@@ -353,7 +353,7 @@ fn a_node_is_added_with_the_folder_that_the_cluster_knows() {
 }
 
 #[test]
-fn a_node_is_removed_when_it_holds_nothing_or_is_gone() {
+fn a_node_is_removed_when_it_serves_no_more() {
     let remove = |node| Command::RemoveNode { node: NodeId(node) };
     let (_, outcome, asked) = run_on(three_nodes(), remove(3));
     let why = "node 3 holds replicas of 2 partitions: run `chronik-server cluster drain 3` first, or stop it where it is to \
@@ -364,13 +364,19 @@ fn a_node_is_removed_when_it_holds_nothing_or_is_gone() {
     assert_eq!(asked, [format!("remove 3 with {}", folder(3)), "forget 3".to_owned()]);
     assert!(told.contains("2 partitions still count on it"), "{told}");
     assert!(outcome.is_ok());
-    let empty = || Cluster { partitions: vec![], ..three_nodes() };
-    let (told, outcome, asked) = run_on(empty(), remove(3));
+    let serving = Cluster { partitions: vec![], ..three_nodes() };
+    let (_, outcome, asked) = run_on(serving, remove(3));
+    assert_eq!(
+        (outcome, asked),
+        (Err("node 3 holds nothing any more, and still serves: stop it first".to_owned()), vec![])
+    );
+    let stopped = |node| Cluster { nodes: BTreeMap::from([(node, true)]), partitions: vec![], ..three_nodes() };
+    let (told, outcome, asked) = run_on(stopped(3), remove(3));
     assert_eq!(asked, [format!("remove 3 with {}", folder(3)), "forget 3".to_owned()]);
     assert_eq!((told.lines().count(), outcome), (2, Ok(true)));
-    let (_, outcome, _) = run_on(empty(), remove(9));
+    let (_, outcome, _) = run_on(stopped(3), remove(9));
     assert_eq!(outcome, Err("the cluster knows no node 9".to_owned()));
-    let (_, outcome, _) = run_on(empty(), remove(1));
+    let (_, outcome, _) = run_on(stopped(1), remove(1));
     assert_eq!(outcome, Err("node 1 cannot be forgotten: INVALID_REQUEST: not this one".to_owned()));
 }
 

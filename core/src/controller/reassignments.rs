@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::elections::Batch;
-use super::image::{Index, Topic};
+use super::image::Topic;
 use super::records::PartitionState;
 use super::{Controller, Decision, Refused};
 use crate::ids::{NodeId, TopicPartition};
@@ -190,9 +190,11 @@ impl Controller {
             Some(asked) => {
                 for asked in asked {
                     let Some(topic) = self.image.topic_named(&asked.name) else { continue };
-                    let asked: BTreeSet<i32> = asked.partition_indexes.iter().copied().collect();
-                    let moving = Index::of_topic(reassigning, topic.id).map(|partition| partition.partition);
-                    topics.entry(topic.id).or_default().extend(moving.filter(|index| asked.contains(index)));
+                    let is_moving =
+                        |index: &i32| reassigning.contains(&TopicPartition { topic: topic.id, partition: *index });
+                    // Not the other way round: a name that comes again and again would have all looked at each time.
+                    let moving = asked.partition_indexes.iter().copied().filter(is_moving);
+                    topics.entry(topic.id).or_default().extend(moving);
                 }
             }
         }

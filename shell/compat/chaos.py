@@ -2,18 +2,20 @@
 """Three real nodes under load that are killed, frozen, stopped and started in turn, and what is left is judged.
 
 For each partition a kcat writes numbered records with acks=all and idempotence, all the while; another reads them as a
-group. From a seed, nodes get SIGKILL, SIGSTOP (and SIGCONT later) or SIGTERM, one at a time or all together. At the end:
+group. From a seed, nodes get SIGKILL, SIGSTOP (and SIGCONT later) or SIGTERM, one at a time or all together. Between
+faults a cluster that is well must take records in every partition. At the end:
 
   acknowledged    every acknowledged record is at the offset that was told
   once, in order  each partition holds its records once and in the order of writing, whichever replica is read
   group           the group has read every record
   in sync         every node serves and every replica is in sync again
 
-What is printed last is how long writers waited for an acknowledgement after each kind of fault. Data, logs and records of
-a run that failed stay in the folder that is named; a run that was well leaves nothing behind.
+What is printed last is how long writers waited for an acknowledgement after each kind of fault. Data, logs and records
+of a run that failed stay in the folder that is named; a run that was well leaves nothing behind.
 """
 
 import argparse
+import bisect
 import contextlib
 import json
 import os
@@ -101,7 +103,7 @@ class Writer:
             self.process.stdin.close()
 
     def listen(self):
-        """Acknowledgements come in the order of the records, as idempotence has it: the first one tells of the first."""
+        """Acknowledgements come in the order of the records, as idempotence has it: the first tells of the first."""
         for line in self.process.stderr:
             told = re.match(r"% Message delivered to partition (\d+) \(offset (-?\d+)\)", line)
             if told:
@@ -125,10 +127,8 @@ class Writer:
 
     def wait_after(self, moment):
         """How long after `moment` a record was acknowledged that was written after it, in seconds."""
-        index = next((index for index, at in enumerate(self.sent_at) if at >= moment), None)
-        if index is None or index >= len(self.acked_at):
-            return None
-        return self.acked_at[index] - moment
+        index = bisect.bisect_left(self.sent_at, moment)
+        return self.acked_at[index] - moment if index < len(self.acked_at) else None
 
 
 class Member:
@@ -171,7 +171,7 @@ class Member:
                     missing[int(partition)].discard(int(number))
                 if time.monotonic() > deadline:
                     some = {partition: (len(left), sorted(left)[:5]) for partition, left in missing.items() if left}
-                    raise Failed(f"not read by the group in {HEAL_TIMEOUT_S} s, of each partition (count, first): {some}")
+                    raise Failed(f"not read by the group in {HEAL_TIMEOUT_S} s, by partition (count, first): {some}")
                 time.sleep(0.1)
 
 
@@ -274,7 +274,19 @@ def draw(rng, number, kinds, leaders):
     return Fault(number, kind, sorted(rng.sample(NODES, count)), away_s, leaders)
 
 
-def torment(cluster, seed, kinds, minutes):
+def wait_until_calm(cluster, writers):
+    """All is in sync, and every writer gets on: a node that was killed a moment ago may not have been missed yet."""
+    cluster.wait_until_well()
+    begun = time.monotonic()
+    for writer in writers:
+        while writer.wait_after(begun) is None:
+            if time.monotonic() > begun + HEAL_TIMEOUT_S:
+                raise Failed(f"{HEAL_TIMEOUT_S} s without a record in partition {writer.partition} of a cluster that is well")
+            time.sleep(0.02)
+    cluster.wait_until_well()
+
+
+def torment(cluster, writers, seed, kinds, minutes):
     """The faults, until the time is over."""
     rng = random.Random(seed)
     faults = []
@@ -282,7 +294,7 @@ def torment(cluster, seed, kinds, minutes):
     while time.monotonic() < end:
         calm = rng.random() < CALM
         if calm:
-            cluster.wait_until_well()
+            wait_until_calm(cluster, writers)
         else:
             time.sleep(rng.uniform(*PAUSE_S))
         fault = draw(rng, len(faults), kinds, cluster.leaders() if calm else {})
@@ -348,12 +360,12 @@ def chaos(options, folder):
         cluster.wait_until_well()
         writers = [Writer(partition, cluster.bootstrap, folder, options.seed) for partition in range(PARTITIONS)]
         member = Member(cluster.bootstrap, folder)
-        faults = torment(cluster, options.seed, options.only or list(KINDS), options.minutes)
+        faults = torment(cluster, writers, options.seed, options.only or list(KINDS), options.minutes)
         healing = time.monotonic()
         cluster.wait_until_well()
         for writer in writers:
             writer.finish()
-        print(f"in sync, and everything acknowledged, {time.monotonic() - healing:.1f} s after the last fault", flush=True)
+        print(f"all in sync and acknowledged {time.monotonic() - healing:.1f} s after the last fault", flush=True)
         for writer in writers:
             for node in NODES:
                 check_partition(cluster, writer, node, folder)
@@ -362,7 +374,8 @@ def chaos(options, folder):
         count = sum(len(writer.sent_at) for writer in writers)
         print(f"{len(faults)} faults, {count} records: none missing, none twice, all in order, on every node\n")
         print(waits(faults, writers))
-        print(", ".join(f"{name} {settings[name]}" for name in ("broker.session.timeout.ms", "replica.lag.time.max.ms")))
+        names = ("broker.session.timeout.ms", "replica.lag.time.max.ms")
+        print(", ".join(f"{name} {settings[name]}" for name in names))
     finally:
         for writer in writers:
             writer.process.kill()

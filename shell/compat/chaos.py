@@ -281,7 +281,7 @@ def wait_until_calm(cluster, writers):
     for writer in writers:
         while writer.wait_after(begun) is None:
             if time.monotonic() > begun + HEAL_TIMEOUT_S:
-                raise Failed(f"{HEAL_TIMEOUT_S} s without a record in partition {writer.partition} of a cluster that is well")
+                raise Failed(f"partition {writer.partition} took nothing for {HEAL_TIMEOUT_S} s, and all is well")
             time.sleep(0.02)
     cluster.wait_until_well()
 

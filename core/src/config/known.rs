@@ -9,7 +9,7 @@ use super::value::{Allowed, Effect, Key, Kind};
 
 const ACCESS: &str = "access control is not served yet";
 const ASSIGNMENT: &str = "assignments are made at once, and a slice at a time";
-const CLUSTER: &str = "there is one node and no replication yet";
+const CLUSTER: &str = "replication and reassignment go their own way, unthrottled as yet";
 const COMMITS: &str = "a commit is answered when the disk has it, and only its client gives up on it";
 const COMPACTION: &str = "one partition is compacted at a time, in steps of about a mebibyte";
 const EXTENTS: &str = "space for segments is allocated in extents, ahead of the data";
@@ -28,7 +28,7 @@ const OWN: &str = "groups have no settings of their own yet";
 const PROTOCOLS: &str = "both protocols of consumer groups are served always";
 const PURGATORY: &str = "waiting requests leave no garbage to purge";
 const QUEUES: &str = "memory is limited in bytes, for each connection and in all";
-const QUORUM: &str = "there is one node and no quorum yet";
+const QUORUM: &str = "the quorum is set up by `raft-cluster` and its flags";
 const QUOTAS: &str = "quotas are not served yet";
 const SASL: &str = "authentication is not served yet";
 const SHARE: &str = "share groups are not served yet";

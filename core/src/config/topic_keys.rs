@@ -31,7 +31,7 @@ const TIERED: Effect = Effect::Without("tiered storage is not served");
 const NO_TIERS: Allowed = Allowed::Only("false", "tiered storage is not served");
 const JOURNAL: Effect =
     Effect::Without("a record is durable when it is acknowledged, so there is nothing to flush later");
-const CLUSTER: Effect = Effect::Without("there is one node and no replication yet");
+const CLUSTER: Effect = Effect::Without("replication and reassignment go their own way, unthrottled as yet");
 
 const NUMBER_MAX: &str = "9223372036854775807";
 

@@ -703,7 +703,7 @@ fn a_replica_that_comes_with_the_entry_after_its_topic_survives_a_restart() {
     let away = (1..=3).find(|node| *node != leader).expect("two follow");
     cluster.kill(away);
     let stay: Vec<i32> = (1..=3).filter(|node| *node != away).collect();
-    let assigned = CreatableReplicaAssignment { partition_index: 0, broker_ids: stay.clone(), ..Default::default() };
+    let assigned = CreatableReplicaAssignment { partition_index: 0, broker_ids: stay.clone() };
     let topic = CreatableTopic {
         name: "t".into(),
         num_partitions: -1,
@@ -715,8 +715,8 @@ fn a_replica_that_comes_with_the_entry_after_its_topic_survives_a_restart() {
     let Response::CreateTopics(answer) = cluster.answer(leader, 7, request.into()) else { panic!("another answer") };
     assert_eq!(answer.topics[0].error_code, 0, "{answer:?}");
     let replicas = Some(vec![stay[0], stay[1], away]);
-    let partitions = vec![ReassignablePartition { partition_index: 0, replicas, ..Default::default() }];
-    let topics = vec![ReassignableTopic { name: "t".into(), partitions, ..Default::default() }];
+    let partitions = vec![ReassignablePartition { partition_index: 0, replicas }];
+    let topics = vec![ReassignableTopic { name: "t".into(), partitions }];
     let request = AlterPartitionReassignmentsRequest { topics, timeout_ms: 30_000, ..Default::default() };
     let answer = cluster.answer(leader, 0, request.into());
     let Response::AlterPartitionReassignments(answer) = answer else { panic!("another answer") };

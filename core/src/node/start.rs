@@ -589,6 +589,8 @@ impl Node {
     fn settle_journal(&mut self, files: &dyn Files, now: Now) -> Result<(), StartError> {
         // Nobody is there yet to be told anything, and who comes asks the node.
         let out = &mut Outbox::default();
+        // Nothing becomes free during a start: what waits for room finds it in another file.
+        let mut waits = false;
         loop {
             if let Some(commit) = self.journal.take_commit() {
                 let file = FileName::Journal(commit.slot);
@@ -600,13 +602,15 @@ impl Node {
                 if self.journal.is_settled() {
                     self.settle(now, out);
                 }
-            } else if self.metadata.is_due() {
+            } else if self.metadata.is_due() && !waits {
                 self.advance_metadata(now, out);
                 self.check(out)?;
-            } else if self.journal.pending_bytes() > 0 || !self.journal.is_settled() {
+                waits = self.applying_waits_for_room();
+            } else if waits || self.journal.pending_bytes() > 0 || !self.journal.is_settled() {
                 let bytes = self.geometry.file_bytes;
                 Task::ExtendJournal { slot: self.journal.slots(), bytes }.run(files)?;
                 self.journal.add_slot();
+                waits = false;
             } else {
                 self.settle(now, out);
                 return Ok(());

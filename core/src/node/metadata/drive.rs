@@ -163,6 +163,11 @@ impl Node {
         self.plan_tick(now);
     }
 
+    /// Whether the journal has no room to say that the next entry was applied.
+    pub(in crate::node) fn applying_waits_for_room(&self) -> bool {
+        !self.metadata.committed.is_empty() && !self.journal.has_room(APPLIED_BYTES, Class::Critical)
+    }
+
     /// The next entry to be applied, once there is room to say that it was.
     fn next_committed(&mut self, out: &mut Outbox) -> Option<Entry> {
         let first = self.metadata.committed.front()?;

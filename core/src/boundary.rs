@@ -62,7 +62,7 @@ pub enum Input {
 }
 
 /// What happened between this broker and another one of its cluster. There is one connection for each pair and
-/// direction: who dials, speaks (see [`peer`](crate::peer)).
+/// direction: who dials, speaks (see [`peer`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerInput {
     /// A connection that this broker dialled stands, and the other side has introduced itself: what is said to the node

@@ -16,6 +16,7 @@ pub mod journal;
 pub mod limits;
 pub mod log;
 pub mod node;
+mod partial;
 pub mod partition;
 pub mod peer;
 pub mod raft;

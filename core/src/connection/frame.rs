@@ -1,9 +1,10 @@
 //! Cutting a stream into frames: four bytes of size, then as many bytes.
 
 use bytes::buf::Limit;
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::CloseReason;
+use crate::partial::Partial;
 use crate::wire::ApiKey;
 
 /// The length of the size in front of a frame.
@@ -12,10 +13,6 @@ const SIZE: usize = 4;
 /// The length of what every request begins with: its API's number and version.
 const KEY_AND_VERSION: usize = 4;
 
-/// From this many missing bytes on, a frame is read straight into its own memory. Below, one more read into a shared
-/// buffer is likely to bring the rest together with the frames after it.
-const LARGE_BYTES: usize = 16 * 1024;
-
 /// Produce requests of at most so many bytes that arrive together are copied together, which costs one allocation and
 /// not one for each. Not larger ones: a batch of theirs may stay in memory for long, and would keep its neighbours.
 const SMALL_BYTES: usize = 4 * 1024;
@@ -23,15 +20,11 @@ const SMALL_BYTES: usize = 4 * 1024;
 /// How many bytes of requests are copied together at most: the last of them that waits keeps so much in memory.
 const RUN_BYTES: usize = 16 * 1024;
 
-/// How many times what has arrived may be set aside for the rest of it. A frame of a megabyte, whose first read brings
-/// 64 KiB, is so never moved; whoever announces much and sends little costs little.
-const GROWTH: usize = 16;
-
 /// The bytes of one stream that have arrived and do not make a frame yet.
 #[derive(Debug)]
 pub(super) struct Frames {
     /// Empty, or the beginning of a frame with its size in front.
-    partial: BytesMut,
+    partial: Partial,
     /// Small frames that were copied together and are taken next, with their sizes.
     run: Bytes,
     bytes_max: usize,
@@ -41,7 +34,13 @@ pub(super) struct Frames {
 
 impl Frames {
     pub(super) fn new(bytes_max: usize, bytes_max_before_greeting: usize) -> Frames {
-        Frames { partial: BytesMut::new(), run: Bytes::new(), bytes_max, bytes_max_before_greeting, is_greeted: false }
+        Frames {
+            partial: Partial::default(),
+            run: Bytes::new(),
+            bytes_max,
+            bytes_max_before_greeting,
+            is_greeted: false,
+        }
     }
 
     /// The client has sent a request that was understood.
@@ -67,32 +66,21 @@ impl Frames {
             frame.advance(SIZE);
             return Ok(Some(frame));
         }
-        self.take(bytes, SIZE);
-        if self.size(&self.partial)?.is_none() {
+        self.partial.take(bytes, SIZE);
+        if self.size(self.partial.bytes())?.is_none() {
             // Only a large frame is not known by its size alone, so these bytes are part of it.
-            self.take(bytes, SIZE + KEY_AND_VERSION);
+            self.partial.take(bytes, SIZE + KEY_AND_VERSION);
         }
-        let Some(size) = self.size(&self.partial)? else { return Ok(None) };
-        let whole = SIZE + size;
-        self.make_room(whole, bytes.len());
-        self.take(bytes, whole);
-        if self.partial.len() < whole {
-            return Ok(None);
-        }
-        let mut frame = std::mem::take(&mut self.partial).freeze();
+        let Some(size) = self.size(self.partial.bytes())? else { return Ok(None) };
+        let Some(mut frame) = self.partial.complete(bytes, SIZE + size) else { return Ok(None) };
         frame.advance(SIZE);
         Ok(Some(frame))
     }
 
     /// Where the rest of a large frame is to be read to.
     pub(super) fn large(&mut self) -> Option<Limit<&mut BytesMut>> {
-        let (whole, arrived) = self.under_way()?;
-        if whole - arrived < LARGE_BYTES {
-            return None;
-        }
-        self.make_room(whole, 0);
-        let room = (self.partial.capacity() - arrived).min(whole - arrived);
-        Some((&mut self.partial).limit(room))
+        let (whole, _) = self.under_way()?;
+        self.partial.large(whole)
     }
 
     /// How long the frame under way will be, and how much of it is there.
@@ -100,8 +88,8 @@ impl Frames {
         if self.partial.is_empty() {
             return None;
         }
-        let size = self.size(&self.partial).ok().flatten().unwrap_or(KEY_AND_VERSION);
-        Some((SIZE + size, self.partial.len()))
+        let size = self.size(self.partial.bytes()).ok().flatten().unwrap_or(KEY_AND_VERSION);
+        Some((SIZE + size, self.partial.bytes().len()))
     }
 
     /// The size that stands at the start of `bytes`, once enough is there to trust it.
@@ -129,24 +117,6 @@ impl Frames {
                 Ok(Some(size))
             }
             Some(_) => refused(self.bytes_max_before_greeting),
-        }
-    }
-
-    /// Moves bytes into `partial` until that holds `until` of them.
-    fn take(&mut self, bytes: &mut &[u8], until: usize) {
-        let (taken, rest) = bytes.split_at(until.saturating_sub(self.partial.len()).min(bytes.len()));
-        self.partial.extend_from_slice(taken);
-        *bytes = rest;
-    }
-
-    /// Sets memory aside for a frame of `whole` bytes, of which `more` are about to be added.
-    fn make_room(&mut self, whole: usize, more: usize) {
-        let arrived = (self.partial.len() + more).min(whole);
-        if self.partial.capacity() < whole && self.partial.capacity() <= arrived {
-            // Not `reserve`, which may set twice as much aside.
-            let mut larger = BytesMut::with_capacity(whole.min(arrived * GROWTH));
-            larger.extend_from_slice(&self.partial);
-            self.partial = larger;
         }
     }
 }
@@ -181,6 +151,7 @@ pub(super) fn is_tls(size: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::partial::GROWTH;
 
     #[test]
     fn a_half_sent_frame_takes_the_memory_that_it_sent() {
@@ -188,7 +159,7 @@ mod tests {
         frames.greeted();
         for mut bytes in [&(100_i32 << 20).to_be_bytes()[..], &[7; 1], &[7; 1000], &[7; 50_000]] {
             assert_eq!(frames.next(&mut bytes), Ok(None));
-            let arrived = frames.partial.len();
+            let arrived = frames.partial.bytes().len();
             assert!(frames.partial.capacity() <= GROWTH * arrived, "after {arrived} bytes");
         }
     }

@@ -1,23 +1,16 @@
 //! Cutting a peer's stream into frames.
 
 use bytes::buf::Limit;
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::{HEADER_BYTES, Header, Malformed, header};
-
-/// From this many missing bytes on, a frame is read straight into its own memory. Below, one more read into a shared
-/// buffer is likely to bring the rest together with the frames after it.
-const LARGE_BYTES: usize = 16 * 1024;
-
-/// How many times what has arrived may be set aside for the rest of it: whoever announces much and sends little costs
-/// little.
-const GROWTH: usize = 16;
+use crate::partial::Partial;
 
 /// The bytes of one stream that have arrived and do not make a frame yet.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     /// Empty, or the beginning of a frame with its header in front.
-    partial: BytesMut,
+    partial: Partial,
 }
 
 impl Frames {
@@ -34,28 +27,17 @@ impl Frames {
                 return Ok(Some((head, Bytes::copy_from_slice(body))));
             }
         }
-        self.take(bytes, HEADER_BYTES);
+        self.partial.take(bytes, HEADER_BYTES);
         let Some(head) = self.header(limit)? else { return Ok(None) };
-        let whole = HEADER_BYTES + head.body_bytes;
-        self.make_room(whole, bytes.len());
-        self.take(bytes, whole);
-        if self.partial.len() < whole {
-            return Ok(None);
-        }
-        let mut body = std::mem::take(&mut self.partial).freeze();
+        let Some(mut body) = self.partial.complete(bytes, HEADER_BYTES + head.body_bytes) else { return Ok(None) };
         body.advance(HEADER_BYTES);
         Ok(Some((head, body)))
     }
 
     /// Where the rest of a large frame is to be read to.
     pub(super) fn large(&mut self) -> Option<Limit<&mut BytesMut>> {
-        let (whole, arrived) = self.under_way()?;
-        if whole - arrived < LARGE_BYTES {
-            return None;
-        }
-        self.make_room(whole, 0);
-        let room = (self.partial.capacity() - arrived).min(whole - arrived);
-        Some((&mut self.partial).limit(room))
+        let (whole, _) = self.under_way()?;
+        self.partial.large(whole)
     }
 
     /// How long the frame under way will be, header included, and how much of it is there.
@@ -65,36 +47,21 @@ impl Frames {
         }
         // Whatever its limit is, it has been found to be within it.
         let body_bytes = self.header(usize::MAX).ok().flatten().map_or(0, |head| head.body_bytes);
-        Some((HEADER_BYTES + body_bytes, self.partial.len()))
+        Some((HEADER_BYTES + body_bytes, self.partial.bytes().len()))
     }
 
     fn header(&self, limit: usize) -> Result<Option<Header>, Malformed> {
-        self.partial.first_chunk::<HEADER_BYTES>().map(|head| header(*head, limit)).transpose()
-    }
-
-    /// Moves bytes into `partial` until that holds `until` of them.
-    fn take(&mut self, bytes: &mut &[u8], until: usize) {
-        let (taken, rest) = bytes.split_at(until.saturating_sub(self.partial.len()).min(bytes.len()));
-        self.partial.extend_from_slice(taken);
-        *bytes = rest;
-    }
-
-    /// Sets memory aside for a frame of `whole` bytes, of which `more` are about to be added.
-    fn make_room(&mut self, whole: usize, more: usize) {
-        let arrived = (self.partial.len() + more).min(whole);
-        if self.partial.capacity() < whole && self.partial.capacity() <= arrived {
-            // Not `reserve`, which may set twice as much aside.
-            let mut larger = BytesMut::with_capacity(whole.min(arrived * GROWTH));
-            larger.extend_from_slice(&self.partial);
-            self.partial = larger;
-        }
+        self.partial.bytes().first_chunk::<HEADER_BYTES>().map(|head| header(*head, limit)).transpose()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::BufMut;
+
     use super::super::{FRAME_BYTES_MAX, Message, encode};
     use super::*;
+    use crate::partial::{GROWTH, LARGE_BYTES};
     use crate::wire::Writer;
 
     fn frame(bytes: usize) -> Vec<u8> {

@@ -33,12 +33,13 @@ use chronik_core::limits::Limits;
 use chronik_core::topic_codecs::TopicCodecs;
 use chronik_core::wire::{Frame, Str, Writer};
 use tokio::io::{AsyncReadExt, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::budget::{Account, Budget};
 use super::mailbox::{Answer, Arrival, Closing, Letterbox, Mailbox};
 use super::stream::ByteStream;
+use super::timer::Timer;
 
 /// How much is read at once. Holds some two hundred small requests; larger ones are read into memory of their own.
 pub(super) const READ_BYTES: usize = 64 * 1024;
@@ -97,10 +98,7 @@ pub(super) struct Client<S> {
     /// When a byte was last read, or last written, or, without any, when the connection began.
     last_read: Instant,
     last_write: Instant,
-    /// Fires no later than the earliest deadline. Deadlines are pushed back with every byte; the timer is not, it looks
-    /// again when it fires.
-    timer: Option<Pin<Box<Sleep>>>,
-    wakes_at: Option<Instant>,
+    timer: Timer,
 }
 
 /// Buffers that a connection needs while it is polled, one set for each thread.
@@ -201,8 +199,7 @@ impl<S: ByteStream> Client<S> {
             closing: None,
             last_read: now,
             last_write: now,
-            timer: None,
-            wakes_at: None,
+            timer: Timer::default(),
         }
     }
 
@@ -369,19 +366,7 @@ impl<S: ByteStream> Client<S> {
     /// Ends the connection if its deadline has come, and else sees to it that it will be woken then.
     fn watch(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), End> {
         let Some((deadline, end)) = self.deadline() else { return Ok(()) };
-        if deadline <= now {
-            return Err(end);
-        }
-        if self.wakes_at.is_some_and(|wakes_at| now < wakes_at && wakes_at <= deadline) {
-            return Ok(());
-        }
-        self.wakes_at = Some(deadline);
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        timer.as_mut().reset(deadline);
-        if timer.as_mut().poll(cx).is_ready() {
-            return Err(end);
-        }
-        Ok(())
+        if self.timer.is_over(deadline, now, cx) { Err(end) } else { Ok(()) }
     }
 
     fn log(&self, end: &End) {

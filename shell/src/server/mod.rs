@@ -23,6 +23,7 @@ mod mailbox;
 mod node_loop;
 mod peers;
 mod stream;
+mod timer;
 
 use std::fmt;
 use std::io;

@@ -19,7 +19,7 @@ use chronik_core::peer::{Acceptor, Ended};
 use chronik_core::wire::Writer;
 use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::sync::watch;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, sleep};
 use tracing::{debug, info};
 
 use super::{Door, GREETING_TIME_MAX, PeerArrival};
@@ -28,6 +28,7 @@ use crate::server::connection::{Output, READ_BYTES, Shared};
 use crate::server::listener::{ACCEPT_RETRY, Complaint};
 use crate::server::mailbox::Arrival;
 use crate::server::stream::ByteStream;
+use crate::server::timer::Timer;
 
 /// How many connections may be open: far more than a cluster has nodes, each of which has one and may be about to have
 /// another.
@@ -167,8 +168,7 @@ struct Hearing<S> {
     untold: usize,
     /// When a byte was last read, or when the connection began.
     last_read: Instant,
-    timer: Option<Pin<Box<Sleep>>>,
-    wakes_at: Option<Instant>,
+    timer: Timer,
     _place: Place,
 }
 
@@ -202,8 +202,7 @@ impl<S: ByteStream> Hearing<S> {
             end: None,
             untold: 0,
             last_read: Instant::now(),
-            timer: None,
-            wakes_at: None,
+            timer: Timer::default(),
             _place: place,
         }
     }
@@ -286,20 +285,7 @@ impl<S: ByteStream> Hearing<S> {
     /// Ends the connection if its deadline has come, and else sees to it that it will be woken then.
     fn watch(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), End> {
         let Some((deadline, end)) = self.deadline() else { return Ok(()) };
-        if deadline <= now {
-            return Err(end);
-        }
-        // With every frame it moves a little; the timer looks again when it fires.
-        if self.wakes_at.is_some_and(|wakes_at| now < wakes_at && wakes_at <= deadline) {
-            return Ok(());
-        }
-        self.wakes_at = Some(deadline);
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        timer.as_mut().reset(deadline);
-        if timer.as_mut().poll(cx).is_ready() {
-            return Err(end);
-        }
-        Ok(())
+        if self.timer.is_over(deadline, now, cx) { Err(end) } else { Ok(()) }
     }
 
     fn log(&self, end: &End) {

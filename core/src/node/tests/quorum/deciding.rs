@@ -1,0 +1,133 @@
+//! Who decides, what clients are told of it, and what the others make of the silence of one.
+
+use super::*;
+
+#[test]
+fn whoever_is_asked_has_it_decided_and_knows_when_it_answers() {
+    let mut cluster = Cluster::running(3);
+    for node in 1..=3 {
+        let name = format!("by{node}");
+        cluster.create(node, &name);
+        assert!(cluster.topics(node).contains(&name), "whom the client asked finds what it made");
+    }
+    cluster.pass(1_000);
+    cluster.agree();
+    let one = cluster.ask_to_create(1, "same", 30_000);
+    let two = cluster.ask_to_create(2, "same", 30_000);
+    cluster.pass(50);
+    let codes = BTreeSet::from([cluster.created(1, one), cluster.created(2, two)]);
+    assert_eq!(codes, BTreeSet::from([Some(0), Some(ErrorCode::TopicAlreadyExists.code())]));
+}
+
+#[test]
+fn the_death_of_who_decides_is_survived_and_what_was_told_stays_true() {
+    let mut cluster = Cluster::running(3);
+    cluster.create(1, "before");
+    let first = cluster.controller().expect("somebody decides");
+    cluster.kill(first);
+    let other = cluster.running_nodes()[0];
+    let waiting = cluster.ask_to_create(other, "meanwhile", 30_000);
+    assert_eq!(cluster.created(other, waiting), None, "nobody decides: it waits as long as its client");
+    cluster.pass(15_000);
+    assert_eq!(cluster.created(other, waiting), Some(0), "{}", cluster.lines);
+    let image = cluster.node(other).controller.image();
+    assert_eq!(image.broker(NodeId(first)).map(|broker| broker.standing), Some(Standing::Fenced));
+    let leads =
+        |topic: &str| image.topic_named::<str>(topic).into_iter().flat_map(|topic| topic.partitions.iter().cloned());
+    assert!(leads("before").all(|state| state.leader != Some(NodeId(first))), "the dead lead nothing");
+    cluster.start(first);
+    cluster.pass(15_000);
+    assert!(cluster.is_settled(), "{}", cluster.lines);
+    cluster.agree();
+    assert_eq!(cluster.topics(first), ["before", "meanwhile"]);
+}
+
+#[test]
+fn whoever_is_cut_off_answers_in_time_that_nobody_decides() {
+    let mut cluster = Cluster::running(3);
+    let alone = (1..=3).find(|node| Some(*node) != cluster.controller()).expect("two follow");
+    cluster.cut_off(alone);
+    let sequence = cluster.ask_to_create(alone, "never", 5_000);
+    cluster.pass(4_900);
+    assert_eq!(cluster.created(alone, sequence), None);
+    cluster.pass(300);
+    assert_eq!(cluster.created(alone, sequence), Some(ErrorCode::RequestTimedOut.code()));
+    cluster.heal();
+    cluster.pass(15_000);
+    assert!(cluster.is_settled(), "{}", cluster.lines);
+}
+
+#[test]
+fn a_leader_that_is_cut_off_decides_nothing_that_stays() {
+    let mut cluster = Cluster::running(3);
+    let old = cluster.controller().expect("somebody decides");
+    cluster.cut_off(old);
+    let lost = cluster.ask_to_create(old, "t", 60_000);
+    cluster.pass(15_000);
+    let new = cluster.controller().expect("two of three elect another");
+    let kept = cluster.ask_to_create(new, "t", 60_000);
+    cluster.pass(50);
+    assert_eq!(cluster.created(new, kept), Some(0));
+    assert_eq!(cluster.created(old, lost), None);
+    cluster.heal();
+    cluster.pass(15_000);
+    assert_eq!(cluster.created(old, lost), Some(ErrorCode::TopicAlreadyExists.code()), "{}", cluster.lines);
+    cluster.agree();
+}
+
+#[test]
+fn first_replicas_get_back_what_they_could_lead() {
+    let mut cluster = Cluster::running(3);
+    let topic =
+        CreatableTopic { name: "t".into(), num_partitions: 3, replication_factor: 3, ..CreatableTopic::default() };
+    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 5_000, ..CreateTopicsRequest::default() };
+    let Response::CreateTopics(_) = cluster.answer(1, 7, request.into()) else { panic!("another answer") };
+    let leaders = |cluster: &Cluster, node: i32| {
+        let topic = cluster.node(node).controller.image().topic_named::<str>("t").expect("it is there");
+        let led = topic.partitions.iter().map(|state| (state.replicas[0], state.leader.expect("all are led")));
+        led.collect::<Vec<_>>()
+    };
+    cluster.kill(2);
+    cluster.pass(15_000);
+    assert!(leaders(&cluster, 1).iter().all(|(_, leader)| *leader != NodeId(2)), "others lead what it led");
+    cluster.start(2);
+    cluster.pass(30_000);
+    assert!(leaders(&cluster, 1).iter().all(|(first, leader)| first == leader), "{}", cluster.lines);
+}
+
+#[test]
+fn a_broker_that_stops_in_order_leads_nothing_any_more() {
+    let mut cluster = Cluster::running(3);
+    cluster.create(1, "t");
+    cluster.step(2, Input::Stop);
+    cluster.pass(12_000);
+    assert!(cluster.brokers[&2].stopped, "{}", cluster.lines);
+    let standing = cluster.node(1).controller.image().broker(NodeId(2)).map(|broker| broker.standing);
+    assert_ne!(standing, Some(Standing::Active));
+    cluster.start(2);
+    cluster.pass(15_000);
+    assert!(cluster.is_settled(), "{}", cluster.lines);
+}
+
+#[test]
+fn who_decides_and_slept_itself_fences_nobody_for_that() {
+    let mut cluster = Cluster::running(3);
+    let awake = Instant(cluster.now.instant.0 + 60_000_000_000);
+    cluster.advance_to(awake);
+    cluster.pass(5_000);
+    assert!(!cluster.lines.contains("is fenced"), "{}", cluster.lines);
+    assert!(cluster.is_settled(), "{}", cluster.lines);
+}
+
+#[test]
+fn what_happens_is_the_same_each_time() {
+    let run = || {
+        let mut cluster = Cluster::running(3);
+        cluster.create(1, "t");
+        let leader = cluster.controller().expect("somebody decides");
+        cluster.kill(leader);
+        cluster.pass(20_000);
+        cluster.lines
+    };
+    assert_eq!(run(), run());
+}

@@ -1,0 +1,161 @@
+//! Nodes that come, grow up to voters, and go.
+
+use super::*;
+
+#[test]
+fn a_new_node_becomes_a_learner_and_is_sent_what_the_log_no_longer_holds() {
+    let mut cluster = Cluster::running(3);
+    cluster.create(1, "early");
+    cluster.add_after_the_log_was_cut(4);
+    cluster.pass(15_000);
+    assert!(cluster.is_settled(), "{}", cluster.lines);
+    assert_eq!(cluster.topics(4), ["early"]);
+    cluster.create(4, "late");
+    cluster.kill(4);
+    cluster.start(4);
+    assert_eq!(cluster.topics(4), ["early", "late"], "what it was sent is in its journal");
+    cluster.pass(15_000);
+    assert!(cluster.is_settled(), "{}", cluster.lines);
+    cluster.agree();
+}
+
+#[test]
+fn an_image_that_is_not_durable_yet_is_in_no_checkpoint() {
+    let mut cluster = Cluster::running(3);
+    cluster.create(1, "early");
+    cluster.add_after_the_log_was_cut(4);
+    cluster.slow = Some(4);
+    while !cluster.node(4).is_installing() {
+        cluster.write_some();
+        cluster.pass(10);
+    }
+    cluster.broker(4).node.as_mut().expect("it runs").checkpoint_soon();
+    cluster.pass(200);
+    cluster.catch_up();
+    cluster.pass(15_000);
+    assert!(cluster.is_settled(), "{}", cluster.lines);
+    cluster.kill(4);
+    cluster.start(4);
+    assert_eq!(cluster.topics(4), ["early"]);
+}
+
+#[test]
+fn members_come_and_go_and_a_folder_that_was_lost_is_replaced() {
+    let mut cluster = Cluster::running(3);
+    cluster.begin(4);
+    cluster.pass(15_000);
+    let voter_directory_id = cluster.brokers[&4].directory;
+    let request = AddRaftVoterRequest { voter_id: 4, voter_directory_id, timeout_ms: 5_000, ..Default::default() };
+    let Response::AddRaftVoter(answer) = cluster.answer(1, 1, request.into()) else { panic!("another answer") };
+    assert_eq!(answer.error_code, 0, "{:?}", answer.error_message);
+    assert_eq!(cluster.voters(2), [1, 2, 3, 4]);
+    // Node 3 has lost its folder: it is taken out before it comes back with another.
+    let voter_directory_id = cluster.brokers[&3].directory;
+    cluster.wipe(3);
+    cluster.pass(15_000);
+    let request = RemoveRaftVoterRequest { voter_id: 3, voter_directory_id, ..Default::default() };
+    let Response::RemoveRaftVoter(answer) = cluster.answer(4, 0, request.into()) else { panic!("another answer") };
+    assert_eq!(answer.error_code, 0, "{:?}", answer.error_message);
+    let request = UnregisterBrokerRequest { broker_id: 3 };
+    let Response::UnregisterBroker(answer) = cluster.answer(1, 0, request.into()) else { panic!("another answer") };
+    assert_eq!(answer.error_code, 0, "{:?}", answer.error_message);
+    cluster.pass(1_000);
+    assert_eq!(cluster.voters(4), [1, 2, 4]);
+    cluster.start(3);
+    cluster.pass(15_000);
+    assert!(cluster.is_settled(), "{}", cluster.lines);
+    cluster.agree();
+}
+
+#[test]
+fn a_voter_that_is_taken_out_may_go_when_that_is_told() {
+    let mut cluster = Cluster::running(2);
+    let leader = cluster.controller().expect("somebody decides");
+    let other = 3 - leader;
+    cluster.slow = Some(other);
+    let voter_directory_id = cluster.brokers[&other].directory;
+    let request = RemoveRaftVoterRequest { voter_id: other, voter_directory_id, ..Default::default() };
+    let sequence = cluster.ask(leader, 0, request.into());
+    while !cluster.broker(leader).replies.contains_key(&sequence) {
+        cluster.write_some();
+        cluster.pass(10);
+    }
+    cluster.slow = None;
+    cluster.unwritten.clear();
+    cluster.kill(other);
+    cluster.pass(15_000);
+    assert_eq!(cluster.controller(), Some(leader), "{}", cluster.lines);
+}
+
+#[test]
+fn a_cluster_of_one_grows() {
+    let mut cluster = Cluster::of(1);
+    cluster.start(1);
+    cluster.pass(1_000);
+    cluster.create(1, "t");
+    cluster.begin(2);
+    cluster.pass(15_000);
+    assert!(cluster.is_settled(), "{}", cluster.lines);
+    assert_eq!(cluster.topics(2), ["t"]);
+}
+
+#[test]
+fn the_first_node_begins_again_that_has_just_taken_in_another() {
+    let mut cluster = Cluster::of(1);
+    cluster.start(1);
+    cluster.pass(1_000);
+    let register = peer::Register {
+        node_id: NodeId(2),
+        directory_id: Uuid([2; 16]),
+        process: 1,
+        has_lost: false,
+        listeners: vec![peer::Address { name: "PLAINTEXT".into(), host: "node2".into(), port: 9092 }],
+        rack: None,
+        peer_host: "node2".into(),
+        peer_port: 9093,
+    };
+    let message = peer::Message::Register(register);
+    cluster.step(1, Input::Peer(Box::new(PeerInput::Heard { from: NodeId(2), process: 1, message })));
+    cluster.kill(1);
+    cluster.start(1);
+    cluster.pass(15_000);
+    assert_eq!(cluster.controller(), Some(1), "{}", cluster.lines);
+    let alone = NodeOptions { cluster: None, ..cluster.options(1) };
+    let found = Node::recover(alone, &cluster.brokers[&1].files, [9; 32], cluster.now);
+    assert!(found.is_err(), "it is nothing without the others");
+}
+
+#[test]
+fn a_replica_that_comes_with_the_entry_after_its_topic_survives_a_restart() {
+    let mut cluster = Cluster::running(3);
+    let leader = cluster.controller().expect("somebody decides");
+    let away = (1..=3).find(|node| *node != leader).expect("two follow");
+    cluster.kill(away);
+    let stay: Vec<i32> = (1..=3).filter(|node| *node != away).collect();
+    let assigned = CreatableReplicaAssignment { partition_index: 0, broker_ids: stay.clone() };
+    let topic = CreatableTopic {
+        name: "t".into(),
+        num_partitions: -1,
+        replication_factor: -1,
+        assignments: vec![assigned],
+        ..CreatableTopic::default()
+    };
+    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, ..CreateTopicsRequest::default() };
+    let Response::CreateTopics(answer) = cluster.answer(leader, 7, request.into()) else { panic!("another answer") };
+    assert_eq!(answer.topics[0].error_code, 0, "{answer:?}");
+    let replicas = Some(vec![stay[0], stay[1], away]);
+    let partitions = vec![ReassignablePartition { partition_index: 0, replicas }];
+    let topics = vec![ReassignableTopic { name: "t".into(), partitions }];
+    let request = AlterPartitionReassignmentsRequest { topics, timeout_ms: 30_000, ..Default::default() };
+    let answer = cluster.answer(leader, 0, request.into());
+    let Response::AlterPartitionReassignments(answer) = answer else { panic!("another answer") };
+    assert_eq!(answer.responses[0].partitions[0].error_code, 0, "{answer:?}");
+    cluster.start(away);
+    cluster.pass(15_000);
+    assert!(cluster.is_settled(), "{}", cluster.lines);
+    cluster.produce(stay[0], "t");
+    cluster.pass(1_000);
+    cluster.kill(away);
+    cluster.start(away);
+    assert_eq!(cluster.node(away).damaged, BTreeSet::new());
+}

@@ -24,7 +24,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::cluster::Errand;
 use address::{Address, HostAndMaybePort, check_host, is_wide, localhost_reaches};
 use errand::ErrandArgs;
-use options::{Listener, LogOptions, Options};
+use options::{Durability, Listener, LogOptions, Options};
 use settings::{ListenerSetting, Settings, variable_of};
 
 /// What the binary is asked to do.
@@ -183,6 +183,13 @@ fn resolve(settings: Settings, role: Role, warnings: &mut Vec<String>) -> Result
         Role::Standalone => cluster::absent(&settings).map(|()| None)?,
         Role::InCluster => Some(cluster::resolve(&settings, node_id, &listeners, warnings)?),
     };
+    if cluster.is_some() && settings.durability == Some(Durability::Os) {
+        return Err(UsageError(
+            "--durability os and raft-cluster do not go together: after a power cut a node that has lost records would \
+             still count as one that has them; leave --durability at sync"
+                .to_owned(),
+        ));
+    }
     let kafka = settings.kafka().map_err(|why| UsageError(why.to_string()))?;
     for (name, why) in kafka.without_effect() {
         warnings.push(format!("the Kafka setting {name} has no effect here: {why}"));

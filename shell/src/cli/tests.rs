@@ -254,6 +254,11 @@ fn a_cluster_that_cannot_be_is_refused() {
     let check = |args: &[&str], expect: &str| check_error(&[&["raft-cluster"], args].concat(), expect);
     check(&[], "raft-cluster needs --raft-addr HOST:PORT, where the other nodes connect to this one");
     check(
+        &["--raft-addr", "0.0.0.0:9192", "--durability", "os"],
+        "--durability os and raft-cluster do not go together: after a power cut a node that has lost records would \
+         still count as one that has them; leave --durability at sync",
+    );
+    check(
         &["--raft-addr", "0.0.0.0:9092"],
         "--raft-addr: 0.0.0.0:9092 is where clients connect (listener `default`): give it another port",
     );

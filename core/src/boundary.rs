@@ -563,8 +563,9 @@ pub enum Task {
     RemovePartition(TopicPartition),
 }
 
-/// How much of zeros is written at once when a journal file is made.
-const ZEROS: usize = 1 << 20;
+/// How much of zeros is written at once when a journal file is made: nobody waits for it, and a broker at rest keeps the
+/// memory that it took.
+const ZEROS: usize = 128 << 10;
 
 impl Task {
     /// Carries the task out.

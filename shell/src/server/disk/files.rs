@@ -125,7 +125,7 @@ struct OpenFile {
     progress: Progress,
 }
 
-/// Memory at an address that direct writes ask for, used again and again.
+/// Memory at an address that direct writes ask for, used again and again; as much as was written at once so far.
 #[derive(Debug, Default)]
 struct Aligned {
     memory: Vec<u8>,
@@ -134,14 +134,15 @@ struct Aligned {
 impl Aligned {
     /// As much of `rest` as fits, taken from its front.
     fn fill(&mut self, rest: &mut VecDeque<Bytes>) -> &[u8] {
-        if self.memory.is_empty() {
-            self.memory = vec![0; BLOCKS_AT_ONCE + BLOCK];
+        let bytes = rest.iter().map(Bytes::len).sum::<usize>().min(BLOCKS_AT_ONCE);
+        if self.memory.len() < bytes + BLOCK {
+            self.memory = vec![0; bytes + BLOCK];
         }
         let start = self.memory.as_ptr().align_offset(BLOCK);
-        let room = &mut self.memory[start..start + BLOCKS_AT_ONCE];
+        let room = &mut self.memory[start..start + bytes];
         let mut filled = 0;
-        while let Some(piece) = rest.front_mut().filter(|_| filled < BLOCKS_AT_ONCE) {
-            let part = piece.split_to(piece.len().min(BLOCKS_AT_ONCE - filled));
+        while let Some(piece) = rest.front_mut().filter(|piece| filled < bytes || piece.is_empty()) {
+            let part = piece.split_to(piece.len().min(bytes - filled));
             room[filled..filled + part.len()].copy_from_slice(&part);
             filled += part.len();
             if piece.is_empty() {

@@ -14,7 +14,8 @@ pub(super) const LEADER_EPOCHS_RISE: Claim = Claim {
 
 pub(super) const EPOCHS_END_AT_THE_NEXT: Claim = Claim {
     name: "epochs-end-at-the-next",
-    meaning: "OffsetForLeaderEpoch says that an epoch ends where the next one's first record is, or was.",
+    meaning: "OffsetForLeaderEpoch says that an epoch ends where the next one's first record is, or was; a leader that \
+              is deposed later may have had more of it.",
 };
 
 pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
@@ -79,8 +80,12 @@ fn ends(
     let last = audited().take_while(|(_, seen)| seen.leader_epoch <= asked).last();
     let may_be = partition.keyed.is_some() && last.is_some_and(|(last, _)| last < end) && end < next;
     // While it is the newest, an epoch ends where the log does, or as much of it as is known to be safe.
-    let is_newest = facts.events[event].client != ClientId::AUDITOR && leader_epoch == asked && end <= next;
-    if (leader_epoch, end) != (asked, next) && !(may_be && leader_epoch == asked) && !is_newest {
+    let is_early = facts.events[event].client != ClientId::AUDITOR;
+    let is_newest = is_early && end <= next;
+    // A leader tells the end of its own log, as Kafka's does, and what of it the in-sync set never had is cut when
+    // another one leads (KIP-101). Consumers have read less than that, and so are not misled.
+    let may_be_cut = is_early && facts.has_several() && end > next;
+    if (leader_epoch, end) != (asked, next) && !(leader_epoch == asked && (may_be || is_newest || may_be_cut)) {
         found.add(EPOCHS_END_AT_THE_NEXT, event, || {
             format!(
                 "{}: {} asked where leader epoch {asked} ends and was told that {leader_epoch} ends at {end}, where the \
@@ -97,6 +102,7 @@ mod tests {
     use super::*;
     use crate::claims::told::{READER, Told, records, told};
     use crate::history::ClientId;
+    use crate::testing::cluster_plan;
 
     /// Two batches of one record, with these epochs; the broker was started anew between them.
     fn restarted(epochs: [i32; 2]) -> Told {
@@ -139,5 +145,20 @@ mod tests {
         };
         early(0).holds();
         early(2).breaks(EPOCHS_END_AT_THE_NEXT, "was told that 0 ends at 2");
+    }
+
+    #[test]
+    fn a_leader_that_is_deposed_may_have_had_more_of_its_epoch_than_the_next_one_has() {
+        let told = |client, leader_epoch, end| {
+            let mut all = records(0, &[(0, 0, 1), (0, 1, 1)]);
+            all[1].leader_epoch = 1;
+            let told = restarted([0, 1]).under(|plan| plan.cluster = cluster_plan(3).cluster);
+            let told = told.fetches(ClientId::AUDITOR, 0, all, (0, 2));
+            let (partition, end) = (told.on, Offset(end));
+            told.says(client, None, What::EpochEnds { partition, asked: 0, leader_epoch, end })
+        };
+        told(ClientId(READER), 0, 9).holds();
+        told(ClientId(READER), 1, 9).breaks(EPOCHS_END_AT_THE_NEXT, "was told that 1 ends at 9");
+        told(ClientId::AUDITOR, 0, 9).breaks(EPOCHS_END_AT_THE_NEXT, "was told that 0 ends at 9");
     }
 }

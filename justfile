@@ -60,7 +60,7 @@ compat *ARGS:
 crash LOOPS="20":
     CHRONIK_CRASH_LOOPS={{LOOPS}} cargo test --package chronik-server --test end_to_end crash::
 
-# Three nodes under load for so many minutes, killed, frozen and stopped in turn: nothing acknowledged is lost; needs kcat
+# Three nodes under load for so many minutes, killed, frozen, cut off and stopped in turn: nothing acknowledged is lost; needs kcat
 chaos MINUTES *ARGS:
     python3 shell/compat/chaos.py {{MINUTES}} {{ARGS}}
 

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Three real nodes under load that are killed, frozen, stopped and started in turn, and what is left is judged.
+"""Three real nodes under load that are killed, frozen, cut off, stopped and started in turn, and what is left is judged.
 
 For each partition a kcat writes numbered records with acks=all and idempotence, all the while; another reads them as a
-group. From a seed, nodes get SIGKILL, SIGSTOP (and SIGCONT later) or SIGTERM, one at a time or all together. Between
-faults a cluster that is well must take records in every partition. At the end:
+group. From a seed, nodes get SIGKILL, SIGSTOP (and SIGCONT later) or SIGTERM, one at a time or all together; or a node
+is cut off from the others (cut), hears neither of them while they hear it (deaf), or two of them are cut off from each
+other and not from the third (apart), while clients still reach all. Between faults a cluster that is well must take
+records in every partition. At the end:
 
   acknowledged    every acknowledged record is at the offset that was told
   once, in order  each partition holds its records once and in the order of writing, whichever replica is read
@@ -17,7 +19,6 @@ of a run that failed stay in the folder that is named; a run that was well leave
 import argparse
 import bisect
 import contextlib
-import json
 import os
 import random
 import re
@@ -34,9 +35,9 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import harness
-from harness import Broker, Failed, expect, lasting_port, output, run
+from cluster import HEAL_TIMEOUT_S, NODES, Cluster, rack
+from harness import Failed, expect, run
 
-NODES = [1, 2, 3]
 TOPIC = "chaos"
 GROUP = "chaos"
 PARTITIONS = 6
@@ -56,15 +57,21 @@ SETTINGS = {
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
 }
-# How long the cluster may take to be whole again after all nodes run, and to take what writers still hold.
-HEAL_TIMEOUT_S = 120
 # A pause after a fault, and how long a frozen or killed node stays away; some outlast the session, some do not.
 PAUSE_S = (0.0, 3.0)
 AWAY_S = (0.1, 8.0)
 # How often the next fault waits until everything is in sync again. Otherwise it meets a cluster that still recovers.
 CALM = 0.7
 
-KINDS = {"kill": 6, "freeze": 4, "stop": 3, "kill-two": 1, "kill-all": 2}
+KINDS = {"kill": 6, "freeze": 4, "stop": 3, "kill-two": 1, "kill-all": 2, "cut": 4, "deaf": 1, "apart": 2}
+# How many nodes a fault meets, where that is not one.
+VICTIMS = {"kill-two": 2, "kill-all": 3, "apart": 2}
+# Which node does not reach which, of a fault with these victims.
+GATES = {
+    "cut": lambda victims: [(one, other) for one in NODES for other in NODES if (one in victims) != (other in victims)],
+    "deaf": lambda victims: [(other, victim) for victim in victims for other in NODES if other != victim],
+    "apart": lambda victims: [(one, other) for one in victims for other in victims if one != other],
+}
 
 
 class Writer:
@@ -127,6 +134,11 @@ class Writer:
             of = f"{len(self.acked_at)} of {len(self.sent_at)} acknowledged"
             raise Failed(f"the writer of partition {self.partition} ended with {code}, {of}: {self.complaints[:3]}")
 
+    def end(self):
+        """Whatever is still to be acknowledged."""
+        self.process.kill()
+        self.process.wait()
+
     def wait_after(self, moment):
         """How long after `moment` a record was acknowledged that was written after it, in seconds."""
         index = bisect.bisect_left(self.sent_at, moment)
@@ -177,67 +189,6 @@ class Member:
                 time.sleep(0.1)
 
 
-class Cluster:
-    """The nodes, and what has been done to them."""
-
-    def __init__(self, binary, folder, settings):
-        self.binary, self.folder = binary, folder
-        kafka_ports = {node: lasting_port() for node in NODES}
-        raft_ports = {node: lasting_port() for node in NODES}
-        self.bootstrap = ",".join(f"localhost:{port}" for port in kafka_ports.values())
-        self.nodes = {}
-        for node in NODES:
-            peers = ",".join(f"{other}@127.0.0.1:{raft_ports[other]}" for other in NODES if other != node)
-            command = [binary, "raft-cluster", "--bootstrap", "--node-id", str(node)]
-            command += ["--data-dir", os.path.join(folder, str(node)), "--bind", "127.0.0.1"]
-            command += ["--kafka-port", str(kafka_ports[node]), "--raft-addr", f"127.0.0.1:{raft_ports[node]}"]
-            command += ["--peers", peers, "--set", f"broker.rack={rack(node)}"]
-            command += [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
-            log = os.path.join(folder, f"node-{node}.log")
-            self.nodes[node] = Broker(command, kafka_ports[node], log, stop_timeout_s=40)
-
-    def start(self):
-        for broker in self.nodes.values():
-            broker.start()
-
-    def end(self):
-        for broker in self.nodes.values():
-            if broker.process and broker.process.poll() is None:
-                broker.process.kill()
-                broker.process.wait()
-
-    def wait_until_well(self):
-        deadline = time.monotonic() + HEAL_TIMEOUT_S
-        status = [self.binary, "cluster", "status", "--bootstrap-servers", self.bootstrap, "--timeout", "5"]
-        while True:
-            told = run(status)
-            if told.returncode == 0:
-                return
-            self.check_running(NODES)
-            if time.monotonic() > deadline:
-                raise Failed(f"not well within {HEAL_TIMEOUT_S} s:\n{told.stdout}{told.stderr}")
-            time.sleep(0.1)
-
-    def check_running(self, nodes):
-        for node in nodes:
-            code = self.nodes[node].process.poll()
-            if code is not None:
-                raise Failed(f"node {node} ended by itself with {code}")
-
-    def leaders(self):
-        """The leader of each partition. Asking makes the topic."""
-        command = ["kcat", "-L", "-J", "-b", self.bootstrap, "-t", TOPIC, "-X", "allow.auto.create.topics=true"]
-        told = json.loads(output(command))
-        return {told["partition"]: told["leader"] for told in told["topics"][0]["partitions"]}
-
-    def signal(self, node, number):
-        self.nodes[node].process.send_signal(number)
-
-
-def rack(node):
-    return f"rack-{node}"
-
-
 class Fault:
     """One thing done to the cluster, and when."""
 
@@ -250,6 +201,18 @@ class Fault:
 
     def happen(self, cluster):
         self.at = time.monotonic()
+        if self.kind in GATES:
+            self.shut_gates(cluster)
+        else:
+            self.send_signals(cluster)
+        cluster.check_running(NODES)
+
+    def shut_gates(self, cluster):
+        cluster.gates.close(GATES[self.kind](self.victims))
+        time.sleep(self.away_s)
+        cluster.gates.open()
+
+    def send_signals(self, cluster):
         number = {"freeze": signal.SIGSTOP, "stop": signal.SIGTERM}.get(self.kind, signal.SIGKILL)
         for node in self.victims:
             cluster.signal(node, number)
@@ -265,12 +228,11 @@ class Fault:
             else:
                 cluster.nodes[node].process.wait()
                 cluster.nodes[node].start()
-        cluster.check_running(NODES)
 
 
 def draw(rng, number, kinds, leaders):
     kind = rng.choices(kinds, [KINDS[kind] for kind in kinds])[0]
-    count = {"kill-two": 2, "kill-all": 3}.get(kind, 1)
+    count = VICTIMS.get(kind, 1)
     # The longer the more rarely, so that many come back before anybody has missed them.
     away_s = AWAY_S[0] + (AWAY_S[1] - AWAY_S[0]) * rng.random() ** 2
     return Fault(number, kind, sorted(rng.sample(NODES, count)), away_s, leaders)
@@ -299,7 +261,7 @@ def torment(cluster, writers, seed, kinds, minutes):
             wait_until_calm(cluster, writers)
         else:
             time.sleep(rng.uniform(*PAUSE_S))
-        fault = draw(rng, len(faults), kinds, cluster.leaders() if calm else {})
+        fault = draw(rng, len(faults), kinds, cluster.leaders(TOPIC) if calm else {})
         faults.append(fault)
         print(f"{time.strftime('%H:%M:%S', time.gmtime())}  {fault}", flush=True)
         fault.happen(cluster)
@@ -353,50 +315,36 @@ def waits(faults, writers):
 
 def chaos(options, folder):
     settings = {**SETTINGS, **dict(setting.split("=", 1) for setting in options.set)}
-    cluster = Cluster(options.server or harness.default_binary(), folder, settings)
-    writers, member = [], None
-    try:
-        cluster.start()
-        cluster.wait_until_well()
-        make_topic(cluster)
-        cluster.wait_until_well()
-        writers = [Writer(partition, cluster.bootstrap, folder, options.seed) for partition in range(PARTITIONS)]
-        member = Member(cluster.bootstrap, folder)
-        faults = torment(cluster, writers, options.seed, options.only or list(KINDS), options.minutes)
-        healing = time.monotonic()
-        cluster.wait_until_well()
-        for writer in writers:
-            writer.finish()
-        print(f"all in sync and acknowledged {time.monotonic() - healing:.1f} s after the last fault", flush=True)
-        for writer in writers:
-            for node in NODES:
-                check_partition(cluster, writer, node, folder)
-        member.check(writers)
-        cluster.wait_until_well()
-        count = sum(len(writer.sent_at) for writer in writers)
-        print(f"{len(faults)} faults, {count} records: none missing, none twice, all in order, on every node\n")
-        print(waits(faults, writers))
-        names = ("broker.session.timeout.ms", "replica.lag.time.max.ms")
-        print(", ".join(f"{name} {settings[name]}" for name in names))
-    finally:
-        for writer in writers:
-            writer.process.kill()
-            writer.process.wait()
-        if member:
-            member.end()
-        cluster.end()
+    with Cluster(options.server or harness.default_binary(), folder, settings, gates=True).running() as cluster:
+        cluster.make_topic(TOPIC, PARTITIONS)
+        with contextlib.ExitStack() as clients:
+            torment_and_judge(cluster, clients, options, folder)
+    names = ("broker.session.timeout.ms", "replica.lag.time.max.ms")
+    print(", ".join(f"{name} {settings[name]}" for name in names))
 
 
-def make_topic(cluster):
-    """A broker makes the topic when it is first asked for."""
-    deadline = time.monotonic() + HEAL_TIMEOUT_S
-    while time.monotonic() < deadline:
-        with contextlib.suppress(Failed, KeyError, IndexError):
-            leaders = cluster.leaders()
-            if len(leaders) == PARTITIONS and all(leader in NODES for leader in leaders.values()):
-                return
-        time.sleep(0.1)
-    raise Failed("the topic was not made")
+def torment_and_judge(cluster, clients, options, folder):
+    """`clients` ends whatever is started here."""
+    writers = []
+    for partition in range(PARTITIONS):
+        writers.append(Writer(partition, cluster.bootstrap, folder, options.seed))
+        clients.callback(writers[-1].end)
+    member = Member(cluster.bootstrap, folder)
+    clients.callback(member.end)
+    faults = torment(cluster, writers, options.seed, options.only or list(KINDS), options.minutes)
+    healing = time.monotonic()
+    cluster.wait_until_well()
+    for writer in writers:
+        writer.finish()
+    print(f"all in sync and acknowledged {time.monotonic() - healing:.1f} s after the last fault", flush=True)
+    for writer in writers:
+        for node in NODES:
+            check_partition(cluster, writer, node, folder)
+    member.check(writers)
+    cluster.wait_until_well()
+    count = sum(len(writer.sent_at) for writer in writers)
+    print(f"{len(faults)} faults, {count} records: none missing, none twice, all in order, on every node\n")
+    print(waits(faults, writers))
 
 
 def main():

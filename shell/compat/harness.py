@@ -195,6 +195,12 @@ class Broker:
         self.process.wait()
         self.start()
 
+    def kill(self):
+        """Ends it at once, if it runs."""
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
     def stop(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)

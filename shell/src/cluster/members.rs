@@ -1,13 +1,15 @@
 //! Nodes that come and go.
 
 use std::io::Write;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use chronik_core::ids::{NodeId, Uuid};
-use chronik_core::wire::Response;
-use chronik_core::wire::add_raft_voter::{AddRaftVoterRequest, Listener};
+use chronik_core::wire::add_raft_voter::{AddRaftVoterRequest, AddRaftVoterResponse, Listener};
 use chronik_core::wire::describe_quorum::ReplicaState;
 use chronik_core::wire::remove_raft_voter::RemoveRaftVoterRequest;
 use chronik_core::wire::unregister_broker::UnregisterBrokerRequest;
+use chronik_core::wire::{ErrorCode, Response};
 
 use super::link::{Link, check};
 use super::view::{View, unasked};
@@ -16,8 +18,11 @@ use crate::cli::options::Address;
 
 /// What the address for other nodes is called among a voter's addresses.
 const RAFT_LISTENER: &str = "RAFT";
+/// Between two looks at a cluster that does not know a new node yet.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Makes a node a voter. It must run, and be told of the others.
+/// Makes a node a voter. It must run, and be told of the others; one that was just started is waited for, as long as an
+/// answer may take.
 pub(super) fn add(
     link: &mut Link,
     node: NodeId,
@@ -25,30 +30,59 @@ pub(super) fn add(
     directory_id: Option<Uuid>,
     out: &mut impl Write,
 ) -> Result<Outcome, Fault> {
-    let view = View::of(link)?;
-    if voter(&view, node).is_some() {
-        writeln!(out, "node {node} is a voter already")?;
-        return Ok(Outcome::Well);
+    let deadline = Instant::now() + link.timeout();
+    loop {
+        let view = View::of(link)?;
+        if voter(&view, node).is_some() {
+            writeln!(out, "node {node} is a voter already")?;
+            return Ok(Outcome::Well);
+        }
+        let is_over = Instant::now() >= deadline;
+        match directory_id.or_else(|| folder_of(&view, node)) {
+            Some(directory_id) => {
+                let answer = ask_to_add(link, &view, node, directory_id, raft_addr)?;
+                if is_over || answer.error_code != ErrorCode::RequestTimedOut.code() {
+                    check(&format!("node {node} cannot be added"), answer.error_code, answer.error_message.as_deref())?;
+                    let then = "`cluster rebalance` gives it its share of the partitions";
+                    writeln!(out, "node {node} votes from now on; {then}")?;
+                    return Ok(Outcome::Well);
+                }
+            }
+            None if is_over => {
+                return Err(Fault::Refused(format!(
+                    "the cluster has not heard of node {node}: it must run, with nodes of the cluster as its `--peers`"
+                )));
+            }
+            None => {}
+        }
+        thread::sleep(LOOK_EVERY);
     }
-    let observers = view.quorum.iter().flat_map(|quorum| &quorum.observers);
-    let known = observers.filter(|member| member.replica_id == node.0).map(|member| member.replica_directory_id).next();
+}
+
+fn ask_to_add(
+    link: &mut Link,
+    view: &View,
+    node: NodeId,
+    directory_id: Uuid,
+    raft_addr: &Address,
+) -> Result<AddRaftVoterResponse, Fault> {
+    let host = raft_addr.host.as_str().into();
     let request = AddRaftVoterRequest {
         cluster_id: Some(view.cluster_id.as_str().into()),
         timeout_ms: link.timeout().as_millis().try_into().unwrap_or(i32::MAX),
         voter_id: node.0,
-        // None stands for the one that the node comes with.
-        voter_directory_id: directory_id.or(known).unwrap_or(Uuid::ZERO),
-        listeners: vec![Listener {
-            name: RAFT_LISTENER.into(),
-            host: raft_addr.host.as_str().into(),
-            port: raft_addr.port,
-        }],
+        voter_directory_id: directory_id,
+        listeners: vec![Listener { name: RAFT_LISTENER.into(), host, port: raft_addr.port }],
         ack_when_committed: true,
     };
     let Response::AddRaftVoter(response) = link.ask(request)? else { return Err(unasked()) };
-    check(&format!("node {node} cannot be added"), response.error_code, response.error_message.as_deref())?;
-    writeln!(out, "node {node} votes from now on; `cluster rebalance` gives it its share of the partitions")?;
-    Ok(Outcome::Well)
+    Ok(response)
+}
+
+/// The data folder with which a node follows the quorum.
+fn folder_of(view: &View, node: NodeId) -> Option<Uuid> {
+    let mut observers = view.quorum.iter().flat_map(|quorum| &quorum.observers);
+    observers.find(|member| member.replica_id == node.0).map(|member| member.replica_directory_id)
 }
 
 /// Has a node forgotten that does not serve: for good, or until it comes back with an empty data folder.

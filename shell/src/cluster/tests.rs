@@ -220,9 +220,18 @@ fn next(stream: &mut TcpStream) -> Option<(RequestHeader, Request)> {
 
 /// What a command prints and comes to, and what the cluster was asked to change.
 fn run_on(cluster: Cluster, command: Command) -> (String, Result<bool, String>, Vec<String>) {
+    run_within(Duration::from_secs(10), cluster, command)
+}
+
+/// The same with a command's own `timeout`.
+fn run_within(
+    timeout: Duration,
+    cluster: Cluster,
+    command: Command,
+) -> (String, Result<bool, String>, Vec<String>) {
     let (server, cluster) = serve(cluster);
     let nobody = Address { host: "127.0.0.1".to_owned(), port: 1 };
-    let errand = Errand { servers: vec![nobody, server], timeout: Duration::from_secs(10), command };
+    let errand = Errand { servers: vec![nobody, server], timeout, command };
     let mut out = Vec::new();
     let outcome = run(&errand, &mut out);
     let outcome = outcome.map(|outcome| matches!(outcome, Outcome::Well)).map_err(|fault| fault.to_string());
@@ -344,8 +353,9 @@ fn a_node_is_added_with_the_folder_that_the_cluster_knows() {
     let cluster = || Cluster { nodes: BTreeMap::from([(1, false), (4, false)]), ..three_nodes() };
     let (_, outcome, asked) = run_on(cluster(), add(4, None));
     assert_eq!((outcome, asked), (Ok(true), vec![format!("add 4 at four:9192 with {}", folder(4))]));
-    let (_, _, asked) = run_on(cluster(), add(5, None));
-    assert_eq!(asked, [format!("add 5 at four:9192 with {}", Uuid::ZERO)]);
+    let (_, outcome, asked) = run_within(Duration::from_secs(2), cluster(), add(5, None));
+    let why = "the cluster has not heard of node 5: it must run, with nodes of the cluster as its `--peers`";
+    assert_eq!((outcome, asked), (Err(why.to_owned()), vec![]));
     let (_, _, asked) = run_on(cluster(), add(5, Some(folder(9))));
     assert_eq!(asked, [format!("add 5 at four:9192 with {}", folder(9))]);
     let (told, outcome, asked) = run_on(cluster(), add(1, None));

@@ -7,154 +7,21 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kafka_protocol::messages::consumer_group_heartbeat_response::Assignment;
-use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
-use kafka_protocol::messages::leave_group_request::MemberIdentity;
-use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_delete_request::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic};
-use kafka_protocol::messages::offset_fetch_request::{
-    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
-};
-use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
     ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, DeleteGroupsRequest, DescribeGroupsRequest,
-    FindCoordinatorRequest, GroupId, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
-    ListGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, SyncGroupRequest,
+    FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
+    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, SyncGroupRequest,
 };
-use kafka_protocol::protocol::StrBytes;
 
 use crate::support::broker::Broker;
 use crate::support::client::Client;
 use crate::support::code;
-use crate::support::topic::{Topic, eventually, fresh_name, text};
+use crate::support::group::{Group, NOBODY};
+use crate::support::topic::{Topic, eventually, text};
 
-/// From here on FindCoordinator, OffsetFetch and LeaveGroup name several things at once.
+/// From here on FindCoordinator names several groups at once.
 const FIND_SEVERAL: i16 = 4;
-const FETCH_SEVERAL: i16 = 8;
-const LEAVE_SEVERAL: i16 = 3;
-/// What a member that is known to nobody is to be called.
-const NOBODY: StrBytes = StrBytes::from_static_str("");
-
-/// A group of one test.
-struct Group(GroupId);
-
-impl Group {
-    /// A group that nobody else uses, whose coordinator serves.
-    fn new(client: &mut Client, purpose: &str) -> Self {
-        let group = Self(GroupId(fresh_name(purpose).0));
-        group.wait_for_coordinator(client);
-        group
-    }
-
-    fn wait_for_coordinator(&self, client: &mut Client) {
-        eventually("the group has a coordinator", || {
-            let request = FindCoordinatorRequest::default().with_key(self.0.0.clone()).with_key_type(0);
-            client.call(3, &request).error_code == code::NONE
-        });
-        eventually("its coordinator serves", || {
-            let request = HeartbeatRequest::default().with_group_id(self.0.clone()).with_member_id(text("nobody"));
-            client.call(0, &request).error_code == code::UNKNOWN_MEMBER_ID
-        });
-    }
-
-    fn commit_request(&self, topic: &Topic, version: i16, partition: i32, offset: i64) -> OffsetCommitRequest {
-        let partition = OffsetCommitRequestPartition::default()
-            .with_partition_index(partition)
-            .with_committed_offset(offset)
-            .with_committed_metadata(Some(text("where I am")));
-        let partition = if version >= 6 { partition.with_committed_leader_epoch(0) } else { partition };
-        let topic = OffsetCommitRequestTopic::default().with_name(topic.name.clone()).with_partitions(vec![partition]);
-        OffsetCommitRequest::default()
-            .with_group_id(self.0.clone())
-            .with_generation_id_or_member_epoch(-1)
-            .with_topics(vec![topic])
-    }
-
-    /// Commits without being a member; gives the error code.
-    fn commit(&self, client: &mut Client, topic: &Topic, version: i16, offset: i64) -> i16 {
-        let response = client.call(version, &self.commit_request(topic, version, 0, offset));
-        response.topics[0].partitions[0].error_code
-    }
-
-    /// The offset committed for partition 0 and the metadata beside it.
-    fn committed(&self, client: &mut Client, topic: &Topic, version: i16) -> (i64, String) {
-        if version < FETCH_SEVERAL {
-            let asked =
-                OffsetFetchRequestTopic::default().with_name(topic.name.clone()).with_partition_indexes(vec![0]);
-            let request = OffsetFetchRequest::default().with_group_id(self.0.clone()).with_topics(Some(vec![asked]));
-            let response = client.call(version, &request);
-            let answer = &response.topics[0].partitions[0];
-            assert_eq!((response.error_code, answer.error_code), (code::NONE, code::NONE), "version {version}");
-            return (answer.committed_offset, answer.metadata.as_ref().expect("metadata").to_string());
-        }
-        let asked = OffsetFetchRequestTopics::default().with_name(topic.name.clone()).with_partition_indexes(vec![0]);
-        let group = OffsetFetchRequestGroup::default().with_group_id(self.0.clone()).with_topics(Some(vec![asked]));
-        let response = client.call(version, &OffsetFetchRequest::default().with_groups(vec![group]));
-        let group = &response.groups[0];
-        let answer = &group.topics[0].partitions[0];
-        assert_eq!((group.error_code, answer.error_code), (code::NONE, code::NONE), "version {version}");
-        (answer.committed_offset, answer.metadata.as_ref().expect("metadata").to_string())
-    }
-
-    fn join_request(&self, version: i16, member: &StrBytes) -> JoinGroupRequest {
-        let protocol =
-            JoinGroupRequestProtocol::default().with_name(text("mine")).with_metadata(Bytes::from_static(b"topics"));
-        let request = JoinGroupRequest::default()
-            .with_group_id(self.0.clone())
-            .with_session_timeout_ms(20_000)
-            .with_member_id(member.clone())
-            .with_protocol_type(text("consumer"))
-            .with_protocols(vec![protocol]);
-        if version >= 1 { request.with_rebalance_timeout_ms(20_000) } else { request }
-    }
-
-    /// Joins an empty group, by way of an id where one is required.
-    fn join(&self, client: &mut Client, version: i16) -> JoinGroupResponse {
-        let joined = client.call(version, &self.join_request(version, &NOBODY));
-        if version < 4 {
-            return joined;
-        }
-        assert_eq!(joined.error_code, code::MEMBER_ID_REQUIRED, "version {version}");
-        client.call(version, &self.join_request(version, &joined.member_id))
-    }
-
-    /// The assignment that the leader of a generation gives to itself.
-    fn sync(&self, client: &mut Client, version: i16, joined: &JoinGroupResponse) -> Bytes {
-        let assignment = SyncGroupRequestAssignment::default()
-            .with_member_id(joined.member_id.clone())
-            .with_assignment(Bytes::from_static(b"all"));
-        let request = SyncGroupRequest::default()
-            .with_group_id(self.0.clone())
-            .with_generation_id(joined.generation_id)
-            .with_member_id(joined.member_id.clone())
-            .with_assignments(vec![assignment]);
-        let request = match version {
-            5.. => request.with_protocol_type(Some(text("consumer"))).with_protocol_name(Some(text("mine"))),
-            _ => request,
-        };
-        let response = client.call(version, &request);
-        assert_eq!(response.error_code, code::NONE, "version {version}");
-        response.assignment
-    }
-
-    fn beat(&self, client: &mut Client, version: i16, joined: &JoinGroupResponse) -> i16 {
-        let request = HeartbeatRequest::default()
-            .with_group_id(self.0.clone())
-            .with_generation_id(joined.generation_id)
-            .with_member_id(joined.member_id.clone());
-        client.call(version, &request).error_code
-    }
-
-    fn leave(&self, client: &mut Client, version: i16, joined: &JoinGroupResponse) -> i16 {
-        let request = LeaveGroupRequest::default().with_group_id(self.0.clone());
-        if version < LEAVE_SEVERAL {
-            return client.call(version, &request.with_member_id(joined.member_id.clone())).error_code;
-        }
-        let member = MemberIdentity::default().with_member_id(joined.member_id.clone());
-        let response = client.call(version, &request.with_members(vec![member]));
-        assert_eq!(response.error_code, code::NONE, "version {version}");
-        response.members[0].error_code
-    }
-}
 
 #[test]
 fn a_coordinator_is_found_in_every_version() {
@@ -163,14 +30,14 @@ fn a_coordinator_is_found_in_every_version() {
     let group = Group::new(&mut client, "found");
     for version in client.versions::<FindCoordinatorRequest>() {
         let (error, host, port) = if version < FIND_SEVERAL {
-            let response = client.call(version, &FindCoordinatorRequest::default().with_key(group.0.0.clone()));
+            let response = client.call(version, &FindCoordinatorRequest::default().with_key(group.id().0.clone()));
             (response.error_code, response.host, response.port)
         } else {
-            let keys = vec![group.0.0.clone(), text("another")];
+            let keys = vec![group.id().0.clone(), text("another")];
             let mut response = client.call(version, &FindCoordinatorRequest::default().with_coordinator_keys(keys));
             assert_eq!(response.coordinators.len(), 2);
             let found = response.coordinators.remove(0);
-            assert_eq!(found.key, group.0.0);
+            assert_eq!(found.key, group.id().0);
             (found.error_code, found.host, found.port)
         };
         assert_eq!(error, code::NONE, "version {version}");
@@ -216,7 +83,7 @@ fn a_member_is_described_with_its_client_and_its_address() {
     let joined = group.join(&mut client, 5);
     group.sync(&mut client, 3, &joined);
     for version in client.versions::<DescribeGroupsRequest>() {
-        let response = client.call(version, &DescribeGroupsRequest::default().with_groups(vec![group.0.clone()]));
+        let response = client.call(version, &DescribeGroupsRequest::default().with_groups(vec![group.id().clone()]));
         let described = &response.groups[0];
         assert_eq!((described.error_code, described.group_state.as_str()), (code::NONE, "Stable"), "version {version}");
         assert_eq!((described.protocol_type.as_str(), described.protocol_data.as_str()), ("consumer", "mine"));
@@ -251,12 +118,12 @@ fn groups_are_listed_and_deleted_in_every_version() {
         for version in client.versions::<ListGroupsRequest>() {
             let response = client.call(version, &ListGroupsRequest::default());
             assert_eq!(response.error_code, code::NONE, "version {version}");
-            let listed = response.groups.iter().find(|listed| listed.group_id == group.0).expect("it is listed");
+            let listed = response.groups.iter().find(|listed| listed.group_id == *group.id()).expect("it is listed");
             if version >= 4 {
                 assert_eq!(listed.group_state.as_str(), "Empty");
             }
         }
-        let request = DeleteGroupsRequest::default().with_groups_names(vec![group.0.clone()]);
+        let request = DeleteGroupsRequest::default().with_groups_names(vec![group.id().clone()]);
         assert_eq!(client.call(version, &request).results[0].error_code, code::NONE, "version {version}");
         assert_eq!(client.call(version, &request).results[0].error_code, code::GROUP_ID_NOT_FOUND);
         assert_eq!(group.committed(&mut client, &topic, 5).0, -1);
@@ -273,7 +140,7 @@ fn an_offset_is_deleted() {
     for version in client.versions::<OffsetDeleteRequest>() {
         let partition = OffsetDeleteRequestPartition::default().with_partition_index(0);
         let asked = OffsetDeleteRequestTopic::default().with_name(topic.name.clone()).with_partitions(vec![partition]);
-        let request = OffsetDeleteRequest::default().with_group_id(group.0.clone()).with_topics(vec![asked]);
+        let request = OffsetDeleteRequest::default().with_group_id(group.id().clone()).with_topics(vec![asked]);
         let response = client.call(version, &request);
         assert_eq!((response.error_code, response.topics[0].partitions[0].error_code), (code::NONE, code::NONE));
     }
@@ -289,7 +156,7 @@ fn a_member_of_the_next_protocol_is_assigned_by_the_broker_in_every_version() {
         let group = Group::new(&mut client, "assigned");
         let own = text("a-member-of-its-own-name");
         let request = ConsumerGroupHeartbeatRequest::default()
-            .with_group_id(group.0.clone())
+            .with_group_id(group.id().clone())
             .with_member_id(if version == 0 { NOBODY } else { own })
             .with_member_epoch(0)
             .with_rebalance_timeout_ms(10_000)
@@ -305,7 +172,7 @@ fn a_member_of_the_next_protocol_is_assigned_by_the_broker_in_every_version() {
         let mut epoch = joined.member_epoch;
         eventually("the member has all partitions", || {
             let request = ConsumerGroupHeartbeatRequest::default()
-                .with_group_id(group.0.clone())
+                .with_group_id(group.id().clone())
                 .with_member_id(member.clone())
                 .with_member_epoch(epoch);
             let response = client.call(version, &request);
@@ -317,7 +184,7 @@ fn a_member_of_the_next_protocol_is_assigned_by_the_broker_in_every_version() {
             owned.len() == 3
         });
         for version in client.versions::<ConsumerGroupDescribeRequest>() {
-            let request = ConsumerGroupDescribeRequest::default().with_group_ids(vec![group.0.clone()]);
+            let request = ConsumerGroupDescribeRequest::default().with_group_ids(vec![group.id().clone()]);
             let response = client.call(version, &request);
             let described = &response.groups[0];
             assert_eq!(described.error_code, code::NONE, "version {version}");
@@ -382,7 +249,7 @@ fn a_broker_that_stops_sends_away_whoever_waits_in_a_group() {
     let group = Group::new(&mut client, "waiting");
     let sent = client.send(3, &group.join_request(3, &NOBODY)).expect("the connection is open");
     eventually("the member waits", || {
-        let request = DescribeGroupsRequest::default().with_groups(vec![group.0.clone()]);
+        let request = DescribeGroupsRequest::default().with_groups(vec![group.id().clone()]);
         broker.client().call(0, &request).groups[0].group_state.as_str() == "PreparingRebalance"
     });
     let began = Instant::now();

@@ -80,7 +80,8 @@ pub(super) fn opens(mut broker: Broker, contents: &Contents) {
     records(&mut client, contents, &written);
 }
 
-fn identity(broker: &Broker, client: &mut Client, contents: &Contents) {
+/// The folder is the one that it was, and has the topics that it had.
+pub(super) fn identity(broker: &Broker, client: &mut Client, contents: &Contents) {
     let found = fs::read_to_string(broker.data_dir().join("meta.toml")).expect("the identity is there");
     assert_eq!(found, contents.identity);
     let request = MetadataRequest::default().with_topics(None).with_allow_auto_topic_creation(false);
@@ -97,7 +98,8 @@ fn identity(broker: &Broker, client: &mut Client, contents: &Contents) {
     assert_eq!(found, claimed);
 }
 
-fn settings(client: &mut Client, contents: &Contents) {
+/// All brokers and each topic have the settings of `contents`.
+pub(super) fn settings(client: &mut Client, contents: &Contents) {
     assert_eq!(settings_of(client, BROKER, "", DYNAMIC_DEFAULT_BROKER), contents.settings);
     for topic in &contents.topics {
         assert_eq!(settings_of(client, TOPIC, &topic.name, DYNAMIC_TOPIC), topic.settings, "{}", topic.name);
@@ -115,7 +117,7 @@ fn settings_of(client: &mut Client, kind: i8, name: &str, source: i8) -> BTreeMa
 }
 
 /// Every partition holds the records of `contents`, and behind them one record for each value of `written`.
-fn records(client: &mut Client, contents: &Contents, written: &BTreeMap<(String, usize), Vec<Repeated>>) {
+pub(super) fn records(client: &mut Client, contents: &Contents, written: &BTreeMap<(String, usize), Vec<Repeated>>) {
     for claim in &contents.topics {
         let topic = claim.topic();
         for (index, partition) in claim.partitions.iter().enumerate() {
@@ -218,7 +220,7 @@ fn write(client: &mut Client, topic: &TopicClaim, partition: i32, value: &Repeat
 }
 
 /// The producer's last batch is known, and the one after it is taken.
-fn producer(client: &mut Client, last: &LastBatch) {
+pub(super) fn producer(client: &mut Client, last: &LastBatch) {
     let topic = text(&last.topic);
     let topic = Topic { name: topic.into(), created: Default::default() };
     let mut send = |sequence, values: &[Vec<u8>]| {

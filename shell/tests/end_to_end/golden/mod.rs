@@ -13,6 +13,7 @@
 
 mod check;
 mod contents;
+mod grown;
 mod story;
 
 use std::fs::{self, File};
@@ -52,10 +53,13 @@ impl Golden {
         tar::Archive::new(GzDecoder::new(archive)).unpack(data).expect("the archive is whole");
     }
 
+    fn contents(&self) -> Contents {
+        Contents::from_text(&fs::read_to_string(&self.contents).expect("the contents are there"))
+    }
+
     /// The folder opens, holds all that it should, and can be used on.
     fn check(&self) {
-        let contents = fs::read_to_string(&self.contents).expect("the contents are there");
-        let contents = Contents::from_text(&contents);
+        let contents = self.contents();
         let prepare = |data: &Path| {
             self.unpack(data);
             // A segment may have gaps after a crash, until the start that the journal's records fill them from.
@@ -70,18 +74,31 @@ fn committed() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
-#[test]
-fn the_folder_of_every_format_opens() {
-    let mut count = 0;
+/// The folder of every format.
+fn every() -> Vec<Golden> {
+    let mut all = Vec::new();
     for entry in fs::read_dir(committed()).expect("the golden folders are beside this test") {
         let name = entry.expect("a folder can be listed").file_name().into_string().expect("UTF-8");
-        if let Some(name) = name.strip_suffix(".tar.gz") {
-            println!("{name}");
-            Golden::at(&committed(), name).check();
-            count += 1;
-        }
+        all.extend(name.strip_suffix(".tar.gz").map(|name| Golden::at(&committed(), name)));
     }
-    assert!(count > 0, "there is at least the folder of the first format");
+    assert!(!all.is_empty(), "there is at least the folder of the first format");
+    all
+}
+
+#[test]
+fn the_folder_of_every_format_opens() {
+    for golden in every() {
+        println!("{}", golden.archive.display());
+        golden.check();
+    }
+}
+
+#[test]
+fn the_folder_of_every_format_is_a_cluster_of_one_that_grows_to_three() {
+    for golden in every() {
+        println!("{}", golden.archive.display());
+        grown::check(&golden);
+    }
 }
 
 #[test]

@@ -1,21 +1,26 @@
 //! Three broker processes that are one cluster, and a producer that follows a partition's leader.
 
+use std::ops::Deref;
+use std::path::Path;
 use std::process::ExitStatus;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kafka_protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::{MetadataResponsePartition, MetadataResponseTopic};
 use kafka_protocol::messages::{
-    CreateTopicsRequest, InitProducerIdRequest, MetadataRequest, MetadataResponse, ProduceRequest,
+    AlterPartitionReassignmentsRequest, BrokerId, CreateTopicsRequest, FindCoordinatorRequest, HeartbeatRequest,
+    InitProducerIdRequest, MetadataRequest, MetadataResponse, ProduceRequest,
 };
 
 use super::batch::Batch;
-use super::broker::{Broker, Folder, free_port};
+use super::broker::{Broker, Folder, free_port, run_to_end};
 use super::client::Client;
 use super::code;
-use super::topic::{Topic, fresh_name};
+use super::group::Group;
+use super::topic::{Topic, fresh_name, text};
 
 /// How long three nodes may take to agree on something, in a debug build on a busy machine: some elections.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,12 +39,30 @@ const SETTINGS: [&str; 6] = [
 /// The nodes' numbers.
 pub(crate) const NODES: [i32; 3] = [1, 2, 3];
 
-/// Three nodes, started together.
+/// Three nodes, started together. Whatever is asked of them as a client asks is asked of its [`Addresses`].
 pub(crate) struct Cluster {
     /// In the order of [`NODES`].
     nodes: Vec<Broker>,
+    /// In the same order: where they listen for each other.
+    raft_ports: [u16; NODES.len()],
+    addresses: Addresses,
+}
+
+/// Where the nodes listen: what clients on other threads need while nodes come and go.
+#[derive(Clone)]
+pub(crate) struct Addresses {
+    /// In the order of [`NODES`].
+    nodes: Vec<String>,
     /// The one that takes connections and says nothing, so that nobody asks it.
     frozen: Option<i32>,
+}
+
+impl Deref for Cluster {
+    type Target = Addresses;
+
+    fn deref(&self) -> &Addresses {
+        &self.addresses
+    }
 }
 
 /// Asks until `answer` has one.
@@ -57,31 +80,72 @@ pub(crate) fn wait_for<T>(claim: &str, mut answer: impl FnMut() -> Option<T>) ->
 impl Cluster {
     /// A new cluster that has formed, or none if the tests run against another's broker.
     pub(crate) fn start() -> Option<Self> {
-        if std::env::var_os("CHRONIK_TEST_BOOTSTRAP").is_some() {
-            return None;
+        let mut cluster = Self::of_none()?;
+        for node in NODES {
+            cluster.launch(node, Folder::new(), &["--bootstrap", "--peers", &cluster.peers_of(node)]);
         }
-        let raft_ports = NODES.map(|node| (node, free_port()));
-        let nodes = raft_ports.map(|(node, raft_port)| {
-            let others = raft_ports.iter().filter(|(other, _)| *other != node);
-            let peers: Vec<_> = others.map(|(other, port)| format!("{other}@127.0.0.1:{port}")).collect();
-            let (number, raft_addr, peers) = (node.to_string(), format!("127.0.0.1:{raft_port}"), peers.join(","));
-            let mut flags = vec!["--node-id", &number, "raft-cluster", "--bootstrap"];
-            flags.extend(["--raft-addr", &raft_addr, "--peers", &peers]);
-            flags.extend(SETTINGS);
-            Broker::launch_in(Folder::new(), &flags)
-        });
-        let cluster = Self { nodes: nodes.into(), frozen: None };
         cluster.wait_until_all_serve();
         Some(cluster)
     }
 
-    pub(crate) fn node(&mut self, node: i32) -> &mut Broker {
-        &mut self.nodes[Self::index(node)]
+    /// Node 1 alone as a cluster, on the data folder that `prepare` makes at a path; none if the tests run against
+    /// another's broker.
+    pub(crate) fn start_alone_on(prepare: impl FnOnce(&Path)) -> Option<Self> {
+        let mut cluster = Self::of_none()?;
+        let folder = Folder::new();
+        prepare(&folder.path().join("data"));
+        cluster.launch(1, folder, &[]);
+        Some(cluster)
     }
 
-    /// A connection to this node.
-    pub(crate) fn client(&self, node: i32) -> Client {
-        self.nodes[Self::index(node)].client()
+    fn of_none() -> Option<Self> {
+        std::env::var_os("CHRONIK_TEST_BOOTSTRAP").is_none().then(|| Self {
+            nodes: Vec::new(),
+            raft_ports: NODES.map(|_| free_port()),
+            addresses: Addresses { nodes: Vec::new(), frozen: None },
+        })
+    }
+
+    /// The next node begins.
+    fn launch(&mut self, node: i32, folder: Folder, flags: &[&str]) {
+        let (number, raft_addr) = (node.to_string(), self.raft_addr(node));
+        let mut all = vec!["raft-cluster", "--node-id", &number, "--raft-addr", &raft_addr];
+        all.extend(flags);
+        all.extend(SETTINGS);
+        let broker = Broker::launch_in(folder, &all);
+        self.addresses.nodes.push(broker.address().to_owned());
+        self.nodes.push(broker);
+    }
+
+    /// Where a node listens for the others.
+    fn raft_addr(&self, node: i32) -> String {
+        format!("127.0.0.1:{}", self.raft_ports[index(node)])
+    }
+
+    fn peers_of(&self, node: i32) -> String {
+        let others = NODES.into_iter().filter(|other| *other != node);
+        others.map(|other| format!("{other}@{}", self.raft_addr(other))).collect::<Vec<_>>().join(",")
+    }
+
+    /// The nodes that have not been there yet are started with empty folders, and added.
+    pub(crate) fn grow(&mut self) {
+        for node in &NODES[self.nodes.len()..] {
+            let peer = format!("1@{}", self.raft_addr(1));
+            self.launch(*node, Folder::new(), &["--peers", &peer]);
+            let added = format!("{node}@{}", self.raft_addr(*node));
+            let ended = run_to_end(&["cluster", "add-node", &added, "--bootstrap-servers", self.node(1).address()]);
+            assert_eq!(ended.status.code(), Some(0), "{}{}", ended.stdout, ended.stderr);
+        }
+        self.wait_until_all_serve();
+    }
+
+    /// Where its nodes listen.
+    pub(crate) fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    pub(crate) fn node(&mut self, node: i32) -> &mut Broker {
+        &mut self.nodes[index(node)]
     }
 
     pub(crate) fn kill(&mut self, node: i32) {
@@ -91,12 +155,12 @@ impl Cluster {
     /// Has it do nothing until it is thawed.
     pub(crate) fn freeze(&mut self, node: i32) {
         self.node(node).freeze();
-        self.frozen = Some(node);
+        self.addresses.frozen = Some(node);
     }
 
     pub(crate) fn thaw(&mut self, node: i32) {
         self.node(node).thaw();
-        self.frozen = None;
+        self.addresses.frozen = None;
     }
 
     pub(crate) fn restart(&mut self, node: i32) {
@@ -105,6 +169,19 @@ impl Cluster {
 
     pub(crate) fn terminate(&mut self, node: i32) -> ExitStatus {
         self.node(node).terminate()
+    }
+}
+
+impl Addresses {
+    /// A connection to this node.
+    pub(crate) fn client(&self, node: i32) -> Client {
+        Client::connect(&self.nodes[index(node)])
+    }
+
+    /// A connection to this node, unless it is frozen or does not run.
+    pub(crate) fn try_client(&self, node: i32) -> Option<Client> {
+        let address = self.nodes.get(index(node)).filter(|_| self.frozen != Some(node))?;
+        Client::try_connect(address).ok()
     }
 
     /// What a node says about the cluster and all of its topics, in an order that does not depend on the node.
@@ -162,7 +239,8 @@ impl Cluster {
         wait_for(&format!("partition {partition} has a leader"), || self.try_leader(topic, partition))
     }
 
-    fn try_leader(&self, topic: &Topic, partition: i32) -> Option<i32> {
+    /// The leader of a partition, if a node that runs names one that runs.
+    pub(crate) fn try_leader(&self, topic: &Topic, partition: i32) -> Option<i32> {
         let mut leaders = NODES.into_iter().filter_map(|node| {
             let told = self.topic_by(node, topic)?;
             let told = told.partitions.into_iter().find(|told| told.partition_index == partition)?;
@@ -171,6 +249,20 @@ impl Cluster {
         // Who knows of the newest epoch is right.
         let (_, leader) = leaders.by_ref().max()?;
         (NODES.contains(&leader) && self.try_client(leader).is_some()).then_some(leader)
+    }
+
+    /// Has these nodes, of which the first is preferred as leader, hold every partition of the topic.
+    pub(crate) fn assign(&self, topic: &Topic, partitions: usize, nodes: &[i32]) {
+        let replicas: Vec<BrokerId> = nodes.iter().map(|node| BrokerId(*node)).collect();
+        let partitions = (0..partitions as i32).map(|partition| {
+            ReassignablePartition::default().with_partition_index(partition).with_replicas(Some(replicas.clone()))
+        });
+        let assigned = ReassignableTopic::default().with_name(topic.name.clone()).with_partitions(partitions.collect());
+        let request = AlterPartitionReassignmentsRequest::default().with_timeout_ms(20_000).with_topics(vec![assigned]);
+        let answer = self.client(1).call(0, &request);
+        let refused =
+            answer.responses.iter().flat_map(|topic| &topic.partitions).find(|one| one.error_code != code::NONE);
+        assert!(answer.error_code == code::NONE && refused.is_none(), "{answer:?}");
     }
 
     /// Waits until every one of `by` says that all partitions of the topic have a leader and exactly these in-sync
@@ -199,16 +291,27 @@ impl Cluster {
         topic.read(&mut self.client(leader), partition, 0)
     }
 
-    fn try_client(&self, node: i32) -> Option<Client> {
-        if self.frozen == Some(node) {
-            return None;
-        }
-        Client::try_connect(self.nodes[Self::index(node)].address()).ok()
+    /// The node that leads a group, once it serves, and a connection to it.
+    pub(crate) fn coordinator(&self, group: &Group) -> (i32, Client) {
+        wait_for("the group has a coordinator that serves", || self.try_coordinator(group))
     }
 
-    fn index(node: i32) -> usize {
-        NODES.iter().position(|known| *known == node).expect("a node of the cluster")
+    /// The node that one of those that run calls the group's coordinator, if it says so itself.
+    pub(crate) fn try_coordinator(&self, group: &Group) -> Option<(i32, Client)> {
+        NODES.into_iter().find_map(|node| {
+            let request = FindCoordinatorRequest::default().with_key(group.id().0.clone()).with_key_type(0);
+            let found = self.try_client(node)?.try_call(3, &request).ok()?;
+            let coordinator = Some(found.node_id.0).filter(|_| found.error_code == code::NONE)?;
+            let mut client = self.try_client(coordinator)?;
+            let request = HeartbeatRequest::default().with_group_id(group.id().clone()).with_member_id(text("nobody"));
+            let beat = client.try_call(0, &request).ok()?;
+            (beat.error_code == code::UNKNOWN_MEMBER_ID).then_some((coordinator, client))
+        })
     }
+}
+
+fn index(node: i32) -> usize {
+    NODES.iter().position(|known| *known == node).expect("a node of the cluster")
 }
 
 /// Writes numbered records to one partition, one batch after another, each again until it is acknowledged.
@@ -223,7 +326,7 @@ pub(crate) struct Producer {
 
 impl Producer {
     /// An idempotent producer.
-    pub(crate) fn new(cluster: &Cluster, partition: i32) -> Self {
+    pub(crate) fn new(cluster: &Addresses, partition: i32) -> Self {
         let (id, epoch) = wait_for("a producer gets its id", || {
             let request = InitProducerIdRequest::default().with_transactional_id(None);
             let told = NODES.into_iter().find_map(|node| cluster.try_client(node)?.try_call(1, &request).ok())?;
@@ -233,13 +336,13 @@ impl Producer {
     }
 
     /// Writes `batches` of ten records with acks=all; returns when all are acknowledged.
-    pub(crate) fn write(&mut self, cluster: &Cluster, topic: &Topic, batches: usize) {
+    pub(crate) fn write(&mut self, cluster: &Addresses, topic: &Topic, batches: usize) {
         for _ in 0..batches {
             self.write_batch(cluster, topic);
         }
     }
 
-    fn write_batch(&mut self, cluster: &Cluster, topic: &Topic) {
+    fn write_batch(&mut self, cluster: &Addresses, topic: &Topic) {
         let numbers = self.next..self.next + 10;
         let batch = Batch::of(numbers.clone().map(|number| format!("record {number}")));
         let batch = batch.by(self.id, self.epoch, self.next).encode();
@@ -270,7 +373,7 @@ impl Producer {
     }
 
     /// The partition holds all that was acknowledged, in order and once.
-    pub(crate) fn check(&self, cluster: &Cluster, topic: &Topic) {
+    pub(crate) fn check(&self, cluster: &Addresses, topic: &Topic) {
         let expect: Vec<String> = (0..self.next).map(|number| format!("record {number}")).collect();
         assert_eq!(cluster.read(topic, self.partition), expect, "partition {}", self.partition);
     }

@@ -4,6 +4,7 @@ pub(crate) mod batch;
 pub(crate) mod broker;
 pub(crate) mod client;
 pub(crate) mod cluster;
+pub(crate) mod group;
 pub(crate) mod topic;
 
 /// Kafka's error codes, as far as the tests expect them.
@@ -16,7 +17,9 @@ pub(crate) mod code {
     pub(crate) const NOT_COORDINATOR: i16 = 16;
     pub(crate) const INVALID_TOPIC: i16 = 17;
     pub(crate) const INVALID_REQUIRED_ACKS: i16 = 21;
+    pub(crate) const ILLEGAL_GENERATION: i16 = 22;
     pub(crate) const UNKNOWN_MEMBER_ID: i16 = 25;
+    pub(crate) const REBALANCE_IN_PROGRESS: i16 = 27;
     pub(crate) const INVALID_TIMESTAMP: i16 = 32;
     pub(crate) const UNSUPPORTED_VERSION: i16 = 35;
     pub(crate) const TOPIC_ALREADY_EXISTS: i16 = 36;
@@ -37,4 +40,12 @@ pub(crate) mod code {
     /// not leader, timed out, not enough replicas, the same after the append, storage error, fenced and unknown leader
     /// epoch.
     pub(crate) const PASSING_FOR_PRODUCERS: [i16; 9] = [3, 5, 6, 7, 19, 20, 56, 74, 75];
+
+    /// What a consumer may hear instead of records, and repeats: unknown topic, leader not available, not leader, timed
+    /// out, storage error, fenced and unknown leader epoch, an end that the leader does not know yet, unknown topic id.
+    pub(crate) const PASSING_FOR_CONSUMERS: [i16; 9] = [3, 5, 6, 7, 56, 74, 75, 78, 100];
+
+    /// What a member of a group may hear from a node that is not its coordinator any more, or not yet, and repeats:
+    /// timed out, loading, not available, not the coordinator.
+    pub(crate) const PASSING_FOR_MEMBERS: [i16; 4] = [7, 14, 15, 16];
 }

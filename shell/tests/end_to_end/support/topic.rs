@@ -175,22 +175,23 @@ impl Topic {
         version: i16,
         timestamp: i64,
     ) -> ListOffsetsPartitionResponse {
-        self.list_offset_of(client, version, 0, timestamp)
+        self.offset_at(client, version, 0, timestamp)
     }
 
     /// Where `partition` ends.
     pub(crate) fn end_of(&self, client: &mut Client, partition: i32) -> ListOffsetsPartitionResponse {
-        self.list_offset_of(client, 5, partition, -1)
+        self.offset_at(client, 5, partition, -1)
     }
 
     /// The first offset that `partition` still keeps.
     pub(crate) fn start_of(&self, client: &mut Client, partition: i32) -> i64 {
-        let start = self.list_offset_of(client, 5, partition, -2);
+        let start = self.offset_at(client, 5, partition, -2);
         assert_eq!(start.error_code, code::NONE);
         start.offset
     }
 
-    fn list_offset_of(
+    /// The answer to a ListOffsets of one partition: -1 asks for its end, -2 for its start.
+    pub(crate) fn offset_at(
         &self,
         client: &mut Client,
         version: i16,

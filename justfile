@@ -43,6 +43,11 @@ bench *FLAGS:
 # The same with Apache Kafka beside; KAFKA_CLASSPATH_FILE names a file with its class path (benches/kafka.sh says more)
 bench-kafka *FLAGS: (bench "--beside" ("'kafka=" + justfile_directory() + "/benches/kafka.sh {port} {dir}'") FLAGS)
 
+# What replication costs: one broker and a cluster of three in turn, with the CPU of all brokers
+bench-cluster *FLAGS:
+    cargo build --release --package chronik-server --package chronik-bench
+    benches/cluster.py target/release/chronik-server target/release/chronik-bench target/bench-cluster {{FLAGS}}
+
 # One load on a broker that runs already: throughput, latencies, and whether what was acknowledged is there
 load *FLAGS:
     cargo run --release --package chronik-bench -- {{FLAGS}}
@@ -63,6 +68,11 @@ crash LOOPS="20":
 # Three nodes under load for so many minutes, killed, frozen, cut off and stopped in turn: nothing acknowledged is lost; needs kcat
 chaos MINUTES *ARGS:
     python3 shell/compat/chaos.py {{MINUTES}} {{ARGS}}
+
+# So often the node that leads a partition gets kill -9: how long a client with default settings waits; needs kcat
+failover COUNT="20" *ARGS:
+    cargo build --release --package chronik-server
+    python3 shell/compat/failover.py {{COUNT}} --server target/release/chronik-server {{ARGS}}
 
 # So many small plans in the event loop, on simulated sockets, and for real: the same records are left behind
 parity PLANS="100":

@@ -17,11 +17,9 @@ of a run that failed stay in the folder that is named; a run that was well leave
 """
 
 import argparse
-import bisect
 import contextlib
 import os
 import random
-import re
 import shutil
 import signal
 import statistics
@@ -35,16 +33,25 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import harness
-from cluster import HEAL_TIMEOUT_S, NODES, Cluster, rack
+from cluster.nodes import HEAL_TIMEOUT_S, NODES, Cluster, rack
+from cluster.writer import Writer, wait_until_calm
 from harness import Failed, expect, run
 
 TOPIC = "chaos"
 GROUP = "chaos"
 PARTITIONS = 6
-# Records a second that each partition gets.
-RATE = 100
-# Bytes of a record, most of them small.
-SMALL, LARGE, LARGE_EVERY = 100, 20_000, 50
+# How each partition's writer asks. What nobody acknowledges during a fault is kept, not dropped.
+WRITER = {
+    "acks": "all",
+    "enable.idempotence": "true",
+    "linger.ms": "2",
+    "message.timeout.ms": "0",
+    "queue.buffering.max.messages": "1000000",
+    # What is measured is the cluster, not how long a client leaves a broker alone that was gone. Asking for metadata more
+    # often would do that too, and meet a race of librdkafka: told of two leaders within a moment, as when a frozen node
+    # thaws, it may write to the wrong one for ever (its issue 4976).
+    "reconnect.backoff.max.ms": "250",
+}
 # Every node's settings, `--set` goes on top. Faults come every few seconds, so a silent node is missed sooner than the
 # default of 9 s says, and well after the pauses of a busy machine.
 SETTINGS = {
@@ -72,77 +79,6 @@ GATES = {
     "deaf": lambda victims: [(other, victim) for victim in victims for other in NODES if other != victim],
     "apart": lambda victims: [(one, other) for one in victims for other in victims if one != other],
 }
-
-
-class Writer:
-    """A kcat that writes to one partition, what it was given and when, and what it was told and when."""
-
-    def __init__(self, partition, bootstrap, folder, seed):
-        self.partition, self.random = partition, random.Random(f"{seed} {partition}")
-        self.sent_at, self.acked_at, self.offsets, self.complaints = [], [], [], []
-        self.ends = threading.Event()
-        options = {"acks": "all", "enable.idempotence": "true", "linger.ms": "2", "message.timeout.ms": "0"}
-        # What nobody acknowledges during a fault is kept, not dropped.
-        options["queue.buffering.max.messages"] = "1000000"
-        # What is measured is the cluster, not how long a client leaves a broker alone that was gone. Asking for
-        # metadata more often would do that too, and meet a race of librdkafka: told of two leaders within a moment, as
-        # when a frozen node thaws, it may write to the wrong one for ever (its issue 4976).
-        options["reconnect.backoff.max.ms"] = "250"
-        command = ["kcat", "-E", "-P", "-vv", "-b", bootstrap, "-t", TOPIC, "-p", str(partition)]
-        command += [part for name, value in options.items() for part in ("-X", f"{name}={value}")]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, bufsize=1
-        )
-        self.log = open(os.path.join(folder, f"writer-{partition}.log"), "w")
-        self.threads = [threading.Thread(target=body, daemon=True) for body in (self.write, self.listen)]
-        for thread in self.threads:
-            thread.start()
-
-    def write(self):
-        """Feeds it at an even rate. It never stops for a missing acknowledgement: kcat hears of those only as it reads
-        its next line."""
-        next_at = time.monotonic()
-        with contextlib.suppress(BrokenPipeError):
-            while not self.ends.wait(max(0.0, next_at - time.monotonic())):
-                next_at += 1 / RATE
-                size = LARGE if self.random.randrange(LARGE_EVERY) == 0 else self.random.randrange(1, SMALL)
-                line = f"{len(self.sent_at)} {'x' * size}\n"
-                self.sent_at.append(time.monotonic())
-                self.process.stdin.write(line)
-            self.process.stdin.close()
-
-    def listen(self):
-        """Acknowledgements come in the order of the records, as idempotence has it: the first tells of the first."""
-        for line in self.process.stderr:
-            told = re.match(r"% Message delivered to partition (\d+) \(offset (-?\d+)\)", line)
-            if told:
-                self.acked_at.append(time.monotonic())
-                self.offsets.append(int(told.group(2)))
-            else:
-                if "Delivery failed" in line:
-                    self.complaints.append(line.strip())
-                self.log.write(line)
-                self.log.flush()
-
-    def finish(self):
-        """Waits until everything is acknowledged."""
-        self.ends.set()
-        code = self.process.wait(timeout=HEAL_TIMEOUT_S)
-        for thread in self.threads:
-            thread.join()
-        if code != 0 or self.complaints or len(self.acked_at) != len(self.sent_at):
-            of = f"{len(self.acked_at)} of {len(self.sent_at)} acknowledged"
-            raise Failed(f"the writer of partition {self.partition} ended with {code}, {of}: {self.complaints[:3]}")
-
-    def end(self):
-        """Whatever is still to be acknowledged."""
-        self.process.kill()
-        self.process.wait()
-
-    def wait_after(self, moment):
-        """How long after `moment` a record was acknowledged that was written after it, in seconds."""
-        index = bisect.bisect_left(self.sent_at, moment)
-        return self.acked_at[index] - moment if index < len(self.acked_at) else None
 
 
 class Member:
@@ -238,18 +174,6 @@ def draw(rng, number, kinds, leaders):
     return Fault(number, kind, sorted(rng.sample(NODES, count)), away_s, leaders)
 
 
-def wait_until_calm(cluster, writers):
-    """All is in sync, and every writer gets on: a node that was killed a moment ago may not have been missed yet."""
-    cluster.wait_until_well()
-    begun = time.monotonic()
-    for writer in writers:
-        while writer.wait_after(begun) is None:
-            if time.monotonic() > begun + HEAL_TIMEOUT_S:
-                raise Failed(f"partition {writer.partition} took nothing for {HEAL_TIMEOUT_S} s, and all is well")
-            time.sleep(0.02)
-    cluster.wait_until_well()
-
-
 def torment(cluster, writers, seed, kinds, minutes):
     """The faults, until the time is over."""
     rng = random.Random(seed)
@@ -327,7 +251,7 @@ def torment_and_judge(cluster, clients, options, folder):
     """`clients` ends whatever is started here."""
     writers = []
     for partition in range(PARTITIONS):
-        writers.append(Writer(partition, cluster.bootstrap, folder, options.seed))
+        writers.append(Writer(cluster.bootstrap, TOPIC, partition, folder, options.seed, WRITER))
         clients.callback(writers[-1].end)
     member = Member(cluster.bootstrap, folder)
     clients.callback(member.end)

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Runs Kafka's clients and tools against a broker and prints what passed: client, check, verdict, time.
 
-Without --bootstrap it builds and starts `chronik-server` on a free loopback port. What a suite needs beyond the
+Without --bootstrap it builds and starts `chronik-server` on a free loopback port; the suite `cluster` starts three of it,
+and is left out with --bootstrap and --kafka. What a suite needs beyond the
 language's own tool (a virtual environment, Go and npm modules, Kafka's jars) is installed once into target/compat.
 """
 
@@ -17,6 +18,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import harness
 import reference
+from cluster import suite as cluster
 from go import suite as go
 from java import suite as java
 from kcat import suite as kcat
@@ -24,7 +26,7 @@ from node import suite as node
 from python import suite as python
 from rdkafka import suite as rdkafka
 
-SUITES = {"kcat": kcat, "rdkafka": rdkafka, "python": python, "go": go, "node": node, "java": java}
+SUITES = {"kcat": kcat, "rdkafka": rdkafka, "python": python, "go": go, "node": node, "java": java, "cluster": cluster}
 
 
 def main():
@@ -53,14 +55,20 @@ def main():
 
     def check_all(bootstrap):
         for name in names:
-            SUITES[name].check_all(table, bootstrap, run_id)
+            if name != "cluster":
+                SUITES[name].check_all(table, bootstrap, run_id)
 
     if options.bootstrap:
         check_all(options.bootstrap)
-    else:
-        own = reference.kafka() if options.kafka else harness.chronik(options.server or harness.default_binary())
-        with own as broker:
+    elif options.kafka:
+        with reference.kafka() as broker:
             check_all(broker.address)
+    else:
+        binary = options.server or harness.default_binary()
+        with harness.chronik(binary) as broker:
+            check_all(broker.address)
+        if "cluster" in names:
+            cluster.check_all(table, binary, run_id)
     print()
     print(table.summary())
     return 1 if table.failed else 0
@@ -73,6 +81,7 @@ TOOLS = {
     "go": ["go"],
     "node": ["node", "npm"],
     "java": ["java", "javac", "mvn"],
+    "cluster": ["java", "javac", "mvn"],
 }
 
 if __name__ == "__main__":

@@ -166,9 +166,9 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_enum, default_value_t = Verify::Offsets)]
     pub(crate) verify: Verify,
 
-    /// Process id of the broker, on this machine: reports its CPU and memory.
-    #[arg(long, value_name = "PID")]
-    pub(crate) server_pid: Option<u32>,
+    /// Process ids of the brokers, on this machine: reports their CPU and memory, in all.
+    #[arg(long, value_name = "PID,...", value_delimiter = ',')]
+    pub(crate) server_pid: Vec<u32>,
 
     /// Print JSON in place of the table; with =FILE write it there, beside the table.
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]

@@ -214,7 +214,7 @@ impl Stage {
 
     /// Shows the progress and takes the CPU times at both ends of the window, or when `is_over` if that is earlier.
     fn watch(&self, load: &LoadArgs, is_over: impl Fn() -> bool) -> Result<Used, Failure> {
-        let measure = || -> Result<_, Failure> { Ok((own_cpu(), load.server_pid.map(ProcessUsage::of).transpose()?)) };
+        let measure = || -> Result<_, Failure> { Ok((own_cpu(), ProcessUsage::of_all(&load.server_pid)?)) };
         self.pass_time(self.window.from, "warming up", &is_over);
         let (client_from, server_from) = measure().inspect_err(|_| self.board.fail())?;
         self.pass_time(self.window.until, "measuring", &is_over);

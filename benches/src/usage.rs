@@ -11,7 +11,7 @@ pub(crate) fn own_cpu() -> Duration {
     Duration::new(used.tv_sec as u64, used.tv_nsec as u32)
 }
 
-/// What a process has used, at one moment.
+/// What a process has used, or several together, at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ProcessUsage {
     /// User and system time together; the kernel tells it in steps of 10 ms.
@@ -21,6 +21,19 @@ pub(crate) struct ProcessUsage {
 }
 
 impl ProcessUsage {
+    /// What these have used in all; none where there are none.
+    pub(crate) fn of_all(pids: &[u32]) -> Result<Option<ProcessUsage>, Failure> {
+        let mut all = None;
+        for &pid in pids {
+            let one = ProcessUsage::of(pid)?;
+            let sum: &mut ProcessUsage = all.get_or_insert_default();
+            sum.cpu += one.cpu;
+            sum.resident_bytes += one.resident_bytes;
+            sum.resident_bytes_max += one.resident_bytes_max;
+        }
+        Ok(all)
+    }
+
     pub(crate) fn of(pid: u32) -> Result<ProcessUsage, Failure> {
         let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}"));
         let missing = |why: io::Error| Failure::Local { what: format!("cannot watch process {pid}"), why };
@@ -68,5 +81,14 @@ mod tests {
     fn this_process_can_be_watched() {
         let usage = ProcessUsage::of(std::process::id()).expect("it is running");
         assert!(usage.resident_bytes > 0 && usage.resident_bytes_max >= usage.resident_bytes);
+    }
+
+    #[test]
+    fn processes_count_together() {
+        let me = std::process::id();
+        let [none, one, two] = [&[][..], &[me], &[me, me]].map(|pids| ProcessUsage::of_all(pids).expect("they run"));
+        assert_eq!(none, None);
+        let [one, two] = [one, two].map(|usage| usage.expect("there is one").resident_bytes_max);
+        assert!(two >= 2 * one, "{one} and {two}");
     }
 }

@@ -221,7 +221,7 @@ fn load_at(args: &CompareArgs, row: &Row, topic: &str, running: &Running, verify
         duration: args.duration,
         warmup: args.warmup,
         acks: Acks::Leader,
-        server_pid: Some(running.pid()),
+        server_pid: vec![running.pid()],
         verify,
         ..LoadArgs::defaults()
     };

@@ -432,8 +432,9 @@ pub static BROKER_KEYS: &[BrokerKey] = &[
         "1",
         Allowed::AtLeast(1),
         Update::Anywhere,
-        "How many replicas must be in sync for a produce request with acks=all to be taken. Where it is not set, 2 for \
-         topics created with 3 replicas or more (Kafka: 1). In a cluster, set it for all brokers and not in one's file.",
+        "How many replicas must be in sync for a produce request with acks=all to be taken, where there are as many, and \
+         else all. Where it is not set, 2 for topics created with 3 replicas or more (Kafka: 1). In a cluster, set it for \
+         all brokers and not in one's file.",
     ),
     key(
         "num.partitions",

@@ -265,8 +265,8 @@ pub static TOPIC_KEYS: &[TopicKey] = &[
         Allowed::AtLeast(1),
         Effect::Obeyed,
         &[is("min.insync.replicas")],
-        "How many replicas must be in sync for a produce request with acks=all to be taken. Where it is not set, 2 for \
-         topics created with 3 replicas or more (Kafka: 1).",
+        "How many replicas must be in sync for a produce request with acks=all to be taken, where there are as many, and \
+         else all. Where it is not set, 2 for topics created with 3 replicas or more (Kafka: 1).",
     ),
     key(
         "preallocate",

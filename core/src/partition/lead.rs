@@ -1,7 +1,6 @@
 //! A partition that is led here: what its followers say, and what they are sent.
 
 use super::{Partition, Played, Role, Stage};
-use crate::config::TopicConfig;
 use crate::ids::{NodeId, Offset, Session};
 use crate::peer::{Acked, Answer, Append, Batches, Epochs, Proposal};
 use crate::replication::{Facts, Lane, Leader, Member, Next, Peers, View};
@@ -13,8 +12,10 @@ impl Partition {
         if let Role::Leading(leader) = &mut self.role
             && leader.leader_epoch() == view.leader_epoch
         {
+            // With fewer replicas fewer can be asked for.
+            let asked = leader.on_min_in_sync(min_in_sync, *now, peers);
             let facts = leader.on_view(view, *now, peers);
-            return Played { proposes: facts.proposes, ..Played::default() };
+            return Played { proposes: asked.proposes || facts.proposes, ..Played::default() };
         }
         let (known, _) = self.known();
         let ceases_to_lead = self.leave_role(*now, peers);
@@ -39,10 +40,9 @@ impl Partition {
         }
     }
 
-    /// Whether too few replicas are in sync for what is written to be safe, by its topic's settings.
-    pub fn is_below_minimum(&self, config: &TopicConfig) -> bool {
-        let asked = config.min_insync_replicas as usize;
-        self.leader().is_some_and(|leader| leader.is_below_minimum() || leader.in_sync().len() < asked)
+    /// Whether too few replicas are in sync for what is written to be safe.
+    pub fn is_below_minimum(&self) -> bool {
+        self.leader().is_some_and(Leader::is_below_minimum)
     }
 
     /// Whether somebody follows, so that what is written waits for more than this broker's disk.

@@ -60,7 +60,7 @@ enum Role {
 pub enum Part {
     /// None that it could play.
     Idle,
-    /// It leads, and needs so many replicas in sync (`min.insync.replicas`).
+    /// It leads, and needs so many replicas in sync: `min.insync.replicas`, or all that there are.
     Lead(View, usize),
     /// It follows.
     Follow(Leadership),
@@ -340,7 +340,7 @@ impl Partition {
             let message = "a record without a key cannot be stored in a compacted topic";
             return Err(Refused { code: ErrorCode::InvalidRecord, message: Some(message.to_owned().into()) });
         }
-        if acks == -1 && self.is_below_minimum(config) {
+        if acks == -1 && self.is_below_minimum() {
             return Err(ErrorCode::NotEnoughReplicas.into());
         }
         if batch.head().attributes.is_transactional() {

@@ -60,6 +60,7 @@ pub struct Leader {
     /// The log start that clients see, once the whole set has told where theirs is.
     shown_start: Option<Offset>,
     in_sync: InSync,
+    /// At most all replicas, those of brokers that are not registered included.
     min_in_sync: usize,
     followers: Vec<Progress>,
     sessions: Session,
@@ -138,9 +139,9 @@ impl Leader {
         self.in_sync.committed()
     }
 
-    /// Whether too few replicas are in sync for acks=all. A partition of fewer replicas than the minimum needs them all.
+    /// Whether too few replicas are in sync for acks=all.
     pub fn is_below_minimum(&self) -> bool {
-        self.in_sync().len() < self.min_in_sync.min(self.followers.len() + 1)
+        self.in_sync().len() < self.min_in_sync
     }
 
     /// Whether somebody follows this leader, so that more than its own disk is waited for.
@@ -232,7 +233,7 @@ impl Leader {
         self.on_member(member, now, peers)
     }
 
-    /// `min.insync.replicas` has another value.
+    /// Another number of replicas must be in sync.
     pub fn on_min_in_sync(&mut self, min_in_sync: usize, now: Instant, peers: &mut Peers) -> Facts {
         self.min_in_sync = min_in_sync;
         self.settle(now, peers)

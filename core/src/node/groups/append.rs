@@ -89,7 +89,7 @@ impl Node {
     pub(super) fn check_log(&self, partition: i32) -> Result<(), ErrorCode> {
         let slot = self.groups.seats[&partition].slot;
         let hosted = self.hosts[slot as usize].as_ref().expect("a seat's partition is hosted");
-        match self.no_space.is_some() || hosted.partition.is_below_minimum(&hosted.config) {
+        match self.no_space.is_some() || hosted.partition.is_below_minimum() {
             true => Err(ErrorCode::CoordinatorNotAvailable),
             false => Ok(()),
         }

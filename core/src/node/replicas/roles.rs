@@ -90,10 +90,8 @@ impl Node {
     /// How many replicas of a partition must be in sync for its high watermark to move: as elections go by, so that who
     /// is elected has all that was acknowledged.
     pub(super) fn min_in_sync(&self, id: TopicPartition) -> usize {
-        let image = self.controller.image();
-        let (Some(topic), Some(state)) = (image.topic(id.topic), image.partition(id)) else { return 1 };
-        let rules = self.controller.config().election_rules(&topic.settings);
-        rules.min_in_sync(state.replication_factor())
+        let Some(state) = self.controller.image().partition(id) else { return 1 };
+        self.controller.election_rules(id.topic).min_in_sync(state.replication_factor())
     }
 
     /// The part that the metadata give to a partition here, and its leader epoch.

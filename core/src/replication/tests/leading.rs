@@ -210,17 +210,6 @@ fn below_the_minimum_the_high_watermark_stands_still() {
     assert!(!bench.leader.is_below_minimum());
 }
 
-/// A minimum above the number of replicas asks for all of them, not for the impossible.
-#[test]
-fn a_minimum_is_at_most_all_replicas() {
-    let mut bench = Bench::streaming(&[0, 1, 2], 7);
-    bench.append(10);
-    bench.stream(1);
-    bench.stream(2);
-    let _ = (bench.sync(), bench.ack(1, 1, 110));
-    assert_eq!(bench.ack(2, 2, 110).high_watermark, Some(Offset(110)));
-}
-
 /// KIP-497: who is proposed counts from the proposal on, who is to leave counts until that is committed.
 #[test]
 fn committed_and_proposed_members_count() {

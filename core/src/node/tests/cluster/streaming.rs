@@ -187,6 +187,28 @@ fn below_the_minimum_nothing_is_taken_for_all_and_who_waits_is_told() {
     assert_eq!(cluster.consume(1), ["a", "c"]);
 }
 
+/// As Kafka does it: a minimum above the number of replicas asks for all of them, not for the impossible. Those of brokers
+/// that are gone count among them.
+#[test]
+fn a_minimum_above_the_number_of_replicas_asks_for_all_of_them() {
+    let mut cluster = Cluster::new(3);
+    cluster.create(TOPIC, &[&[1, 2, 9]], &[("min.insync.replicas", "7")]);
+    cluster.elect(Some(1), &[1, 2]);
+    let refused = cluster.send(1, -1, &["a"]);
+    assert_eq!(cluster.code(1, refused), Some(ErrorCode::NotEnoughReplicas.code()));
+    let id = cluster.partition(TOPIC, 0);
+    let before = cluster.state(id);
+    let replicas = vec![NodeId(1), NodeId(2)];
+    let state = PartitionState { replicas, partition_epoch: before.partition_epoch + STEP, ..before };
+    cluster.states.insert(id, state.clone());
+    cluster.entry(vec![MetadataRecord::Partition { partition: id, state }]);
+    cluster.produce(1, &["b"]);
+    cluster.decides = false;
+    cluster.elect(Some(1), &[1]);
+    let refused = cluster.send(1, -1, &["c"]);
+    assert_eq!(cluster.code(1, refused), Some(ErrorCode::NotEnoughReplicas.code()));
+}
+
 #[test]
 fn large_batches_go_straight_to_segments_on_followers_too() {
     let mut cluster = Cluster::new(2);

@@ -1,6 +1,8 @@
 //! Groups where something is in their way: settings that a user changed, loads that fail, very many of them.
 
 use super::*;
+use crate::controller::records::{MetadataRecord, PartitionState};
+use crate::ids::NodeId;
 use crate::wire::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use crate::wire::join_group::JoinGroupResponse;
 use crate::wire::leave_group::{LeaveGroupRequest, MemberIdentity};
@@ -37,6 +39,24 @@ impl Rig {
             Response::LeaveGroup(response) => response.error_code,
             other => panic!("another answer: {other:?}"),
         }
+    }
+
+    /// The partitions of a topic have these replicas, of which this broker alone is in sync.
+    fn replicate(&mut self, topic: &'static str, nodes: &[i32]) {
+        let topic = self.node.controller.image().topic_named::<str>(topic).expect("it exists");
+        let records: Vec<MetadataRecord> = (0..)
+            .zip(topic.partitions.iter())
+            .map(|(index, before)| MetadataRecord::Partition {
+                partition: TopicPartition { topic: topic.id, partition: index },
+                state: PartitionState {
+                    replicas: nodes.iter().copied().map(NodeId).collect(),
+                    partition_epoch: before.partition_epoch + 1,
+                    ..before.clone()
+                },
+            })
+            .collect();
+        self.node.propose(&records, &mut self.out).expect("it decides alone");
+        self.run();
     }
 
     /// Whether a coordinator has been given up, and loaded again.
@@ -81,6 +101,7 @@ fn with_too_few_replicas_nothing_new_begins_and_what_there_is_goes_on() {
     assert_eq!(rig.beat_next("m", 0), (0, 1));
     let silent = rig.stable("silent");
     assert_eq!(rig.alter((TOPIC, OFFSETS), "min.insync.replicas", "2"), 0);
+    rig.replicate(OFFSETS, &[1, 2]);
     let unavailable = code(ErrorCode::CoordinatorNotAvailable);
 
     assert_eq!(rig.commit_offset("h", 0, 6), unavailable);
@@ -95,10 +116,10 @@ fn with_too_few_replicas_nothing_new_begins_and_what_there_is_goes_on() {
         assert_eq!(rig.beat("g", &joined), 0, "a session goes on");
         assert_eq!(rig.beat_next("m", 1), (0, 1));
     }
-    assert_eq!(rig.beat("silent", &silent), code(ErrorCode::UnknownMemberId), "and another ends, which is written");
     assert!(!rig.has_reloaded());
 
-    assert_eq!(rig.alter((TOPIC, OFFSETS), "min.insync.replicas", "1"), 0);
+    rig.replicate(OFFSETS, &[1]);
+    assert_eq!(rig.beat("silent", &silent), code(ErrorCode::UnknownMemberId), "and another ended, which was written");
     assert_eq!((rig.commit_offset("h", 0, 6), rig.beat("g", &joined)), (0, 0));
     assert_eq!(rig.leave("g", &joined), 0);
     assert!(!rig.has_reloaded());

@@ -62,8 +62,7 @@ pub use peers::{Lane, Peers};
 pub struct Settings {
     /// Who was not caught up at any moment for so long leaves the in-sync set: `replica.lag.time.max.ms`.
     pub lag_time_max: Duration,
-    /// Who lacks more entries than this, without a break for that whole time, leaves too; none where entries do not count:
-    /// `replica.lag.max.entries`.
+    /// Who lacks more entries than this, without a break for that whole time, leaves too; none where entries do not count.
     pub lag_entries_max: Option<u64>,
     /// Bytes of one partition that may be on their way to one follower. One batch may exceed it alone.
     pub partition_credit: usize,
@@ -81,7 +80,8 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             lag_time_max: Duration::from_secs(10),
-            lag_entries_max: Some(10_000),
+            // What is in flight at a million records a second are more entries than anybody would call a lag.
+            lag_entries_max: None,
             // What a follower's disk takes in a few milliseconds, so that its commits are full while acks travel.
             partition_credit: 4 << 20,
             read_bytes_max: 1 << 20,

@@ -76,7 +76,7 @@ impl Pass {
         if attributes.is_control() {
             return match (is_open, attributes.has_delete_horizon()) {
                 (true, _) => Fate::Stays.into(),
-                (false, true) if head.base_timestamp <= self.scope.now => none.into(),
+                (false, true) if head.base_timestamp <= self.scope.now && self.scope.is_everywhere => none.into(),
                 (false, true) => Fate::Stays.into(),
                 // Emptied by a pass before: no reader needs it for what it said.
                 (false, false) if head.count == 0 => none.into(),
@@ -130,7 +130,7 @@ impl Pass {
         let Some(key) = record.key.filter(|_| record.offset >= self.scope.start) else { return false };
         let is_expired = head.attributes.has_delete_horizon() && head.base_timestamp <= self.scope.now;
         let is_newest = self.map.newest(self.fingerprints.of(key)).is_none_or(|newest| record.offset >= newest);
-        is_newest && (record.value.is_some() || !is_expired)
+        is_newest && (record.value.is_some() || !is_expired || !self.scope.is_everywhere)
     }
 
     /// Until when tombstones and markers stay that this pass finds.

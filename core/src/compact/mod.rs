@@ -14,7 +14,8 @@
 //! - Below the log start nothing does; from the pass's end on everything does, as it is.
 //! - A record stays where no later one of its key is in the map; one without a key goes.
 //! - A tombstone, a record without a value, stays `delete.retention.ms` longer than the pass that first found it there:
-//!   that pass writes the end of this time, the delete horizon, into the batch's base timestamp (KIP-534).
+//!   that pass writes the end of this time, the delete horizon, into the batch's base timestamp (KIP-534). While not all
+//!   replicas are in sync it stays longer.
 //! - Records of aborted transactions go. A transaction's marker stays as long as a batch of it was found, and is then
 //!   given a delete horizon as tombstones are (KAFKA-8522, KAFKA-14055). What is not decided yet ends the pass.
 //! - A batch without records stays as an empty shell if it is its producer's newest, whose sequence a follower needs, and
@@ -63,6 +64,9 @@ pub struct Scope {
     pub now: Timestamp,
     /// How long tombstones and markers stay, in milliseconds.
     pub delete_retention_ms: u64,
+    /// Whether every replica has what is compacted. Else tombstones and markers stay though their time is over: a replica
+    /// that is behind may have what they delete or close, and nobody could tell it any more.
+    pub is_everywhere: bool,
     /// How large segments may become that are made of several, in bytes.
     pub segment_bytes: u64,
     /// What the map of keys may take, in bytes.

@@ -68,6 +68,7 @@ struct World {
     generation: u32,
     map_bytes_max: usize,
     segment_bytes: u64,
+    is_everywhere: bool,
 }
 
 impl World {
@@ -86,6 +87,7 @@ impl World {
             generation: 0,
             map_bytes_max,
             segment_bytes,
+            is_everywhere: true,
         }
     }
 
@@ -183,6 +185,7 @@ impl World {
             dirty_from: self.clean_to,
             now: Timestamp(self.now),
             delete_retention_ms: RETENTION_MS,
+            is_everywhere: self.is_everywhere,
             segment_bytes: self.segment_bytes,
             map_bytes_max: self.map_bytes_max,
             secret: 5,
@@ -447,7 +450,11 @@ fn a_marker_goes_when_its_data_is_gone_and_its_time_has_come() {
     assert_eq!(markers(&world), 2, "without data each gets a delete horizon");
     world.write(&Written::Compact(999));
     assert_eq!(markers(&world), 2, "which has not come");
+    world.is_everywhere = false;
     world.write(&Written::Compact(1));
+    assert_eq!(markers(&world), 2, "a replica that is behind may have the data");
+    world.is_everywhere = true;
+    world.write(&Written::Compact(0));
     assert_eq!(markers(&world), 0);
 }
 

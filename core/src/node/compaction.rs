@@ -374,6 +374,7 @@ impl Node {
             dirty_from: log.clean_to(),
             now: now.wall,
             delete_retention_ms: config.delete_retention_ms,
+            is_everywhere: self.is_everywhere(partition),
             segment_bytes: u64::from(config.segment_bytes),
             map_bytes_max: usize::try_from(map_bytes).unwrap_or(usize::MAX),
             secret,

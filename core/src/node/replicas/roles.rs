@@ -94,6 +94,13 @@ impl Node {
         self.controller.election_rules(id.topic).min_in_sync(state.replication_factor())
     }
 
+    /// Whether all replicas of a partition are in sync, as far as is known here. Each of them then has what has been below
+    /// the high watermark for a while: who joins has reached it.
+    pub(in crate::node) fn is_everywhere(&self, id: TopicPartition) -> bool {
+        let state = self.controller.image().partition(id);
+        state.is_some_and(|state| state.replicas.iter().all(|node| state.isr.contains(node)))
+    }
+
     /// The part that the metadata give to a partition here, and its leader epoch.
     fn part_of(&self, slot: u32) -> (LeaderEpoch, Part) {
         let hosted = self.hosts[slot as usize].as_ref().expect("a hosted partition");

@@ -4,6 +4,7 @@
 //! in order, as long as their connection stands.
 
 mod clients;
+mod compaction;
 mod failover;
 mod hostile;
 mod many;

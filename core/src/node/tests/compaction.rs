@@ -20,7 +20,7 @@ fn compacting() -> Rig {
     rig
 }
 
-fn pairs(time: Timestamp, pairs: &[(&str, Option<&str>)]) -> BatchBuilder {
+pub(super) fn pairs(time: Timestamp, pairs: &[(&str, Option<&str>)]) -> BatchBuilder {
     pairs.iter().fold(BatchBuilder::new(), |batch, (key, value)| {
         batch.record(time, Some(key.as_bytes()), value.map(str::as_bytes))
     })

@@ -82,13 +82,16 @@ impl Outgoing {
         wake(inside);
     }
 
-    /// Swaps what has been put in into `taken`, which is empty, and says whether to close.
+    /// Swaps what has been put in into `taken`, which is empty, and says whether to close. Where that is at once, nothing
+    /// is taken: it would be said by nobody, or by whichever connection uses `taken` next.
     pub(super) fn take(&self, cx: &Context<'_>, taken: &mut Vec<Message>) -> Option<Closing> {
         debug_assert!(taken.is_empty());
         let mut inside = self.lock();
-        std::mem::swap(&mut inside.messages, taken);
-        inside.unsent += std::mem::take(&mut inside.waiting);
-        inside.connection = Some(cx.waker().clone());
+        if !matches!(inside.closing, Some(Closing::Flooded | Closing::Orphaned)) {
+            std::mem::swap(&mut inside.messages, taken);
+            inside.unsent += std::mem::take(&mut inside.waiting);
+            inside.connection = Some(cx.waker().clone());
+        }
         inside.closing
     }
 
@@ -151,6 +154,14 @@ mod tests {
         outgoing.settle(20 << 20);
         outgoing.put(&mut vec![mebibytes(60)]);
         assert_eq!(taken(&outgoing), (1, None));
+    }
+
+    #[test]
+    fn what_was_for_a_process_that_is_no_more_is_not_left_for_another_peer() {
+        let outgoing = outgoing();
+        outgoing.put(&mut vec![Message::Acked(vec![])]);
+        outgoing.orphan();
+        assert_eq!(taken(&outgoing), (0, Some(Closing::Orphaned)));
     }
 
     #[test]

@@ -58,7 +58,7 @@ use node_loop::NodeLoop;
 use peers::{Door, Peers};
 
 pub use disk::{Disk, Reporter, Threads};
-pub use node_loop::{Clock, Fatal};
+pub use node_loop::{Clock, Fatal, OnPass};
 pub use peers::{Clustered, OnClusterKnown};
 pub use stream::ByteStream;
 
@@ -100,6 +100,8 @@ pub struct Parts {
     pub listeners: Vec<TcpListener>,
     /// What a broker of a cluster has besides; none where it stands alone.
     pub cluster: Option<Clustered>,
+    /// Who looks at the node after each pass: nobody but a simulator.
+    pub on_pass: Option<OnPass>,
 }
 
 /// Why a broker cannot start. Each is one line that says what to do.
@@ -173,7 +175,7 @@ impl Server {
         let (files, node, report) = recovering.await.map_err(|error| StartError::Thread(error.into()))??;
 
         let idle_time_max = broker.connections_max_idle_ms.map(Duration::from_millis);
-        let parts = Parts { node, clock, limits, idle_time_max, listeners, cluster };
+        let parts = Parts { node, clock, limits, idle_time_max, listeners, cluster, on_pass: None };
         let disk = |report| Threads::start(files, folder.path().to_owned(), options.commit, options.durability, report);
         let server = Server::assemble(parts, disk, |stream, _| stream).map_err(StartError::Thread)?;
         tell(options, folder, &server.listeners, &advertised, &report, started.elapsed());
@@ -192,7 +194,7 @@ impl<D: Disk + 'static, S: ByteStream> Server<D, S> {
         disk: impl FnOnce(Reporter) -> Result<D, E>,
         wrap: impl Fn(TcpStream, SocketAddr) -> S + Send + Sync + 'static,
     ) -> Result<Server<D, S>, E> {
-        let Parts { node, clock, limits, idle_time_max, listeners, cluster } = parts;
+        let Parts { node, clock, limits, idle_time_max, listeners, cluster, on_pass } = parts;
         let shared = Arc::new(Shared::new(limits, idle_time_max));
         shared.use_codecs(Arc::new(node.topic_codecs().clone()));
         let told = shared.clone();
@@ -204,7 +206,7 @@ impl<D: Disk + 'static, S: ByteStream> Server<D, S> {
         let doors = Arc::new(Doors::new(shared.clone(), admission.clone()));
         let wrap: Wrap<S> = Arc::new(wrap);
         let (peers, door) = cluster.map(|cluster| Peers::new(cluster, wrap.clone(), &shared)).unzip();
-        let node = NodeLoop::new(node, clock, disk, shared.clone(), admission, peers);
+        let node = NodeLoop::new(node, clock, disk, shared.clone(), admission, peers, on_pass);
         Ok(Server { node, shared, doors, listeners, door, wrap })
     }
 

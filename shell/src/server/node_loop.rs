@@ -45,6 +45,10 @@ impl fmt::Display for Fatal {
 
 impl std::error::Error for Fatal {}
 
+/// Called with the node after each pass of its task. A simulator looks at what the node believes, and sees to it that
+/// its invariants hold; it cannot change anything.
+pub type OnPass = Box<dyn FnMut(&Node) + Send>;
+
 /// The clocks, as the core wants them.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
@@ -94,6 +98,7 @@ pub(super) struct NodeLoop<D> {
     counters: Counters,
     /// None in a standalone broker.
     peers: Option<Peers>,
+    on_pass: Option<OnPass>,
     outcome: Option<Result<(), Fatal>>,
 }
 
@@ -140,6 +145,7 @@ impl<D: Disk> NodeLoop<D> {
         shared: Arc<Shared>,
         admission: Arc<Admission>,
         peers: Option<Peers>,
+        on_pass: Option<OnPass>,
     ) -> NodeLoop<D> {
         NodeLoop {
             node,
@@ -156,6 +162,7 @@ impl<D: Disk> NodeLoop<D> {
             volume_at: time::Instant::default(),
             counters: Counters::default(),
             peers,
+            on_pass,
             outcome: None,
         }
     }
@@ -208,6 +215,9 @@ impl<D: Disk> NodeLoop<D> {
             for done in std::mem::take(&mut self.done) {
                 self.node.step(now, Input::Disk(done), &mut self.outbox);
             }
+        }
+        if let Some(on_pass) = &mut self.on_pass {
+            on_pass(&self.node);
         }
         self.hand_over();
     }

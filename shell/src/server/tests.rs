@@ -45,7 +45,8 @@ impl Serving {
             cluster: None,
         };
         let (files, node, _) = recover(&folder, Durability::Os, options, [1; 32], clock).expect("an empty folder");
-        let parts = Parts { node, clock, limits, idle_time_max: None, listeners: vec![listener], cluster: None };
+        let parts =
+            Parts { node, clock, limits, idle_time_max: None, listeners: vec![listener], cluster: None, on_pass: None };
         let root = folder.clone();
         let disk = |report| Threads::start(files, root, CommitThread::Inline, Durability::Os, report);
         let server = Server::assemble(parts, disk, |stream: TcpStream, _| stream).expect("threads start");

@@ -9,11 +9,11 @@ fn abilities(engine: EngineName) -> &'static [&'static str] {
     match engine {
         EngineName::Core => &[
             "the broker's state machine, its codec and its recovery, in an event loop of the simulator's own",
-            "every fault of a plan; clocks that are wrong for one node alone; threads, --shrink, --at EVENT --print",
+            "every fault of a plan, clusters of up to five; clocks that are wrong for one node alone; threads, --shrink, --at EVENT --print",
         ],
         EngineName::Madsim => &[
             "the production shell: connections, framing, backpressure, the node's loop and its supervision",
-            "a process per run; simulated sockets, on which the plan's network faults act byte by byte",
+            "a process per run; simulated sockets, on which the plan's network faults act byte by byte, clients' and peers'",
         ],
     }
 }

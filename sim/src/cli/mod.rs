@@ -133,12 +133,6 @@ fn engines(parts: &Parts, options: &Options, source: Option<&Source>) -> Result<
     if let (None, Some(Source::Scenario(name))) = (options.engine, source) {
         asked = crate::scenario::read(&crate::scenario::folder(), name)?.engines;
     }
-    let nodes = source.map_or(Ok(options.nodes), |source| source.plan(parts).map(|plan| plan.nodes()))?;
-    if options.engine.is_none() {
-        asked.retain(|engine| engine.has(nodes));
-    } else if let Some(engine) = asked.iter().find(|engine| !engine.has(nodes)) {
-        return Err(format!("engine {engine} runs one broker, not {nodes}: --engine core has clusters"));
-    }
     if asked.iter().any(|engine| parts.engine(*engine).is_none()) {
         return Err(WITHOUT_MADSIM.to_string());
     }

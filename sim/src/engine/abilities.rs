@@ -22,20 +22,8 @@ impl EngineName {
     pub fn can(self, fault: &FaultKind) -> bool {
         match self {
             EngineName::Core => true,
-            EngineName::Madsim => !matches!(
-                fault,
-                FaultKind::ClockStep { .. }
-                    | FaultKind::LinkMuted { .. }
-                    | FaultKind::LinkSlow { .. }
-                    | FaultKind::LinkReset { .. }
-                    | FaultKind::Isolated { .. }
-            ),
+            EngineName::Madsim => !matches!(fault, FaultKind::ClockStep { .. }),
         }
-    }
-
-    /// Whether the engine carries out plans of so many brokers.
-    pub fn has(self, nodes: u32) -> bool {
-        self == EngineName::Core || nodes == 1
     }
 
     /// What of a plan the engine carries out. A run may be judged by the whole plan as well: clocks that could have
@@ -44,9 +32,13 @@ impl EngineName {
         let mut plan = plan.clone();
         plan.faults.retain(|fault| self.can(&fault.what));
         if self == EngineName::Madsim {
-            // There is one clock for the broker and its clients.
+            // There is one clock for brokers and clients.
             plan.node.clock_skew_ms = 0;
             plan.node.clock_drift_ppm = 0;
+            for machine in plan.cluster.iter_mut().flat_map(|cluster| &mut cluster.others) {
+                machine.clock_skew_ms = 0;
+                machine.clock_drift_ppm = 0;
+            }
         }
         plan
     }
@@ -56,8 +48,8 @@ impl EngineName {
         match self {
             EngineName::Core => "the broker's state machine in an event loop; every fault, clusters too",
             EngineName::Madsim => {
-                "the production shell on simulated sockets and time, of a single broker; every fault but clock_step, \
-                 and no skew or drift of clocks; only where it was built with --cfg madsim"
+                "the production shell on simulated sockets and time, clusters too; every fault but clock_step, and no skew \
+                 or drift of clocks; only where it was built with --cfg madsim"
             }
         }
     }

@@ -8,6 +8,7 @@ pub mod madsim;
 mod net;
 mod node;
 pub mod real;
+mod standings;
 #[cfg(test)]
 mod testing;
 mod work;

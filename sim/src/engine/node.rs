@@ -47,12 +47,17 @@ pub(super) fn options(plan: &Plan, node: u32) -> NodeOptions {
 }
 
 /// The port by which brokers reach each other.
-const PEER_PORT: u16 = 9093;
+pub(super) const PEER_PORT: u16 = 9093;
+
+/// The host by which other brokers reach the one of this number.
+pub(super) fn peer_host(node: u32) -> String {
+    format!("peer-{node}")
+}
 
 /// As what the broker of this number is part of a cluster, where there are several.
 fn cluster(plan: &Plan, node: u32) -> Option<ClusterOptions> {
     let nodes = plan.nodes();
-    let address = |node: u32| (format!("peer-{node}").into(), PEER_PORT);
+    let address = |node: u32| (peer_host(node).into(), PEER_PORT);
     let others = (1..=nodes).filter(|&other| other != node);
     let peers = others.map(|other| (NodeId(i32::try_from(other).expect("few brokers")), address(other))).collect();
     (nodes > 1).then(|| ClusterOptions { raft_address: address(node), peers, bootstrap: true })

@@ -217,6 +217,18 @@ impl World<'_> {
         }
     }
 
+    /// Notes what the broker on a machine believes by now: what is news, or all of it.
+    pub(super) fn note_standings(&mut self, machine: usize, all: bool) {
+        if self.machines.len() == 1 {
+            return;
+        }
+        let Some(process) = &mut self.machines[machine].process else { return };
+        for what in process.noted.news(&process.node, all) {
+            self.trace(self.machines[machine].lane(), None, |_| what.to_string());
+            self.record_of(machine, what);
+        }
+    }
+
     /// A line of a broker's log.
     pub(super) fn logged(&mut self, machine: usize, level: Level, text: String) {
         self.trace(self.machines[machine].lane(), None, |_| format!("{level:?}: {text}"));

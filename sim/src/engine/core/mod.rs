@@ -22,7 +22,6 @@ mod network;
 mod pass;
 mod process;
 mod routes;
-mod standings;
 mod world;
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use chronik_core::time::Instant;
 use chronik_core::topic_codecs::TopicCodecs;
 use chronik_core::wire::Response;
 
-use super::standings::Noted;
+use crate::engine::standings::Noted;
 use crate::engine::work::Work;
 
 /// Something for the node, in the order in which it came.

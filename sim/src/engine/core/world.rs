@@ -12,6 +12,7 @@ use super::routes::{self, Line, Route, Step};
 use crate::client::{self, Client, ClientNow, Happened, Link, Wanted};
 use crate::engine::chance::{Chance, mix};
 use crate::engine::net::{Pipe, Weather};
+use crate::engine::standings::LOOK_MS;
 use crate::engine::{AUDIT_MS, Lane, MS, Run, Traced, Watch};
 use crate::history::{ClientId, Event as Noted, What, counted};
 use crate::plan::{FaultKind, HEAL_MS, Plan};
@@ -457,7 +458,7 @@ impl<'a> World<'a> {
         if self.is_healed && !self.is_auditing && self.now.0 > (self.plan.duration_ms + HEAL_MS) * MS {
             self.audit();
         }
-        self.plan_after(5000 * MS, Event::Look);
+        self.plan_after(LOOK_MS * MS, Event::Look);
     }
 
     /// A line about everybody's state.

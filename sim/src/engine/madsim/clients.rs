@@ -7,12 +7,12 @@ use chronik_core::time::Instant;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::process::ADDRESS;
 use super::world::{Said, World, lock};
 use crate::client::{self, Client, Happened, Link, Wanted};
 use crate::engine::Lane;
 use crate::engine::chance::mix;
 use crate::history::ClientId;
+use crate::plan::CLIENT_PORT;
 
 /// The setup client's seat, the auditor's, and the first of the plan's clients.
 pub(super) const SETUP: usize = 0;
@@ -88,8 +88,8 @@ fn carry_out(
     timers: &mut BTreeSet<Instant>,
 ) {
     match wanted {
-        Wanted::Connect(link, _) => {
-            let conn = lock(&world.wires).attempt(seat, link);
+        Wanted::Connect(link, node) => {
+            let conn = lock(&world.wires).attempt(seat, link, node as usize - 1);
             links.insert(link, conn);
             tokio::spawn(connect(world.clone(), seat, link, conn));
         }
@@ -106,7 +106,7 @@ fn carry_out(
         Wanted::WakeAt(at) => drop(timers.insert(at)),
         Wanted::Record(operation, what) => {
             world.trace(world.lane(seat), || what.to_string());
-            world.record_of(id(seat), operation, what);
+            world.record_by(id(seat), operation, what);
         }
     }
 }
@@ -115,19 +115,20 @@ fn carry_out(
 async fn connect(world: Arc<World>, seat: usize, link: Link, conn: usize) {
     let arrives = Instant(world.now().0 + world.latency(seat, link, 100));
     world.until(Some(arrives)).await;
-    let refuses = {
+    let (machine, refuses) = {
         let wires = lock(&world.wires);
         if !wires.conns[conn].has_client {
             return;
         }
-        if wires.is_unanswered(seat) {
+        if wires.is_unanswered(conn) {
             drop(wires);
             world.count("connect_unanswered");
             return;
         }
-        wires.refuses
+        let machine = wires.conns[conn].machine;
+        (machine, wires.doors[machine].refuses)
     };
-    match TcpStream::connect(ADDRESS).await {
+    match TcpStream::connect((world.machines[machine].ip(), CLIENT_PORT)).await {
         Ok(socket) if !refuses => world.connected(conn, socket),
         _ => world.refused(conn),
     }

@@ -8,20 +8,27 @@
 //! ```text
 //!  client node ──► wire ──► ServerStream ──► production shell ──► Disk ──► SimDisk
 //!  (one machine)   (pipes)  (byte stream)     (broker node)      (latency)
+//!                               ▲ call (pipes)
+//!                               └──► ServerStream ──► production shell ──► Disk ──► SimDisk
+//!                                                        (another broker's)
 //!        supervisor: faults, kill, restart, everything heals, audit
 //! ```
 //!
 //! madsim's TCP is a reliable channel of messages without windows, resets or partial writes. So it only makes
-//! connections; bytes go by [`Pipe`](super::net::Pipe)s that obey the plan's faults, as in engine `core`. Its files are
-//! not used at all.
+//! connections; bytes go by [`Pipe`](super::net::Pipe)s that obey the plan's faults, as in engine `core`: those of clients
+//! in `wire`, those between brokers in `calls`. Its files are not used at all.
 //!
 //! Deliberately absent: clocks that differ from node to node, of which madsim has one for all
-//! ([`Engine::adapt`](super::EngineName::adapt) takes them out of a plan); the node's invariants after every step and its
-//! memory, which engine `core` looks at.
+//! ([`Engine::adapt`](super::EngineName::adapt) takes them out of a plan); attempts of a broker to connect to another one
+//! that nobody answers, which stand and are not greeted, or are refused (`calls` says when); a broker's memory, which
+//! engine `core` looks at.
 
+mod calls;
 mod clients;
 mod disk;
+mod faults;
 mod log;
+mod machine;
 mod process;
 mod stream;
 mod supervisor;

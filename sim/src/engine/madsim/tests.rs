@@ -6,7 +6,7 @@ use super::run;
 use crate::claims;
 use crate::engine::testing::{acknowledged, at, compacting_plan, plan};
 use crate::engine::{Run, Watch};
-use crate::plan::{Fault, FaultKind, FileKind, Plan};
+use crate::plan::{ClusterPlan, Fault, FaultKind, FileKind, MachinePlan, NetworkPlan, Plan, Way};
 
 fn check_plan(plan: &Plan) -> Run {
     let run = run(plan, &Watch::default());
@@ -112,6 +112,72 @@ fn what_the_broker_tells_its_operator_is_in_the_history() {
     use crate::history::What;
     let run = check(vec![at(500, FaultKind::Restart { down_ms: 50 })]);
     assert!(run.history.events.iter().any(|event| matches!(event.what, What::Logged { .. })));
+}
+
+/// The same clients and three brokers, with the topic on all of them.
+fn cluster(faults: Vec<Fault>) -> Plan {
+    let mut plan = plan(faults);
+    let machine = |commits_on_thread| MachinePlan {
+        commits_on_thread,
+        clock_skew_ms: 0,
+        clock_drift_ppm: 0,
+        sync_us_min: 100,
+        sync_us_max: 2_000,
+    };
+    let network =
+        NetworkPlan { latency_us_min: 50, latency_us_max: 1_000, piece_bytes_max: 0, window_bytes: 256 << 10 };
+    plan.cluster = Some(ClusterPlan { others: vec![machine(false), machine(true)], network });
+    plan.node.journal_file_bytes = 256 << 10;
+    plan.topics[0].replication = 3;
+    plan.topics[0].configs.insert("min.insync.replicas".to_owned(), "2".to_owned());
+    let settings = [("broker.session.timeout.ms", "2000"), ("broker.heartbeat.interval.ms", "400")];
+    plan.node.broker.extend(settings.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    plan
+}
+
+fn check_cluster(faults: Vec<Fault>) -> Run {
+    check_plan(&cluster(faults))
+}
+
+#[test]
+fn three_brokers_form_a_cluster_and_serve() {
+    use crate::history::{Role, What};
+    let run = check_cluster(Vec::new());
+    let leads = |event: &crate::history::Event| matches!(&event.what, What::Stands(standing) if standing.role == Role::Leads && standing.in_sync.len() == 3);
+    assert!(run.history.events.iter().any(leads), "a leader has all of its followers in sync");
+}
+
+#[test]
+fn any_broker_may_die_and_lose_its_power_and_come_back() {
+    let power_loss = FaultKind::PowerLoss { down_ms: 1_000, keep_permille: 500, sector_bytes: 512 };
+    let run = check_cluster(vec![
+        at(500, FaultKind::Kill { down_ms: 100 }),
+        at(1_000, power_loss).of(2),
+        at(2_500, FaultKind::Restart { down_ms: 100 }).of(3),
+    ]);
+    assert_eq!((run.counters["crash"], run.counters["power_loss"], run.counters["restart"]), (1, 1, 1));
+}
+
+#[test]
+fn brokers_that_are_parted_one_way_or_both_find_each_other_again() {
+    let run = check_cluster(vec![
+        at(300, FaultKind::LinkSlow { to: 2, for_ms: 500, up_to_ms: 50 }),
+        at(500, FaultKind::Isolated { for_ms: 1_000, way: Way::Both }),
+        at(800, FaultKind::LinkReset { with: 3 }).of(2),
+        at(1_700, FaultKind::LinkMuted { to: 1, for_ms: 1_000 }).of(2),
+        at(1_800, FaultKind::Isolated { for_ms: 1_000, way: Way::In }).of(3),
+    ]);
+    for name in ["isolated", "link_muted", "link_reset", "link_slow"] {
+        assert!(run.counters[name] > 0, "{name}");
+    }
+}
+
+#[test]
+fn a_machine_that_is_silent_for_long_is_given_up() {
+    let mut plan = cluster(vec![at(500, FaultKind::Isolated { for_ms: 12_000, way: Way::Out })]);
+    plan.duration_ms = 14_000;
+    let run = check_plan(&plan);
+    assert!(run.counters["link_given_up"] > 0);
 }
 
 /// One run of a plan with faults; says its digest to whoever started this process.

@@ -1,4 +1,4 @@
-//! The bytes between clients and the broker, under the plan's faults.
+//! The bytes between clients and brokers, under the plan's faults.
 //!
 //! Each connection is a pair of pipes beside the simulated socket that made it. One task carries: it wakes when bytes
 //! arrive somewhere or something has changed, and tells whoever waits.
@@ -6,16 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::Waker;
 
 use bytes::Bytes;
 use chronik_core::time::Instant;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::stream::End;
 use super::world::{World, lock};
 use crate::client::{Happened, Link};
-use crate::engine::Lane;
 use crate::engine::chance::{Chance, NETWORK, mix};
 use crate::engine::net::{Pipe, Weather};
 use crate::plan::Plan;
@@ -44,51 +43,35 @@ pub(super) struct Wires {
     /// What clients learn later, in order.
     later: BTreeMap<(Instant, u64), (usize, Happened)>,
     told: u64,
+    /// By machine.
+    pub(super) doors: Vec<Door>,
+}
+
+/// What clients find where they connect to a machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Door {
     pub(super) refuses: bool,
     pub(super) blackholes: bool,
     /// The machine is down: nobody is told that connections are gone.
-    pub(super) is_machine_down: bool,
+    pub(super) is_down: bool,
 }
 
 /// One connection, from the attempt on.
 pub(super) struct Conn {
     pub(super) seat: usize,
+    /// To which machine it goes.
+    pub(super) machine: usize,
     pub(super) link: Link,
     /// The client's end of the socket, which names the connection.
     socket: Option<TcpStream>,
     pub(super) to_server: Pipe,
     pub(super) to_client: Pipe,
-    pub(super) server: Option<ServerEnd>,
+    pub(super) server: Option<End>,
     pub(super) has_client: bool,
     /// When the client's end of what it sent arrives, where it has closed in order.
     end_due: Option<Instant>,
     /// The broker has closed: the client is told after the last byte.
     is_closing: bool,
-}
-
-/// The broker's end of a connection.
-#[derive(Debug, Default)]
-pub(super) struct ServerEnd {
-    /// Bytes that have arrived and are not read.
-    pub(super) inbox: VecDeque<Bytes>,
-    /// Nothing comes after these.
-    pub(super) is_ended: bool,
-    /// The end was no orderly one.
-    pub(super) is_reset: bool,
-    /// What was written and not flushed.
-    pub(super) unflushed: VecDeque<Bytes>,
-    pub(super) reader: Option<Waker>,
-    pub(super) writer: Option<Waker>,
-    /// Calls of write so far.
-    pub(super) writes: u64,
-}
-
-impl ServerEnd {
-    fn wake(&mut self) {
-        for waker in [self.reader.take(), self.writer.take()].into_iter().flatten() {
-            waker.wake();
-        }
-    }
 }
 
 impl Wires {
@@ -102,9 +85,7 @@ impl Wires {
             inboxes: Vec::new(),
             later: BTreeMap::new(),
             told: 0,
-            refuses: false,
-            blackholes: false,
-            is_machine_down: false,
+            doors: vec![Door::default(); plan.nodes() as usize],
         }
     }
 
@@ -125,15 +106,17 @@ impl Wires {
         self.later.insert((at, self.told), (seat, happened));
     }
 
-    /// Whether nothing passes between this client and the broker, one way or the other.
-    pub(super) fn is_unanswered(&self, seat: usize) -> bool {
-        let weather = &self.weather[seat];
-        self.blackholes || self.is_machine_down || weather.mute_to_server || weather.mute_to_client
+    /// Whether nothing passes between the two ends of this connection, one way or the other.
+    pub(super) fn is_unanswered(&self, conn: usize) -> bool {
+        let Conn { seat, machine, .. } = self.conns[conn];
+        let (weather, door) = (&self.weather[seat], &self.doors[machine]);
+        door.blackholes || door.is_down || weather.mute_to_server || weather.mute_to_client
     }
 
-    pub(super) fn attempt(&mut self, seat: usize, link: Link) -> usize {
+    pub(super) fn attempt(&mut self, seat: usize, link: Link, machine: usize) -> usize {
         self.conns.push(Conn {
             seat,
+            machine,
             link,
             socket: None,
             to_server: Pipe::default(),
@@ -190,7 +173,7 @@ impl World {
         } else {
             entry.end_due = Some(Instant::default());
         }
-        entry.server = Some(ServerEnd::default());
+        entry.server = Some(End::default());
         wires.live.insert(conn);
         wires.arriving.entry(peer).or_default().push_back(conn);
         if wires.conns[conn].has_client {
@@ -237,14 +220,16 @@ impl World {
         }
     }
 
-    /// The process is gone, and with it its ends of the connections.
-    pub(super) fn end_connections(&self, ending: Ending) {
+    /// The process on a machine is gone, and with it its ends of the connections.
+    pub(super) fn end_connections(&self, machine: usize, ending: Ending) {
         let wires = &mut *lock(&self.wires);
-        wires.is_machine_down = ending == Ending::PowerLost;
-        wires.arriving.clear();
+        wires.doors[machine].is_down = ending == Ending::PowerLost;
+        for waiting in wires.arriving.values_mut() {
+            waiting.retain(|&conn| wires.conns[conn].machine != machine);
+        }
         for conn in wires.live.iter().copied().collect::<Vec<_>>() {
             let entry = &mut wires.conns[conn];
-            if entry.server.take().is_none() {
+            if entry.machine != machine || entry.server.take().is_none() {
                 continue;
             }
             let delivers = self.conn_chance(entry.seat, entry.link, 104).below(2) == 0;
@@ -312,7 +297,7 @@ impl World {
     /// Carries bytes for as long as the run goes.
     pub(super) async fn carry(self: Arc<World>) {
         loop {
-            let next = self.deliver();
+            let next = [self.deliver(), self.deliver_calls()].into_iter().flatten().min();
             tokio::select! {
                 biased;
                 () = self.wires_changed.notified() => {}
@@ -353,9 +338,9 @@ impl World {
 
     /// Returns when the next bytes or their end arrive, unless something must change before.
     fn to_server(&self, wires: &mut Wires, conn: usize, now: Instant) -> Option<Instant> {
-        let seat = wires.conns[conn].seat;
+        let Conn { seat, machine, .. } = wires.conns[conn];
         let weather = wires.weather[seat];
-        if weather.mute_to_server || wires.is_machine_down {
+        if weather.mute_to_server || wires.doors[machine].is_down {
             return None;
         }
         let entry = &mut wires.conns[conn];
@@ -364,7 +349,7 @@ impl World {
         let mut has_come = false;
         while let Some(flight) = entry.to_server.arrived(now) {
             has_come = true;
-            self.event(of_bytes(&flight.bytes) ^ conn as u64, Lane::Node(1), || {
+            self.event(of_bytes(&flight.bytes) ^ conn as u64, self.machines[machine].lane(), || {
                 format!("{} bytes arrive by connection {conn}", flight.bytes.len())
             });
             match &mut entry.server {
@@ -429,6 +414,6 @@ impl World {
 }
 
 /// A number for some bytes.
-fn of_bytes(bytes: &Bytes) -> u64 {
+pub(super) fn of_bytes(bytes: &Bytes) -> u64 {
     mix((bytes.len() as u64) << 32 ^ u64::from(crc32c::crc32c(bytes)))
 }

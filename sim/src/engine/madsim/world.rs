@@ -6,19 +6,20 @@
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use chronik_core::boundary::{Committer, Level};
+use chronik_core::boundary::Level;
 use chronik_core::time::{Instant, Timestamp};
+use madsim::task::NodeId;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{Notify, oneshot};
 
+use super::calls::Calls;
+use super::machine::Machine;
 use super::wire::Wires;
 use crate::client::ClientNow;
-use crate::disk::SimDisk;
 use crate::engine::chance::{Chance, mix};
-use crate::engine::work::Work;
 use crate::engine::{Lane, Run, Traced, Watch};
 use crate::history::{ClientId, Event, What, counted};
 use crate::plan::Plan;
@@ -28,10 +29,10 @@ use crate::plan::Plan;
 pub(super) enum Said {
     /// The client in this seat has nothing more to do.
     Done(usize),
-    /// The process of this incarnation has ended by itself.
-    Ended(u64, How),
-    /// The broker's thread waits for its disk.
-    StandsStill,
+    /// The process of this incarnation on a machine has ended by itself.
+    Ended(usize, u64, How),
+    /// The thread of the broker on a machine waits for its disk.
+    StandsStill(usize),
     /// The run has reached the event that it is to stop before.
     Enough,
 }
@@ -49,18 +50,6 @@ pub(super) enum How {
     DiedInRecovery(bool),
 }
 
-/// What is wrong with the broker's machine now.
-#[derive(Debug)]
-pub(super) struct Troubles {
-    pub(super) disk_factor: u64,
-    pub(super) disk_stalled_until: Instant,
-    /// The process stands still until then: it was stopped, or waits for its disk.
-    pub(super) paused_until: Instant,
-    /// The next recovery dies after so many changes, and whether the power fails with it.
-    pub(super) dies_in_recovery: Option<(u32, bool)>,
-    pub(super) cuts_index: bool,
-}
-
 /// A run in progress.
 pub(super) struct World {
     pub(super) plan: Plan,
@@ -69,60 +58,32 @@ pub(super) struct World {
     began: std::time::Instant,
     run: Mutex<Run>,
     says: UnboundedSender<Said>,
-    pub(super) disk: SimDisk,
-    pub(super) troubles: Mutex<Troubles>,
-    pub(super) works: Mutex<Works>,
+    /// The brokers' machines; that of broker `n` is at `n - 1`.
+    pub(super) machines: Vec<Machine>,
+    /// What the runtime calls them.
+    names: OnceLock<BTreeMap<NodeId, usize>>,
     pub(super) wires: Mutex<Wires>,
-    /// Something about the wires has changed.
+    pub(super) calls: Mutex<Calls>,
+    /// Something about the wires or the calls has changed.
     pub(super) wires_changed: Notify,
-    pub(super) process: Mutex<Process>,
     /// What everybody last said of itself, where somebody wants to know.
     described: Mutex<BTreeMap<Lane, String>>,
-}
-
-/// The broker's disk work.
-#[derive(Debug)]
-pub(super) struct Works {
-    pub(super) committer: Committer,
-    /// What has begun and is not done, by number.
-    pub(super) under_way: BTreeMap<u64, Work>,
-    pub(super) begun: u64,
-}
-
-/// The broker's process.
-#[derive(Debug, Default)]
-pub(super) struct Process {
-    /// How often the broker was started or ended: what belongs to an earlier incarnation is void.
-    pub(super) incarnation: u64,
-    /// Asks it to stop.
-    pub(super) stop: Option<oneshot::Sender<()>>,
-    /// Whether it serves.
-    pub(super) is_up: bool,
 }
 
 impl World {
     /// To be called inside the runtime, whose clock it takes.
     pub(super) fn new(plan: Plan, watch: Watch, says: UnboundedSender<Said>) -> World {
-        let troubles = Troubles {
-            disk_factor: 1,
-            disk_stalled_until: Instant::default(),
-            paused_until: Instant::default(),
-            dies_in_recovery: None,
-            cuts_index: false,
-        };
-        let committer = Committer::new(plan.node.trusts_os);
         World {
             chance: Chance::from_seed(plan.seed),
             watch,
             began: std::time::Instant::now(),
             run: Mutex::default(),
             says,
-            disk: SimDisk::default(),
-            troubles: Mutex::new(troubles),
-            works: Mutex::new(Works { committer, under_way: BTreeMap::new(), begun: 0 }),
+            machines: (1..=plan.nodes()).map(|number| Machine::new(&plan, number)).collect(),
+            names: OnceLock::new(),
             wires: Mutex::new(Wires::new(&plan)),
+            calls: Mutex::new(Calls::new(&plan)),
             wires_changed: Notify::new(),
-            process: Mutex::default(),
             described: Mutex::default(),
             plan,
         }
@@ -132,9 +93,11 @@ impl World {
     pub(super) fn finish(self: &Arc<World>) -> Run {
         let mut run = std::mem::take(&mut *lock(&self.run));
         run.simulated = self.now();
-        run.digest = mix(run.digest ^ self.disk.digest());
-        for (name, times) in self.disk.counters() {
-            *run.counters.entry(name).or_default() += times;
+        for machine in &self.machines {
+            run.digest = mix(run.digest ^ machine.disk.digest());
+            for (name, times) in machine.disk.counters() {
+                *run.counters.entry(name).or_default() += times;
+            }
         }
         run.counters.extend(counted(&run.history));
         let passed_over = run.history.passed_over();
@@ -172,21 +135,35 @@ impl World {
         *lock(&self.run).counters.entry(name).or_default() += 1;
     }
 
-    /// Records what the engine did or the broker told its operator.
-    pub(super) fn record(&self, what: What) {
-        self.record_of(ClientId::ENGINE, None, what);
+    /// Records what the engine did to a broker, or the broker told its operator.
+    pub(super) fn record_of(&self, machine: usize, what: What) {
+        self.record(ClientId::ENGINE, self.machines[machine].number, None, what);
     }
 
-    pub(super) fn record_of(&self, client: ClientId, operation: Option<u32>, what: What) {
-        let event = Event { at: self.now(), client, node: 1, operation, what };
+    /// Records what a client did or was told.
+    pub(super) fn record_by(&self, client: ClientId, operation: Option<u32>, what: What) {
+        self.record(client, 1, operation, what);
+    }
+
+    fn record(&self, client: ClientId, node: u32, operation: Option<u32>, what: What) {
+        let event = Event { at: self.now(), client, node, operation, what };
         lock(&self.run).history.events.push(event);
     }
 
-    /// A line of the broker's log.
+    /// The runtime's names of the machines, in their order.
+    pub(super) fn name_machines(&self, names: &[NodeId]) {
+        let names = names.iter().copied().enumerate().map(|(machine, name)| (name, machine)).collect();
+        self.names.set(names).expect("machines are named once");
+    }
+
+    /// A line of the log of the broker whose task runs.
     pub(super) fn logged(&self, level: Level, text: String) {
-        self.trace(Lane::Node(1), || format!("{level:?}: {text}"));
+        let names = self.names.get().expect("machines are named before they run");
+        // What a task says when it is dropped is said by whoever drops it.
+        let Some(&machine) = names.get(&madsim::plugin::node()) else { return };
+        self.trace(self.machines[machine].lane(), || format!("{level:?}: {text}"));
         if level != Level::Debug {
-            self.record(What::Logged { level, text });
+            self.record_of(machine, What::Logged { level, text });
         }
     }
 
@@ -202,8 +179,10 @@ impl World {
         }
         if self.watch.print_at == Some(run.events) {
             let mut state: Vec<_> = lock(&self.described).iter().map(|(&lane, text)| (lane, text.clone())).collect();
-            let disk = format!("{} files, {} bytes", self.disk.names().len(), self.disk.used_bytes());
-            state.push((Lane::Disk(1), disk));
+            for machine in &self.machines {
+                let disk = format!("{} files, {} bytes", machine.disk.names().len(), machine.disk.used_bytes());
+                state.push((machine.disk_lane(), disk));
+            }
             run.state = state;
         }
     }

@@ -1,15 +1,17 @@
 //! What brokers of a cluster believe, noted where it has changed: who leads, who is in sync, and whatever went back.
 //!
 //! How far a log and its high watermark have come changes all the time; that is noted with what else changes, and when the
-//! engine looks around now and then.
+//! engine looks around now and then ([`LOOK_MS`]).
 
 use std::collections::BTreeMap;
 
 use chronik_core::ids::{Offset, TopicPartition};
-use chronik_core::node::{self, Votes};
+use chronik_core::node::{self, Node, Votes};
 
-use super::world::World;
 use crate::history::{Role, Standing, What};
+
+/// All that every broker believes is noted so often, in milliseconds, whether it is news or not.
+pub(super) const LOOK_MS: u64 = 5_000;
 
 /// What was seen of a process last.
 #[derive(Debug, Default)]
@@ -51,32 +53,24 @@ impl Seen {
     }
 }
 
-impl World<'_> {
-    /// Notes what a node believes by now, after a step: what is news, or all of it.
-    pub(super) fn note_standings(&mut self, machine: usize, all: bool) {
-        if self.machines.len() == 1 {
-            return;
-        }
-        let Some(process) = &mut self.machines[machine].process else { return };
-        let noted = &mut process.noted;
+impl Noted {
+    /// What a node believes by now, after a step: what is news, or all of it.
+    pub(super) fn news(&mut self, node: &Node, all: bool) -> Vec<What> {
         let mut news = Vec::new();
-        let votes = process.node.votes();
-        let is_news = (votes.term, votes.leads) != (noted.votes.term, noted.votes.leads);
-        if all || is_news || votes.committed < noted.votes.committed {
+        let votes = node.votes();
+        let is_news = (votes.term, votes.leads) != (self.votes.term, self.votes.leads);
+        if all || is_news || votes.committed < self.votes.committed {
             news.push(What::Votes { term: votes.term, leads: votes.leads, committed: votes.committed });
         }
-        noted.votes = votes;
-        for standing in process.node.standings() {
+        self.votes = votes;
+        for standing in node.standings() {
             let seen = Seen::of(&standing);
-            let before = noted.partitions.insert(standing.partition, seen);
+            let before = self.partitions.insert(standing.partition, seen);
             if all || before.is_none_or(|before| seen.is_news(&before)) {
                 news.push(What::Stands(Box::new(told(&standing, seen.role))));
             }
         }
-        for what in news {
-            self.trace(self.machines[machine].lane(), None, |_| what.to_string());
-            self.record_of(machine, what);
-        }
+        news
     }
 }
 

@@ -1,5 +1,7 @@
 //! How the partitions are, in numbers: for metrics. Kept with every record, so that a scrape looks at none of them.
 
+use std::cmp::Ordering;
+
 use super::Controller;
 use super::image::{Index, Partitions};
 use super::records::{MetadataRecord, PartitionState, Resource, Standing};
@@ -19,6 +21,8 @@ pub struct Figures {
     pub under_replicated: usize,
     /// Partitions with fewer in-sync replicas than `min.insync.replicas`, so that acks=all is refused.
     pub under_min_isr: usize,
+    /// Under-replicated partitions with just as many as that: the next loss has acks=all refused.
+    pub at_min_isr: usize,
     /// Partitions on their way to other brokers.
     pub reassigning: usize,
     /// Partitions that their first replica does not lead.
@@ -29,10 +33,31 @@ pub struct Figures {
     pub fenced_brokers: usize,
 }
 
-/// The partitions with fewer in-sync replicas than `min.insync.replicas`: a matter of settings, which the image leaves
-/// to whoever reads it.
+/// The under-replicated partitions by how many in-sync replicas they have beside `min.insync.replicas`: a matter of
+/// settings, which the image leaves to whoever reads it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct UnderMin(Partitions);
+pub(super) struct BesideMin {
+    /// Those with fewer.
+    under: Partitions,
+    /// Those with as many.
+    at: Partitions,
+}
+
+impl BesideMin {
+    fn forget(&mut self, partition: &TopicPartition) {
+        self.under.remove(partition);
+        self.at.remove(partition);
+    }
+
+    fn of(&self, topic: Option<TopicId>) -> Vec<TopicPartition> {
+        [&self.under, &self.at].into_iter().flat_map(|set| those(set, topic)).collect()
+    }
+}
+
+/// The partitions of a topic in `set`, or all of them.
+fn those(set: &Partitions, topic: Option<TopicId>) -> Vec<TopicPartition> {
+    topic.map_or_else(|| set.iter().copied().collect(), |topic| Index::of_topic(set, topic).collect())
+}
 
 impl Controller {
     /// How the partitions and brokers are.
@@ -44,7 +69,8 @@ impl Controller {
             partitions: self.image.partition_count(),
             offline: index.leaderless.len(),
             under_replicated: index.under_replicated.len(),
-            under_min_isr: self.under_min.0.len(),
+            under_min_isr: self.beside_min.under.len(),
+            at_min_isr: self.beside_min.at.len(),
             reassigning: index.reassigning.len(),
             preferred_leader_imbalance: index.unpreferred.len(),
             active_brokers: active,
@@ -52,30 +78,32 @@ impl Controller {
         }
     }
 
-    fn is_under_min(&self, partition: TopicPartition, state: &PartitionState) -> bool {
+    fn note_minimum(&mut self, partition: TopicPartition, state: &PartitionState) {
+        self.beside_min.forget(&partition);
         // No more are asked for than there are replicas, so that most partitions need no look at settings.
-        state.is_under_replicated()
-            && state.isr.len() < self.election_rules(partition.topic).min_in_sync(state.replication_factor())
+        if !state.is_under_replicated() {
+            return;
+        }
+        let least = self.election_rules(partition.topic).min_in_sync(state.replication_factor());
+        match state.isr.len().cmp(&least) {
+            Ordering::Less => _ = self.beside_min.under.insert(partition),
+            Ordering::Equal => _ = self.beside_min.at.insert(partition),
+            Ordering::Greater => {}
+        }
     }
 
     /// Takes note that `record` is about to be replayed.
     pub(super) fn count_before(&mut self, record: &MetadataRecord) {
         if let MetadataRecord::RemoveTopic { id } = record {
-            let gone: Vec<TopicPartition> = Index::of_topic(&self.under_min.0, *id).collect();
-            gone.iter().for_each(|partition| _ = self.under_min.0.remove(partition));
+            let gone = self.beside_min.of(Some(*id));
+            gone.iter().for_each(|partition| self.beside_min.forget(partition));
         }
     }
 
     /// Takes note that `record` has been replayed.
     pub(super) fn count_after(&mut self, record: &MetadataRecord) {
         match record {
-            MetadataRecord::Partition { partition, state } => {
-                if self.is_under_min(*partition, state) {
-                    self.under_min.0.insert(*partition);
-                } else {
-                    self.under_min.0.remove(partition);
-                }
-            }
+            MetadataRecord::Partition { partition, state } => self.note_minimum(*partition, state),
             MetadataRecord::Config { of, name, .. } if *name == *MIN_INSYNC_REPLICAS => match of {
                 Resource::Topic(id) => self.count_again(Some(*id)),
                 Resource::Cluster | Resource::Broker(_) => self.count_again(None),
@@ -86,17 +114,11 @@ impl Controller {
 
     /// Counts the partitions of a topic, or all, by the settings that are in force now.
     pub(super) fn count_again(&mut self, topic: Option<TopicId>) {
-        let under_replicated = &self.image.partition_index().under_replicated;
-        let of = |set: &Partitions| -> Vec<TopicPartition> {
-            topic.map_or_else(|| set.iter().copied().collect(), |topic| Index::of_topic(set, topic).collect())
-        };
-        let (before, candidates) = (of(&self.under_min.0), of(under_replicated));
-        before.iter().for_each(|partition| _ = self.under_min.0.remove(partition));
-        for partition in candidates {
+        let before = self.beside_min.of(topic);
+        before.iter().for_each(|partition| self.beside_min.forget(partition));
+        for partition in those(&self.image.partition_index().under_replicated, topic) {
             let state = self.image.partition(partition).expect("the index knows partitions that exist");
-            if self.is_under_min(partition, state) {
-                self.under_min.0.insert(partition);
-            }
+            self.note_minimum(partition, &state.clone());
         }
     }
 }

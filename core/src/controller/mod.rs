@@ -74,7 +74,7 @@ pub struct Controller {
     image: MetadataImage,
     /// Who decides, as clients are told it.
     leader: Option<NodeId>,
-    under_min: figures::UnderMin,
+    beside_min: figures::BesideMin,
 }
 
 /// What a request leads to.
@@ -128,7 +128,7 @@ impl Controller {
             config,
             image,
             leader: Some(node_id),
-            under_min: figures::UnderMin::default(),
+            beside_min: figures::BesideMin::default(),
         };
         controller.count_again(None);
         controller

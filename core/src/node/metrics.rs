@@ -19,6 +19,18 @@ pub struct Counters {
     pub batches_replicated: u64,
     /// Bytes of these.
     pub bytes_replicated: u64,
+    /// Bytes of batches sent to followers.
+    pub bytes_sent_to_followers: u64,
+    /// In-sync sets of partitions led here that lost a replica.
+    pub in_sync_shrinks: u64,
+    /// Those that got one.
+    pub in_sync_expands: u64,
+    /// Leaders elected while this broker decided.
+    pub leader_elections: u64,
+    /// Those of them that may have cost records.
+    pub unclean_leader_elections: u64,
+    /// How often another controller was found.
+    pub controller_changes: u64,
     /// Bytes of batches sent to consumers.
     pub bytes_out: u64,
     /// Connections cut since they left an answer unread while others waited.
@@ -190,6 +202,7 @@ impl Node {
         let help = "Records that coordinators of groups were loaded from.";
         metric("counter", "coordinator_loaded_records_total", help, counters.coordinator_records_loaded);
         self.group_metrics(&mut text);
+        self.cluster_metrics(&mut text);
         text
     }
 }

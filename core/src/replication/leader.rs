@@ -4,6 +4,8 @@
 //! this leader epoch and in the session that is under way; anything else is as if it had not come (KAFKA-13837,
 //! KAFKA-14078). What cannot be true ends the session.
 
+use std::time::Duration;
+
 use super::in_sync::InSync;
 use super::progress::{Progress, State};
 use super::{Agreement, Ends, Lane, Member, Peers, Settings, View, agree};
@@ -21,6 +23,15 @@ pub struct Facts {
     pub start: Option<Offset>,
     /// [`Leader::propose`] has something to say.
     pub proposes: bool,
+}
+
+/// How far a follower is behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// How many offsets it lacks, as far as it has said.
+    pub records: u64,
+    /// For how long it has not had all that its leader had.
+    pub time: Duration,
 }
 
 /// What a follower is to be sent.
@@ -163,6 +174,11 @@ impl Leader {
         };
         let best = self.followers.iter().filter(has_it).max_by_key(|follower| follower.durable)?;
         Some(best.member.replica.node)
+    }
+
+    /// How far each follower is behind, for people.
+    pub fn behind(&self, now: Instant) -> impl Iterator<Item = (NodeId, Behind)> {
+        self.followers.iter().map(move |follower| (follower.member.replica.node, follower.behind(self.log, now)))
     }
 
     /// What each follower is known to have durably in its session, for people.

@@ -54,7 +54,7 @@ use crate::peer::Replica;
 
 pub use divergence::{Agreement, agree, common_end, newest_epochs};
 pub use follower::{CutDecision, Follower, Leadership, Said, Taken};
-pub use leader::{Facts, Leader, Next};
+pub use leader::{Behind, Facts, Leader, Next};
 pub use peers::{Lane, Peers};
 
 /// What replication obeys.

@@ -1,8 +1,9 @@
 //! A follower, as its leader knows it. States and their order: see the module's head.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
-use super::{Lane, Member, Peers, Settings};
+use super::{Behind, Ends, Lane, Member, Peers, Settings};
 use crate::ids::{Offset, Session, TopicPartition};
 use crate::time::Instant;
 
@@ -197,6 +198,15 @@ impl Progress {
             && lacks(durable, before) <= most
         {
             self.lag.many_since.get_or_insert(now);
+        }
+    }
+
+    /// How far it is behind its leader's log.
+    pub(super) fn behind(&self, log: Ends, now: Instant) -> Behind {
+        let has = self.durable.unwrap_or(self.most).max(log.start);
+        Behind {
+            records: lacks(has, log.end),
+            time: self.lag.target.map_or(Duration::ZERO, |_| now - self.lag.caught_up),
         }
     }
 

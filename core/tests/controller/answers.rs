@@ -148,6 +148,7 @@ fn figures_say_how_the_partitions_are() {
     let expect = Figures {
         offline: 1,
         under_replicated: 2,
+        at_min_isr: 2,
         preferred_leader_imbalance: 2,
         active_brokers: 2,
         fenced_brokers: 1,
@@ -155,7 +156,7 @@ fn figures_say_how_the_partitions_are() {
     };
     assert_eq!(cluster.controller.figures(), expect);
     cluster.fence(3);
-    let expect = Figures { under_min_isr: 2, active_brokers: 1, fenced_brokers: 2, ..expect };
+    let expect = Figures { under_min_isr: 2, at_min_isr: 0, active_brokers: 1, fenced_brokers: 2, ..expect };
     assert_eq!(cluster.controller.figures(), expect);
 }
 

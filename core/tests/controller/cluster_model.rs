@@ -1,6 +1,7 @@
 //! Any run of what can happen to brokers leaves an image whose invariants hold, whose snapshot rebuilds it, in which
 //! epochs have only risen, nothing is due, and nobody leads who may not.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use chronik_core::controller::image::{MetadataImage, Snapshot};
@@ -349,15 +350,20 @@ fn check_figures(cluster: &Cluster) {
     let all = partitions(&cluster.controller);
     let image = cluster.controller.image();
     let count = |is: &dyn Fn(&PartitionState) -> bool| all.values().filter(|state| is(state)).count();
-    let under_min = all.iter().filter(|(partition, state)| {
-        state.isr.len() < cluster.controller.election_rules(partition.topic).min_in_sync(state.replication_factor())
-    });
+    let beside_min = |is: Ordering| {
+        let is_it = |partition: &TopicPartition, state: &PartitionState| {
+            let rules = cluster.controller.election_rules(partition.topic);
+            state.isr.len().cmp(&rules.min_in_sync(state.replication_factor())) == is
+        };
+        all.iter().filter(|(partition, state)| state.is_under_replicated() && is_it(partition, state)).count()
+    };
     let expect = Figures {
         topics: image.topic_count(),
         partitions: all.len(),
         offline: count(&|state| state.leader.is_none()),
         under_replicated: count(&|state| state.isr.len() < state.replication_factor()),
-        under_min_isr: under_min.count(),
+        under_min_isr: beside_min(Ordering::Less),
+        at_min_isr: beside_min(Ordering::Equal),
         reassigning: count(&|state| state.is_reassigning()),
         preferred_leader_imbalance: count(&|state| state.leader != state.replicas.first().copied()),
         active_brokers: image.brokers().filter(|broker| broker.standing == Standing::Active).count(),

@@ -108,6 +108,9 @@ impl Node {
             }
         }
         if role != Role::Leader {
+            if self.metadata.leading.is_some() {
+                out.log(Level::Info, format!("this node is the controller no more: term={term}"));
+            }
             self.leave_office();
         }
     }
@@ -131,7 +134,7 @@ impl Node {
             }
             let Some(records) = self.apply(now, &entry, out) else { return };
             left = left.saturating_sub(records.max(1));
-            self.take_office(&entry);
+            self.take_office(&entry, out);
             self.settle_parked(now, entry.id, out);
         }
         if self.metadata.is_clustered() {
@@ -154,6 +157,7 @@ impl Node {
         let leader = self.quorum_leader();
         if self.metadata.led_by != leader {
             self.metadata.led_by = leader;
+            self.counters.controller_changes += u64::from(leader.is_some());
             self.follow_controller(leader);
             self.controller.follow(leader.map(|(node, _)| node));
             self.live_soon(now);
@@ -198,6 +202,7 @@ impl Node {
             self.proposal_applied(entry.id, payload.len());
             for record in &records {
                 self.checkpoints.keep_metadata(self.controller.image(), record);
+                self.note_news(record, out);
                 for change in self.controller.replay(index, record) {
                     self.changed(now, change, out);
                 }

@@ -11,7 +11,7 @@ use super::peers::forgotten;
 use super::proposals::{Asker, Then};
 use crate::boundary::{Effect, Level, Outbox};
 use crate::controller::records::{Listener, PeerAddress, Registration, Standing};
-use crate::controller::{Candidate, Elected, PARTITIONS_PER_ENTRY_MAX, Registered as Outcome, Right};
+use crate::controller::{Candidate, PARTITIONS_PER_ENTRY_MAX, Registered as Outcome};
 use crate::ids::{BrokerEpoch, NodeId};
 use crate::journal::Class;
 use crate::peer::{self, Address, AlterInSync, AlterInSyncAnswer, Heartbeat, HeartbeatAnswer, Message, Register};
@@ -78,6 +78,8 @@ impl Node {
         self.tend_snapshot();
         self.tend_asked(now, out);
         self.tell_neighbours(out);
+        self.tell_news(now, out);
+        self.survey_lags(now);
         self.metadata.is_due = true;
     }
 
@@ -233,7 +235,7 @@ impl Node {
             broker.standing != Standing::Fenced && now.instant >= heard + patience
         });
         if let Some(silent) = silent.map(|broker| (broker.node_id, broker.broker_epoch)) {
-            out.log(Level::Info, format!("node {} is fenced: nothing was heard of it for {patience:?}", silent.0));
+            out.log(Level::Info, format!("nothing was heard of node {} for {patience:?}: it is fenced", silent.0));
             let leading = self.metadata.leading.as_ref().expect("it was just there");
             if let Ok(decision) = leading.fence(silent.0, silent.1) {
                 let _ = self.propose(&decision.records, out);
@@ -250,7 +252,6 @@ impl Node {
             return;
         }
         let Some(decision) = self.metadata.leading.as_ref().and_then(|leading| leading.due()) else { return };
-        tell_elected(&decision.response, out);
         // Where it is not taken, the next tick finds the same.
         let _ = self.propose(&decision.records, out);
         self.metadata.is_due = true;
@@ -414,18 +415,6 @@ impl Node {
             }
             let then = Then::InSync(term, decision.response);
             self.when_applied(now, Asker::Node { node: from, id: 0, version: 0 }, then, out);
-        }
-    }
-}
-
-/// Tells the operator of elections at the price of records.
-pub(super) fn tell_elected(elected: &[Elected], out: &mut Outbox) {
-    for Elected { partition, leader, .. } in elected.iter().filter(|elected| elected.by == Right::Unclean) {
-        if let Some(leader) = leader {
-            out.log(
-                Level::Warn,
-                format!("node {leader} leads partition {partition} by an unclean election: records may be lost"),
-            );
         }
     }
 }

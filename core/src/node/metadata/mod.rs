@@ -26,6 +26,8 @@ mod asked;
 mod drive;
 mod founding;
 mod life;
+mod metrics;
+mod news;
 mod peers;
 mod proposals;
 mod recall;
@@ -104,6 +106,7 @@ pub(super) struct Metadata {
     led_by: Option<(NodeId, u64)>,
     life: life::Life,
     sweeps: sweeps::Sweeps,
+    news: news::News,
     /// Nodes that this one can say something to.
     connected: BTreeSet<NodeId>,
     /// The data folders of those that have introduced themselves, and of which cluster they were then, if of any.
@@ -175,6 +178,7 @@ impl Metadata {
             led_by: None,
             life: life::Life::default(),
             sweeps: sweeps::Sweeps::default(),
+            news: news::News::default(),
             connected: BTreeSet::new(),
             folders: BTreeMap::new(),
             introduced: BTreeMap::new(),

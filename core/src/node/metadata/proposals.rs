@@ -8,8 +8,7 @@ use bytes::Bytes;
 use super::super::Node;
 use super::super::slices::Long;
 use super::asked::encoded;
-use super::life::tell_elected;
-use crate::boundary::{Effect, Outbox, ReplyTo};
+use crate::boundary::{Effect, Level, Outbox, ReplyTo};
 use crate::controller::Controller;
 use crate::controller::records::{MetadataRecord, encode_entry};
 use crate::ids::{BrokerEpoch, ConnId, NodeId};
@@ -180,8 +179,7 @@ impl Node {
                 (decision.records, answer(Response::AlterPartitionReassignments(decision.response)))
             }
             R::ElectLeaders(request) => {
-                let (decision, elected) = leading.elect_leaders(request);
-                tell_elected(&elected, out);
+                let (decision, _) = leading.elect_leaders(request);
                 (decision.records, answer(Response::ElectLeaders(decision.response)))
             }
             R::UnregisterBroker(request) => {
@@ -312,10 +310,13 @@ impl Node {
     }
 
     /// Begins to decide when the first entry of its own term is applied.
-    pub(super) fn take_office(&mut self, applied: &Entry) {
+    pub(super) fn take_office(&mut self, applied: &Entry, out: &mut Outbox) {
         let quorum = &self.metadata.quorum;
         let is_first = self.metadata.leading.is_none() && applied.id.term == quorum.term();
         if is_first && quorum.role() == Role::Leader {
+            if self.metadata.is_clustered() {
+                out.log(Level::Info, format!("this node is the controller from now on: term={}", applied.id.term));
+            }
             self.metadata.leading = Some(self.controller.clone());
         }
     }

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use super::super::Node;
-use super::life::tell_elected;
 use crate::boundary::Outbox;
 use crate::ids::TopicPartition;
 use crate::time::{Instant, Now};
@@ -73,7 +72,6 @@ impl Node {
             None
         };
         let Some(decision) = decision else { return };
-        tell_elected(&decision.response, out);
         // Where it is not taken, the next sweep finds the same.
         let _ = self.propose(&decision.records, out);
     }

@@ -21,6 +21,7 @@
 
 mod append;
 mod hear;
+mod lags;
 mod propose;
 mod roles;
 mod speak;
@@ -84,6 +85,7 @@ pub(super) struct Replicas {
     stirred: Vec<u32>,
     /// Partitions whose damage was found since the last turn.
     damaged: BTreeSet<u32>,
+    lags: lags::Lags,
     /// When a step is planned.
     wakes_at: Option<Instant>,
 }
@@ -114,6 +116,7 @@ impl Replicas {
             due: BTreeSet::new(),
             stirred: Vec::new(),
             damaged: BTreeSet::new(),
+            lags: lags::Lags::default(),
             wakes_at: None,
         }
     }

@@ -106,7 +106,13 @@ impl Node {
             }
             self.replicas.stir(slot);
         }
+        self.count_sent(&letter.appends);
         letter.send(node, out);
+    }
+
+    fn count_sent(&mut self, appends: &[Append]) {
+        let bytes: usize = appends.iter().map(|append| append.batches.bytes()).sum();
+        self.counters.bytes_sent_to_followers += bytes as u64;
     }
 
     /// Has batches read for a follower. What is in memory by now is sent at once.
@@ -162,6 +168,7 @@ impl Node {
             }
         };
         if let Some(append) = append {
+            self.count_sent(std::slice::from_ref(&append));
             out.push(Effect::Say { to: follower, message: Box::new(Message::Append(vec![append])) });
         }
         self.replicas.stir(slot);

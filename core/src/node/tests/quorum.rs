@@ -4,6 +4,7 @@
 mod deciding;
 mod founding;
 mod members;
+mod watching;
 
 use std::fmt::Write;
 

@@ -163,7 +163,7 @@ impl Node {
             self.live_soon(now);
             self.tend_asked(now, out);
         }
-        self.tell_neighbours(out);
+        self.tell_neighbours(now, out);
         self.plan_tick(now);
     }
 

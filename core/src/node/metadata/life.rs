@@ -40,6 +40,8 @@ pub(super) struct Life {
     next_register: Instant,
     next_heartbeat: Instant,
     next_line: Instant,
+    /// When somebody was last known to lead the quorum.
+    led_at: Instant,
     /// When each broker was heard of, or this leadership began.
     heard: BTreeMap<NodeId, Instant>,
     led_since: Option<Instant>,
@@ -77,7 +79,7 @@ impl Node {
         self.watch_others(now, out);
         self.tend_snapshot();
         self.tend_asked(now, out);
-        self.tell_neighbours(out);
+        self.tell_neighbours(now, out);
         self.tell_news(now, out);
         self.survey_lags(now);
         self.metadata.is_due = true;
@@ -105,8 +107,16 @@ impl Node {
         if self.metadata.cluster_id.is_empty() {
             return self.tell_whom_it_waits_for(now, out);
         }
+        if self.quorum_leader().is_some() {
+            self.metadata.life.led_at = now.instant;
+        }
         match self.broker_epoch() {
             None => self.ask_to_be_registered(now, out),
+            // Who was taken out while it was cut off is told nothing any more, and would go by what it knew for ever. To
+            // whoever still knows this process the question changes nothing.
+            Some(_) if now.instant >= self.metadata.life.led_at + self.session_timeout() => {
+                self.ask_to_be_registered(now, out);
+            }
             Some(broker_epoch) => self.heartbeat(now, broker_epoch, out),
         }
         let since = self.metadata.life.stopping_since;
@@ -187,6 +197,10 @@ impl Node {
         self.say(leader, Message::Heartbeat(heartbeat), out);
     }
 
+    fn session_timeout(&self) -> Duration {
+        Duration::from_millis(self.broker_config().broker_session_timeout_ms)
+    }
+
     fn heartbeat_interval(&self) -> Duration {
         Duration::from_millis(self.broker_config().broker_heartbeat_interval_ms)
     }
@@ -222,7 +236,7 @@ impl Node {
             let _ = self.propose(&naming.records, out);
             return;
         }
-        let patience = Duration::from_millis(self.broker_config().broker_session_timeout_ms);
+        let patience = self.session_timeout();
         // Who did not look has not listened either: what was said meanwhile is heard after this tick.
         let has_slept = self.metadata.life.looked.is_some_and(|looked| now.instant >= looked + patience / 2);
         self.metadata.life.looked = Some(now.instant);

@@ -113,6 +113,8 @@ pub(super) struct Metadata {
     folders: BTreeMap<NodeId, (Uuid, Str)>,
     /// The addresses of those that asked to be registered.
     introduced: BTreeMap<NodeId, (Str, u16)>,
+    /// Where peers are looked for that may be known under two addresses.
+    looks: BTreeMap<NodeId, peers::Look>,
     /// To whom connections are kept.
     neighbours: Option<Arc<Neighbours>>,
     snapshot_reads: Vec<SnapshotRead>,
@@ -182,6 +184,7 @@ impl Metadata {
             connected: BTreeSet::new(),
             folders: BTreeMap::new(),
             introduced: BTreeMap::new(),
+            looks: BTreeMap::new(),
             neighbours: None,
             snapshot_reads: Vec::new(),
             snapshot_wanted: None,

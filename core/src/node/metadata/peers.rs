@@ -2,17 +2,33 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::super::Node;
+use super::Metadata;
 use crate::boundary::{Effect, Level, Neighbour, Neighbours, Outbox, PeerInput};
 use crate::ids::NodeId;
 use crate::journal::Class;
 use crate::peer::{self, Hello, RefusedBecause};
 use crate::raft::{self, Role};
-use crate::time::Now;
+use crate::time::{Instant, Now};
 use crate::wire::Str;
+
+/// How long a peer is looked for at one of two addresses: some attempts to connect.
+const LOOK_ELSEWHERE: Duration = Duration::from_secs(3);
+
+/// Where a peer is looked for that may be known under two addresses.
+#[derive(Debug)]
+pub(super) struct Look {
+    /// The address that it has registered.
+    registered: (Str, u16),
+    /// Whether it is looked for there, and not where the command line says.
+    is_as_registered: bool,
+    /// Since when, or when it was last seen there.
+    since: Instant,
+}
 
 /// What a tick may add to the journal at most, in bytes, or a message beside the entries that it brings: a vote, and a
 /// leader's first entry.
@@ -131,7 +147,8 @@ impl Node {
     }
 
     /// Has connections kept to whom they are needed, where that has changed.
-    pub(super) fn tell_neighbours(&mut self, out: &mut Outbox) {
+    pub(super) fn tell_neighbours(&mut self, now: Now, out: &mut Outbox) {
+        self.look_for_peers(now);
         let Some(cluster) = &self.metadata.cluster else { return };
         let member = self.metadata.quorum.me();
         let me = Hello {
@@ -148,7 +165,8 @@ impl Node {
         let nodes: BTreeSet<NodeId> = members.iter().map(|member| member.node).collect();
         for broker in image.brokers() {
             let is_known = nodes.contains(&broker.node_id) || addresses.contains_key(&broker.node_id);
-            if let Some(address) = broker.peer_address.as_ref().filter(|_| is_known) {
+            let looks_elsewhere = self.metadata.looks.get(&broker.node_id).is_some_and(|look| !look.is_as_registered);
+            if let Some(address) = broker.peer_address.as_ref().filter(|_| is_known && !looks_elsewhere) {
                 addresses.insert(broker.node_id, (address.host.clone(), address.port));
             }
         }
@@ -169,6 +187,33 @@ impl Node {
             let neighbours = Arc::new(neighbours);
             self.metadata.neighbours = Some(neighbours.clone());
             out.push(Effect::Neighbours(neighbours));
+        }
+    }
+
+    /// Decides where to look for each peer whose registration names another address than the command line. Nobody can tell
+    /// which is newer: an operator has moved the node and says so, or it has said so itself, long since. So both are tried
+    /// in turn until it is found; whoever else listens there says that it is not whom was meant.
+    fn look_for_peers(&mut self, now: Now) {
+        let Metadata { cluster, looks, connected, .. } = &mut self.metadata;
+        let Some(cluster) = cluster else { return };
+        for (node, told) in &cluster.peers {
+            let known = self.controller.image().broker(*node).and_then(|known| known.peer_address.as_ref());
+            let Some(registered) = known.map(|known| (known.host.clone(), known.port)) else {
+                looks.remove(node);
+                continue;
+            };
+            let is_the_same = registered == *told;
+            let first = || Look { registered: registered.clone(), is_as_registered: false, since: now.instant };
+            let look = looks.entry(*node).or_insert_with(first);
+            if look.registered != registered {
+                // It has just said so.
+                *look = Look { registered, is_as_registered: true, since: now.instant };
+            } else if is_the_same || connected.contains(node) {
+                look.since = now.instant;
+            } else if now.instant >= look.since + LOOK_ELSEWHERE {
+                look.is_as_registered = !look.is_as_registered;
+                look.since = now.instant;
+            }
         }
     }
 

@@ -47,16 +47,14 @@ struct Cluster {
     /// Who is cut off from the others.
     apart: BTreeSet<i32>,
     bootstrap: BTreeSet<i32>,
+    /// Nodes that an operator has moved to another host, by what all are told from now on.
+    moved: BTreeMap<i32, &'static str>,
     /// Whose disk takes its time, and what it was given to write.
     slow: Option<i32>,
     unwritten: VecDeque<Effect>,
     asked: u64,
     /// All log lines, for whoever wants to know what happened.
     lines: String,
-}
-
-fn address(node: i32) -> (Str, u16) {
-    (format!("node{node}").into(), 9093)
 }
 
 impl Cluster {
@@ -69,6 +67,7 @@ impl Cluster {
             said: VecDeque::new(),
             apart: BTreeSet::new(),
             bootstrap: (1..=nodes).collect(),
+            moved: BTreeMap::new(),
             slow: None,
             unwritten: VecDeque::new(),
             asked: 0,
@@ -117,6 +116,12 @@ impl Cluster {
         self.begin(node);
     }
 
+    /// Where a node listens for others.
+    fn address(&self, node: i32) -> (Str, u16) {
+        let host = self.moved.get(&node).map_or_else(|| format!("node{node}").into(), |&host| host.into());
+        (host, 9093)
+    }
+
     fn options(&self, node: i32) -> NodeOptions {
         let founders = self.bootstrap.iter().filter(|peer| **peer != node);
         NodeOptions {
@@ -125,8 +130,8 @@ impl Cluster {
             cluster_id: Str::EMPTY,
             listeners: vec![("PLAINTEXT".into(), format!("node{node}").into(), 9092)],
             cluster: Some(ClusterOptions {
-                raft_address: address(node),
-                peers: founders.map(|peer| (NodeId(*peer), address(*peer))).collect(),
+                raft_address: self.address(node),
+                peers: founders.map(|peer| (NodeId(*peer), self.address(*peer))).collect(),
                 bootstrap: self.bootstrap.contains(&node),
             }),
             // As on disks, the ring may become far larger than it is.

@@ -159,3 +159,51 @@ fn a_replica_that_comes_with_the_entry_after_its_topic_survives_a_restart() {
     cluster.start(away);
     assert_eq!(cluster.node(away).damaged, BTreeSet::new());
 }
+
+#[test]
+fn a_node_that_was_moved_is_found_where_the_command_line_says_or_where_it_says_itself() {
+    let mut cluster = Cluster::running(3);
+    let looked_for = |cluster: &Cluster, node: i32| {
+        let neighbours = cluster.brokers[&node].neighbours.as_ref().expect("it has peers");
+        neighbours.peers[&NodeId(2)].host.to_string()
+    };
+    (1..=3).for_each(|node| cluster.kill(node));
+    cluster.moved.insert(2, "elsewhere");
+    cluster.start(1);
+    cluster.pass(100);
+    assert_eq!(looked_for(&cluster, 1), "elsewhere", "the metadata know only where it was");
+    cluster.pass(3_500);
+    assert_eq!(looked_for(&cluster, 1), "node2", "it may have come back there");
+    cluster.pass(3_000);
+    assert_eq!(looked_for(&cluster, 1), "elsewhere");
+    cluster.moved.clear();
+    cluster.start(3);
+    cluster.moved.insert(2, "elsewhere");
+    cluster.start(2);
+    cluster.pass(15_000);
+    assert!(cluster.is_settled(), "{}", cluster.lines);
+    assert_eq!(looked_for(&cluster, 3), "elsewhere", "it has registered from there, whatever the command line says");
+}
+
+/// A leader sends nothing to who is no member, so only by asking can it find out.
+#[test]
+fn a_node_that_was_taken_out_while_it_was_cut_off_notices_when_it_is_back() {
+    let mut cluster = Cluster::running(4);
+    let away = (1..=4).find(|node| Some(*node) != cluster.controller()).expect("three follow");
+    cluster.cut_off(away);
+    cluster.pass(15_000);
+    let asked = cluster.controller().expect("somebody decides");
+    let voter_directory_id = cluster.brokers[&away].directory;
+    let request = RemoveRaftVoterRequest { voter_id: away, voter_directory_id, ..Default::default() };
+    let Response::RemoveRaftVoter(answer) = cluster.answer(asked, 0, request.into()) else { panic!("another answer") };
+    assert_eq!(answer.error_code, 0, "{:?}", answer.error_message);
+    let request = UnregisterBrokerRequest { broker_id: away };
+    let Response::UnregisterBroker(answer) = cluster.answer(asked, 0, request.into()) else { panic!("another answer") };
+    assert_eq!(answer.error_code, 0, "{:?}", answer.error_message);
+    cluster.create(asked, "meanwhile");
+    cluster.heal();
+    cluster.pass(30_000);
+    assert_eq!(cluster.topics(away), ["meanwhile"], "{}", cluster.lines);
+    assert!(cluster.is_settled(), "{}", cluster.lines);
+    cluster.agree();
+}

@@ -176,6 +176,10 @@ pub struct BrokerConfig {
     pub num_partitions: i32,
     /// How long an idle producer is remembered, in milliseconds, at least 1.
     pub producer_id_expiration_ms: u64,
+    /// What throttled replicas take here that are not in sync, in bytes a second.
+    pub follower_replication_throttled_rate: u64,
+    /// What throttled replicas send from here to those that are not in sync, in bytes a second.
+    pub leader_replication_throttled_rate: u64,
     /// A follower that was not caught up for so long leaves the in-sync set, in milliseconds, at least 1.
     pub replica_lag_time_max_ms: u64,
     /// Whether consumers are told to read from a replica in their rack (KIP-392): `replica.selector.class`.
@@ -425,6 +429,8 @@ impl BrokerConfig {
             max_request_partition_size_limit: unsigned("max.request.partition.size.limit"),
             num_partitions: i32::try_from(number("num.partitions")).expect("an Int's range"),
             producer_id_expiration_ms: positive("producer.id.expiration.ms"),
+            follower_replication_throttled_rate: positive("follower.replication.throttled.rate"),
+            leader_replication_throttled_rate: positive("leader.replication.throttled.rate"),
             replica_lag_time_max_ms: positive("replica.lag.time.max.ms"),
             replica_selector_is_rack_aware: text("replica.selector.class")
                 .is_some_and(|name| name == RACK_AWARE_SELECTOR),

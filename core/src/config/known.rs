@@ -9,7 +9,7 @@ use super::value::{Allowed, Effect, Key, Kind};
 
 const ACCESS: &str = "access control is not served yet";
 const ASSIGNMENT: &str = "assignments are made at once, and a slice at a time";
-const CLUSTER: &str = "replication and reassignment go their own way, unthrottled as yet";
+const CLUSTER: &str = "replication and reassignment go their own way";
 const COMMITS: &str = "a commit is answered when the disk has it, and only its client gives up on it";
 const COMPACTION: &str = "one partition is compacted at a time, in steps of about a mebibyte";
 const EXTENTS: &str = "space for segments is allocated in extents, ahead of the data";
@@ -94,7 +94,6 @@ pub(super) static KNOWN_KEYS: &[BrokerKey] = &[
     key("early.start.listeners", Kind::List, None, Allowed::Any, Update::ReadOnly, SASL),
     key("fetch.purgatory.purge.interval.requests", Kind::Int, Some("1000"), Allowed::Any, Update::ReadOnly, PURGATORY),
     key("follower.fetch.last.tiered.offset.enable", Kind::Boolean, Some("false"), Allowed::Any, Update::Anywhere, TIERED),
-    key("follower.replication.throttled.rate", Kind::Long, Some("9223372036854775807"), Allowed::AtLeast(0), Update::Anywhere, QUOTAS),
     key("group.consumer.assignment.interval.ms", Kind::Int, Some("1000"), Allowed::AtLeast(0), Update::Anywhere, ASSIGNMENT),
     key("group.consumer.max.assignment.interval.ms", Kind::Int, Some("15000"), Allowed::AtLeast(0), Update::ReadOnly, ASSIGNMENT),
     key("group.consumer.max.heartbeat.interval.ms", Kind::Int, Some("15000"), Allowed::AtLeast(1), Update::ReadOnly, OWN),
@@ -147,7 +146,6 @@ pub(super) static KNOWN_KEYS: &[BrokerKey] = &[
     key("inter.broker.listener.name", Kind::String, None, Allowed::Any, Update::ReadOnly, CLUSTER),
     key("kafka.metrics.polling.interval.secs", Kind::Int, Some("10"), Allowed::AtLeast(1), Update::ReadOnly, METRICS),
     key("kafka.metrics.reporters", Kind::List, Some(""), Allowed::Any, Update::ReadOnly, METRICS),
-    key("leader.replication.throttled.rate", Kind::Long, Some("9223372036854775807"), Allowed::AtLeast(0), Update::Anywhere, QUOTAS),
     key("listener.security.protocol.map", Kind::String, Some("SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT"), Allowed::Any, Update::PerBroker, TLS),
     key("listeners", Kind::List, None, Allowed::Only("", "listeners are set by --bind and --kafka-port"), Update::PerBroker, FLAG),
     key("log.cleaner.io.buffer.load.factor", Kind::Double, Some("0.9"), Allowed::Any, Update::Anywhere, COMPACTION),
@@ -223,7 +221,7 @@ pub(super) static KNOWN_KEYS: &[BrokerKey] = &[
     key("remote.log.storage.manager.class.path", Kind::String, None, Allowed::Any, Update::ReadOnly, TIERED),
     key("remote.log.storage.manager.impl.prefix", Kind::String, Some("rsm.config."), Allowed::Any, Update::ReadOnly, TIERED),
     key("remote.log.storage.system.enable", Kind::Boolean, Some("false"), Allowed::Only("false", "tiered storage is not served"), Update::ReadOnly, TIERED),
-    key("replica.alter.log.dirs.io.max.bytes.per.second", Kind::Long, Some("9223372036854775807"), Allowed::AtLeast(0), Update::Anywhere, QUOTAS),
+    key("replica.alter.log.dirs.io.max.bytes.per.second", Kind::Long, Some("9223372036854775807"), Allowed::AtLeast(0), Update::Anywhere, FOLDER),
     key("replica.fetch.backoff.ms", Kind::Int, Some("1000"), Allowed::AtLeast(0), Update::ReadOnly, CLUSTER),
     key("replica.fetch.max.bytes", Kind::Int, Some("1048576"), Allowed::AtLeast(0), Update::ReadOnly, CLUSTER),
     key("replica.fetch.min.bytes", Kind::Int, Some("1"), Allowed::Any, Update::ReadOnly, CLUSTER),

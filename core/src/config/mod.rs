@@ -21,6 +21,6 @@ mod value;
 pub use broker::{BrokerConfig, BrokerKey, ElectionRules, Layer, Setting, Source, Update, broker_key, broker_keys};
 pub use groups::GroupsConfig;
 pub use obeyed::BROKER_KEYS;
-pub use topic::{Cleanup, Compression, Stand, TimestampType, TopicConfig, TopicKey, topic_key};
+pub use topic::{Cleanup, Compression, Stand, Throttled, TimestampType, TopicConfig, TopicKey, topic_key};
 pub use topic_keys::TOPIC_KEYS;
 pub use value::{Allowed, ConfigError, Effect, Key, Kind, excerpt, parts};

@@ -124,6 +124,15 @@ pub static BROKER_KEYS: &[BrokerKey] = &[
         "The most bytes in a fetch response. A first batch that is larger is sent all the same.",
     ),
     key(
+        "follower.replication.throttled.rate",
+        Kind::Long,
+        "9223372036854775807",
+        Allowed::AtLeast(0),
+        Update::Anywhere,
+        "How many bytes a second the replicas of follower.replication.throttled.replicas take here, all together, while \
+         they are not in sync.",
+    ),
+    key(
         "group.consumer.assignors",
         Kind::List,
         "uniform,range",
@@ -213,6 +222,15 @@ pub static BROKER_KEYS: &[BrokerKey] = &[
         Allowed::AtLeast(1),
         Update::ReadOnly,
         "How often first replicas get back what they could lead, in seconds.",
+    ),
+    key(
+        "leader.replication.throttled.rate",
+        Kind::Long,
+        "9223372036854775807",
+        Allowed::AtLeast(0),
+        Update::Anywhere,
+        "How many bytes a second the replicas of leader.replication.throttled.replicas send from here, all together, to \
+         replicas that are not in sync.",
     ),
     key(
         "log.cleaner.backoff.ms",

@@ -1,7 +1,8 @@
 //! The settings of a topic, and the values that its partitions use.
 
 use super::topic_keys::TOPIC_KEYS;
-use super::value::Key;
+use super::value::{Key, parts};
+use crate::ids::NodeId;
 
 /// One setting that a topic may have.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,6 +40,10 @@ pub struct TopicConfig {
     pub delete_retention_ms: u64,
     /// How long the file of a deleted segment stays, in milliseconds.
     pub file_delete_delay_ms: u64,
+    /// The replicas that are slowed down as followers.
+    pub follower_throttled: Throttled,
+    /// The replicas that are slowed down as leaders.
+    pub leader_throttled: Throttled,
     /// How long a record waits for compaction at most, in milliseconds.
     pub max_compaction_lag_ms: u64,
     /// The largest batch, in bytes, its head included.
@@ -63,6 +68,44 @@ pub struct TopicConfig {
     pub segment_bytes: u32,
     /// The age at which a segment is full, in milliseconds, at least 1.
     pub segment_ms: u64,
+}
+
+/// Which replicas of a topic are slowed down while they are not in sync.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Throttled {
+    /// None of them.
+    #[default]
+    Nobody,
+    /// All of them.
+    Everybody,
+    /// Those of these partitions on these brokers, in order.
+    These(Vec<(i32, i32)>),
+}
+
+impl Throttled {
+    /// What a checked value says: `*`, or pairs of partition and broker.
+    fn parse(text: &str) -> Throttled {
+        let pair = |part: &str| {
+            let (partition, broker) = part.split_once(':')?;
+            Some((partition.parse().ok()?, broker.parse().ok()?))
+        };
+        let mut pairs: Vec<(i32, i32)> = parts(text).filter_map(pair).collect();
+        pairs.sort_unstable();
+        match text.trim() {
+            "*" => Throttled::Everybody,
+            _ if pairs.is_empty() => Throttled::Nobody,
+            _ => Throttled::These(pairs),
+        }
+    }
+
+    /// Whether it names the replica of a partition on a broker.
+    pub fn names(&self, partition: i32, broker: NodeId) -> bool {
+        match self {
+            Throttled::Nobody => false,
+            Throttled::Everybody => true,
+            Throttled::These(pairs) => pairs.binary_search(&(partition, broker.0)).is_ok(),
+        }
+    }
 }
 
 /// What becomes of old records. With neither they are kept for ever (KIP-1161).
@@ -125,6 +168,8 @@ impl TopicConfig {
             },
             delete_retention_ms: limit("delete.retention.ms").expect("its range begins at 0"),
             file_delete_delay_ms: limit("file.delete.delay.ms").expect("its range begins at 0"),
+            follower_throttled: Throttled::parse(&value_of("follower.replication.throttled.replicas")),
+            leader_throttled: Throttled::parse(&value_of("leader.replication.throttled.replicas")),
             max_compaction_lag_ms: limit("max.compaction.lag.ms").expect("its range begins at 1"),
             max_message_bytes: unsigned("max.message.bytes"),
             message_timestamp_type: match value_of("message.timestamp.type").as_str() {

@@ -31,7 +31,6 @@ const TIERED: Effect = Effect::Without("tiered storage is not served");
 const NO_TIERS: Allowed = Allowed::Only("false", "tiered storage is not served");
 const JOURNAL: Effect =
     Effect::Without("a record is durable when it is acknowledged, so there is nothing to flush later");
-const CLUSTER: Effect = Effect::Without("replication and reassignment go their own way, unthrottled as yet");
 
 const NUMBER_MAX: &str = "9223372036854775807";
 
@@ -139,9 +138,10 @@ pub static TOPIC_KEYS: &[TopicKey] = &[
         Kind::List,
         "",
         Allowed::Replicas,
-        CLUSTER,
+        Effect::Obeyed,
         &[],
-        "The replicas that are slowed down as followers: pairs of partition and broker, or * for all.",
+        "The replicas that take no more than follower.replication.throttled.rate while they are not in sync: pairs of \
+         partition and broker, or * for all.",
     ),
     key(
         "index.interval.bytes",
@@ -169,9 +169,10 @@ pub static TOPIC_KEYS: &[TopicKey] = &[
         Kind::List,
         "",
         Allowed::Replicas,
-        CLUSTER,
+        Effect::Obeyed,
         &[],
-        "The replicas that are slowed down as leaders: pairs of partition and broker, or * for all.",
+        "The replicas that, where they lead, send no more than leader.replication.throttled.rate to those that are not in \
+         sync: pairs of partition and broker, or * for all.",
     ),
     key(
         "local.retention.bytes",

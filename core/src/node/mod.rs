@@ -540,7 +540,7 @@ impl Node {
             self.replicas.heed(slot, confirmed.proposes);
         }
         if let Some(said) = confirmed.said {
-            self.replicas.say(said);
+            self.tell_its_leader(now, slot, said);
         }
         self.rouse(slot, before, out);
     }

@@ -65,6 +65,13 @@ impl Partition {
         self.tell(|leader| leader.on_min_in_sync(min_in_sync, now, peers))
     }
 
+    /// Which followers take, or are sent, only so many bytes a second while they are not in sync.
+    pub fn slow_down(&mut self, leads: bool, follows: impl Fn(NodeId) -> bool, now: Instant, peers: &mut Peers) {
+        if let Some(leader) = self.leader_mut() {
+            leader.slow_down(leads, follows, now, peers);
+        }
+    }
+
     /// A connection with a peer is new, in either direction.
     pub fn connected(&mut self, node: NodeId, now: Instant, peers: &mut Peers) {
         if let Some(leader) = self.leader_mut() {

@@ -13,6 +13,9 @@ use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, Offset, Session, TopicPartiti
 use crate::peer::{Acked, Answer, Append, Batches, Cut, Epochs, Greet, Proposal, Replica};
 use crate::time::Instant;
 
+/// What is sent in the lane [`Lane::Gated`] at a time: small beside a second of any rate that somebody would choose.
+const GATED_BYTES: usize = 64 << 10;
+
 /// What the node must know of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use = "whoever waits for the high watermark is woken by it"]
@@ -74,6 +77,8 @@ pub struct Leader {
     /// At most all replicas, those of brokers that are not registered included.
     min_in_sync: usize,
     followers: Vec<Progress>,
+    /// A setting has it send only so many bytes a second to those that are not in sync.
+    is_slowed: bool,
     sessions: Session,
     settings: Settings,
 }
@@ -108,6 +113,7 @@ impl Leader {
             in_sync: InSync::new(view.partition_epoch, &view.in_sync),
             min_in_sync,
             followers: Vec::new(),
+            is_slowed: false,
             sessions: Session(0),
             settings,
         };
@@ -215,6 +221,7 @@ impl Leader {
             return Facts::default();
         }
         self.follow_up(&view.replicas, now, peers);
+        self.choose_lanes(now, peers);
         for follower in &mut self.followers {
             if !view.in_sync.contains(&follower.member.replica.node) {
                 follower.forgive();
@@ -247,6 +254,33 @@ impl Leader {
             self.begin_session(self.followers.len() - 1, now, peers);
         }
         self.on_member(member, now, peers)
+    }
+
+    /// Which followers take, or are sent, only so many bytes a second while they are not in sync: all of them where
+    /// `leads`, and those that `follows` names. Who is in sync is never slowed down, or what clients wait for would be.
+    pub fn slow_down(&mut self, leads: bool, follows: impl Fn(NodeId) -> bool, now: Instant, peers: &mut Peers) {
+        self.is_slowed = leads;
+        for follower in &mut self.followers {
+            follower.is_slowed = follows(follower.member.replica.node);
+        }
+        self.choose_lanes(now, peers);
+    }
+
+    /// Has batches for each follower go in the lane that is for it.
+    fn choose_lanes(&mut self, now: Instant, peers: &mut Peers) {
+        for follower in &mut self.followers {
+            let is_in_sync = self.in_sync.committed().contains(&follower.member.replica.node);
+            let lane = match (self.is_slowed, follower.is_slowed) {
+                _ if is_in_sync => Lane::Tail,
+                (true, _) => Lane::Gated,
+                (false, true) => Lane::Slow,
+                (false, false) => Lane::Tail,
+            };
+            if std::mem::replace(&mut follower.lane, lane) != lane {
+                // It may wait in the lane before; what comes of that finds nothing to do.
+                follower.queue_batches(self.log.end, self.settings.partition_credit, self.partition, now, peers);
+            }
+        }
     }
 
     /// Another number of replicas must be in sync.
@@ -439,7 +473,7 @@ impl Leader {
                 follower.tell(news);
                 Next::News(self.message(session, previous_end, Batches::default()))
             }
-            (State::Streaming(stream), Lane::Tail | Lane::CatchUp) => {
+            (State::Streaming(stream), Lane::Tail | Lane::CatchUp | Lane::Slow | Lane::Gated) => {
                 if !stream.has_more(self.log.end, self.settings.partition_credit) {
                     return Next::Nothing;
                 }
@@ -449,8 +483,15 @@ impl Leader {
                     return Next::Nothing;
                 }
                 let credit = self.settings.partition_credit - stream.unacked_bytes;
-                stream.is_reading = lane == Lane::CatchUp;
-                Next::Batches { from: stream.sent, bytes_max: credit.min(self.settings.read_bytes_max), session }
+                let mut bytes_max = credit.min(self.settings.read_bytes_max);
+                stream.reads_in = (lane != Lane::Tail).then_some(lane);
+                if lane == Lane::Gated {
+                    // In advance, or many reads would be under way before the first is paid for.
+                    bytes_max = bytes_max.min(GATED_BYTES);
+                    stream.spent = bytes_max;
+                    peers.gate().spend(bytes_max, now);
+                }
+                Next::Batches { from: stream.sent, bytes_max, session }
             }
             _ => Next::Nothing,
         }
@@ -483,13 +524,17 @@ impl Leader {
         peers: &mut Peers,
     ) -> Option<Append> {
         let at = self.follower(node).filter(|&at| self.followers[at].session == session)?;
-        let stream = self.followers[at].stream().filter(|stream| stream.is_reading)?;
-        stream.is_reading = false;
+        let stream = self.followers[at].stream()?;
+        let lane = stream.reads_in.take()?;
+        if lane == Lane::Gated {
+            peers.gate().refund(std::mem::take(&mut stream.spent));
+            peers.gate().spend(batches.bytes(), now);
+        }
         if stream.sent < self.log.start {
             self.begin_session(at, now, peers);
             return None;
         }
-        (stream.sent < up_to).then(|| self.send_in(at, Lane::CatchUp, batches, up_to, now, peers))
+        (stream.sent < up_to).then(|| self.send_in(at, lane, batches, up_to, now, peers))
     }
 
     fn send_in(

@@ -37,6 +37,7 @@
 //! | `progress` | a follower, as its leader knows it |
 //! | `leader` | a partition that is led here |
 //! | `follower` | a partition that is followed here |
+//! | `throttle` | a bound on bytes a second, for replicas that are made anew |
 
 mod divergence;
 mod follower;
@@ -46,6 +47,7 @@ mod peers;
 mod progress;
 #[cfg(test)]
 mod tests;
+mod throttle;
 
 use std::time::Duration;
 
@@ -56,6 +58,7 @@ pub use divergence::{Agreement, agree, common_end, newest_epochs};
 pub use follower::{CutDecision, Follower, Leadership, Said, Taken};
 pub use leader::{Behind, Facts, Leader, Next};
 pub use peers::{Lane, Peers};
+pub use throttle::Throttle;
 
 /// What replication obeys.
 #[derive(Clone, Copy, Debug)]

@@ -24,6 +24,10 @@ pub(super) struct Progress {
     /// Whether something that was sent in this session has been acknowledged.
     has_got_on: bool,
     lag: Lag,
+    /// A setting has it take only so many bytes a second while it is not in sync.
+    pub(super) is_slowed: bool,
+    /// The lane that its batches go in.
+    pub(super) lane: Lane,
     /// The lanes that it is queued in, a bit each.
     queued: u8,
     /// What it was told last.
@@ -49,8 +53,10 @@ pub(super) struct Stream {
     /// What was sent and is not acknowledged: the end of each message, its bytes, and whose credit it has.
     unacked: VecDeque<(Offset, usize, Lane)>,
     pub(super) unacked_bytes: usize,
-    /// A segment is being read for it.
-    pub(super) is_reading: bool,
+    /// A segment is being read for it, in this lane.
+    pub(super) reads_in: Option<Lane>,
+    /// What was spent at the gate for that, in bytes.
+    pub(super) spent: usize,
 }
 
 /// How long it has been behind.
@@ -77,6 +83,8 @@ impl Progress {
             broke_word: false,
             has_got_on: false,
             lag: Lag { caught_up: now, target: Some((now, end)), many_since: None },
+            is_slowed: false,
+            lane: Lane::Tail,
             queued: 0,
             told: (Offset(0), Offset(0)),
         }
@@ -142,7 +150,7 @@ impl Progress {
         peers: &mut Peers,
     ) {
         if self.stream().is_some_and(|stream| stream.has_more(end, credit)) {
-            self.queue(Lane::Tail, partition, now, peers);
+            self.queue(self.lane, partition, now, peers);
         }
     }
 
@@ -158,7 +166,7 @@ impl Progress {
 
     /// It streams from `from` on, as both logs agree.
     pub(super) fn agreed(&mut self, from: Offset) {
-        let stream = Stream { sent: from, unacked: VecDeque::new(), unacked_bytes: 0, is_reading: false };
+        let stream = Stream { sent: from, unacked: VecDeque::new(), unacked_bytes: 0, reads_in: None, spent: 0 };
         self.state = State::Streaming(stream);
     }
 
@@ -236,7 +244,7 @@ impl Progress {
 
 impl Stream {
     pub(super) fn has_more(&self, end: Offset, credit: usize) -> bool {
-        !self.is_reading && self.sent < end && self.unacked_bytes < credit
+        self.reads_in.is_none() && self.sent < end && self.unacked_bytes < credit
     }
 
     /// Batches up to `up_to` leave.

@@ -164,6 +164,7 @@ impl Node {
         if appended > 0 {
             self.counters.batches_replicated += appended as u64;
             self.counters.bytes_replicated += slice.bytes as u64;
+            self.take_slowly(now, slot, slice.bytes);
             self.account_tail(slot);
         }
         self.woken.extend(lsn.map(|lsn| (lsn, Woken::Partition(slot))));

@@ -60,7 +60,7 @@ impl Node {
         type Told<'a> = (&'a str, &'a str, &'a dyn Fn(NodeId, &Lag) -> u64);
         let in_flight = |node| {
             let peers = &self.replicas.peers;
-            (peers.in_flight(node, Lane::Tail) + peers.in_flight(node, Lane::CatchUp)) as u64
+            [Lane::Tail, Lane::CatchUp, Lane::Slow].map(|lane| peers.in_flight(node, lane) as u64).iter().sum()
         };
         let metrics: [Told<'_>; 5] = [
             ("replication_lag_records", "Records that a follower lacks, of all that is led here.", &|_, lag| {

@@ -13,6 +13,7 @@
 //! | a peer or a controller that comes or goes, roles to be taken (`walk`) | some partitions a step |
 //! | what is due for a peer (`speak`) | some partitions a turn, within the peer's credit |
 //! | leaders whose time has come (`walk`) | some of them a step |
+//! | acknowledgements of replicas that are slowed down (`slow`) | some of them a turn |
 //!
 //! An acknowledgement that waits behind batches would hold up credit, so batches wait in a queue of their own and all else
 //! passes by. That is safe: what belongs to a session that has ended meanwhile is ignored.
@@ -24,6 +25,7 @@ mod hear;
 mod lags;
 mod propose;
 mod roles;
+mod slow;
 mod speak;
 mod walk;
 
@@ -85,6 +87,7 @@ pub(super) struct Replicas {
     stirred: Vec<u32>,
     /// Partitions whose damage was found since the last turn.
     damaged: BTreeSet<u32>,
+    intake: slow::Intake,
     lags: lags::Lags,
     /// When a step is planned.
     wakes_at: Option<Instant>,
@@ -116,6 +119,7 @@ impl Replicas {
             due: BTreeSet::new(),
             stirred: Vec::new(),
             damaged: BTreeSet::new(),
+            intake: slow::Intake::default(),
             lags: lags::Lags::default(),
             wakes_at: None,
         }
@@ -126,7 +130,7 @@ impl Replicas {
     }
 
     /// Has what a follower says leave at the end of the turn.
-    pub(super) fn say(&mut self, (leader, said): (NodeId, Said)) {
+    fn say(&mut self, (leader, said): (NodeId, Said)) {
         let answers = self.said.entry(leader).or_default();
         match said {
             Said::CutDone(acked) => answers.cut_done.push(acked),
@@ -185,6 +189,7 @@ impl Node {
     /// Ends a turn: everything that partitions have to say leaves.
     pub(super) fn speak(&mut self, now: Now, out: &mut Outbox) {
         self.rest_damaged(now, out);
+        self.release_acks(now);
         self.answer_leaders(out);
         self.propose_in_sync(now, out);
         let has_more = self.lead_followers(now, out);
@@ -228,9 +233,10 @@ impl Node {
         let is_due = has_more || may_ask || is_appending || self.replicas.is_busy();
         let news = self.replicas.peers.deadline();
         let leaders = self.replicas.due.first().map(|&(at, _)| at);
+        let acks = self.replicas.intake.deadline();
         // What waits for room in the journal is tried again, not tried on and on.
         let next = now.instant + if self.next_waits_for_room() { ROOM_RETRY } else { Duration::ZERO };
-        let at = is_due.then_some(next).into_iter().chain(news).chain(leaders).min();
+        let at = is_due.then_some(next).into_iter().chain(news).chain(leaders).chain(acks).min();
         let at = at.map(|at| at.max(now.instant));
         if let Some(at) = at
             && self.replicas.wakes_at.is_none_or(|planned| at < planned)

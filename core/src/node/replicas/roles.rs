@@ -36,6 +36,7 @@ impl Node {
     pub(in crate::node) fn apply_replica_settings(&mut self) {
         let ms = self.controller.config().replica_lag_time_max_ms;
         self.replicas.settings.lag_time_max = Duration::from_millis(ms);
+        self.obey_rates();
     }
 
     /// Settings of topics may be others.
@@ -163,6 +164,7 @@ impl Node {
         if ceases_to_lead {
             self.stand_down(slot, begins_to_lead, out);
         }
+        self.slow_down(now, slot);
         if begins_to_lead && *self.host(slot).name == *GROUP_OFFSETS {
             let id = self.host(slot).partition.id();
             self.seat(id, slot);

@@ -86,7 +86,7 @@ impl Node {
                 Next::Greet(greet) => letter.greets.push(greet),
                 Next::Cut(cut) => letter.cuts.push(cut),
                 Next::News(append) => letter.appends.push(append),
-                Next::Batches { from, bytes_max, session } if lane == Lane::CatchUp => {
+                Next::Batches { from, bytes_max, session } if lane != Lane::Tail => {
                     let bytes_max = bytes_max.min(CATCH_UP_BYTES);
                     let leader_epoch = hosted.partition.epoch();
                     let read =

@@ -106,6 +106,7 @@ impl Node {
                     self.stir(slot, out, |partition, peers| partition.need(min_in_sync, now_at, peers));
                     self.refuse_below_minimum(slot, out);
                 }
+                self.slow_down(now, slot);
             }
         }
     }

@@ -256,3 +256,72 @@ fn a_follower_deletes_what_its_leader_does_and_who_asked_waits_for_it() {
     assert_eq!(cluster.host(2).partition.log().start().0, 2);
     assert_eq!(cluster.consume(1), ["c"]);
 }
+
+/// Half a megabyte in 500 batches, which node 3 lacks and the others have.
+fn leave_behind(settings: &[(&'static str, &'static str)], of_topic: &[(&'static str, &'static str)]) -> Cluster {
+    let mut cluster = Cluster::with(3, settings);
+    cluster.create(TOPIC, &[&[1, 2, 3]], of_topic);
+    cluster.crash(3);
+    cluster.pass(11_000);
+    assert_eq!(cluster.in_sync(), [1, 2]);
+    for n in 0..500 {
+        // Who is in sync is not slowed down.
+        cluster.produce(1, &[&format!("{n}-{}", "x".repeat(1000))]);
+    }
+    cluster.restart(3);
+    cluster
+}
+
+/// KIP-73.
+#[test]
+fn a_leader_that_is_slowed_down_sends_so_much_a_second_to_who_is_not_in_sync() {
+    let rate = [("leader.replication.throttled.rate", "100000")];
+    let mut cluster = leave_behind(&rate, &[("leader.replication.throttled.replicas", "0:2,0:1")]);
+    cluster.pass(2_000);
+    let (end, _) = cluster.ends(3);
+    assert!((150..300).contains(&end), "{end} batches of a kilobyte came in two seconds");
+    cluster.pass(6_000);
+    assert_eq!(cluster.in_sync(), [1, 2, 3]);
+    cluster.produce(1, &["after"]);
+    cluster.pass(20);
+    cluster.expect_same();
+}
+
+#[test]
+fn a_follower_that_is_slowed_down_acknowledges_when_what_it_took_is_paid_for() {
+    let rate = [("follower.replication.throttled.rate", "100000")];
+    let mut cluster = leave_behind(&rate, &[("follower.replication.throttled.replicas", "0:3")]);
+    cluster.pass(4_000);
+    assert_eq!(cluster.in_sync(), [1, 2]);
+    cluster.pass(3_000);
+    assert_eq!(cluster.in_sync(), [1, 2, 3]);
+    cluster.produce(1, &["after"]);
+    cluster.pass(20);
+    cluster.expect_same();
+}
+
+#[test]
+fn a_rate_slows_nobody_down_who_is_not_named() {
+    let rates = [("leader.replication.throttled.rate", "10"), ("follower.replication.throttled.rate", "10")];
+    let of_topic =
+        [("leader.replication.throttled.replicas", "0:2"), ("follower.replication.throttled.replicas", "0:2,1:3")];
+    let mut cluster = leave_behind(&rates, &of_topic);
+    cluster.pass(1_000);
+    assert_eq!(cluster.in_sync(), [1, 2, 3]);
+}
+
+#[test]
+fn what_is_held_leaves_when_the_setting_goes() {
+    let rates = [("leader.replication.throttled.rate", "0"), ("follower.replication.throttled.rate", "0")];
+    let of_topic = [("leader.replication.throttled.replicas", "*"), ("follower.replication.throttled.replicas", "*")];
+    let mut cluster = leave_behind(&rates, &of_topic);
+    cluster.pass(20_000);
+    assert_eq!(cluster.in_sync(), [1, 2]);
+    let of = crate::controller::records::Resource::Topic(cluster.topics[TOPIC]);
+    for (name, _) in of_topic {
+        cluster.entry(vec![MetadataRecord::Config { of: of.clone(), name: name.into(), value: None }]);
+    }
+    cluster.pass(1_000);
+    assert_eq!(cluster.in_sync(), [1, 2, 3]);
+    cluster.expect_same();
+}

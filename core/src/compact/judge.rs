@@ -129,8 +129,9 @@ impl Pass {
         }
         let Some(key) = record.key.filter(|_| record.offset >= self.scope.start) else { return false };
         let is_expired = head.attributes.has_delete_horizon() && head.base_timestamp <= self.scope.now;
+        let is_over = is_expired && self.scope.is_everywhere;
         let is_newest = self.map.newest(self.fingerprints.of(key)).is_none_or(|newest| record.offset >= newest);
-        is_newest && (record.value.is_some() || !is_expired || !self.scope.is_everywhere)
+        is_newest && (record.value.is_some() || !is_over)
     }
 
     /// Until when tombstones and markers stay that this pass finds.

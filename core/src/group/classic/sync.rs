@@ -27,7 +27,8 @@ impl Group {
             self.cancel(ctx, TimerKind::Sync);
         }
         if self.state == State::Stable {
-            return ctx.reply(to, self.assignment_of(id));
+            ctx.reply(to, self.assignment_of(id));
+            return self.extend_session_of(ctx, id);
         }
         if let Some(older) = self.roster.wait_to_sync(id, to) {
             ctx.reply(older, sync_refused(ErrorCode::RebalanceInProgress));

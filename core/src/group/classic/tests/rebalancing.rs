@@ -138,6 +138,9 @@ fn a_heartbeat_a_commit_and_an_assignment_are_signs_of_life() {
          9s pass
          a commits
          - a: NONE
+         9s pass
+         a syncs
+         - a: assigned A
          9.9s pass
          a beats
          - a: NONE

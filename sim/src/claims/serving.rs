@@ -193,12 +193,15 @@ fn silent(
     // Polls that were done before the data was there say nothing; how many they were is told by how long they took.
     let Some(there) = ends[place].above(before.next).map(|at| at.max(before.at)) else { return };
     let (client, until) = (facts.events[event].client, facts.events[event].at);
+    // Of several leaders each poll asks one, and while something is wrong perhaps never the one that has the partition:
+    // others answer until a session is over and somebody else leads.
+    let may_tell = |at: Instant| !facts.has_several() || facts.calm.is_calm(client, at, at);
     let is_poll = |other: &&crate::history::Event| {
         let is_its = other.client == client && matches!(other.what, What::Finished { is_ok: true, .. });
-        is_its && other.at > there && other.at < until
+        is_its && other.at > there && other.at < until && may_tell(other.at)
     };
     let count = facts.events[..event].iter().filter(is_poll).count();
-    if count >= POLLS_MAX as usize {
+    if count >= (POLLS_MAX * facts.plan.nodes()) as usize {
         found.add(SESSIONS_FORGET_NOBODY, event, || {
             format!(
                 "{}: {} hears nothing of it between {} and {}, in {count} polls, though data above {} was acknowledged by \
@@ -219,6 +222,7 @@ mod tests {
     use super::*;
     use crate::claims::told::{READER, Told, records, told};
     use crate::plan::Operation;
+    use crate::testing::cluster_plan;
 
     const CONSUMER: ClientId = ClientId(READER);
 
@@ -253,9 +257,15 @@ mod tests {
             let finished = || What::Finished { is_ok: true, code: None };
             (0..count).fold(told, |told, _| told.client(READER, 0, finished()))
         };
-        let read = || told().wait(5_000).fetches(CONSUMER, 0, Vec::new(), (0, 0)).appends(0, 0, 2, 0);
+        let read_at = |ms| told().wait(ms).fetches(CONSUMER, 0, Vec::new(), (0, 0)).appends(0, 0, 2, 0);
+        let read = || read_at(5_000);
         polls(read(), 90).says(CONSUMER, None, What::Done).breaks(SESSIONS_FORGET_NOBODY, "in 90 polls");
         polls(read(), 20).says(CONSUMER, None, What::Done).holds();
         polls(read(), 20).reads(READER, 0, &[(0, 0, 2)]).says(CONSUMER, None, What::Done).holds();
+        // Where there are several leaders, each poll asks one of them, and leaves out who is gone.
+        let read_of_three = || read_at(20_000).under(|plan| plan.cluster = cluster_plan(3).cluster);
+        polls(read_of_three(), 230).says(CONSUMER, None, What::Done).holds();
+        polls(read_of_three(), 250).says(CONSUMER, None, What::Done).breaks(SESSIONS_FORGET_NOBODY, "in 250 polls");
+        polls(read_of_three().loses_power(), 250).says(CONSUMER, None, What::Done).holds();
     }
 }

@@ -175,6 +175,9 @@ impl Consumer {
             Some(_) => self.caller.back_off(now),
             None => self.caller.go_on(),
         }
+        // No answer will say that a partition has a leader again: nobody is asked about it.
+        let has_leader = |part: &Part| self.topics.leader(part.topic, part.id.partition).is_some();
+        self.is_stale |= !self.parts.iter().all(has_leader);
         self.finish(failed.is_none(), failed, wanted);
         Ok(())
     }

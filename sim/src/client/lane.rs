@@ -38,6 +38,10 @@ const BACKOFF_MS_MIN: u64 = 100;
 /// ... and after many.
 const BACKOFF_MS_MAX: u64 = 1_000;
 
+/// How many batches of a producer a broker remembers, so that they may be sent again (KIP-98). While some are under way to a
+/// leader that was deposed, the new one must not be sent so many behind them that it forgets those.
+const REMEMBERED: u64 = 5;
+
 /// The queue of one partition.
 #[derive(Debug)]
 pub(super) struct Lane {
@@ -48,6 +52,8 @@ pub(super) struct Lane {
     common: Common,
     queue: VecDeque<Batch>,
     in_flight: usize,
+    /// How many batches were made.
+    made: u64,
     identity: Option<Identity>,
     next_sequence: i32,
     /// Something was acknowledged under this identity.
@@ -108,6 +114,8 @@ struct Made {
     sequence: Option<(i64, i16, i32)>,
     timestamp: i64,
     to: TopicPartition,
+    /// Which one of its lane's it is.
+    ordinal: u64,
 }
 
 /// How a sending ended.
@@ -201,6 +209,7 @@ impl Batch {
         to: TopicPartition,
         identity: Option<(Identity, i32)>,
         keys: Keys,
+        ordinal: u64,
     ) -> Made {
         let attempt = self.attempt(client);
         let codec = Codec::ALL[usize::from(self.codec) % Codec::ALL.len()];
@@ -218,7 +227,7 @@ impl Batch {
             batch = batch.record_with_headers(timestamp, key, value, header.as_slice());
         }
         let sequence = identity.map(|(Identity { id, epoch }, sequence)| (id, epoch, sequence));
-        Made { bytes: batch.build(), sequence, timestamp: newest, to }
+        Made { bytes: batch.build(), sequence, timestamp: newest, to, ordinal }
     }
 
     fn attempt(&self, client: u32) -> Attempt {
@@ -261,6 +270,7 @@ impl Lane {
             common,
             queue: VecDeque::new(),
             in_flight: 0,
+            made: 0,
             identity: None,
             next_sequence: common.first_sequence,
             is_known: false,
@@ -352,7 +362,11 @@ impl Lane {
                 return None;
             }
         }
-        self.queue.iter().position(|batch| !batch.is_in_flight)
+        let place = self.queue.iter().position(|batch| !batch.is_in_flight)?;
+        let oldest = self.queue.front().and_then(|batch| batch.made.as_ref());
+        let would_forget = oldest.is_some_and(|oldest| self.made - oldest.ordinal >= REMEMBERED);
+        let is_new = self.queue[place].made.is_none();
+        (!self.common.is_idempotent || !is_new || !would_forget).then_some(place)
     }
 
     /// Sends the batch at `place`: records it and returns its operation and bytes.
@@ -371,7 +385,8 @@ impl Lane {
                 // Sequences go round from the largest to 0.
                 self.next_sequence = sequence.wrapping_add(records) & i32::MAX;
             }
-            batch.made = Some(batch.make(client, now, to, identity, self.keys));
+            batch.made = Some(batch.make(client, now, to, identity, self.keys, self.made));
+            self.made += 1;
         }
         let (operation, attempt) = (batch.operation, batch.attempt(client));
         let (records, value_bytes) = (batch.records, batch.value_bytes);
@@ -418,7 +433,9 @@ impl Lane {
                 self.queue.remove(place);
                 (self.is_known, self.failures) = (true, 0);
                 let mut before = self.queue.iter().take(place);
-                let has_gap = self.common.is_idempotent && !self.must_renew && before.any(|batch| !batch.is_open);
+                // A leader that was deposed may have taken what it has yet to answer.
+                let may_be_there = |batch: &Batch| batch.is_open || has_leaders && batch.is_in_flight;
+                let has_gap = self.common.is_idempotent && !self.must_renew && before.any(|batch| !may_be_there(batch));
                 if has_gap {
                     self.must_renew = true;
                     let what = "a batch is taken although the one before it in sequence was not".to_owned();

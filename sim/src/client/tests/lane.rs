@@ -24,7 +24,7 @@ fn lane(first_sequence: i32) -> Lane {
         acks: -1,
         is_by_id: true,
         may_forget: false,
-        has_leaders: false,
+        has_leaders: true,
         first_sequence,
     };
     let mut lane = Lane::new(0, 0, Keys::None, common);
@@ -92,6 +92,18 @@ fn after_a_lost_connection_all_is_sent_again_in_order_under_the_same_sequences()
     }
     assert_eq!(renew(&mut lane), []);
     assert_eq!(sent(&mut lane, 1), first);
+}
+
+#[test]
+fn behind_a_batch_of_unknown_fate_no_more_are_sent_than_a_broker_remembers() {
+    let mut lane = known();
+    (5..12).for_each(|operation| lane.push(Batch::new(operation, at(10_000).instant, 1, 20, 0)));
+    assert_eq!(sent(&mut lane, 0).len(), 5);
+    // The first is still under way to the old leader when the new one has taken the others.
+    (2..6).for_each(|operation| assert!(!is_out_of_sequence(&settle(&mut lane, operation, TAKEN).1)));
+    assert_eq!(sent(&mut lane, 0), []);
+    assert_eq!(settle(&mut lane, 1, TAKEN).0, None);
+    assert_eq!(sent(&mut lane, 0).len(), 5);
 }
 
 #[test]

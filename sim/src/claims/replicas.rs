@@ -81,7 +81,7 @@ pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
                 let process = starts.get(&node).copied().unwrap_or_default();
                 quorum.judge(facts, event, (node, process, term), leads, committed, found);
             }
-            What::Copied { .. } => copied(facts, event, found),
+            What::Copied { .. } => copied(facts, &partitions, event, found),
             _ => {}
         }
     }
@@ -250,12 +250,18 @@ impl Quorum {
 }
 
 /// What a follower has is what the auditor read from the leader, as far as that has it.
-fn copied(facts: &Facts<'_>, event: usize, found: &mut Found) {
+fn copied(facts: &Facts<'_>, partitions: &BTreeMap<TopicPartition, Believed<'_>>, event: usize, found: &mut Found) {
     let What::Copied { partition: id, node, from, code, ref records, next, until } = facts.events[event].what else {
         return;
     };
     let Ok(place) = facts.partitions.binary_search_by_key(&id, |partition| partition.id) else { return };
     let partition = &facts.partitions[place];
+    let known = partitions.get(&id).and_then(|believed| believed.known.get(&node));
+    // It may have let go of more when it led: clients see the least start of the set, and leaders go on from their own.
+    let is_behind_start = known.is_some_and(|(standing, ..)| from < standing.start);
+    if code == ErrorCode::OffsetOutOfRange && is_behind_start {
+        return;
+    }
     if code != ErrorCode::None {
         return found.add(REPLICAS_AGREE, event, || {
             format!("{}: broker {node} does not serve its replica from {from} on: {}", facts.name(id), code.name())
@@ -286,7 +292,8 @@ fn copied(facts: &Facts<'_>, event: usize, found: &mut Found) {
 /// In the end everybody leads and follows as they should.
 fn healed(facts: &Facts<'_>, partitions: &BTreeMap<TopicPartition, Believed<'_>>, found: &mut Found) {
     for (&id, believed) in partitions {
-        let Some(topic) = facts.topics.name(id.topic).filter(|_| facts.topics.deleted_at(id.topic).is_none()) else {
+        // A deletion whose answer was lost may have been carried out.
+        let Some(topic) = facts.topics.name(id.topic).filter(|_| !facts.topics.may_be_deleted(id.topic)) else {
             continue;
         };
         let replication =
@@ -331,6 +338,23 @@ mod tests {
             end: Offset(end),
         };
         told.of_node(node, What::Stands(Box::new(standing)))
+    }
+
+    /// Broker 2 follows, and has what it has from an offset on.
+    fn follows_from(told: Told, start: i64) -> Told {
+        let on = told.on;
+        let standing = Standing {
+            partition: on,
+            role: Role::Follows,
+            leader_epoch: 0,
+            partition_epoch: 0,
+            in_sync: vec![1, 2],
+            in_sync_min: 2,
+            high_watermark: Offset(2),
+            start: Offset(start),
+            end: Offset(2),
+        };
+        told.of_node(2, What::Stands(Box::new(standing)))
     }
 
     fn leads(told: Told, node: u32, epochs: (i32, i32), in_sync: &[u32], end: i64) -> Told {
@@ -423,5 +447,8 @@ mod tests {
         copied(read(), &[(1, 0, 1), (0, 0, 1)], ErrorCode::None).breaks(REPLICAS_AGREE, "at offset 0 broker 2 has");
         copied(read(), &[(0, 0, 1)], ErrorCode::None).breaks(REPLICAS_AGREE, "at offset 1 broker 2 has nothing");
         copied(read(), &[], ErrorCode::KafkaStorageError).breaks(REPLICAS_AGREE, "does not serve");
+        copied(read(), &[], ErrorCode::OffsetOutOfRange).breaks(REPLICAS_AGREE, "does not serve");
+        // It led, and let go of more than all of the set have let go of.
+        copied(follows_from(read(), 1), &[], ErrorCode::OffsetOutOfRange).holds();
     }
 }

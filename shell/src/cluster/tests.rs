@@ -224,11 +224,7 @@ fn run_on(cluster: Cluster, command: Command) -> (String, Result<bool, String>, 
 }
 
 /// The same with a command's own `timeout`.
-fn run_within(
-    timeout: Duration,
-    cluster: Cluster,
-    command: Command,
-) -> (String, Result<bool, String>, Vec<String>) {
+fn run_within(timeout: Duration, cluster: Cluster, command: Command) -> (String, Result<bool, String>, Vec<String>) {
     let (server, cluster) = serve(cluster);
     let nobody = Address { host: "127.0.0.1".to_owned(), port: 1 };
     let errand = Errand { servers: vec![nobody, server], timeout, command };

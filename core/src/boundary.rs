@@ -83,6 +83,9 @@ pub enum PeerInput {
     },
     /// Who listens at this node's address will not talk, and has said why.
     Refused(NodeId, peer::Refused),
+    /// Nobody listens at this node's address, whose machine says so itself, and no connection between the two stands in
+    /// either direction. A hint that its process has ended, not a proof: something between the two may say so as well.
+    Gone(NodeId),
 }
 
 /// Whom a broker keeps connections to, and as whom it does.

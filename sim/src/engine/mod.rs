@@ -61,7 +61,7 @@ pub const COUNTERS: [&str; FAULTS.len() + COUNTED.len()] = {
 };
 
 /// What is counted of faults.
-const FAULTS: [&str; 47] = [
+const FAULTS: [&str; 48] = [
     "clock_step",
     "compacted_reads",
     "connect_refused",
@@ -98,6 +98,7 @@ const FAULTS: [&str; 47] = [
     "link_ended",
     "link_given_up",
     "link_muted",
+    "link_refused",
     "link_reset",
     "link_slow",
     "link_unanswered",

@@ -3,7 +3,7 @@
 //! What a broker is, the metadata log says, to itself as to others: it is registered when it has applied a registration
 //! of its own process. Every broker heartbeats to whoever leads the quorum, which also tells itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::{Node, Reason};
@@ -45,11 +45,31 @@ pub(super) struct Life {
     /// When each broker was heard of, or this leadership began.
     heard: BTreeMap<NodeId, Instant>,
     led_since: Option<Instant>,
+    /// Who has been connected with this process, and has not gone since.
+    reached: BTreeSet<NodeId>,
+    /// Who was, and whose process seems to have ended.
+    gone: BTreeSet<NodeId>,
     /// When was last looked who is silent.
     looked: Option<Instant>,
     /// When the process was asked to stop.
     stopping_since: Option<Instant>,
     may_stop: bool,
+}
+
+impl Life {
+    /// A broker is connected.
+    pub(super) fn reached(&mut self, node: NodeId) {
+        self.reached.insert(node);
+        self.gone.remove(&node);
+    }
+
+    /// A broker's process seems to have ended. One that was never met may only not have begun yet: when all nodes start
+    /// after a power cut, nobody is fenced for being the last.
+    pub(super) fn lost(&mut self, node: NodeId) {
+        if self.reached.remove(&node) {
+            self.gone.insert(node);
+        }
+    }
 }
 
 impl Node {
@@ -244,20 +264,35 @@ impl Node {
             self.metadata.life.led_since = None;
         }
         let since = *self.metadata.life.led_since.get_or_insert(now.instant);
-        let silent = leading.image().brokers().find(|broker| {
-            let heard = self.metadata.life.heard.get(&broker.node_id).map_or(since, |heard| (*heard).max(since));
-            broker.standing != Standing::Fenced && now.instant >= heard + patience
-        });
-        if let Some(silent) = silent.map(|broker| (broker.node_id, broker.broker_epoch)) {
-            out.log(Level::Info, format!("nothing was heard of node {} for {patience:?}: it is fenced", silent.0));
+        if let Some((node, epoch, why)) = self.missed(now, since, patience) {
+            out.log(Level::Info, format!("{why}: it is fenced"));
             let leading = self.metadata.leading.as_ref().expect("it was just there");
-            if let Ok(decision) = leading.fence(silent.0, silent.1) {
+            if let Ok(decision) = leading.fence(node, epoch) {
                 let _ = self.propose(&decision.records, out);
             }
         }
         self.settle_partitions(out);
         self.sweep_partitions(now, out);
         self.dismiss_learners(out);
+    }
+
+    /// A broker that serves, as far as the log says, and is not there: its broker epoch, and how that shows. Nobody was
+    /// listened to before `since`.
+    fn missed(&self, now: Now, since: Instant, patience: Duration) -> Option<(NodeId, i64, String)> {
+        let life = &self.metadata.life;
+        let why = |node: NodeId| {
+            if life.gone.contains(&node) {
+                return Some(format!("the process of node {node} has ended"));
+            }
+            let heard = life.heard.get(&node).map_or(since, |heard| (*heard).max(since));
+            (now.instant >= heard + patience).then(|| format!("nothing was heard of node {node} for {patience:?}"))
+        };
+        let mut serving = self.metadata.leading.as_ref()?.image().brokers();
+        serving.find_map(|broker| {
+            let serves = broker.standing != Standing::Fenced;
+            let why = if serves { why(broker.node_id) } else { None };
+            why.map(|why| (broker.node_id, broker.broker_epoch, why))
+        })
     }
 
     /// Proposes the next changes of partitions that the standing of brokers calls for.

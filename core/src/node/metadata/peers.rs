@@ -41,6 +41,7 @@ impl Node {
             PeerInput::Connected(hello) => {
                 self.peer_connected(hello.node_id);
                 self.metadata.connected.insert(hello.node_id);
+                self.metadata.life.reached(hello.node_id);
                 self.greeted(&hello, out);
                 // What was said before that may be lost.
                 self.ask_again(hello.node_id);
@@ -48,6 +49,7 @@ impl Node {
             }
             PeerInput::Arrived(hello) => {
                 self.peer_arrived(hello.node_id);
+                self.metadata.life.reached(hello.node_id);
                 self.greeted(&hello, out);
             }
             PeerInput::Disconnected(node) => {
@@ -62,6 +64,7 @@ impl Node {
                 self.heard(now, from, message, out);
             }
             PeerInput::Refused(node, refused) => self.refused_by(node, &refused, out),
+            PeerInput::Gone(node) => self.metadata.life.lost(node),
         }
         self.metadata.is_due |= self.metadata.is_clustered();
     }

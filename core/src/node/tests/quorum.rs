@@ -162,6 +162,13 @@ impl Cluster {
         self.unlink(node);
     }
 
+    /// All others are told that nobody listens where the node did.
+    fn miss(&mut self, node: i32) {
+        for other in self.running_nodes().into_iter().filter(|other| *other != node) {
+            self.step(other, Input::Peer(Box::new(PeerInput::Gone(NodeId(node)))));
+        }
+    }
+
     /// Its data folder is lost with it.
     fn wipe(&mut self, node: i32) {
         self.kill(node);

@@ -149,7 +149,12 @@ impl<S: ByteStream> Dialling<S> {
         let Neighbour { host, port, .. } = &self.neighbour;
         let stream = match timeout(CONNECT_TIME_MAX, TcpStream::connect((&**host, *port))).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return End::NotConnected(error),
+            Ok(Err(error)) => {
+                if error.kind() == io::ErrorKind::ConnectionRefused {
+                    self.shared.mailbox.put(PeerArrival::Absent(self.to).into());
+                }
+                return End::NotConnected(error);
+            }
             Err(_) => return End::Slow,
         };
         let begun = stream.peer_addr().and_then(|address| Ok((self.road.begin(stream, address)?, address)));

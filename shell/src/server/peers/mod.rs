@@ -128,6 +128,8 @@ pub(super) enum PeerArrival {
     Disconnected(Arc<Outgoing>),
     /// Whoever listens at a peer's address will not talk, or is not whom was meant.
     Refused(NodeId, peer::Refused),
+    /// Nobody listens at a peer's address.
+    Absent(NodeId),
     /// What came by a connection that was accepted, from so many bytes.
     Heard(Arc<Incoming>, Vec<PeerInput>, usize),
     /// That has ended.
@@ -244,6 +246,12 @@ impl Peers {
                 }
             }
             PeerArrival::Refused(node, refused) => step(PeerInput::Refused(node, refused)),
+            // Where one connection still stands, it is the way to the peer that is broken.
+            PeerArrival::Absent(node) => {
+                if !self.outgoing.contains_key(&node) && !self.incoming.contains_key(&node) {
+                    step(PeerInput::Gone(node));
+                }
+            }
             PeerArrival::Heard(incoming, heard, bytes) => {
                 for input in heard {
                     if self.is_current(&incoming, &input) {
@@ -276,7 +284,7 @@ impl Peers {
             PeerInput::Heard { from, .. } => {
                 self.incoming.get(from).is_some_and(|current| Arc::ptr_eq(current, incoming))
             }
-            PeerInput::Connected(_) | PeerInput::Disconnected(_) | PeerInput::Refused(..) => {
+            PeerInput::Connected(_) | PeerInput::Disconnected(_) | PeerInput::Refused(..) | PeerInput::Gone(_) => {
                 unreachable!("nobody hears this from a peer")
             }
         }

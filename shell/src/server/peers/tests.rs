@@ -280,8 +280,8 @@ async fn a_peer_whose_address_changes_is_dialled_there() {
     assert_eq!(one.next().await, PeerInput::Disconnected(NodeId(2)));
 }
 
-#[tokio::test]
-async fn a_peer_that_reads_nothing_is_left_when_too_much_waits_for_it() {
+/// Node 1, connected to somebody who calls itself node 2 and is this stream; where that listens.
+async fn welcomed() -> (Side, TcpStream, TcpListener) {
     let mut side = Side::new(1).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
     side.know(&[(2, listener.local_addr().expect("it is bound").port())]);
@@ -295,12 +295,41 @@ async fn a_peer_that_reads_nothing_is_left_when_too_much_waits_for_it() {
         stream.write_all(&piece).await.expect("the connection is open");
     }
     assert!(matches!(side.next().await, PeerInput::Connected(_)));
+    (side, stream, listener)
+}
+
+#[tokio::test]
+async fn a_peer_that_reads_nothing_is_left_when_too_much_waits_for_it() {
+    let (mut side, _stream, _listener) = welcomed().await;
     let much = Message::Metadata(Bytes::from(vec![7; 30 << 20]));
     for _ in 0..6 {
         side.say(2, [much.clone()]);
         tokio::task::yield_now().await;
     }
     assert_eq!(side.next().await, PeerInput::Disconnected(NodeId(2)));
+}
+
+#[tokio::test]
+async fn where_nobody_listens_any_more_the_peer_is_gone() {
+    let (mut side, stream, listener) = welcomed().await;
+    drop(listener);
+    drop(stream);
+    assert_eq!(side.next().await, PeerInput::Disconnected(NodeId(2)));
+    assert_eq!(side.next().await, PeerInput::Gone(NodeId(2)));
+}
+
+#[tokio::test]
+async fn a_peer_that_is_connected_is_there_whoever_says_that_nobody_listens() {
+    let (mut side, stream, listener) = welcomed().await;
+    let mut peer = Stranger::connect(&side, hello(2, "c")).await;
+    peer.greet().await.expect("it may");
+    assert!(matches!(side.next().await, PeerInput::Arrived(_)));
+    drop(listener);
+    drop(stream);
+    assert_eq!(side.next().await, PeerInput::Disconnected(NodeId(2)));
+    side.peers.take(PeerArrival::Absent(NodeId(2)), |input| panic!("{input:?} of one that is here"));
+    drop(peer);
+    assert_eq!(side.next().await, PeerInput::Gone(NodeId(2)));
 }
 
 #[tokio::test]

@@ -45,6 +45,8 @@ pub(super) struct Route {
     /// Calls by their number, of which the newest is the one that is spoken on.
     calls: BTreeMap<u64, Call>,
     made: u64,
+    /// A call has stood since it was last told that nobody listens.
+    has_stood: bool,
     /// When the next one is made, if that is planned.
     dials_at: Option<Instant>,
 }
@@ -78,6 +80,8 @@ pub(super) enum Step {
     Back(u64),
     /// The dialler learns that the connection is gone.
     Lost(u64),
+    /// The dialler learns that nobody listens.
+    Refused(u64),
     /// The dialler looks whether anything has got through; so much had when it looked last.
     Checks(u64, u64),
 }
@@ -93,6 +97,7 @@ impl Step {
             Step::Back(call) => call << 4 | 5,
             Step::Lost(call) => call << 4 | 6,
             Step::Checks(call, _) => call << 4 | 7,
+            Step::Refused(call) => call << 4 | 8,
         }
     }
 }
@@ -100,7 +105,7 @@ impl Step {
 /// All routes between so many machines, those of each in a row.
 pub(super) fn routes(machines: usize) -> Vec<Route> {
     let pair = |from| (0..machines).map(move |to| (from, to));
-    let route = |(from, to)| Route { from, to, calls: BTreeMap::new(), made: 0, dials_at: None };
+    let route = |(from, to)| Route { from, to, calls: BTreeMap::new(), made: 0, has_stood: false, dials_at: None };
     (0..machines).flat_map(pair).map(route).collect()
 }
 
@@ -176,6 +181,7 @@ impl World<'_> {
             Step::There(call) => self.carry_there(route, call),
             Step::Back(call) => self.carry_back(route, call),
             Step::Lost(call) => self.lost(route, call),
+            Step::Refused(call) => self.refused(route, call),
             Step::Checks(call, got) => self.checks(route, call, got),
         }
     }
@@ -224,8 +230,21 @@ impl World<'_> {
             call_there.acceptor = Some(Acceptor::new());
             self.step_after(after, route, Step::Taken(call));
         } else {
-            self.step_after(after, route, Step::Lost(call));
+            self.step_after(after, route, Step::Refused(call));
         }
+    }
+
+    /// Nobody listens at the other end. Where that one's own call stands here, it is there all the same.
+    fn refused(&mut self, route: usize, call: u64) {
+        let Route { from, to, .. } = self.routes[route];
+        let back = self.place(to, from);
+        let is_called = self.routes[back].calls.values().any(|call| call.acceptor.is_some());
+        if !is_called && self.routes[route].has_stood && self.routes[route].calls.contains_key(&call) {
+            self.routes[route].has_stood = false;
+            self.count("link_refused");
+            self.tell(from, PeerInput::Gone(self.node_id(to)));
+        }
+        self.lost(route, call);
     }
 
     fn taken(&mut self, route: usize, call: u64) {
@@ -394,6 +413,7 @@ impl World<'_> {
                         for piece in dialler.begun(&mut Writer::new()) {
                             at.there.push(piece);
                         }
+                        self.routes[route].has_stood = true;
                         self.tell(from, told);
                         self.pump_there(route, call);
                     }

@@ -75,24 +75,75 @@ fn a_leader_that_is_cut_off_decides_nothing_that_stays() {
     cluster.agree();
 }
 
-#[test]
-fn first_replicas_get_back_what_they_could_lead() {
-    let mut cluster = Cluster::running(3);
+/// A topic `t` of three partitions, each on all three nodes.
+fn create_replicated(cluster: &mut Cluster) {
     let topic =
         CreatableTopic { name: "t".into(), num_partitions: 3, replication_factor: 3, ..CreatableTopic::default() };
     let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 5_000, ..CreateTopicsRequest::default() };
     let Response::CreateTopics(_) = cluster.answer(1, 7, request.into()) else { panic!("another answer") };
-    let leaders = |cluster: &Cluster, node: i32| {
-        let topic = cluster.node(node).controller.image().topic_named::<str>("t").expect("it is there");
-        let led = topic.partitions.iter().map(|state| (state.replicas[0], state.leader.expect("all are led")));
-        led.collect::<Vec<_>>()
-    };
+}
+
+/// The first replica and the leader of each partition of `t`.
+fn leaders(cluster: &Cluster, node: i32) -> Vec<(NodeId, NodeId)> {
+    let topic = cluster.node(node).controller.image().topic_named::<str>("t").expect("it is there");
+    topic.partitions.iter().map(|state| (state.replicas[0], state.leader.expect("all are led"))).collect()
+}
+
+#[test]
+fn first_replicas_get_back_what_they_could_lead() {
+    let mut cluster = Cluster::running(3);
+    create_replicated(&mut cluster);
     cluster.kill(2);
     cluster.pass(15_000);
     assert!(leaders(&cluster, 1).iter().all(|(_, leader)| *leader != NodeId(2)), "others lead what it led");
     cluster.start(2);
     cluster.pass(30_000);
     assert!(leaders(&cluster, 1).iter().all(|(first, leader)| first == leader), "{}", cluster.lines);
+}
+
+/// What broker 2 is, as the others' metadata has it.
+fn standing_of_2(cluster: &Cluster) -> Option<Standing> {
+    cluster.node(1).controller.image().broker(NodeId(2)).map(|broker| broker.standing)
+}
+
+#[test]
+fn a_broker_whose_process_has_ended_is_fenced_long_before_its_silence_would_be_noticed() {
+    let mut cluster = Cluster::running(3);
+    create_replicated(&mut cluster);
+    cluster.kill(2);
+    cluster.miss(2);
+    // Where it led the quorum as well, another one does before.
+    cluster.pass(5_000);
+    assert!(cluster.lines.contains("the process of node 2 has ended: it is fenced"), "{}", cluster.lines);
+    assert!(leaders(&cluster, 1).iter().all(|(_, leader)| *leader != NodeId(2)), "others lead what it led");
+    cluster.start(2);
+    cluster.pass(15_000);
+    assert!(cluster.is_settled(), "{}", cluster.lines);
+}
+
+#[test]
+fn a_broker_that_was_taken_for_dead_serves_again_when_it_is_reached() {
+    let mut cluster = Cluster::running(3);
+    cluster.cut_off(2);
+    cluster.miss(2);
+    cluster.pass(5_000);
+    assert_eq!(standing_of_2(&cluster), Some(Standing::Fenced), "{}", cluster.lines);
+    cluster.heal();
+    cluster.pass(15_000);
+    assert!(cluster.is_settled(), "{}", cluster.lines);
+}
+
+#[test]
+fn a_broker_that_has_not_been_met_is_waited_for() {
+    let mut cluster = Cluster::running(3);
+    [1, 2, 3].into_iter().for_each(|node| cluster.kill(node));
+    [1, 3].into_iter().for_each(|node| cluster.start(node));
+    cluster.miss(2);
+    cluster.pass(6_000);
+    assert!(cluster.controller().is_some(), "{}", cluster.lines);
+    assert_eq!(standing_of_2(&cluster), Some(Standing::Active), "{}", cluster.lines);
+    cluster.pass(15_000);
+    assert_eq!(standing_of_2(&cluster), Some(Standing::Fenced), "{}", cluster.lines);
 }
 
 #[test]

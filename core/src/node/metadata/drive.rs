@@ -3,9 +3,10 @@
 
 use super::super::{Node, Reason, Woken};
 use crate::boundary::{Effect, Level, Outbox};
-use crate::controller::records::{Registration, decode_entry};
+use crate::controller::records::{Malformed, MetadataRecord, Registration, decode_entry};
 use crate::ids::{NodeId, TopicPartition};
 use crate::journal::{Class, RecordKind};
+use crate::log::CUT_BYTES;
 use crate::peer;
 use crate::raft::{Content, Entry, Record, Role, SnapshotHead};
 use crate::time::Now;
@@ -126,14 +127,14 @@ impl Node {
         }
         let mut left = APPLIED_AT_ONCE;
         while left > 0
-            && let Some(entry) = self.next_committed(out)
+            && let Some((entry, records)) = self.next_committed(out)
         {
             if entry.id.index <= self.controller.image().index() {
                 // Applied by the process before this one, which came further than it told the quorum.
                 continue;
             }
-            let Some(records) = self.apply(now, &entry, out) else { return };
-            left = left.saturating_sub(records.max(1));
+            left = left.saturating_sub(records.len().max(1));
+            self.apply(now, &entry, &records, out);
             self.take_office(&entry, out);
             self.settle_parked(now, entry.id, out);
         }
@@ -167,17 +168,44 @@ impl Node {
         self.plan_tick(now);
     }
 
-    /// Whether the journal has no room to say that the next entry was applied.
+    /// Whether the journal has no room for what applying the next entry leaves there.
     pub(in crate::node) fn applying_waits_for_room(&self) -> bool {
-        !self.metadata.committed.is_empty() && !self.journal.has_room(APPLIED_BYTES, Class::Critical)
+        let records = self.metadata.committed.front().map(records_of);
+        records.is_some_and(|records| records.is_ok_and(|records| !self.has_room_to_apply(&records)))
     }
 
-    /// The next entry to be applied, once there is room to say that it was.
-    fn next_committed(&mut self, out: &mut Outbox) -> Option<Entry> {
+    /// Whether there is room to say that these records were applied, and to begin the logs of those partitions anew that
+    /// come to this broker from others: they may have been here before.
+    fn has_room_to_apply(&self, records: &[MetadataRecord]) -> bool {
+        let me = self.node_id();
+        let comes = |record: &&MetadataRecord| match record {
+            MetadataRecord::Partition { partition, state } => {
+                state.replicas.contains(&me)
+                    && !self.by_id.contains_key(partition)
+                    && self.controller.image().partition(*partition).is_some()
+            }
+            _ => false,
+        };
+        let begun = records.iter().filter(comes).map(|_| CUT_BYTES);
+        let applied = (!records.is_empty()).then_some(APPLIED_BYTES);
+        self.journal.has_room_for(begun.chain(applied), Class::Critical)
+    }
+
+    /// The next entry to be applied, and its records, once there is room for what that leaves in the journal; `None` too
+    /// where the node cannot go on.
+    fn next_committed(&mut self, out: &mut Outbox) -> Option<(Entry, Vec<MetadataRecord>)> {
         let first = self.metadata.committed.front()?;
-        let is_silent = !matches!(first.content, Content::Payload(_));
-        if is_silent || self.journal.has_room(APPLIED_BYTES, Class::Critical) {
-            return self.metadata.committed.pop_front();
+        let records = match records_of(first) {
+            Ok(records) => records,
+            Err(error) => {
+                let index = first.id.index;
+                out.push(Effect::Fatal(format!("entry {index} of the metadata log: {error}")));
+                return None;
+            }
+        };
+        if records.is_empty() || self.has_room_to_apply(&records) {
+            let entry = self.metadata.committed.pop_front()?;
+            return Some((entry, records));
         }
         if self.no_space.is_none() && !self.checkpoints.is_running() {
             out.log(Level::Debug, "an entry of the metadata log waits for room in the journal");
@@ -186,21 +214,12 @@ impl Node {
         None
     }
 
-    /// Applies an entry, and says how many records it has; `None` if the node cannot go on.
-    fn apply(&mut self, now: Now, entry: &Entry, out: &mut Outbox) -> Option<usize> {
+    /// Applies an entry, which has these records.
+    fn apply(&mut self, now: Now, entry: &Entry, records: &[MetadataRecord], out: &mut Outbox) {
         let index = entry.id.index;
-        let mut count = 0;
         if let Content::Payload(payload) = &entry.content {
-            let records = match decode_entry(payload) {
-                Ok(records) => records,
-                Err(error) => {
-                    out.push(Effect::Fatal(format!("entry {index} of the metadata log: {error}")));
-                    return None;
-                }
-            };
-            count = records.len();
             self.proposal_applied(entry.id, payload.len());
-            for record in &records {
+            for record in records {
                 self.checkpoints.keep_metadata(self.controller.image(), record);
                 self.note_news(record, out);
                 for change in self.controller.replay(index, record) {
@@ -211,11 +230,10 @@ impl Node {
         self.controller.pass(index);
         // Alone, what is in the journal is committed: it says so itself. Else it is said of each entry, since a partition
         // may write already what rests on the next one: replayed before its topic is there, it would be passed over.
-        if count > 0 && !self.metadata.quorum.is_alone_since_snapshot() {
+        if !records.is_empty() && !self.metadata.quorum.is_alone_since_snapshot() {
             self.journal_metadata(RecordKind::Applied, &index.to_le_bytes());
         }
         self.move_some(now, out);
-        Some(count)
     }
 
     /// The log up to where a checkpoint of the image as it is now may stand for it.
@@ -258,5 +276,13 @@ impl Node {
         if let Some(record) = self.metadata.quorum.compact(head, keep) {
             self.journal_quorum(&record);
         }
+    }
+}
+
+/// The records of an entry; none of one that is the quorum's own.
+fn records_of(entry: &Entry) -> Result<Vec<MetadataRecord>, Malformed> {
+    match &entry.content {
+        Content::Payload(payload) => decode_entry(payload),
+        Content::Blank | Content::Membership(_) => Ok(Vec::new()),
     }
 }

@@ -358,6 +358,9 @@ structs! {
         start: Offset,
         /// Where its log ends, durably or not.
         end: Offset,
+        /// Everything below is held by the whole in-sync set, as far as it has heard; 0 where an unclean election has made
+        /// that void.
+        high_watermark: Offset,
         /// Epochs with their starts, oldest first, at most [`EPOCHS_MAX`]: the newest of
         /// those asked for.
         epochs: Vec<(LeaderEpoch, Offset)>,

@@ -63,6 +63,7 @@ fn messages() -> Vec<Message> {
         broker_epoch: BrokerEpoch(11),
         start: Offset(0),
         end: Offset(7),
+        high_watermark: Offset(6),
         epochs: vec![(LeaderEpoch(0), Offset(0)), (LeaderEpoch(4), Offset(5))],
     };
     let cut = Cut {

@@ -4,6 +4,12 @@
 //! that have the same epoch at one offset are the same up to there, and it is enough to find the last such offset. The
 //! follower's list, both ends and the leader's list are in one hand here, so one exchange finds it, whatever number of
 //! elections either has missed (KAFKA-6361, KAFKA-7164).
+//!
+//! Compaction takes epochs away: of one that lost all its batches on the leader, a follower that caught up since has
+//! never heard, and when it leads, its list says of these offsets that an older epoch has them. By the lists alone,
+//! whoever still has that epoch would be cut below what all were known to hold, and would refuse, each time anew. But
+//! below the high watermark all logs are one history, whatever is left of it where. So two logs agree at least as far
+//! as the follower has heard of it.
 
 use super::Ends;
 use crate::ids::{LeaderEpoch, Offset};
@@ -64,13 +70,21 @@ pub fn agree(ours: &[Entry], log: Ends, told: &Epochs, below: Offset) -> Agreeme
     if !is_sound {
         return Agreement::StartAnew(log.start);
     }
+    // What the whole set holds, both do: of that, what both still have.
+    let held = told.high_watermark.min(told.end).min(log.end);
+    let held = Some(held).filter(|held| *held >= told.start.max(log.start));
     if let Some(end) = common_end(ours, log.end, &told.epochs, told.end.min(below)) {
         // What it shares with us may be below all that we still have.
+        let end = held.map_or(end, |held| end.max(held));
         return if end < log.start { Agreement::StartAnew(log.start) } else { Agreement::Cut(end) };
     }
-    match told.epochs.first() {
-        // Each exchange is about older epochs than the one before, or the last. Below our start there is nothing to share.
-        Some(&(_, oldest)) if told.start.max(log.start) < oldest && oldest < below => Agreement::Older(oldest),
+    match (told.epochs.first(), held) {
+        // Each exchange is about older epochs than the one before, or the last. Below our start there is nothing to share,
+        // and below what all hold nothing to find out.
+        (Some(&(_, oldest)), _) if told.start.max(log.start).max(told.high_watermark) < oldest && oldest < below => {
+            Agreement::Older(oldest)
+        }
+        (_, Some(held)) => Agreement::Cut(held),
         // No offset is shared. What is empty where it starts is the beginning of every log that has that offset.
         _ if log.start <= told.start && told.start <= log.end => Agreement::Cut(told.start),
         _ => Agreement::StartAnew(log.start),

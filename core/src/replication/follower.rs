@@ -176,8 +176,14 @@ impl Follower {
             broker_epoch: self.broker_epoch,
             start: log.start,
             end: log.end,
+            high_watermark: if self.has_void_high_watermark() { Offset(0) } else { self.high_watermark },
             epochs: newest_epochs(epochs, greet.below).to_vec(),
         })
+    }
+
+    /// Whether an election outside the in-sync set came after what was heard of the high watermark.
+    fn has_void_high_watermark(&self) -> bool {
+        self.leadership.unclean_epoch.is_some_and(|epoch| epoch > self.heard_in)
     }
 
     /// The leader says where its log and this one part.
@@ -190,7 +196,7 @@ impl Follower {
             return CutDecision::Ignore;
         }
         let to = cut.to;
-        let is_void = self.leadership.unclean_epoch.is_some_and(|epoch| epoch > self.heard_in);
+        let is_void = self.has_void_high_watermark();
         if to < self.high_watermark && !is_void {
             self.state = State::Waiting;
             return CutDecision::BelowHighWatermark { to, high_watermark: self.high_watermark };

@@ -333,7 +333,16 @@ fn lists_that_no_broker_sends_end_the_connection() {
         let epochs = vec![(LeaderEpoch(0), Offset(0)); count];
         let (partition, leader_epoch, session) = (PARTITION, LeaderEpoch(5), Session(9));
         let (broker_epoch, start, end) = (BrokerEpoch(1), Offset(0), Offset(0));
-        Message::Epochs(vec![Epochs { partition, leader_epoch, session, broker_epoch, start, end, epochs }])
+        Message::Epochs(vec![Epochs {
+            partition,
+            leader_epoch,
+            session,
+            broker_epoch,
+            start,
+            end,
+            high_watermark: end,
+            epochs,
+        }])
     };
     assert!(listen(&mut acceptor, &neighbours, &said(&dialler, epochs(EPOCHS_MAX))).is_ok());
     let ended = listen(&mut acceptor, &neighbours, &said(&dialler, epochs(EPOCHS_MAX + 1)));

@@ -84,6 +84,7 @@ fn told(entries: &[(i32, i64)], start: i64, end: i64) -> Epochs {
         broker_epoch: BrokerEpoch(1),
         start: Offset(start),
         end: Offset(end),
+        high_watermark: Offset(0),
         epochs: epochs(entries),
     }
 }
@@ -190,6 +191,128 @@ fn lists_of_epochs_say_what_the_records_say() {
         let expect = Some(common_records(one, other)).filter(|common| *common > 0).map(|common| Offset(common as i64));
         let found = common_end(&listed(one), Offset(one.len() as i64), &listed(other), Offset(other.len() as i64));
         assert_eq!(found, expect, "case {case}: {one:?} {other:?}");
+    }
+}
+
+/// A follower was away at the end of epoch 2. Compaction took all of that epoch's batches before the next leader caught up,
+/// which has never heard of it.
+#[test]
+fn what_all_hold_is_not_cut_for_an_epoch_that_compaction_took_away() {
+    let check = |ours: &[(i32, i64)], our_end, theirs: &[(i32, i64)], their_end, held, expect| {
+        let told = Epochs { high_watermark: Offset(held), ..told(theirs, 0, their_end) };
+        assert_eq!(agree(&epochs(ours), ends(0, our_end), &told, NEWEST), expect, "{ours:?} {theirs:?} {held}");
+    };
+    let (without, with) = ([(1, 0), (3, 20)], [(1, 0), (2, 10)]);
+    check(&without, 40, &with, 20, 20, Agreement::Cut(Offset(20)));
+    check(&without, 40, &with, 20, 15, Agreement::Cut(Offset(15)));
+    check(&without, 40, &with, 20, 0, Agreement::Cut(Offset(10)));
+    check(&with, 20, &without, 40, 20, Agreement::Cut(Offset(20)));
+    // What a whole log was written in is gone from the other.
+    check(&[(3, 20)], 40, &[(1, 0)], 20, 20, Agreement::Cut(Offset(20)));
+    check(&[(3, 20)], 40, &[(1, 0)], 20, 0, Agreement::Cut(Offset(0)));
+    // Whoever leads lacks what all are said to hold: the follower refuses what this leads to.
+    check(&without, 25, &[(1, 0), (3, 20)], 30, 28, Agreement::Cut(Offset(25)));
+    // What is said to be held lies below all that the leader keeps, or is nonsense.
+    let kept = ends(20, 40);
+    let told = |held| Epochs { high_watermark: Offset(held), ..told(&[(1, 0)], 0, 10) };
+    for held in [5, 10, -1, i64::MAX] {
+        assert_eq!(agree(&epochs(&without), kept, &told(held), NEWEST), Agreement::StartAnew(Offset(20)), "{held}");
+    }
+}
+
+/// A log as compaction leaves it: what is at each offset, and what was ever heard of epochs.
+#[derive(Clone, Default)]
+struct Compacted {
+    batches: Vec<Option<i32>>,
+    epochs: Vec<Entry>,
+    held: usize,
+}
+
+impl Compacted {
+    fn end(&self) -> Offset {
+        Offset(self.batches.len() as i64)
+    }
+
+    fn take(&mut self, at: usize, epoch: i32) {
+        self.batches.resize(at, None);
+        self.batches.push(Some(epoch));
+        if self.epochs.last().is_none_or(|(last, _)| last.0 < epoch) {
+            self.epochs.push((LeaderEpoch(epoch), Offset(at as i64)));
+        }
+    }
+
+    fn cut(&mut self, to: usize) {
+        self.batches.truncate(to);
+        let end = self.end();
+        self.epochs.retain(|&(_, start)| start < end);
+    }
+
+    fn told(&self) -> Epochs {
+        let epochs = newest_epochs(&self.epochs, NEWEST).to_vec();
+        Epochs { epochs, high_watermark: Offset(self.held as i64), ..told(&[], 0, self.end().0) }
+    }
+}
+
+/// Lives in which whoever leads holds all that was acknowledged, and everybody compacts for himself below what he has
+/// heard of it: nobody is ever to be cut below that, and what stays of a log is in its leader's, or compacted there.
+#[test]
+fn compaction_strands_nobody() {
+    let mut rng = crate::rng::Rng::from_number(2);
+    for case in 0..5_000 {
+        let mut logs: [Compacted; 3] = Default::default();
+        // All below is acknowledged, and these have it: one of them leads next.
+        let mut acknowledged = 0;
+        let mut holders = vec![0, 1, 2];
+        for epoch in 0..8 {
+            let leader = holders[rng.below(holders.len() as u64) as usize];
+            for _ in 0..rng.below(4) {
+                let at = logs[leader].batches.len();
+                logs[leader].take(at, epoch);
+            }
+            let ours = logs[leader].clone();
+            let mut heard = vec![leader];
+            for follower in 0..3 {
+                if follower == leader || rng.below(3) == 0 {
+                    continue;
+                }
+                let theirs = &mut logs[follower];
+                let to = match agree(&ours.epochs, ends(0, ours.end().0), &theirs.told(), NEWEST) {
+                    Agreement::Cut(to) => to.0 as usize,
+                    other => panic!("case {case}: {other:?}"),
+                };
+                assert!(to >= theirs.held, "case {case}: cut to {to}, and all hold {}", theirs.held);
+                theirs.cut(to);
+                for (at, (one, other)) in theirs.batches.iter().zip(&ours.batches).enumerate() {
+                    assert!(one == other || one.is_none() || other.is_none(), "case {case}: at {at}");
+                }
+                let end =
+                    theirs.batches.len() + rng.below((ours.batches.len() - theirs.batches.len() + 1) as u64) as usize;
+                for at in theirs.batches.len()..end {
+                    ours.batches[at].into_iter().for_each(|epoch| theirs.take(at, epoch));
+                }
+                heard.push(follower);
+            }
+            let reached = heard[1..].iter().map(|&n| logs[n].batches.len()).max().unwrap_or(0);
+            if reached > acknowledged {
+                acknowledged = reached;
+                holders.clear();
+            }
+            let has_all = |n: &usize| logs[*n].batches.len() >= acknowledged && !holders.contains(n);
+            let more: Vec<usize> = heard.into_iter().filter(has_all).collect();
+            holders.extend(more);
+            for &holder in &holders {
+                let log = &mut logs[holder];
+                if rng.below(2) == 0 {
+                    log.held = acknowledged;
+                }
+                // The newest batch that all hold stays.
+                for at in 0..log.held.saturating_sub(1) {
+                    if rng.below(4) == 0 {
+                        log.batches[at] = None;
+                    }
+                }
+            }
+        }
     }
 }
 

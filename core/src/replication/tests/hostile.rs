@@ -74,9 +74,11 @@ fn a_leader_survives_whatever_its_followers_say() {
             let said = acked(&mut rng);
             match rng.below(9) {
                 0 => {
-                    let Acked { partition, leader_epoch, session, broker_epoch, start, end, .. } = said;
+                    let Acked { partition, leader_epoch, session, broker_epoch, durable_end, end, start } = said;
+                    let high_watermark = durable_end;
                     let epochs = epochs(&mut rng);
-                    let told = Epochs { partition, leader_epoch, session, broker_epoch, start, end, epochs };
+                    let told =
+                        Epochs { partition, leader_epoch, session, broker_epoch, start, end, high_watermark, epochs };
                     leader.on_epochs(from, &told, &ours, now, &mut peers);
                 }
                 1 => {

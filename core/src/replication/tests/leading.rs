@@ -84,6 +84,7 @@ impl Bench {
             broker_epoch: BrokerEpoch(10 + i64::from(node)),
             start: Offset(0),
             end: Offset(end),
+            high_watermark: Offset(0),
             epochs: ours.to_vec(),
         };
         self.leader.on_epochs(NodeId(node), &told, &ours, self.now, &mut self.peers);

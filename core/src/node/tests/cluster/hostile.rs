@@ -44,7 +44,16 @@ fn message(rng: &mut Rng, partition: TopicPartition, epoch: i32, broker: i64) ->
         0 => Message::Greet(vec![Greet { partition, leader_epoch, session, below: a }]),
         1 => {
             let epochs = (0..rng.below(4)).map(|_| (LeaderEpoch(number(rng) as i32), Offset(number(rng)))).collect();
-            Message::Epochs(vec![Epochs { partition, leader_epoch, session, broker_epoch, start: a, end: b, epochs }])
+            Message::Epochs(vec![Epochs {
+                partition,
+                leader_epoch,
+                session,
+                broker_epoch,
+                start: a,
+                end: b,
+                high_watermark: c,
+                epochs,
+            }])
         }
         2 => Message::Cut(vec![Cut { partition, leader_epoch, session, to: a, starts_anew: rng.below(4) == 0 }]),
         3 => Message::CutDone(vec![acked]),

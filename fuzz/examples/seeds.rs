@@ -22,8 +22,8 @@ use chronik_core::journal::{
 };
 use chronik_core::log::{Log, Way};
 use chronik_core::peer::{
-    self, Acked, AlterInSync, AlterInSyncAnswer, Answer, Append, Batches, Cut, Epochs, Forward, Forwarded, Greet,
-    Heartbeat, Hello, Message, Proposal, ProposalOutcome, Register, Replica,
+    self, Acked, AlterInSync, AlterInSyncAnswer, Answer, Append, Batches, Cut, Damaged, Epochs, Forward, Forwarded,
+    Greet, Heartbeat, Hello, Message, Proposal, ProposalOutcome, Register, Replica,
 };
 use chronik_core::raft::{self, Limits, Member, Membership, Options, Quorum, Restored};
 use chronik_core::rng::Rng;
@@ -425,7 +425,13 @@ fn peers() {
             peer_host: "b2".into(),
             peer_port: 9093,
         }),
-        Message::Heartbeat(Heartbeat { broker_epoch, applied: 9, wants_fence: false, wants_stop: true }),
+        Message::Heartbeat(Heartbeat {
+            broker_epoch,
+            applied: 9,
+            wants_fence: false,
+            wants_stop: true,
+            damaged: vec![Damaged { partition, leader_epoch }],
+        }),
         Message::Forward(Forward {
             id: 3,
             listener: "PLAINTEXT".into(),

@@ -24,6 +24,7 @@ mod assignment;
 mod brokers;
 mod configs;
 mod create;
+mod damaged;
 mod delete;
 mod describe;
 mod elect_leaders;

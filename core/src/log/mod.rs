@@ -50,7 +50,7 @@ pub(crate) use read::{DECOMPRESSED_BYTES_MAX, read_chunks};
 pub use read::{Edge, Opened, Place, ReadOutcome, ReadPlan, Sought};
 pub use search::{Search, Wanted};
 pub use segment::{Mark, Segment};
-pub use state::Bodies;
+pub use state::{Bodies, newest_of};
 pub use stream::Run;
 pub use tail::TailBatch;
 
@@ -227,6 +227,11 @@ impl Log {
     pub fn oldest_unsynced(&self) -> Option<Lsn> {
         let synced = self.synced();
         self.tail.from(synced).next().map(|batch| batch.lsn)
+    }
+
+    /// The newest record of the journal that it contains, if it contains any.
+    pub fn newest(&self) -> Option<Lsn> {
+        self.newest
     }
 
     /// The name of a segment's files.

@@ -31,6 +31,20 @@ const VERSION: u8 = 3;
 const WITHOUT_COMPACTION: u8 = 1;
 const WITHOUT_REPLICAS: u8 = 2;
 
+/// The newest record that a state contains, if it contains any, where it is one of [`Log::encode`]'s.
+///
+/// # Errors
+/// As [`Log::decode`], of the state's beginning.
+pub fn newest_of(state: &Bytes) -> Result<Option<Lsn>, PayloadError> {
+    let mut from = state.clone();
+    let version = from.try_get_u8()?;
+    if !(WITHOUT_COMPACTION..=VERSION).contains(&version) {
+        return Err(PayloadError::Version(version));
+    }
+    let (_start, _end) = (from.try_get_i64_le()?, from.try_get_i64_le()?);
+    Ok(Some(from.try_get_u64_le()?).filter(|&lsn| lsn != NO_LSN).map(Lsn))
+}
+
 /// An LSN that there is none of, and an offset.
 const NO_LSN: u64 = u64::MAX;
 const NO_OFFSET: i64 = -1;

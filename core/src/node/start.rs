@@ -243,6 +243,21 @@ impl Rebuilt<'_> {
     }
 }
 
+impl Rebuilt<'_> {
+    /// A partition's log begins anew with this record: what was damaged before it is none of its own.
+    fn begin_anew(&mut self, id: TopicPartition, lsn: Lsn) {
+        let newest = match (self.unread.get(&id), self.logs.get(&id)) {
+            // Of a state that this program cannot read nobody knows what it contains: the record may be older.
+            (Some(state), _) => log::newest_of(state).unwrap_or(Some(Lsn(u64::MAX))),
+            (None, log) => log.and_then(Log::newest),
+        };
+        if newest.is_none_or(|newest| newest < lsn) {
+            self.damaged.remove(&id);
+            self.unread.remove(&id);
+        }
+    }
+}
+
 impl Bodies for Segments<'_> {
     fn read(&self, segment: SegmentName, position: u64, bytes: usize) -> Result<Bytes, String> {
         let file = FileName::Segment(segment);
@@ -265,12 +280,16 @@ impl Visitor for Rebuilt<'_> {
             kind if kind.is_node_wide() => self.metadata(record),
             kind => {
                 let id = record.partition;
+                if kind == RecordKind::StartAnew {
+                    self.begin_anew(id, record.lsn);
+                }
                 if self.damaged.contains_key(&id) || self.metadata.image.partition(id).is_none() {
                     // Of a topic that is deleted: nobody asks for it any more.
                     return Ok(());
                 }
                 let log = self.logs.entry(id).or_insert_with(|| Log::new(id));
-                if log.is_missing(record.lsn, record.previous) {
+                // What a log that begins anew lacks of the one before is of no use any more.
+                if kind != RecordKind::StartAnew && log.is_missing(record.lsn, record.previous) {
                     let why = format!("the journal lacks a record of this partition before LSN {}", record.lsn);
                     self.damaged.insert(id, why);
                     return Ok(());
@@ -528,7 +547,7 @@ impl Node {
             let log = logs.remove(&id).unwrap_or_else(|| Log::new(id));
             let slot = node.host_partition(id, name, log);
             if let Some(why) = damaged.remove(&id) {
-                node.host(slot).partition.mark_damaged(why);
+                node.host(slot).partition.begin_damaged(why);
                 node.damaged.insert(id);
                 node.host(slot).unread = unread.remove(&id);
             }
@@ -656,6 +675,10 @@ impl Node {
             found.iter().for_each(|&name| self.compaction.saw(name));
             let partition = &self.host(slot).partition;
             if partition.damage().is_some() {
+                // Records that were passed over may have named files that its log knows nothing of: where it is made
+                // anew, it must have others.
+                let newest = found.iter().map(|name| name.generation).max();
+                self.moves.left(id, newest.unwrap_or(0));
                 continue;
             }
             let stray = found.into_iter().filter(|&name| !partition.log().has_segment(name)).collect();

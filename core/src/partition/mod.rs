@@ -17,7 +17,8 @@
 //!
 //! Damage, once the journal or segments are found to differ from what was written (recovery, a cold read, the scrub),
 //! stays, after a restart too: a damaged partition answers KAFKA_STORAGE_ERROR and neither leads nor follows, so that it
-//! leads nobody astray with half a log.
+//! leads nobody astray with half a log. Once the metadata count on it no more, the node throws it away and takes another
+//! one in, which is made anew from its leader's.
 
 mod follow;
 mod lead;
@@ -45,7 +46,15 @@ pub struct Partition {
     log: Log,
     /// The epoch in which the log learnt of its high watermark; after a start, of one that is not newer.
     learnt_in: LeaderEpoch,
-    damage: Option<String>,
+    damage: Option<Damage>,
+}
+
+/// What is on disk is not what was written.
+#[derive(Debug)]
+struct Damage {
+    why: String,
+    /// The newest leader epoch in which others may have relied on the log; `None` where this process never played a part.
+    relied_on_in: Option<LeaderEpoch>,
 }
 
 #[derive(Debug)]
@@ -238,12 +247,24 @@ impl Partition {
 
     /// Why it does not serve, if it does not.
     pub fn damage(&self) -> Option<&str> {
-        self.damage.as_deref()
+        self.damage.as_ref().map(|damage| damage.why.as_str())
     }
 
     /// Stops serving: what is on disk is not what was written. It plays its part until [`Partition::play`] is called.
     pub fn mark_damaged(&mut self, why: String) {
-        self.damage.get_or_insert(why);
+        let relied_on_in = Some(self.epoch);
+        self.damage.get_or_insert(Damage { why, relied_on_in });
+    }
+
+    /// As [`Partition::mark_damaged`], by a start, before it has played any part.
+    pub fn begin_damaged(&mut self, why: String) {
+        self.damage.get_or_insert(Damage { why, relied_on_in: None });
+    }
+
+    /// The newest leader epoch in which others may rely on what is damaged by now. Whoever leads in a later one has never
+    /// heard of it.
+    pub fn relied_on_in(&self) -> Option<LeaderEpoch> {
+        self.damage.as_ref()?.relied_on_in
     }
 
     /// How far it has come.
@@ -276,7 +297,9 @@ impl Partition {
     /// Whether it serves those who need its leader.
     fn serve(&self) -> Result<(), Refused> {
         match (&self.damage, &self.role) {
-            (Some(why), _) => Err(Refused { code: ErrorCode::KafkaStorageError, message: Some(why.clone().into()) }),
+            (Some(damage), _) => {
+                Err(Refused { code: ErrorCode::KafkaStorageError, message: Some(damage.why.clone().into()) })
+            }
             (None, Role::Leading(_)) => Ok(()),
             (None, Role::Idle | Role::Following(_)) => Err(ErrorCode::NotLeaderOrFollower.into()),
         }

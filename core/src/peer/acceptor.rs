@@ -6,7 +6,9 @@ use smallvec::SmallVec;
 
 use super::greeting::check_caller;
 use super::stream::Frames;
-use super::{Append, Batches, EPOCHS_MAX, Ended, FRAME_BYTES_MAX, HELLO_BYTES_MAX, Hello, MEMBERS_MAX, Message};
+use super::{
+    Append, Batches, DAMAGED_MAX, EPOCHS_MAX, Ended, FRAME_BYTES_MAX, HELLO_BYTES_MAX, Hello, MEMBERS_MAX, Message,
+};
 use super::{decode, encode};
 use crate::batch::verify_placed;
 use crate::boundary::{Neighbours, PeerInput};
@@ -137,6 +139,7 @@ fn listen(peer: &Hello, message: Message, frame_bytes: usize, heard: &mut Vec<Pe
         Message::AlterInSync(alter) if alter.partitions.iter().any(|part| part.members.len() > MEMBERS_MAX) => {
             return Err(Ended::ListTooLong);
         }
+        Message::Heartbeat(heartbeat) if heartbeat.damaged.len() > DAMAGED_MAX => return Err(Ended::ListTooLong),
         other => other,
     };
     let Hello { node_id: from, process, .. } = *peer;

@@ -14,6 +14,10 @@ use crate::wire::{Reader, Str, Writer};
 /// for where these are not enough.
 pub const EPOCHS_MAX: usize = 64;
 
+/// How many damaged partitions one heartbeat tells of: as many as one entry of the metadata log changes. What there is
+/// beyond them the next ones tell.
+pub const DAMAGED_MAX: usize = 200;
+
 /// How many members a proposal may name: more than any partition has replicas.
 pub const MEMBERS_MAX: usize = 1_000;
 
@@ -233,10 +237,20 @@ structs! {
         broker_epoch: BrokerEpoch,
         /// Up to which entry of the metadata log it has come.
         applied: u64,
-        /// It would rather be fenced, as one that starts up or has no disk.
+        /// It would rather stay fenced, since it has more damaged partitions than it has told of since it began.
         wants_fence: bool,
         /// It would like to stop.
         wants_stop: bool,
+        /// Partitions whose log is damaged here, though others may count on it: at most [`DAMAGED_MAX`].
+        damaged: Vec<Damaged>,
+    }
+
+    /// A replica whose log is damaged.
+    pub struct Damaged {
+        /// Of which partition.
+        partition: TopicPartition,
+        /// The newest leader epoch in which it may have acknowledged anything; -1 where this process never has.
+        leader_epoch: LeaderEpoch,
     }
 
     /// What a broker may do.

@@ -30,6 +30,7 @@ impl Message {
                 Message::AlterInSync(alter) => {
                     alter.partitions.iter().map(|part| part.members.len() * 12 + ELEMENT_BYTES).sum()
                 }
+                Message::Heartbeat(heartbeat) => heartbeat.damaged.len() * ELEMENT_BYTES,
                 Message::AlterInSyncAnswer(answer) => answer.partitions.len() * ELEMENT_BYTES,
                 Message::Greet(parts) => parts.len() * ELEMENT_BYTES,
                 Message::Cut(parts) => parts.len() * ELEMENT_BYTES,
@@ -42,7 +43,6 @@ impl Message {
                 | Message::Begun(_)
                 | Message::Register(_)
                 | Message::Registered(_)
-                | Message::Heartbeat(_)
                 | Message::HeartbeatAnswer(_) => 0,
             }
     }

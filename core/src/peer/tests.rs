@@ -100,6 +100,7 @@ fn messages() -> Vec<Message> {
             applied: 12,
             wants_fence: false,
             wants_stop: true,
+            damaged: vec![Damaged { partition: PARTITION, leader_epoch: LeaderEpoch(5) }],
         }),
         Message::HeartbeatAnswer(HeartbeatAnswer {
             broker_epoch: BrokerEpoch(11),

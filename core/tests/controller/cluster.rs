@@ -3,7 +3,7 @@
 use chronik_core::controller::records::{MetadataRecord, PartitionState, PeerAddress, Standing};
 use chronik_core::controller::{Candidate, Elected, PARTITIONS_PER_ENTRY_MAX, Registered, Right};
 use chronik_core::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, TopicPartition, Uuid};
-use chronik_core::peer::{Proposal, ProposalOutcome, Replica};
+use chronik_core::peer::{Damaged, Proposal, ProposalOutcome, Replica};
 use chronik_core::wire::create_topics::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
 };
@@ -302,6 +302,42 @@ fn a_broker_that_has_lost_records_is_neither_in_sync_nor_eligible() {
     lossy.has_lost = true;
     cluster.registered(&lossy);
     assert_eq!(cluster.told(topic, 1), "none of 3 or ");
+}
+
+#[test]
+fn others_do_without_a_damaged_replica_where_they_can() {
+    let check = |configs: &[(&str, &str)], away: &[i32], damaged: i32, expect: &str| {
+        let mut cluster = Cluster::of(3);
+        let topic = cluster.assigned("t", &[&[1, 2, 3]], configs);
+        away.iter().for_each(|node_id| _ = cluster.fence(*node_id));
+        let told = Damaged {
+            partition: TopicPartition { topic, partition: 0 },
+            leader_epoch: cluster.state(topic, 0).leader_epoch,
+        };
+        let (told, node_id) = ([told.clone(), told], NodeId(damaged));
+        let decision = cluster.controller.damaged(node_id, &told);
+        let changes = !decision.records.is_empty();
+        cluster.commit(decision);
+        assert_eq!(cluster.told(topic, 0), expect, "{configs:?}, without {away:?}, {damaged} is damaged");
+        let state = cluster.state(topic, 0);
+        assert_eq!(state.leader_epoch > told[0].leader_epoch, changes, "what it acknowledged before is void");
+        // Nothing is due that undoes it, and what is told twice is done once.
+        assert_eq!(cluster.settle(), []);
+        let again = cluster.controller.damaged(node_id, &told);
+        assert_eq!(again.records, []);
+    };
+    let (one, two) = ([("min.insync.replicas", "1")], [("min.insync.replicas", "2")]);
+    check(&one, &[], 1, "2 of 2,3 or ");
+    check(&one, &[], 2, "1 of 1,3 or ");
+    check(&one, &[2], 1, "3 of 3 or ");
+    check(&two, &[2], 1, "3 of 3 or ");
+    check(&two, &[2, 3], 3, "1 of 1 or ");
+    // It is outside, and its leader may be about to propose it.
+    check(&two, &[2], 2, "1 of 1,3 or ");
+    // Nobody else is in sync: one that holds all that was acknowledged is waited for, else nothing changes.
+    check(&two, &[2, 3], 1, "none of 3 or ");
+    check(&one, &[2, 3], 1, "1 of 1 or ");
+    check(&[("min.insync.replicas", "1"), ("unclean.leader.election.enable", "true")], &[2, 3], 1, "1 of 1 or ");
 }
 
 #[test]

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chronik_core::controller::image::{MetadataImage, Snapshot};
 use chronik_core::controller::records::{PartitionState, Standing};
-use chronik_core::controller::{Controller, Figures, Registered};
+use chronik_core::controller::{Controller, Figures, PARTITIONS_PER_ENTRY_MAX, Registered};
 use chronik_core::ids::{BrokerEpoch, NodeId, TopicPartition};
+use chronik_core::peer::Damaged;
 use proptest::prelude::*;
 
 use super::cluster::candidate;
@@ -36,6 +37,7 @@ enum Step {
     Fence(i32),
     Unfence(i32),
     Shutdown(i32),
+    Damaged(i32),
     Propose {
         from: i32,
         partition: usize,
@@ -86,6 +88,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => node().prop_map(Step::Fence),
         5 => node().prop_map(Step::Unfence),
         1 => node().prop_map(Step::Shutdown),
+        1 => node().prop_map(Step::Damaged),
         8 => (node(), any::<usize>(), replicas(), prop::bool::weighted(0.1)).prop_map(
             |(from, partition, members, by_another_process)| Step::Propose {
                 from, partition, members, by_another_process
@@ -180,6 +183,22 @@ fn take(cluster: &mut Cluster, beside: &mut Beside, step: &Step) {
             let Some(known) = image(cluster, *node_id) else { return };
             let decision = cluster.controller.unfence(known.node_id, known.broker_epoch).expect("the last process");
             cluster.commit(decision);
+        }
+        Step::Damaged(node_id) => {
+            let node_id = NodeId(*node_id);
+            let held = cluster.controller.image().partition_index().duties(node_id).holds.iter().copied();
+            let before = partitions(&cluster.controller);
+            let damaged = held.map(|partition| Damaged { partition, leader_epoch: before[&partition].leader_epoch });
+            let damaged: Vec<Damaged> = damaged.take(PARTITIONS_PER_ENTRY_MAX).collect();
+            let decision = cluster.controller.damaged(node_id, &damaged);
+            cluster.commit(decision);
+            for Damaged { partition, leader_epoch } in damaged {
+                let state = cluster.controller.image().partition(partition).expect("none is deleted");
+                let is_the_last = before[&partition].isr == [node_id];
+                assert!(is_the_last || state.leader_epoch > leader_epoch, "{partition}: what it said is void");
+                assert!(is_the_last || !state.isr.contains(&node_id), "{partition}: the others do without it");
+                assert!(is_the_last || !state.eligible.contains(&node_id), "{partition}: it holds nothing");
+            }
         }
         Step::Shutdown(node_id) => {
             let Some(known) = image(cluster, *node_id) else { return };
@@ -319,6 +338,9 @@ fn check_holders(
         match step {
             // Whom the leader has seen in sync has caught up.
             Step::Propose { .. } => holders.extend(&isr),
+            Step::Damaged(node_id) if isr != [NodeId(*node_id)].into() => {
+                holders.remove(&NodeId(*node_id));
+            }
             Step::Register { node_id, has_lost }
                 if (*has_lost || !was_known) && cluster.controller.image().broker(NodeId(*node_id)).is_some() =>
             {

@@ -10,11 +10,13 @@ use super::super::{Node, Reason};
 use super::peers::forgotten;
 use super::proposals::{Asker, Then};
 use crate::boundary::{Effect, Level, Outbox};
-use crate::controller::records::{Listener, PeerAddress, Registration, Standing};
+use crate::controller::records::{Listener, PartitionState, PeerAddress, Registration, Standing};
 use crate::controller::{Candidate, PARTITIONS_PER_ENTRY_MAX, Registered as Outcome};
-use crate::ids::{BrokerEpoch, NodeId};
+use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, TopicPartition};
 use crate::journal::Class;
-use crate::peer::{self, Address, AlterInSync, AlterInSyncAnswer, Heartbeat, HeartbeatAnswer, Message, Register};
+use crate::peer::{
+    self, Address, AlterInSync, AlterInSyncAnswer, DAMAGED_MAX, Damaged, Heartbeat, HeartbeatAnswer, Message, Register,
+};
 use crate::raft::Member;
 use crate::time::{Instant, Now};
 use crate::wire::ErrorCode;
@@ -54,6 +56,10 @@ pub(super) struct Life {
     /// When the process was asked to stop.
     stopping_since: Option<Instant>,
     may_stop: bool,
+    /// Damaged partitions up to here have been told of in this round; `None` where one begins.
+    told_damage: Option<TopicPartition>,
+    /// Whether this process has told of all of them once.
+    has_told_damage: bool,
 }
 
 impl Life {
@@ -209,16 +215,45 @@ impl Node {
             return;
         }
         let is_fenced = self.registration().is_some_and(|known| known.standing == Standing::Fenced);
-        let interval = if is_fenced { TICK } else { self.heartbeat_interval() };
+        let damaged = self.damage_to_tell();
+        let has_more = self.metadata.life.told_damage.is_some();
+        let interval = if is_fenced || has_more { TICK } else { self.heartbeat_interval() };
         self.metadata.life.next_heartbeat = now.instant + interval;
         let wants_stop = self.metadata.life.stopping_since.is_some();
         let applied = self.controller.image().index();
-        let heartbeat = Heartbeat { broker_epoch, applied, wants_fence: false, wants_stop };
+        // Nobody is to elect it for a partition of which it could have told that it cannot lead.
+        let wants_fence = is_fenced && !self.metadata.life.has_told_damage;
+        let heartbeat = Heartbeat { broker_epoch, applied, wants_fence, wants_stop, damaged };
         self.say(leader, Message::Heartbeat(heartbeat), out);
     }
 
     fn session_timeout(&self) -> Duration {
         Duration::from_millis(self.broker_config().broker_session_timeout_ms)
+    }
+
+    /// The next damaged partitions whose other replicas may rely on this one. They are told of again and again: what is said
+    /// may be lost, and who could lead instead may come back.
+    fn damage_to_tell(&mut self) -> Vec<Damaged> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = self.metadata.life.told_damage.map_or(Unbounded, Excluded);
+        let next: Vec<TopicPartition> = self.damaged.range((from, Unbounded)).take(DAMAGED_MAX).copied().collect();
+        let is_round = next.len() < DAMAGED_MAX;
+        self.metadata.life.has_told_damage |= is_round;
+        self.metadata.life.told_damage = next.last().copied().filter(|_| !is_round);
+        let has_others = |state: &PartitionState| state.replicas.len() > 1;
+        let told = next.into_iter().filter(|id| self.controller.image().partition(*id).is_some_and(has_others));
+        let told: Vec<TopicPartition> = told.filter(|id| self.is_relied_on(*id)).collect();
+        let damaged = told.into_iter().map(|partition| {
+            let slot = self.by_id[&partition];
+            let leader_epoch = self.host(slot).partition.relied_on_in().unwrap_or(LeaderEpoch(-1));
+            Damaged { partition, leader_epoch }
+        });
+        damaged.collect()
+    }
+
+    /// Damage was found: the next tick tells whoever decides.
+    pub(in crate::node) fn tell_damage_soon(&mut self) {
+        self.metadata.life.next_heartbeat = Instant::default();
     }
 
     fn heartbeat_interval(&self) -> Duration {
@@ -410,6 +445,9 @@ impl Node {
         };
         let standing = known.standing;
         self.metadata.life.heard.insert(from, now.instant);
+        // First of all: it must not be elected for these when it is unfenced.
+        self.do_without(from, &heartbeat.damaged, out);
+        let Some(leading) = &self.metadata.leading else { return };
         let decision = match standing {
             Standing::Active | Standing::Fenced if heartbeat.wants_stop => leading.begin_shutdown(from, epoch),
             Standing::Active if heartbeat.wants_fence => leading.fence(from, epoch),
@@ -431,6 +469,25 @@ impl Node {
             may_stop: self.controller.may_stop(from),
         };
         self.say(from, Message::HeartbeatAnswer(answer), out);
+    }
+
+    /// A broker's replicas of these partitions are damaged.
+    fn do_without(&mut self, node: NodeId, damaged: &[Damaged], out: &mut Outbox) {
+        if damaged.is_empty() || damaged.len() > PARTITIONS_PER_ENTRY_MAX || !self.may_propose_partitions() {
+            return;
+        }
+        let Some(decision) = self.metadata.leading.as_ref().map(|leading| leading.damaged(node, damaged)) else {
+            return;
+        };
+        if !decision.records.is_empty() {
+            let count = decision.records.len();
+            out.log(
+                Level::Info,
+                format!("node {node} tells of damaged replicas, others do without them: count={count}"),
+            );
+        }
+        // Where it is not taken, the next heartbeat tells the same.
+        let _ = self.propose(&decision.records, out);
     }
 
     /// What this broker may do.

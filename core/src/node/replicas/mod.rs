@@ -51,7 +51,7 @@ const TAIL_CREDIT: usize = 32 << 20;
 /// And of batches that were read for it.
 const CATCH_UP_CREDIT: usize = 8 << 20;
 
-/// How long what a peer said waits for room in the journal until it is tried again.
+/// How long what a peer said, or a damaged log, waits for room in the journal until it is tried again.
 const ROOM_RETRY: Duration = Duration::from_millis(10);
 
 /// How long a leader sleeps at least.
@@ -85,7 +85,7 @@ pub(super) struct Replicas {
     due: BTreeSet<(Instant, u32)>,
     /// Leaders that may want to be woken earlier than is known.
     stirred: Vec<u32>,
-    /// Partitions whose damage was found since the last turn.
+    /// Partitions whose damage was found and that have a part yet, or wait for room to be made anew.
     damaged: BTreeSet<u32>,
     intake: slow::Intake,
     lags: lags::Lags,
@@ -236,7 +236,8 @@ impl Node {
         let acks = self.replicas.intake.deadline();
         // What waits for room in the journal is tried again, not tried on and on.
         let next = now.instant + if self.next_waits_for_room() { ROOM_RETRY } else { Duration::ZERO };
-        let at = is_due.then_some(next).into_iter().chain(news).chain(leaders).chain(acks).min();
+        let damaged = (!self.replicas.damaged.is_empty()).then_some(now.instant + ROOM_RETRY);
+        let at = is_due.then_some(next).into_iter().chain(damaged).chain(news).chain(leaders).chain(acks).min();
         let at = at.map(|at| at.max(now.instant));
         if let Some(at) = at
             && self.replicas.wakes_at.is_none_or(|planned| at < planned)

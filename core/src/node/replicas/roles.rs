@@ -2,17 +2,23 @@
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::walk::What;
-use crate::boundary::Outbox;
+use crate::boundary::{Level, Outbox};
 use crate::controller::GROUP_OFFSETS;
+use crate::controller::records::PartitionState;
 use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, TopicPartition};
 use crate::log::Log;
-use crate::node::{Node, Woken};
+use crate::node::{Node, Woken, logs};
 use crate::partition::{Part, Played, Stage};
 use crate::peer::Replica;
 use crate::replication::{Leadership, Member, View};
 use crate::time::Now;
 use crate::wire::ErrorCode;
+
+/// Damaged partitions that lose their part, or are made anew, in one turn, at about 2 µs each.
+const RESTED_AT_ONCE: usize = 32;
 
 /// Whoever waits for bytes of a partition has enough: it is answered with what there is.
 const ENOUGH: usize = 1 << 31;
@@ -130,7 +136,7 @@ impl Node {
     /// The metadata have another state of a partition.
     pub(in crate::node) fn place(&mut self, now: Now, id: TopicPartition, out: &mut Outbox) {
         match (self.by_id.get(&id).copied(), self.is_replica(id)) {
-            (Some(slot), true) => self.play(now, slot, out),
+            (Some(slot), true) => self.play_sound(now, slot, out),
             (Some(_), false) => self.drop_partition(now, id, out),
             (None, true) if !self.moves.is_coming(id) => {
                 self.take_in(now, id, out);
@@ -179,7 +185,47 @@ impl Node {
         if self.rest(now, slot) {
             self.stand_down(slot, false, out);
         }
-        self.play(now, slot, out);
+        self.play_sound(now, slot, out);
+    }
+
+    /// As [`Node::play`], after a damaged log that nobody relies on has been thrown away: it is made anew from its
+    /// leader's. What the metadata do not say yet must not be acted on (rule 11 of the storage's rules), and what nobody
+    /// else leads is kept for whoever comes to mend it.
+    fn play_sound(&mut self, now: Now, slot: u32, out: &mut Outbox) {
+        let id = self.host(slot).partition.id();
+        let is_led_by_another = |state: &PartitionState| state.leader.is_some_and(|leader| leader != self.node_id());
+        let is_led = self.controller.image().partition(id).is_some_and(is_led_by_another);
+        let is_dispensable = is_led && !self.is_relied_on(id);
+        let Some(why) = self.host(slot).partition.damage().filter(|_| is_dispensable).map(str::to_owned) else {
+            return self.play(now, slot, out);
+        };
+        if !self.has_room_to_advance() {
+            self.checkpoint_soon();
+            self.replicas.damaged.insert(slot);
+            return self.play(now, slot, out);
+        }
+        let hosted = self.host(slot);
+        let name = logs::display(&hosted.name, id);
+        out.log(Level::Warn, format!("{name} is made anew from its leader's log, since it is damaged: {why}"));
+        let (log, delay) = (hosted.partition.log(), hosted.config.file_delete_delay_ms);
+        let files = log.segments().map(|segment| log.name_of(segment)).collect();
+        self.drop_partition(now, id, out);
+        self.take_in(now, id, out);
+        self.begin_anew(id);
+        self.storage.removals.drop_segments(files, delay);
+    }
+
+    /// Whether others may rely on what a damaged replica has been, by the metadata or by what it has acknowledged: then a
+    /// leader may just be proposing it for the in-sync set.
+    pub(in crate::node) fn is_relied_on(&self, id: TopicPartition) -> bool {
+        let me = self.node_id();
+        let Some(slot) = self.slot_of(id) else { return false };
+        let relied_on_in = self.hosts[slot as usize].as_ref().and_then(|hosted| hosted.partition.relied_on_in());
+        self.controller.image().partition(id).is_some_and(|state| {
+            state.isr.contains(&me)
+                || state.eligible.contains(&me)
+                || relied_on_in.is_some_and(|epoch| epoch >= state.leader_epoch)
+        })
     }
 
     /// Has a partition play no part. Returns whether it led.
@@ -191,17 +237,22 @@ impl Node {
         hosted.partition.play(epoch, Part::Idle, &mut stage).ceases_to_lead
     }
 
-    /// Partitions whose damage was found have a part no more: the others do without this replica.
+    /// Partitions whose damage was found have a part no more: the others do without this replica. Those that are to be
+    /// made anew and for which the journal has no room are looked at again.
     pub(super) fn rest_damaged(&mut self, now: Now, out: &mut Outbox) {
-        while let Some(slot) = self.replicas.damaged.pop_first() {
+        let next: SmallVec<[u32; RESTED_AT_ONCE]> =
+            self.replicas.damaged.iter().copied().take(RESTED_AT_ONCE).collect();
+        for slot in next {
+            self.replicas.damaged.remove(&slot);
             if self.hosts[slot as usize].is_some() {
-                self.play(now, slot, out);
+                self.play_sound(now, slot, out);
             }
         }
     }
 
     /// Damage of a partition has been found. One that nobody follows goes on to acknowledge what it has taken.
     pub(in crate::node) fn found_damaged(&mut self, slot: u32) {
+        self.tell_damage_soon();
         let partition = &self.host(slot).partition;
         if partition.has_followers() || partition.is_followed() {
             self.replicas.damaged.insert(slot);

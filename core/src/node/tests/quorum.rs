@@ -1,6 +1,7 @@
 //! Several nodes, their files and the connections between them in memory: who leads the metadata log, what all of them
 //! know, and who is let in.
 
+mod damage;
 mod deciding;
 mod founding;
 mod members;

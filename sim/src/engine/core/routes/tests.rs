@@ -38,7 +38,7 @@ fn introduce(world: &mut World<'_>, machine: usize, process: u64) {
 
 fn beat(applied: u64) -> Message {
     let broker_epoch = chronik_core::ids::BrokerEpoch(1);
-    Message::Heartbeat(Heartbeat { broker_epoch, applied, wants_fence: false, wants_stop: false })
+    Message::Heartbeat(Heartbeat { broker_epoch, applied, wants_fence: false, wants_stop: false, damaged: Vec::new() })
 }
 
 /// What a machine's node was told and has not heard of yet, as a word each.

@@ -3,7 +3,7 @@
 //! Each piece is a message like any other: what is said of a partition does not depend on what is said of the others, nor
 //! on the message that it comes by. The batches of one partition may be several pieces; then each follows the one before.
 
-use super::{AlterInSync, AlterInSyncAnswer, Append, Batches, Message};
+use super::{AlterInSync, AlterInSyncAnswer, Append, Batches, Message, Proposal};
 use crate::ids::Offset;
 
 /// How many partitions one step takes: at 0.2 to 0.4 µs each, the 100 µs that it may last.
@@ -12,31 +12,34 @@ const STEP_PARTITIONS_MAX: usize = 250;
 /// How many batches one step takes: appending one costs about as much as five partitions without.
 const STEP_BATCHES_MAX: usize = 50;
 
-/// A frame with data is ended behind the partition with which it reaches so many bytes, so that its receiver begins with
-/// it while the next is on its way.
+/// A frame is ended behind the partition with which it reaches so many bytes, so that its receiver begins with it while
+/// the next is on its way, and no number of partitions makes a frame that nobody takes.
 const FRAME_BYTES: usize = 1 << 20;
+
+/// What one partition takes of a frame at most, in bytes, beside lists and batches.
+const PART_BYTES: usize = 80;
+
+/// What an element of a list takes: an epoch and its start, a member and its process.
+const ELEMENT_BYTES: usize = 12;
 
 impl Message {
     /// About how many bytes of memory it holds beside what is shared.
     pub fn payload_bytes(&self) -> usize {
-        const ELEMENT_BYTES: usize = 64;
-        ELEMENT_BYTES
+        PART_BYTES
             + match self {
-                Message::Append(parts) => parts.iter().map(|part| part.batches.bytes() + ELEMENT_BYTES).sum::<usize>(),
+                Message::Append(parts) => parts.iter().map(|part| part.batches.bytes() + PART_BYTES).sum::<usize>(),
                 Message::Metadata(bytes) => bytes.len(),
                 Message::Forward(forward) => forward.request.len(),
                 Message::Forwarded(forwarded) => forwarded.response.as_ref().map_or(0, bytes::Bytes::len),
-                Message::Epochs(parts) => parts.iter().map(|part| part.epochs.len() * 12 + ELEMENT_BYTES).sum(),
+                Message::Epochs(parts) => parts.iter().map(|part| part.epochs.len() * ELEMENT_BYTES + PART_BYTES).sum(),
                 Message::AlterInSync(alter) => {
-                    alter.partitions.iter().map(|part| part.members.len() * 12 + ELEMENT_BYTES).sum()
+                    alter.partitions.iter().map(|part| part.members.len() * ELEMENT_BYTES + PART_BYTES).sum()
                 }
-                Message::Heartbeat(heartbeat) => heartbeat.damaged.len() * ELEMENT_BYTES,
-                Message::AlterInSyncAnswer(answer) => answer.partitions.len() * ELEMENT_BYTES,
-                Message::Greet(parts) => parts.len() * ELEMENT_BYTES,
-                Message::Cut(parts) => parts.len() * ELEMENT_BYTES,
-                Message::CutDone(parts) | Message::Acked(parts) | Message::Mismatch(parts) => {
-                    parts.len() * ELEMENT_BYTES
-                }
+                Message::Heartbeat(heartbeat) => heartbeat.damaged.len() * 20,
+                Message::AlterInSyncAnswer(answer) => answer.partitions.len() * PART_BYTES,
+                Message::Greet(parts) => parts.len() * PART_BYTES,
+                Message::Cut(parts) => parts.len() * PART_BYTES,
+                Message::CutDone(parts) | Message::Acked(parts) | Message::Mismatch(parts) => parts.len() * PART_BYTES,
                 Message::Hello(_)
                 | Message::Welcome(_)
                 | Message::Refused(_)
@@ -50,16 +53,32 @@ impl Message {
     /// Calls `each` with pieces of this message that fit frames, in their order.
     pub(super) fn into_frames(self, each: &mut impl FnMut(Message)) {
         match self {
-            Message::Append(parts) if self_bytes(&parts) > FRAME_BYTES => {
-                let mut piece = Piece::default();
-                for part in parts {
-                    piece.add(part);
-                    if piece.bytes >= FRAME_BYTES {
-                        each(piece.take());
-                    }
-                }
-                piece.finish(each);
+            Message::Append(parts) => {
+                frames(parts, |part| part.batches.bytes(), |parts| each(Message::Append(parts)));
             }
+            Message::Epochs(parts) => {
+                frames(parts, |part| ELEMENT_BYTES * part.epochs.len(), |parts| each(Message::Epochs(parts)));
+            }
+            Message::AlterInSync(AlterInSync { term, broker_epoch, partitions }) => {
+                let members = |part: &Proposal| ELEMENT_BYTES * part.members.len();
+                frames(partitions, members, |partitions| {
+                    each(Message::AlterInSync(AlterInSync { term, broker_epoch, partitions }));
+                });
+            }
+            Message::AlterInSyncAnswer(AlterInSyncAnswer { term, partitions }) => {
+                frames(
+                    partitions,
+                    |_| 0,
+                    |partitions| {
+                        each(Message::AlterInSyncAnswer(AlterInSyncAnswer { term, partitions }));
+                    },
+                );
+            }
+            Message::Greet(parts) => frames(parts, |_| 0, |parts| each(Message::Greet(parts))),
+            Message::Cut(parts) => frames(parts, |_| 0, |parts| each(Message::Cut(parts))),
+            Message::CutDone(parts) => frames(parts, |_| 0, |parts| each(Message::CutDone(parts))),
+            Message::Acked(parts) => frames(parts, |_| 0, |parts| each(Message::Acked(parts))),
+            Message::Mismatch(parts) => frames(parts, |_| 0, |parts| each(Message::Mismatch(parts))),
             other => each(other),
         }
     }
@@ -101,8 +120,25 @@ impl Message {
     }
 }
 
-fn self_bytes(parts: &[Append]) -> usize {
-    parts.iter().map(|part| part.batches.bytes()).sum()
+/// Calls `each` with as many of a list at a time as a frame is made of, where each takes `bytes` beside what all take; with
+/// all of it, at once, where it is empty.
+fn frames<T>(list: Vec<T>, bytes: impl Fn(&T) -> usize, mut each: impl FnMut(Vec<T>)) {
+    let weight = |part: &T| PART_BYTES + bytes(part);
+    if list.iter().map(weight).sum::<usize>() <= FRAME_BYTES {
+        return each(list);
+    }
+    let (mut frame, mut taken) = (Vec::new(), 0);
+    for part in list {
+        taken += weight(&part);
+        frame.push(part);
+        if taken >= FRAME_BYTES {
+            each(std::mem::take(&mut frame));
+            taken = 0;
+        }
+    }
+    if !frame.is_empty() {
+        each(frame);
+    }
 }
 
 /// Some of the partitions of a message, to be one of its own.
@@ -110,12 +146,10 @@ fn self_bytes(parts: &[Append]) -> usize {
 struct Piece {
     parts: Vec<Append>,
     batches: usize,
-    bytes: usize,
 }
 
 impl Piece {
     fn add(&mut self, part: Append) {
-        self.bytes += part.batches.bytes();
         self.batches += part.batches.known().len();
         self.parts.push(part);
     }

@@ -57,10 +57,6 @@ const ROOM_RETRY: Duration = Duration::from_millis(10);
 /// How long a leader sleeps at least.
 const AGAIN: Duration = Duration::from_millis(10);
 
-/// How many partitions one message of a follower's is about at most: each may tell of
-/// [`EPOCHS_MAX`](crate::peer::EPOCHS_MAX) epochs.
-const SAID_AT_ONCE: usize = 4_000;
-
 /// What the node knows of its part in replication.
 pub(super) struct Replicas {
     node_id: NodeId,
@@ -199,10 +195,8 @@ impl Node {
     /// Tells leaders what followers have to say.
     fn answer_leaders(&mut self, out: &mut Outbox) {
         fn say<T>(to: NodeId, parts: Vec<T>, kind: fn(Vec<T>) -> Message, out: &mut Outbox) {
-            let mut parts = parts.into_iter().peekable();
-            while parts.peek().is_some() {
-                let message = Box::new(kind(parts.by_ref().take(SAID_AT_ONCE).collect()));
-                out.push(Effect::Say { to, message });
+            if !parts.is_empty() {
+                out.push(Effect::Say { to, message: Box::new(kind(parts)) });
             }
         }
         while let Some((to, answers)) = self.replicas.said.pop_first() {

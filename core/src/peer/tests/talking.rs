@@ -326,6 +326,35 @@ fn much_data_leaves_as_several_frames() {
     assert_eq!(heard.len(), 35);
 }
 
+/// All that a turn of a node has for a peer is one message, however many partitions it is about.
+#[test]
+fn a_message_about_thousands_of_partitions_goes_in_frames_that_are_taken() {
+    fn check(message: Message, frames_min: usize) {
+        let empty = Message::Acked(vec![]).payload_bytes();
+        let payload = message.payload_bytes() - empty;
+        let (mut frames, mut said) = (0, 0);
+        message.into_frames(&mut |message| {
+            let bytes: usize = encode(&message, &mut Writer::new()).iter().map(Bytes::len).sum();
+            assert!(bytes < FRAME_BYTES_MAX / 8, "{bytes} bytes");
+            frames += 1;
+            said += message.payload_bytes() - empty;
+        });
+        assert_eq!(said, payload, "all of it is said");
+        assert!(frames >= frames_min, "{frames} frames");
+    }
+    let (partition, leader_epoch, session, broker_epoch) = (PARTITION, LeaderEpoch(5), Session(9), BrokerEpoch(1));
+    let (start, end) = (Offset(0), Offset(9));
+    let epochs = vec![(LeaderEpoch(0), Offset(0)); EPOCHS_MAX];
+    let told = Epochs { partition, leader_epoch, session, broker_epoch, start, end, high_watermark: end, epochs };
+    check(Message::Epochs(vec![told; 5_000]), 4);
+    let acked = Acked { partition, leader_epoch, session, broker_epoch, durable_end: end, end, start };
+    check(Message::Acked(vec![acked; 100_000]), 6);
+    let members = vec![Replica { node: NodeId(1), broker_epoch }; MEMBERS_MAX];
+    let proposal = Proposal { partition, leader_epoch, partition_epoch: PartitionEpoch(1), attempt: 1, members };
+    let alter = AlterInSync { term: 1, broker_epoch, partitions: vec![proposal; 500] };
+    check(Message::AlterInSync(alter), 5);
+}
+
 #[test]
 fn lists_that_no_broker_sends_end_the_connection() {
     let (dialler, mut acceptor, neighbours) = met();

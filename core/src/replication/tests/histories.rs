@@ -271,11 +271,10 @@ fn compaction_strands_nobody() {
             }
             let ours = logs[leader].clone();
             let mut heard = vec![leader];
-            for follower in 0..3 {
+            for (follower, theirs) in logs.iter_mut().enumerate() {
                 if follower == leader || rng.below(3) == 0 {
                     continue;
                 }
-                let theirs = &mut logs[follower];
                 let to = match agree(&ours.epochs, ends(0, ours.end().0), &theirs.told(), NEWEST) {
                     Agreement::Cut(to) => to.0 as usize,
                     other => panic!("case {case}: {other:?}"),

@@ -470,6 +470,7 @@ fn peers() {
             broker_epoch,
             start: Offset(3),
             end: Offset(12),
+            high_watermark: Offset(8),
             epochs: vec![(LeaderEpoch(1), Offset(3)), (LeaderEpoch(4), Offset(9))],
         }]),
         Message::Cut(vec![Cut { partition, leader_epoch, session, to: Offset(12), starts_anew: false }]),

@@ -305,6 +305,14 @@ fn a_cluster_that_has_only_begun_is_not_well() {
 }
 
 #[test]
+fn a_cluster_without_a_controller_is_told_as_far_as_it_is_known() {
+    let (told, outcome, _) = run_on(Cluster { voters: Vec::new(), ..three_nodes() }, Command::Status);
+    assert!(told.starts_with("cluster c, controller none\n\nNODE"), "{told}");
+    assert!(told.ends_with("UNHEALTHY: there is no controller\n"), "{told}");
+    assert_eq!(outcome, Ok(false));
+}
+
+#[test]
 fn a_drained_node_holds_nothing_when_the_command_returns() {
     let cluster = Cluster { nodes: BTreeMap::from([(1, false), (2, false), (3, false), (4, false)]), ..three_nodes() };
     let (told, outcome, asked) = run_on(cluster, Command::Drain { node: NodeId(1) });

@@ -23,7 +23,7 @@ pub(super) struct View {
     pub(super) nodes: BTreeMap<i32, Node>,
     /// By topic and index.
     pub(super) partitions: BTreeMap<(String, i32), Partition>,
-    /// None where the broker cannot be asked for it.
+    /// None where the broker cannot be asked for it, or nobody decides.
     pub(super) quorum: Option<DescribedQuorumPartition>,
 }
 
@@ -70,7 +70,10 @@ impl View {
         view.ask_for_nodes(link)?;
         view.ask_for_partitions(link)?;
         view.ask_for_moves(link)?;
-        view.ask_for_quorum(link)?;
+        // Nobody else can tell of it, and a broker would wait for one as long as it may.
+        if view.controller.is_some() {
+            view.ask_for_quorum(link)?;
+        }
         Ok(view)
     }
 

@@ -152,18 +152,17 @@ class Fault:
         number = {"freeze": signal.SIGSTOP, "stop": signal.SIGTERM}.get(self.kind, signal.SIGKILL)
         for node in self.victims:
             cluster.signal(node, number)
-        if self.kind == "stop":
+        if self.kind != "freeze":
             for node in self.victims:
-                code = cluster.nodes[node].process.wait(timeout=cluster.nodes[node].stop_timeout_s)
-                if code != 0:
+                code = cluster.wait_for_end(node)
+                if self.kind == "stop" and code != 0:
                     raise Failed(f"node {node} was stopped in order and ended with {code}")
         time.sleep(self.away_s)
         for node in self.victims:
             if self.kind == "freeze":
                 cluster.signal(node, signal.SIGCONT)
             else:
-                cluster.nodes[node].process.wait()
-                cluster.nodes[node].start()
+                cluster.start_again(node)
 
 
 def draw(rng, number, kinds, leaders):

@@ -57,7 +57,7 @@ def wait_without_leader(cluster, writer, victim, number):
         if time.monotonic() > begun + HEAL_TIMEOUT_S:
             raise Failed(f"nothing was acknowledged for {HEAL_TIMEOUT_S} s")
         time.sleep(0.005)
-    cluster.nodes[victim].process.wait(timeout=cluster.nodes[victim].stop_timeout_s)
+    cluster.wait_for_end(victim)
     return wait
 
 
@@ -75,7 +75,7 @@ def measure(cluster, options, folder):
             wait = wait_without_leader(cluster, writer, victim, signal.SIGTERM if options.stop else signal.SIGKILL)
             print(f"{number + 1:>4}  node {victim} {kind}{role}: {wait:.2f} s", flush=True)
             waits.append(wait)
-            cluster.nodes[victim].start()
+            cluster.start_again(victim)
             time.sleep(PAUSE_S)
         wait_until_calm(cluster, [writer])
         writer.finish()

@@ -90,6 +90,18 @@ class Cluster:
     def signal(self, node, number):
         self.nodes[node].process.send_signal(number)
 
+    def wait_for_end(self, node):
+        """Its exit code, once a signal has ended it."""
+        code = self.nodes[node].process.wait(timeout=self.nodes[node].stop_timeout_s)
+        if self.gates:
+            self.gates.hide(node)
+        return code
+
+    def start_again(self, node):
+        self.nodes[node].start()
+        if self.gates:
+            self.gates.show(node)
+
 
 def rack(node):
     return f"rack-{node}"
@@ -109,9 +121,21 @@ class Gates:
         self.shut, self.changed, self.ended = set(), threading.Condition(), False
         self.behind, self.listeners, self.ports = behind, {}, {}
         for node in behind:
-            self.listeners[node] = socket.create_server(("127.0.0.1", lasting_port()))
-            self.ports[node] = self.listeners[node].getsockname()[1]
-            threading.Thread(target=self._listen, args=(node,), daemon=True).start()
+            self.ports[node] = lasting_port()
+            self.show(node)
+
+    def show(self, node):
+        """The node listens: so does its gate."""
+        if node not in self.listeners:
+            self.listeners[node] = socket.create_server(("127.0.0.1", self.ports[node]))
+            threading.Thread(target=self._listen, args=(node, self.listeners[node]), daemon=True).start()
+
+    def hide(self, node):
+        """The node's process is gone: who dials is refused, as it would be without a gate."""
+        if listener := self.listeners.pop(node, None):
+            # Closing it alone would leave the thread that waits at it, and the port open.
+            listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
 
     def close(self, pairs):
         """Shuts these gates, each (from, to)."""
@@ -127,13 +151,13 @@ class Gates:
     def end(self):
         self.ended = True
         self.open()
-        for listener in self.listeners.values():
-            listener.close()
+        for node in self.behind:
+            self.hide(node)
 
-    def _listen(self, to):
+    def _listen(self, to, listener):
         with contextlib.suppress(OSError):
-            while not self.ended:
-                connection, _ = self.listeners[to].accept()
+            while True:
+                connection, _ = listener.accept()
                 threading.Thread(target=self._serve, args=(connection, to), daemon=True).start()
 
     def _serve(self, near, to):

@@ -184,6 +184,10 @@ impl Node {
                 answer.offset = start.0;
                 answer.leader_epoch = epoch_at(start);
             }
+            // A newer one may lie between the high watermark that is known and the one that an older leader has shown.
+            special::MAX_TIMESTAMP if version >= 7 && !partition.has_reached_epoch() => {
+                return Err(not_available(version));
+            }
             special::MAX_TIMESTAMP if version >= 7 => return Ok(Some(Wanted::Largest)),
             special::LATEST_TIERED if version >= 9 => {}
             special::EARLIEST_PENDING_UPLOAD if version >= 11 => {}

@@ -105,7 +105,9 @@ fn a_new_leader_tells_no_end_before_it_knows_it() {
         assert_eq!(ask(&mut cluster, version, -1), (code.code(), -1), "the end");
         assert_eq!(ask(&mut cluster, version, -2), (code.code(), -1), "the start, which the other may have moved");
     }
+    assert_eq!(ask(&mut cluster, 7, -3), (ErrorCode::OffsetNotAvailable.code(), -1), "the newest record");
     cluster.heal(1);
+    assert_eq!(ask(&mut cluster, 7, -3), (0, 0), "the first of two that are as new");
     assert_eq!(ask(&mut cluster, 7, -1), (0, 2));
     assert_eq!(ask(&mut cluster, 7, -2), (0, 0));
 }

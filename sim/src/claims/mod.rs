@@ -22,6 +22,7 @@ mod offsets;
 mod operator;
 mod order;
 mod owned;
+mod parted;
 mod progress;
 mod protocol;
 mod reads;
@@ -111,6 +112,7 @@ pub fn claims() -> &'static [Claim] {
         replicas::WATERMARK_WAITS_FOR_ENOUGH,
         replicas::REPLICAS_AGREE,
         replicas::SETS_ARE_FULL_AFTER_HEALING,
+        parted::ISOLATED_CONTROLLERS_RESIGN,
         progress::PROGRESS_AFTER_HEALING,
     ]
 }
@@ -142,6 +144,7 @@ pub fn judge(plan: &Plan, history: &History) -> Vec<Violation> {
         protocol::judge,
         progress::judge,
         replicas::judge,
+        parted::judge,
     ] {
         family(&facts, &mut found);
     }

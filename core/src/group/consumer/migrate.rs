@@ -3,7 +3,9 @@
 //! A classic group becomes one of this kind when its first member of the next protocol joins: it stands as it was, each
 //! member with the generation as its epoch and what its leader assigned as its target. What a member says that it owns
 //! beyond that it is taken to be giving up, so that nobody else has it before it has joined again. It becomes a classic group again
-//! when the last member of the next protocol is gone.
+//! when the last member of the next protocol is gone. A member's assignment is then all that it has not given up. Kafka
+//! takes its target; but the member may not have heard of that yet, and where the group is upgraded again before it has,
+//! what it goes on reading would be given to somebody else.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -97,12 +99,12 @@ impl Group {
 
     /// What the record of the classic group would take, at most.
     fn classic_bytes(&self) -> usize {
-        let target = |id: &Str| {
-            self.targets.get(id).map_or(0, |target| {
-                target.values().map(|partitions| NAME_BYTES_MAX + 16 + 4 * partitions.len()).sum::<usize>()
-            })
+        let held = |current: &Current| {
+            let topics = current.assigned.values().chain(current.revoking.values());
+            topics.map(|partitions| NAME_BYTES_MAX + 16 + 4 * partitions.len()).sum::<usize>()
         };
-        let members = self.members.iter().map(|(id, member)| id.len() + 64 + bytes_of(&member.about) + target(id));
+        let of_member = |(id, member): (&Str, &Member)| id.len() + 64 + bytes_of(&member.about) + held(&member.current);
+        let members = self.members.iter().map(of_member);
         RECORD_OVERHEAD_BYTES + members.sum::<usize>()
     }
 
@@ -114,7 +116,7 @@ impl Group {
     pub fn downgrade(&mut self, ctx: &mut Context<'_>) -> classic::Group {
         let protocol = self.common_protocol().expect("the group may be downgraded");
         let members: Vec<classic::Member> =
-            self.members.iter().map(|(id, member)| self.downgraded(ctx, id, member, &protocol)).collect();
+            self.members.iter().map(|(id, member)| downgraded(ctx, id, member, &protocol)).collect();
         let (name, generation) = (self.name.clone(), self.epoch);
         let leader = members.first().map(|member| member.id.clone());
         self.bury(ctx);
@@ -141,26 +143,6 @@ impl Group {
             }
         }
         votes.into_iter().rev().max_by_key(|(_, count)| *count).map(|(name, _)| name.clone())
-    }
-
-    fn downgraded(&self, ctx: &Context<'_>, id: &Str, member: &Member, protocol: &Str) -> classic::Member {
-        let about = &member.about;
-        let classic = about.classic.clone().unwrap_or_default();
-        let metadata = metadata_of(&classic.protocols, Some(protocol));
-        let version = metadata.and_then(|metadata| protocol::version(metadata).ok()).unwrap_or(0);
-        let mut owned = Owned::new();
-        for (topic, partitions) in self.targets.get(id).into_iter().flat_map(|target| target.iter()) {
-            owned.insert(*topic, partitions.iter().map(|partition| (*partition, self.epoch)).collect());
-        }
-        classic::Member {
-            id: id.clone(),
-            instance_id: about.instance_id.clone(),
-            client: about.client.clone(),
-            rebalance_timeout_ms: about.rebalance_timeout_ms,
-            session_timeout_ms: classic.session_timeout_ms,
-            protocols: classic.protocols,
-            assignment: assignment_of(ctx, &owned, version),
-        }
     }
 }
 
@@ -200,6 +182,27 @@ fn upgraded(ctx: &Context<'_>, group: &classic::Group, member: &classic::Member)
     let current = Current { epoch, previous_epoch: epoch, state: State::Stable, assigned, revoking };
     let fits = bytes_of(&about).max(current.bytes_max()) <= ctx.settings.record_bytes_max;
     fits.then(|| Member { about, current, ..Member::default() })
+}
+
+/// What a member that uses the classic protocol is in a classic group. It has what nobody else may have yet.
+fn downgraded(ctx: &Context<'_>, id: &Str, member: &Member, protocol: &Str) -> classic::Member {
+    let Member { about, current, .. } = member;
+    let classic = about.classic.clone().unwrap_or_default();
+    let metadata = metadata_of(&classic.protocols, Some(protocol));
+    let version = metadata.and_then(|metadata| protocol::version(metadata).ok()).unwrap_or(0);
+    let mut held = current.assigned.clone();
+    for (topic, partitions) in &current.revoking {
+        held.entry(*topic).or_default().extend(partitions);
+    }
+    classic::Member {
+        id: id.clone(),
+        instance_id: about.instance_id.clone(),
+        client: about.client.clone(),
+        rebalance_timeout_ms: about.rebalance_timeout_ms,
+        session_timeout_ms: classic.session_timeout_ms,
+        protocols: classic.protocols,
+        assignment: assignment_of(ctx, &held, version),
+    }
 }
 
 /// Those of a classic member's partitions that there are.

@@ -205,7 +205,7 @@ fn the_way_back_leaves_a_classic_group_that_says_the_same() {
     assert_eq!((restored.generation(), restored.state()), (9, classic::State::Stable));
     let members: Vec<(Str, Bytes)> = restored.members().map(|member| (member.id, member.assignment)).collect();
     assert_eq!(members.len(), 2);
-    assert_eq!(members[0], (Str::from("a"), assignment(&[("orders", &[0])])));
+    assert_eq!(members[0], (Str::from("a"), assignment(&[("orders", &[0, 1])])));
     assert_eq!(members[1], (Str::from("b"), assignment(&[("orders", &[2])])));
 
     let records = scene.rig.records();
@@ -215,4 +215,34 @@ fn the_way_back_leaves_a_classic_group_that_says_the_same() {
     loaded.replay(last.value.as_ref(), Timestamp(1));
     assert_eq!(loaded.members().collect::<Vec<_>>().len(), 2);
     assert_eq!((loaded.generation(), loaded.protocol()), (9, Some(&Str::from("range"))));
+}
+
+#[test]
+fn what_a_member_has_not_heard_that_it_is_to_give_up_is_nobody_elses_after_the_way_back_and_another_upgrade() {
+    let mut scene = Scene::upgraded(two());
+    // One comes and goes, and the next comes, before a's next heartbeat. Its last JoinGroup says nothing of what it owns,
+    // as that of an eager member.
+    scene.accepted(join("n", &["orders"]));
+    scene.accepted(steady("n", -1));
+    let group = scene.group.downgrade(&mut scene.rig.ctx());
+    scene.group = Group::upgrade(&mut scene.rig.ctx(), &group, Str::from("g"));
+    scene.settle();
+    let joined = scene.accepted(join("m", &["orders"]));
+    assert_eq!(joined.assignment, told(&[]));
+
+    assert_eq!(scene.classic_beat("a", 9), ErrorCode::RebalanceInProgress);
+    scene.classic_join(super::classic::joining("a", &[]));
+    assert_eq!(scene.accepted(steady("m", joined.member_epoch)).assignment, told(&[("orders", &[1])]));
+}
+
+#[test]
+fn what_a_member_is_giving_up_is_its_own_after_the_way_back() {
+    let mut scene = Scene::upgraded(two());
+    scene.accepted(join("n", &["orders"]));
+    scene.classic_join(super::classic::joining("a", &[("orders", &[0, 1])]));
+    assert_eq!(scene.group.members[&Str::from("a")].current.revoking.len(), 1);
+    scene.accepted(steady("n", -1));
+    let group = scene.group.downgrade(&mut scene.rig.ctx());
+    let has = group.member(&Str::from("a")).map(|member| member.assignment.clone());
+    assert_eq!(has, Some(assignment(&[("orders", &[0, 1])])));
 }

@@ -1,7 +1,5 @@
 //! A topic is its id: what is deleted stays deleted, and a topic of the same name is another one (KIP-516).
 
-use std::time::Duration;
-
 use chronik_core::ids::{TopicId, TopicPartition};
 use chronik_core::wire::ErrorCode;
 
@@ -24,18 +22,12 @@ pub(super) const TOPICS_STAY: Claim = Claim {
     meaning: "A topic that was created, and that nobody asked to delete, is served at the end.",
 };
 
-/// Of several brokers all have heard of what was decided within this from when everything has healed.
-const HEARSAY: Duration = Duration::from_secs(15);
-
 pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
     for (event, happened) in facts.events.iter().enumerate() {
         match happened.what {
             What::Fetched { partition, asked_at, code: ErrorCode::None, .. } if facts.is_by_id(event) => {
                 let Some(deleted) = facts.topics.deleted_at(partition.topic) else { continue };
-                // A broker that is cut off has not heard of it; when all has healed nobody is.
-                let is_heard_of =
-                    !facts.has_several() || facts.healed.is_some_and(|healed| asked_at > healed + HEARSAY);
-                if facts.events[deleted].at < asked_at && is_heard_of {
+                if facts.events[deleted].at < asked_at && facts.topics.is_heard_of(asked_at) {
                     found.add(DELETED_TOPICS_STAY_DELETED, event, || {
                         format!(
                             "{}: {} is served at {}, though {} was told at {} that the topic is deleted",
@@ -104,6 +96,7 @@ fn stays(facts: &Facts<'_>, event: usize, id: TopicId, name: &str, partitions: i
 mod tests {
     use super::*;
     use crate::claims::told::{READER, READER_BY_NAME, Told, records, told};
+    use crate::testing::cluster_plan;
 
     /// The topic with id 1 is deleted and the one with id 2 is created.
     fn created_again() -> Told {
@@ -117,11 +110,18 @@ mod tests {
         // By name whoever has it is meant, but nobody who was gone.
         let by_name = told().by_name().sends(0, 0, 1).asks_to_delete(0).deleted(0).created(2);
         by_name.reads(READER, 0, &[(0, 0, 1)]).holds();
-        let asked = told();
-        let asked_at = asked.now;
-        let gone = asked.asks_to_delete(0).deleted(0).created(2).by_name().sends(0, 5, 1).on(1);
-        gone.fetches_as_of(asked_at, ClientId(READER), 0, records(0, &[(0, 5, 1)]), (0, 1))
-            .breaks(TOPICS_NEVER_MIX, "which was sent to orders-0 (id AgIC");
+        let asked_at = told().now;
+        let read = |told: Told| {
+            let records = records(0, &[(0, 5, 1)]);
+            told.sends(0, 5, 1).on(1).fetches_as_of(asked_at, ClientId(READER), 0, records, (0, 1))
+        };
+        let again = || told().asks_to_delete(0).deleted(0).created(2);
+        let (claim, to) = (TOPICS_NEVER_MIX, "which was sent to orders-0 (id AgIC");
+        read(again().by_name()).breaks(claim, to);
+        // Of several brokers one may not have heard of it yet, and to that one the name means who is gone elsewhere.
+        let in_a_cluster = || again().under(|plan| plan.cluster = cluster_plan(3).cluster);
+        read(in_a_cluster().by_name()).holds();
+        read(in_a_cluster()).breaks(claim, to);
         // Which of them a reader by name meets is not known.
         created_again().on(1).reads(READER_BY_NAME, 0, &[(0, 0, 1)]).holds();
     }

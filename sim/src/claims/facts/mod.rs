@@ -70,7 +70,7 @@ impl<'a> Facts<'a> {
         let mut facts = Facts {
             plan,
             events,
-            topics: Topics::of(events),
+            topics: Topics::of(plan, events),
             faults: Faults::of(plan, events),
             calm: Calm::of(plan, events),
             sends: Sends::of(events),

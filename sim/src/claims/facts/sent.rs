@@ -129,11 +129,11 @@ impl Sends {
             if sent.to == found {
                 return Origin::Here(index);
             }
-            // A name means whichever topic has it when the request is carried out: not one that was gone by then.
+            // A name means whichever topic has it where and when the request is carried out.
             let may_be_here = !sent.is_by_id
                 && sent.to.partition == found.partition
                 && topics.may_share_name(sent.to.topic, found.topic)
-                && topics.deleted_at(found.topic).is_none_or(|deleted| deleted > sent.first);
+                && topics.may_be_met(found.topic, sent.first);
             origin = match origin {
                 _ if may_be_here => Origin::Here(index),
                 Origin::Nobody => Origin::Elsewhere(index),

@@ -1,20 +1,30 @@
 //! Which topics there were, under which names, and when they were deleted.
 //!
 //! Names are given to one topic at a time, ids once. Requests that name a topic by its name mean whichever topic has it
-//! when the broker gets to them, which a client cannot know once somebody may have deleted it.
+//! when the broker gets to them, which a client cannot know once somebody may have deleted it. Of several brokers one that
+//! is cut off still has the topic that the others have deleted.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chronik_core::ids::TopicId;
+use chronik_core::time::Instant;
 use chronik_core::wire::ErrorCode;
 
 use crate::history::{ClientId, Event, What};
+use crate::plan::Plan;
+
+/// Of several brokers all have heard of what was decided within this from when everything has healed.
+const HEARSAY: Duration = Duration::from_secs(15);
 
 /// What clients know of topics.
 #[derive(Debug, Default)]
 pub(in crate::claims) struct Topics<'a> {
+    events: &'a [Event],
     by_id: BTreeMap<TopicId, Known<'a>>,
     deletions: Vec<Deletion<'a>>,
+    /// After this no broker serves what another one has deleted; `None` where that never comes.
+    heard_of: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -46,8 +56,12 @@ struct Deletion<'a> {
 }
 
 impl<'a> Topics<'a> {
-    pub(super) fn of(events: &'a [Event]) -> Topics<'a> {
-        let mut topics = Topics::default();
+    pub(super) fn of(plan: &Plan, events: &'a [Event]) -> Topics<'a> {
+        let heard_of = match plan.nodes() {
+            1 => Some(Instant::default()),
+            _ => events.iter().find(|event| event.what == What::Healed).map(|healed| healed.at + HEARSAY),
+        };
+        let mut topics = Topics { events, heard_of, ..Topics::default() };
         for (index, event) in events.iter().enumerate() {
             match &event.what {
                 What::TopicCreated { name, id, .. } => {
@@ -89,6 +103,18 @@ impl<'a> Topics<'a> {
     /// The event by which a topic was deleted for sure.
     pub(in crate::claims) fn deleted_at(&self, id: TopicId) -> Option<usize> {
         self.by_id.get(&id)?.deleted
+    }
+
+    /// Whether every broker has heard by then of what was decided before. One that is cut off has not; when all has
+    /// healed nobody is.
+    pub(in crate::claims) fn is_heard_of(&self, at: Instant) -> bool {
+        self.heard_of.is_some_and(|heard_of| at > heard_of)
+    }
+
+    /// Whether a request by name that was sent in an event may have met a topic: it was not gone by then, or whoever got
+    /// the request may not have heard of that.
+    pub(in crate::claims) fn may_be_met(&self, id: TopicId, sent: usize) -> bool {
+        self.deleted_at(id).is_none_or(|deleted| deleted > sent || !self.is_heard_of(self.events[sent].at))
     }
 
     /// Whether somebody asked for a deletion that may have been this topic's.

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!  none ──dial──► ringing ──latency──► greeting ──Welcome──► speaking
-//!   ▲                │ refused            │ refused             │ reset, nothing acknowledged for long
+//!   ▲                │ refused            │ refused             │ reset, nothing acknowledged for long, another process
 //!   └── a while ─────┴────────────────────┴─────────────────────┘
 //! ```
 //!
@@ -57,6 +57,8 @@ struct Call {
     dialler: Option<Dialler>,
     /// The end that listens.
     acceptor: Option<Acceptor>,
+    /// Which process has answered, as far as the dialler knows.
+    answered_by: Option<u64>,
     there: Pipe,
     back: Pipe,
     /// How many bytes have arrived at the acceptor.
@@ -202,6 +204,7 @@ impl World<'_> {
         let made = Call {
             dialler: Some(dialler),
             acceptor: None,
+            answered_by: None,
             there: Pipe::default(),
             back: Pipe::default(),
             heard_bytes: 0,
@@ -342,9 +345,12 @@ impl World<'_> {
                 for piece in acceptor.answer(&mut Writer::new()).into_iter().flatten() {
                     at.back.push(piece);
                 }
-                let has_arrived = heard.iter().any(|input| matches!(input, PeerInput::Arrived(_)));
+                let arrived = heard.iter().find_map(|input| match input {
+                    PeerInput::Arrived(peer) => Some(peer.process),
+                    _ => None,
+                });
                 process.mailbox.extend(heard.into_iter().map(|input| Arrival::Peer(Box::new(input))));
-                result.map(|()| has_arrived)
+                result.map(|()| arrived)
             }
             // Nobody is there any more: whoever sends is told.
             _ => {
@@ -355,13 +361,14 @@ impl World<'_> {
         self.pump_back(route, call);
         self.plan_pass(to);
         match heard {
-            Ok(true) => {
+            Ok(Some(process)) => {
                 // Nothing more is heard from older calls.
                 let older: Vec<u64> = self.routes[route].calls.range(..call).map(|(&call, _)| call).collect();
                 older.into_iter().for_each(|call| self.end_acceptor(route, call));
+                self.greet_back(route, process);
                 true
             }
-            Ok(false) => true,
+            Ok(None) => true,
             Err(why) => {
                 self.count("link_ended");
                 self.trace(self.machines[to].lane(), None, |_| format!("a broker's connection ends: {why}"));
@@ -374,6 +381,22 @@ impl World<'_> {
                 }
                 false
             }
+        }
+    }
+
+    /// Whoever was called sees to it that it speaks to the very process that has called: one before it that lost its power
+    /// never said that its end is gone.
+    fn greet_back(&mut self, route: usize, process: u64) {
+        let Route { from, to, .. } = self.routes[route];
+        let back = self.place(to, from);
+        let Some((call, at)) = self.routes[back].newest() else {
+            if self.is_kept(back) {
+                self.dial_after(back, 0);
+            }
+            return;
+        };
+        if at.answered_by.is_some_and(|answered_by| answered_by != process) {
+            self.lost(back, call);
         }
     }
 
@@ -410,6 +433,9 @@ impl World<'_> {
             match dialler.receive(&flight.bytes) {
                 Ok(told) => {
                     if let Some(told) = told {
+                        if let PeerInput::Connected(peer) = &told {
+                            at.answered_by = Some(peer.process);
+                        }
                         for piece in dialler.begun(&mut Writer::new()) {
                             at.there.push(piece);
                         }

@@ -116,6 +116,23 @@ fn a_process_that_dies_is_missed_at_once_and_a_machine_after_a_while() {
 }
 
 #[test]
+fn a_call_to_a_process_that_is_no_more_is_left_when_the_next_one_calls() {
+    let (plan, watch) = (plan(), Watch::default());
+    let mut world = world(&plan, &watch);
+    told(&mut world, 0);
+    world.end_process(1, None, 10_000, Ending::PowerLost);
+    world.say(0, NodeId(2), beat(1));
+    world.run_routes(Instant(1_050 * MS));
+    world.start(1);
+    introduce(&mut world, 1, 2);
+    world.run_routes(Instant(1_500 * MS));
+    assert_eq!(told(&mut world, 0), ["from 2", "no 2", "to 2"]);
+    world.say(0, NodeId(2), beat(2));
+    world.run_routes(Instant(1_600 * MS));
+    assert_eq!(told(&mut world, 1), ["1: 2", "from 1", "from 3", "to 1", "to 3"]);
+}
+
+#[test]
 fn calls_that_break_are_made_again() {
     let (plan, watch) = (plan(), Watch::default());
     let mut world = world(&plan, &watch);

@@ -4,8 +4,9 @@
 //!
 //! 1. A reassignment ends when all replicas that are to stay are in sync: the others go.
 //! 2. Who leaves an in-sync set that is smaller than `min.insync.replicas` afterwards is eligible: the high watermark
-//!    stands still from then on, so this replica goes on holding all that was acknowledged. A set that is large enough
-//!    again makes the list void (KIP-966). Unlike Kafka's, the set is never empty: the last of it stays in, whoever it is.
+//!    stands still from then on, and the log start that clients see, so this replica goes on holding all that was
+//!    acknowledged and nothing that was said to be gone. A set that is large enough again makes the list void (KIP-966).
+//!    Unlike Kafka's, the set is never empty: the last of it stays in, whoever it is.
 //! 3. The leader stays if it can. Else the first of the replicas, in their order, that is in sync and active; else the
 //!    first that is eligible and active, whose in-sync set is itself; else, where the topic allows it, the first that is
 //!    active, at the price of records; else nobody.

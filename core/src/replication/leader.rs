@@ -71,7 +71,7 @@ pub struct Leader {
     epoch_start: Offset,
     log: Ends,
     high_watermark: Offset,
-    /// The log start that clients see, once the whole set has told where theirs is.
+    /// The log start that clients see, once the whole set, while it is large enough, has told where theirs is.
     shown_start: Option<Offset>,
     in_sync: InSync,
     /// At most all replicas, those of brokers that are not registered included.
@@ -139,8 +139,9 @@ impl Leader {
         self.high_watermark
     }
 
-    /// The log start that clients see: no later leader shows an earlier one. None until the whole in-sync set has said in
-    /// this epoch where its logs start, since until then one of them may lead next that shows what is gone here.
+    /// The log start that clients see: no later leader shows an earlier one. None until the whole in-sync set, and a large
+    /// enough one, has said in this epoch where its logs start: until then another may lead next that shows what is gone
+    /// here.
     pub fn start(&self) -> Option<Offset> {
         self.shown_start
     }
@@ -608,10 +609,11 @@ impl Leader {
             let Some(durable) = follower.durable else { return };
             least = (least.0.min(durable), least.1.min(follower.start));
         }
-        self.shown_start = self.shown_start.max(Some(least.1));
-        // Below the minimum nothing is safe enough to be shown, or to be acknowledged (KIP-966).
+        // Below the minimum nothing is safe enough to be shown, or to be acknowledged: who has left the set since then may
+        // lead next, with the end and the start that it had (KIP-966).
         if !self.is_below_minimum() {
             self.high_watermark = self.high_watermark.max(least.0);
+            self.shown_start = self.shown_start.max(Some(least.1));
         }
     }
 

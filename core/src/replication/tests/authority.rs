@@ -11,6 +11,8 @@ use crate::replication::{Leadership, Member, View};
 pub(super) struct Image {
     pub(super) brokers: BTreeMap<NodeId, Broker>,
     pub(super) in_sync: Vec<NodeId>,
+    /// Those that left an in-sync set that was smaller than the minimum afterwards: they hold all that was promised.
+    eligible: Vec<NodeId>,
     pub(super) leader: Option<NodeId>,
     pub(super) leader_epoch: LeaderEpoch,
     pub(super) partition_epoch: PartitionEpoch,
@@ -44,28 +46,68 @@ impl Image {
     fn is_live(&self, node: NodeId) -> bool {
         !self.brokers[&node].is_fenced
     }
+
+    /// The in-sync set is another one. Who is missing from one that is too small goes on being eligible (KIP-966).
+    fn set_in_sync(&mut self, in_sync: Vec<NodeId>, min_in_sync: usize) {
+        let held = std::mem::replace(&mut self.in_sync, in_sync).into_iter().chain(std::mem::take(&mut self.eligible));
+        if self.in_sync.len() < min_in_sync {
+            self.eligible = held.filter(|node| !self.in_sync.contains(node)).collect();
+        }
+        self.partition_epoch.0 += 1;
+    }
+
+    /// A broker leaves the set, unless it is the last one there, and leads no longer.
+    fn withdraw(&mut self, node: NodeId, min_in_sync: usize) {
+        if self.in_sync.contains(&node) && self.in_sync != [node] {
+            let rest = self.in_sync.iter().copied().filter(|member| *member != node).collect();
+            self.set_in_sync(rest, min_in_sync);
+        }
+        if self.leader == Some(node) {
+            self.leader = None;
+            self.elect_any(node, min_in_sync);
+        }
+    }
+
+    /// Where nobody leads any more, whoever may does, but for `not`: one in sync, or else an eligible one by itself.
+    fn elect_any(&mut self, not: NodeId, min_in_sync: usize) {
+        let may = |node: &NodeId| *node != not && self.is_live(*node);
+        let next = self.in_sync.iter().copied().find(may);
+        let eligible = self.eligible.iter().copied().find(may);
+        if let (None, Some(node)) = (next, eligible) {
+            self.set_in_sync(vec![node], min_in_sync);
+        }
+        self.elect(next.or(eligible));
+    }
+
+    fn elect(&mut self, leader: Option<NodeId>) {
+        self.leader = leader;
+        self.leader_epoch.0 += 1;
+        self.partition_epoch.0 += 1;
+    }
 }
 
 pub(super) struct Authority {
     /// The metadata after each entry.
     pub(super) log: Vec<Image>,
     pub(super) term: u64,
+    min_in_sync: usize,
     next_broker_epoch: i64,
 }
 
 impl Authority {
     /// All brokers live, all are in sync, the first leads.
-    pub(super) fn new(brokers: i32) -> Authority {
+    pub(super) fn new(brokers: i32, min_in_sync: usize) -> Authority {
         let nodes = (0..brokers).map(NodeId);
         let live = |node: NodeId| (node, Broker { epoch: BrokerEpoch(1 + i64::from(node.0)), is_fenced: false });
         let first = Image {
             brokers: nodes.clone().map(live).collect(),
             in_sync: nodes.collect(),
+            eligible: Vec::new(),
             leader: Some(NodeId(0)),
             leader_epoch: LeaderEpoch(0),
             partition_epoch: PartitionEpoch(0),
         };
-        Authority { log: vec![first], term: 1, next_broker_epoch: 100 }
+        Authority { log: vec![first], term: 1, min_in_sync, next_broker_epoch: 100 }
     }
 
     pub(super) fn now(&self) -> &Image {
@@ -83,9 +125,10 @@ impl Authority {
     pub(super) fn register(&mut self, node: NodeId) -> (BrokerEpoch, usize) {
         self.next_broker_epoch += 1;
         let epoch = BrokerEpoch(self.next_broker_epoch);
+        let min_in_sync = self.min_in_sync;
         self.commit(|image| {
             image.brokers.insert(node, Broker { epoch, is_fenced: true });
-            withdraw(image, node);
+            image.withdraw(node, min_in_sync);
         });
         (epoch, self.log.len() - 1)
     }
@@ -94,16 +137,21 @@ impl Authority {
     pub(super) fn fence(&mut self, node: NodeId) {
         if self.now().is_live(node) {
             self.commit(|image| image.brokers.get_mut(&node).expect("a broker").is_fenced = true);
-            self.commit(|image| withdraw(image, node));
+            let min_in_sync = self.min_in_sync;
+            self.commit(|image| image.withdraw(node, min_in_sync));
         }
     }
 
     pub(super) fn unfence(&mut self, node: NodeId, epoch: BrokerEpoch) {
         if self.now().brokers[&node].epoch == epoch && !self.now().is_live(node) {
+            let min_in_sync = self.min_in_sync;
             self.commit(|image| {
                 image.brokers.get_mut(&node).expect("a broker").is_fenced = false;
                 if image.leader.is_none() && image.in_sync.contains(&node) {
-                    elect(image, Some(node));
+                    image.elect(Some(node));
+                } else if image.leader.is_none() && image.eligible.contains(&node) {
+                    image.set_in_sync(vec![node], min_in_sync);
+                    image.elect(Some(node));
                 }
             });
         }
@@ -113,7 +161,7 @@ impl Authority {
     pub(super) fn move_leader(&mut self, to: NodeId) {
         let image = self.now();
         if image.leader.is_some_and(|leader| leader != to) && image.in_sync.contains(&to) && image.is_live(to) {
-            self.commit(|image| elect(image, Some(to)));
+            self.commit(|image| image.elect(Some(to)));
         }
     }
 
@@ -138,32 +186,12 @@ impl Authority {
         } else if !proposal.members.iter().all(is_eligible) {
             ProposalOutcome::Ineligible
         } else {
-            self.commit(|image| {
-                image.in_sync = proposal.members.iter().map(|member| member.node).collect();
-                image.partition_epoch.0 += 1;
-            });
+            let min_in_sync = self.min_in_sync;
+            let members = proposal.members.iter().map(|member| member.node).collect();
+            self.commit(|image| image.set_in_sync(members, min_in_sync));
             ProposalOutcome::Committed
         };
         let &Proposal { partition, leader_epoch, partition_epoch, attempt, .. } = proposal;
         Some(Answer { partition, leader_epoch, partition_epoch, attempt, outcome })
     }
-}
-
-/// A broker leaves the set, unless it is the last one there, and leads no longer.
-fn withdraw(image: &mut Image, node: NodeId) {
-    let is_last = image.in_sync == [node];
-    if image.in_sync.contains(&node) && !is_last {
-        image.in_sync.retain(|member| *member != node);
-        image.partition_epoch.0 += 1;
-    }
-    if image.leader == Some(node) {
-        let next = image.in_sync.iter().copied().find(|member| *member != node && image.is_live(*member));
-        elect(image, next);
-    }
-}
-
-fn elect(image: &mut Image, leader: Option<NodeId>) {
-    image.leader = leader;
-    image.leader_epoch.0 += 1;
-    image.partition_epoch.0 += 1;
 }

@@ -566,6 +566,26 @@ fn a_new_leader_knows_the_start_when_the_whole_set_has_told_it() {
     assert_eq!(Bench::new(&[0], 1).leader.start(), Some(Offset(0)));
 }
 
+/// Who has left a set that is too small is eligible, and may lead next with what it had then (KIP-966): what is deleted
+/// meanwhile is not said to be gone, and a new leader does not know what the eligible ones show.
+#[test]
+fn below_the_minimum_the_start_shown_stands_still() {
+    let mut bench = Bench::streaming(&[0, 1], 2);
+    assert_eq!(bench.leader.start(), Some(Offset(0)));
+    let _ = bench.leader.on_view(&view(2, &[0]), bench.now, &mut bench.peers);
+    let facts = bench.leader.confirmed(Offset(100), Offset(40), bench.now, &mut bench.peers);
+    assert_eq!((facts.start, bench.leader.start()), (None, Some(Offset(0))));
+    let acked = Acked { start: Offset(40), ..bench.acked(1, 1, 100) };
+    assert_eq!(bench.heard(1, &acked).start, None, "it is not in the set");
+    let facts = bench.leader.on_view(&view(3, &[0, 1]), bench.now, &mut bench.peers);
+    assert_eq!(facts.start, Some(Offset(40)));
+
+    let mut bench = Bench::new(&[0], 2);
+    assert_eq!(bench.leader.start(), None);
+    let facts = bench.leader.on_min_in_sync(1, bench.now, &mut bench.peers);
+    assert_eq!(facts.start, Some(Offset(0)));
+}
+
 #[test]
 fn a_high_watermark_travels_alone_only_when_nothing_carries_it() {
     let mut bench = Bench::streaming(&[0, 1, 2], 1);

@@ -118,7 +118,7 @@ impl World {
             rng,
             now: Instant(1_000_000_000),
             brokers: (0..brokers).map(broker).collect(),
-            authority: Authority::new(brokers),
+            authority: Authority::new(brokers, min_in_sync),
             min_in_sync,
             connections: BTreeMap::new(),
             requests: BTreeMap::new(),

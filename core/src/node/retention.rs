@@ -27,7 +27,10 @@ impl Node {
         hosted.partition.log_mut().expire_producers(Timestamp(now.0.saturating_sub(expiry)));
         // Followers follow their leader's log start.
         let is_led = hosted.partition.is_led() && hosted.partition.damage().is_none();
-        if !hosted.config.cleanup_policy.deletes || !is_led {
+        // Below the minimum clients are told the start that there was: what is gone behind it would be asked for again and
+        // again. It costs no more room than is taken already, since nothing above the high watermark, which stands
+        // still as well, may go.
+        if !hosted.config.cleanup_policy.deletes || !is_led || hosted.partition.is_below_minimum() {
             return;
         }
         if !self.has_room_to_advance() {

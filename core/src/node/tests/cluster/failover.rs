@@ -137,6 +137,32 @@ fn a_log_whose_leader_keeps_nothing_of_what_it_has_begins_anew() {
     assert_eq!(cluster.ends(1), cluster.ends(2));
 }
 
+/// Who leads next has perhaps not deleted it, so nobody would be told that it is gone.
+#[test]
+fn retention_takes_nothing_below_the_minimum() {
+    let mut cluster = Cluster::new(3);
+    let configs = [("retention.bytes", "1"), ("segment.bytes", "1048576"), ("min.insync.replicas", "2")];
+    cluster.create(TOPIC, &[&[1, 2, 3]], &configs);
+    let large = "x".repeat(15_000);
+    for _ in 0..200 {
+        cluster.produce(1, &[&large]);
+    }
+    cluster.crash(2);
+    cluster.crash(3);
+    cluster.pass(301_000);
+    assert_eq!(cluster.in_sync(), [1]);
+    let starts = |cluster: &mut Cluster| {
+        let partition = &cluster.host(1).partition;
+        (partition.log().start().0, partition.advanced().start.map(|start| start.0))
+    };
+    assert_eq!(starts(&mut cluster), (0, Some(0)));
+    cluster.restart(2);
+    cluster.pass(301_000);
+    let (start, shown) = starts(&mut cluster);
+    assert!(start > 1, "retention has moved the start");
+    assert_eq!(shown, Some(start));
+}
+
 /// The state that a reassignment comes to.
 fn move_to(cluster: &mut Cluster, replicas: &[i32], isr: &[i32]) {
     let id = cluster.partition(TOPIC, 0);

@@ -18,14 +18,20 @@ use std::collections::BTreeMap;
 use chronik_core::time::Instant;
 
 use crate::history::{COUNTED, History};
+use crate::plan::Plan;
 
 pub use abilities::EngineName;
 
 /// A process that ended by itself is started again after this, in milliseconds, as a supervisor would.
 const RESTART_MS: u64 = 200;
 
-/// How long the auditor may take at the end, in milliseconds.
+/// How long the auditor may take at the end, in milliseconds, for each broker: it reads what every one of them holds.
 const AUDIT_MS: u64 = 60_000;
+
+/// How long the auditor of this plan may take, in milliseconds.
+fn audit_ms(plan: &Plan) -> u64 {
+    AUDIT_MS * u64::from(plan.nodes())
+}
 
 /// A millisecond, in nanoseconds.
 const MS: u64 = 1_000_000;

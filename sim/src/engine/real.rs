@@ -20,7 +20,7 @@ use chronik_core::ids::{Offset, TopicId};
 use chronik_core::time::{Instant, Timestamp};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{AUDIT_MS, MS};
+use super::{MS, audit_ms};
 use crate::client::{self, Client, ClientNow, Happened, Link, Wanted};
 use crate::history::{ClientId, Event, History, What};
 use crate::plan::{FaultKind, HEAL_MS, Plan};
@@ -144,7 +144,7 @@ impl World<'_> {
         let auditor = self.seat(ClientId::AUDITOR, client::auditor(self.plan));
         self.step(auditor, Happened::Healed);
         self.step(auditor, Happened::Started);
-        self.pass(told, AUDIT_MS, &[auditor])
+        self.pass(told, audit_ms(self.plan), &[auditor])
     }
 
     fn pass_until(&mut self, told: &Receiver<(usize, Happened)>, at_ms: u64) -> io::Result<()> {

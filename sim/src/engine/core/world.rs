@@ -13,7 +13,7 @@ use crate::client::{self, Client, ClientNow, Happened, Link, Wanted};
 use crate::engine::chance::{Chance, mix};
 use crate::engine::net::{Pipe, Weather};
 use crate::engine::standings::LOOK_MS;
-use crate::engine::{AUDIT_MS, Lane, MS, Run, Traced, Watch};
+use crate::engine::{Lane, MS, Run, Traced, Watch, audit_ms};
 use crate::history::{ClientId, Event as Noted, What, counted};
 use crate::plan::{FaultKind, HEAL_MS, Plan};
 
@@ -418,7 +418,7 @@ impl<'a> World<'a> {
         }
         self.plan_at(self.now, Event::Client(AUDITOR, Happened::Healed));
         self.plan_at(self.now, Event::Client(AUDITOR, Happened::Started));
-        self.plan_after(AUDIT_MS * MS, Event::End);
+        self.plan_after(audit_ms(self.plan) * MS, Event::End);
     }
 
     fn heal_all(&mut self) {
@@ -435,7 +435,7 @@ impl<'a> World<'a> {
         for seat in OTHERS..self.seats.len() {
             self.plan_at(self.now, Event::Client(seat, Happened::Healed));
         }
-        self.plan_after(HEAL_MS * MS + AUDIT_MS * MS, Event::End);
+        self.plan_after((HEAL_MS + audit_ms(self.plan)) * MS, Event::End);
         self.audit_if_due();
     }
 

@@ -20,7 +20,7 @@ use super::world::{How, Said, World, lock};
 use crate::client::Happened;
 use crate::engine::chance::{CRASH, RECOVERY, mix};
 use crate::engine::node::peer_host;
-use crate::engine::{AUDIT_MS, Lane, MS, RESTART_MS};
+use crate::engine::{Lane, MS, RESTART_MS, audit_ms};
 use crate::history::What;
 use crate::plan::{FaultKind, HEAL_MS};
 
@@ -231,7 +231,7 @@ impl Supervisor {
         }
         self.tell(AUDITOR, Happened::Healed);
         self.tell(AUDITOR, Happened::Started);
-        self.after(AUDIT_MS * MS, Todo::Over);
+        self.after(audit_ms(&self.world.plan) * MS, Todo::Over);
     }
 
     // Processes.

@@ -11,7 +11,7 @@ mod partition;
 mod sent;
 mod topics;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chronik_core::ids::{Offset, TopicPartition};
@@ -52,6 +52,8 @@ pub(super) struct Facts<'a> {
     moved_ms: u64,
     /// Whether the clock stepped.
     has_steps: bool,
+    /// Which topics were ever told what, by the topic's name and Kafka's name of the config.
+    configured: BTreeSet<(&'a str, &'a str)>,
 }
 
 /// What ListOffsets asks the end of a log by.
@@ -81,6 +83,7 @@ impl<'a> Facts<'a> {
             is_audited: false,
             moved_ms: (1..=plan.nodes()).map(|node| plan.machine(node).clock_skew_ms.unsigned_abs()).sum(),
             has_steps: false,
+            configured: configured(plan, events),
         };
         facts.place();
         for (index, event) in events.iter().enumerate() {
@@ -287,11 +290,8 @@ impl<'a> Facts<'a> {
     fn is_configured(&self, id: TopicPartition, config: &str) -> bool {
         let Some(name) = self.topics.name(id.topic) else { return true };
         let of_broker = ["", "log."].map(|prefix| format!("{prefix}{config}"));
-        let planned = self.plan.topics.iter().any(|topic| topic.name == name && topic.configs.contains_key(config));
-        let altered = self.events.iter().any(
-            |event| matches!(&event.what, What::AlterConfig { topic, name: of, .. } if topic == name && of == config),
-        );
-        planned || altered || of_broker.iter().any(|name| self.plan.node.broker.contains_key(name))
+        self.configured.contains(&(name, config))
+            || of_broker.iter().any(|name| self.plan.node.broker.contains_key(name))
     }
 
     /// Whether old records of a partition may be removed by the broker itself.
@@ -415,4 +415,17 @@ pub(super) fn attempt(of: Attempt) -> String {
 /// A record, for a person.
 pub(super) fn record(read: &Read) -> String {
     format!("record {} of {}", read.index, attempt(read.attempt))
+}
+
+/// What any topic was ever told, when it was made or later.
+fn configured<'a>(plan: &'a Plan, events: &'a [Event]) -> BTreeSet<(&'a str, &'a str)> {
+    let planned = plan.topics.iter().flat_map(|topic| {
+        let configs = topic.configs.keys();
+        configs.map(|config| (topic.name.as_str(), config.as_str()))
+    });
+    let altered = events.iter().filter_map(|event| match &event.what {
+        What::AlterConfig { topic, name, .. } => Some((topic.as_str(), name.as_str())),
+        _ => None,
+    });
+    planned.chain(altered).collect()
 }

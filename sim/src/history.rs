@@ -297,6 +297,18 @@ pub enum What {
         /// How much of the metadata log has committed, as it knows.
         committed: u64,
     },
+    /// The disk of a broker that counts for a partition's high watermark lacks something below it, as the engine sees at
+    /// once and nobody is told.
+    Lacks {
+        /// Which partition.
+        partition: TopicPartition,
+        /// Which broker, of those that the newest state of the partition has in sync.
+        member: u32,
+        /// Everything below is on its disk.
+        durable: Offset,
+        /// The greatest high watermark that anybody who led has had.
+        high_watermark: Offset,
+    },
     /// The auditor read this of one replica of a partition, from its follower.
     Copied {
         /// Which partition.
@@ -467,6 +479,11 @@ impl fmt::Display for What {
                 let part = if *leads { "leads" } else { "follows" };
                 write!(f, "{part} in term {term}, {committed} entries have committed")
             }
+            What::Lacks { partition, member, durable, high_watermark } => write!(
+                f,
+                "broker {member} is in sync in {partition} and has it durably up to {}, where the high watermark is {}",
+                durable.0, high_watermark.0
+            ),
             What::Copied { partition, node, from, code, records, .. } => {
                 write!(f, "read {} records of {partition} from {} on broker {node}, {code:?}", records.len(), from.0)
             }

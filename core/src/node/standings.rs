@@ -23,6 +23,8 @@ pub struct Standing<'a> {
     pub min_in_sync: usize,
     /// Everything below is durable on the whole in-sync set, as far as is known here.
     pub high_watermark: Offset,
+    /// Everything below is on this broker's disk.
+    pub durable: Offset,
     /// Where the log starts here ...
     pub start: Offset,
     /// ... and ends.
@@ -53,6 +55,7 @@ impl Node {
                 state: self.controller.image().partition(partition.id())?,
                 min_in_sync: hosted.config.min_insync_replicas as usize,
                 high_watermark: partition.advanced().high_watermark,
+                durable: partition.log().durable_end(),
                 start: partition.log().start(),
                 end: partition.log().end(),
             })

@@ -3,8 +3,8 @@
 //! A history is put in order once (`facts`): topics by id, what was sent, what was acknowledged, and for each
 //! partition which record was seen at which offset, the auditor having the last word. Then each family of claims goes
 //! over that, in a module of its own. A claim is judged by what some client was told, never by what an engine knows of
-//! the broker's inside, so the same claims judge one broker, a cluster, and a broker on real files and sockets. One
-//! family (`replicas`) is about what brokers of a cluster believe, where an engine could note it.
+//! the broker's inside, so the same claims judge one broker, a cluster, and a broker on real files and sockets. Three
+//! families (`replicas`, `held`, `parted`) are about what brokers of a cluster believe, where an engine could note it.
 //!
 //! What a claim excuses, and why, is written where it does so; what a fault excuses is all in `facts::Faults`.
 
@@ -16,6 +16,7 @@ mod epochs;
 mod facts;
 mod fencing;
 mod generations;
+mod held;
 mod idempotence;
 mod listed;
 mod offsets;
@@ -110,6 +111,8 @@ pub fn claims() -> &'static [Claim] {
         replicas::EPOCHS_NEVER_GO_BACK,
         replicas::IN_SYNC_SETS_ARE_SOUND,
         replicas::WATERMARK_WAITS_FOR_ENOUGH,
+        held::WATERMARK_IS_ON_ITS_DISKS,
+        held::WATERMARK_IS_IN_THE_LOG,
         replicas::REPLICAS_AGREE,
         replicas::SETS_ARE_FULL_AFTER_HEALING,
         parted::ISOLATED_CONTROLLERS_RESIGN,
@@ -144,6 +147,7 @@ pub fn judge(plan: &Plan, history: &History) -> Vec<Violation> {
         protocol::judge,
         progress::judge,
         replicas::judge,
+        held::judge,
         parted::judge,
     ] {
         family(&facts, &mut found);

@@ -1,10 +1,12 @@
 //! What brokers of a cluster believe, noted where it has changed: who leads, who is in sync, and whatever went back.
 //!
 //! How far a log and its high watermark have come changes all the time; that is noted with what else changes, and when the
-//! engine looks around now and then ([`LOOK_MS`]).
+//! engine looks around now and then ([`LOOK_MS`]). All the time, too, a high watermark is held against the disks of those
+//! who count for it: what is missing there shows to clients only if the right brokers die before it has come.
 
 use std::collections::BTreeMap;
 
+use chronik_core::controller::records::PartitionState;
 use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::node::{self, Node, Votes};
 
@@ -20,13 +22,34 @@ pub(super) struct Noted {
     partitions: BTreeMap<TopicPartition, Seen>,
 }
 
+/// What was seen of every partition in the whole cluster, whose processes may have ended since.
+#[derive(Debug, Default)]
+pub(super) struct Held(BTreeMap<TopicPartition, Copies>);
+
+/// One partition's copies, and what they are to hold.
+#[derive(Debug, Default)]
+struct Copies {
+    /// The newest state that anybody has applied: its number, and who is in sync.
+    state: (i32, Vec<u32>),
+    /// An election outside the in-sync set has made void what was known of high watermarks.
+    is_unclean: bool,
+    /// The greatest high watermark of whoever has led.
+    high_watermark: Offset,
+    /// How far each broker's log is on its disk.
+    durable: BTreeMap<u32, Offset>,
+    /// The lack was noted; what follows from it is of no interest.
+    is_told: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Seen {
     role: Role,
     leader_epoch: i32,
     partition_epoch: i32,
     high_watermark: Offset,
+    durable: Offset,
     start: Offset,
+    end: Offset,
 }
 
 impl Seen {
@@ -40,7 +63,9 @@ impl Seen {
             leader_epoch: standing.leader_epoch.0,
             partition_epoch: standing.state.partition_epoch,
             high_watermark: standing.high_watermark,
+            durable: standing.durable,
             start: standing.start,
+            end: standing.end,
         }
     }
 
@@ -50,12 +75,47 @@ impl Seen {
             != (before.role, before.leader_epoch, before.partition_epoch)
             || self.high_watermark < before.high_watermark
             || self.start < before.start
+            || self.is_ahead_of_its_log() && !before.is_ahead_of_its_log()
+    }
+
+    fn is_ahead_of_its_log(&self) -> bool {
+        self.high_watermark > self.end
+    }
+
+    /// Whether it says anything of what disks hold, or are to hold, that was not known before.
+    fn concerns_disks(&self, before: &Seen) -> bool {
+        (self.role, self.partition_epoch, self.high_watermark, self.durable)
+            != (before.role, before.partition_epoch, before.high_watermark, before.durable)
+    }
+}
+
+impl Held {
+    /// A broker stands so. What a disk lacks since then, if one does.
+    fn take(&mut self, broker: u32, standing: &node::Standing<'_>) -> Option<What> {
+        let copies = self.0.entry(standing.partition).or_default();
+        copies.durable.insert(broker, standing.durable);
+        let state = standing.state;
+        if state.partition_epoch > copies.state.0 || copies.state.1.is_empty() {
+            copies.state = (state.partition_epoch, members(state).collect());
+            copies.is_unclean |= state.unclean_epoch.is_some();
+        }
+        if standing.leads {
+            copies.high_watermark = copies.high_watermark.max(standing.high_watermark);
+        }
+        if copies.is_unclean || copies.is_told {
+            return None;
+        }
+        let on_disk = |member: &u32| copies.durable.get(member).copied().unwrap_or_default();
+        let member = copies.state.1.iter().copied().find(|member| on_disk(member) < copies.high_watermark)?;
+        copies.is_told = true;
+        let (durable, high_watermark) = (on_disk(&member), copies.high_watermark);
+        Some(What::Lacks { partition: standing.partition, member, durable, high_watermark })
     }
 }
 
 impl Noted {
-    /// What a node believes by now, after a step: what is news, or all of it.
-    pub(super) fn news(&mut self, node: &Node, all: bool) -> Vec<What> {
+    /// What the node of a broker believes by now, after a step: what is news, or all of it.
+    pub(super) fn news(&mut self, broker: u32, node: &Node, held: &mut Held, all: bool) -> Vec<What> {
         let mut news = Vec::new();
         let votes = node.votes();
         let is_news = (votes.term, votes.leads) != (self.votes.term, self.votes.leads);
@@ -66,6 +126,9 @@ impl Noted {
         for standing in node.standings() {
             let seen = Seen::of(&standing);
             let before = self.partitions.insert(standing.partition, seen);
+            if before.is_none_or(|before| seen.concerns_disks(&before)) {
+                news.extend(held.take(broker, &standing));
+            }
             if all || before.is_none_or(|before| seen.is_news(&before)) {
                 news.push(What::Stands(Box::new(told(&standing, seen.role))));
             }
@@ -74,14 +137,18 @@ impl Noted {
     }
 }
 
+/// Who is in sync.
+fn members(state: &PartitionState) -> impl Iterator<Item = u32> {
+    state.isr.iter().map(|node| u32::try_from(node.0).expect("a plan's brokers"))
+}
+
 fn told(standing: &node::Standing<'_>, role: Role) -> Standing {
-    let in_sync = standing.state.isr.iter().map(|node| u32::try_from(node.0).expect("a plan's brokers"));
     Standing {
         partition: standing.partition,
         role,
         leader_epoch: standing.leader_epoch.0,
         partition_epoch: standing.state.partition_epoch,
-        in_sync: in_sync.collect(),
+        in_sync: members(standing.state).collect(),
         in_sync_min: standing.min_in_sync,
         high_watermark: standing.high_watermark,
         start: standing.start,

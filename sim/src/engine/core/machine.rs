@@ -222,8 +222,9 @@ impl World<'_> {
         if self.machines.len() == 1 {
             return;
         }
+        let number = self.machines[machine].number;
         let Some(process) = &mut self.machines[machine].process else { return };
-        for what in process.noted.news(&process.node, all) {
+        for what in process.noted.news(number, &process.node, &mut self.held, all) {
             self.trace(self.machines[machine].lane(), None, |_| what.to_string());
             self.record_of(machine, what);
         }

@@ -12,7 +12,7 @@ use super::routes::{self, Line, Route, Step};
 use crate::client::{self, Client, ClientNow, Happened, Link, Wanted};
 use crate::engine::chance::{Chance, mix};
 use crate::engine::net::{Pipe, Weather};
-use crate::engine::standings::LOOK_MS;
+use crate::engine::standings::{Held, LOOK_MS};
 use crate::engine::{Lane, MS, Run, Traced, Watch, audit_ms};
 use crate::history::{ClientId, Event as Noted, What, counted};
 use crate::plan::{FaultKind, HEAL_MS, Plan};
@@ -130,6 +130,7 @@ pub(super) struct World<'a> {
     /// From each machine to each, those of one in a row; and what is wrong there now.
     pub(super) routes: Vec<Route>,
     pub(super) lines: Vec<Line>,
+    pub(super) held: Held,
     pub(super) run: Run,
     wanted: Vec<Wanted>,
     is_healed: bool,
@@ -163,6 +164,7 @@ impl<'a> World<'a> {
             machines: (1..=plan.nodes()).map(|number| Machine::new(plan, number)).collect(),
             routes: routes::routes(plan.nodes() as usize),
             lines: vec![Line::default(); (plan.nodes() * plan.nodes()) as usize],
+            held: Held::default(),
             run: Run::default(),
             wanted: Vec::new(),
             is_healed: false,

@@ -106,8 +106,10 @@ fn on_pass(world: Arc<World>, machine: usize) -> OnPass {
         if looks {
             looks_at = Instant(now.0 + LOOK_MS * MS);
         }
-        for what in noted.news(node, looks) {
-            world.trace(world.machines[machine].lane(), || what.to_string());
+        let at = &world.machines[machine];
+        let news = noted.news(at.number, node, &mut lock(&world.held), looks);
+        for what in news {
+            world.trace(at.lane(), || what.to_string());
             world.record_of(machine, what);
         }
     })

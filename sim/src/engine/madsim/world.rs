@@ -20,6 +20,7 @@ use super::machine::Machine;
 use super::wire::Wires;
 use crate::client::ClientNow;
 use crate::engine::chance::{Chance, mix};
+use crate::engine::standings::Held;
 use crate::engine::{Lane, Run, Traced, Watch};
 use crate::history::{ClientId, Event, What, counted};
 use crate::plan::Plan;
@@ -63,6 +64,7 @@ pub(super) struct World {
     /// What the runtime calls them.
     names: OnceLock<BTreeMap<NodeId, usize>>,
     pub(super) wires: Mutex<Wires>,
+    pub(super) held: Mutex<Held>,
     pub(super) calls: Mutex<Calls>,
     /// Something about the wires or the calls has changed.
     pub(super) wires_changed: Notify,
@@ -82,6 +84,7 @@ impl World {
             machines: (1..=plan.nodes()).map(|number| Machine::new(&plan, number)).collect(),
             names: OnceLock::new(),
             wires: Mutex::new(Wires::new(&plan)),
+            held: Mutex::default(),
             calls: Mutex::new(Calls::new(&plan)),
             wires_changed: Notify::new(),
             described: Mutex::default(),

@@ -382,7 +382,9 @@ impl Producer {
             let data = PartitionProduceData { index: sent.to.partition, records: Some(batch.clone()) };
             topic_data.last_mut().expect("one was pushed").partition_data.push(data);
         }
-        let timeout_ms = i32::try_from(self.settings.request_timeout.as_millis()).unwrap_or(i32::MAX);
+        // The broker has less time than its answer is waited for, as librdkafka has it: else nobody ever heard what it says
+        // of those that took too long.
+        let timeout_ms = i32::try_from(self.settings.request_timeout.as_millis() * 2 / 3).unwrap_or(i32::MAX);
         let request = ProduceRequest { transactional_id: None, acks, timeout_ms, topic_data };
         let asked = (acks != 0).then(|| Asked::Produce(picked.iter().map(|(sent, _)| *sent).collect()));
         self.wires.send(now, node, &request.into(), version, asked, wanted);

@@ -1,8 +1,10 @@
 //! What brokers of a cluster believe, noted where it has changed: who leads, who is in sync, and whatever went back.
 //!
 //! How far a log and its high watermark have come changes all the time; that is noted with what else changes, and when the
-//! engine looks around now and then ([`LOOK_MS`]). All the time, too, a high watermark is held against the disks of those
-//! who count for it: what is missing there shows to clients only if the right brokers die before it has come.
+//! engine looks around now and then ([`LOOK_MS`]). Where a log starts changes seldom and is noted each time: who is told
+//! that an offset is gone is right from that moment on, and not before. All the time, too, a high watermark is held
+//! against the disks of those who count for it: what is missing there shows to clients only if the right brokers die
+//! before it has come.
 
 use std::collections::BTreeMap;
 
@@ -71,10 +73,9 @@ impl Seen {
 
     /// Whether it is worth a note beside what was seen before.
     fn is_news(&self, before: &Seen) -> bool {
-        (self.role, self.leader_epoch, self.partition_epoch)
-            != (before.role, before.leader_epoch, before.partition_epoch)
+        (self.role, self.leader_epoch, self.partition_epoch, self.start)
+            != (before.role, before.leader_epoch, before.partition_epoch, before.start)
             || self.high_watermark < before.high_watermark
-            || self.start < before.start
             || self.is_ahead_of_its_log() && !before.is_ahead_of_its_log()
     }
 
@@ -153,5 +154,28 @@ fn told(standing: &node::Standing<'_>, role: Role) -> Standing {
         high_watermark: standing.high_watermark,
         start: standing.start,
         end: standing.end,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_log_starts_is_noted_each_time_and_how_far_it_has_come_is_not() {
+        let before = Seen {
+            role: Role::Follows,
+            leader_epoch: 1,
+            partition_epoch: 2,
+            high_watermark: Offset(5),
+            start: Offset(3),
+            end: Offset(5),
+            durable: Offset(5),
+        };
+        assert!(!Seen { high_watermark: Offset(6), ..before }.is_news(&before));
+        assert!(Seen { high_watermark: Offset(4), ..before }.is_news(&before));
+        assert!(Seen { start: Offset(4), ..before }.is_news(&before));
+        assert!(Seen { start: Offset(2), ..before }.is_news(&before));
+        assert!(Seen { partition_epoch: 3, ..before }.is_news(&before));
     }
 }

@@ -12,8 +12,8 @@ use chronik_sim::{canary, claims, cli, engine, plan};
 
 /// What this binary is made of.
 const PARTS: Parts = Parts {
-    draw: plan::draw::draw,
-    draw_beyond: plan::draw::draw_beyond,
+    draw: plan::draw::draw_for,
+    draw_beyond: plan::draw::draw_beyond_for,
     core: engine::core::run,
     madsim: MADSIM,
     judge: claims::judge,
@@ -50,7 +50,7 @@ fn become_planted(name: &str, arguments: &[OsString]) -> Result<Infallible, Stri
     let nodes = canary::named(&workspace, name)?.nodes;
     let has = |flag: &str| arguments.iter().any(|argument| argument.to_string_lossy().starts_with(flag));
     let mut arguments = arguments.to_vec();
-    if nodes > 1 && !["--nodes", "--plan", "--scenario"].into_iter().any(has) {
+    if !["--nodes", "--plan", "--scenario"].into_iter().any(has) {
         arguments.extend([OsString::from("--nodes"), nodes.to_string().into()]);
     }
     canary::exec(&workspace, name, &arguments)

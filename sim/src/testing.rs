@@ -19,8 +19,8 @@ pub(crate) const EVENTS: u64 = 100;
 /// An engine whose run fails one claim, `acked-is-there`, where the seed is odd.
 pub(crate) fn parts() -> Parts {
     Parts {
-        draw: |seed| Plan { seed, ..plan() },
-        draw_beyond: |seed| Plan { seed, is_beyond_promises: true, ..plan() },
+        draw: |seed, _| Plan { seed, ..plan() },
+        draw_beyond: |seed, _| Plan { seed, is_beyond_promises: true, ..plan() },
         core: |plan, watch| run(plan, watch, u64::MAX),
         madsim: None,
         judge: |plan, history| match plan.seed % 2 {

@@ -19,10 +19,10 @@ pub type Engine = fn(&Plan, &Watch) -> Run;
 /// What the tools work with, handed in so that they can be tried on engines and claims made for a test.
 #[derive(Clone, Copy)]
 pub struct Parts {
-    /// The plan of a seed, within what a broker of one disk promises.
-    pub draw: fn(u64) -> Plan,
+    /// The plan of a seed for so many brokers, or as many as it draws, within what they promise.
+    pub draw: fn(u64, Option<u32>) -> Plan,
     /// The plan of a seed, beyond it.
-    pub draw_beyond: fn(u64) -> Plan,
+    pub draw_beyond: fn(u64, Option<u32>) -> Plan,
     /// The event loop around the broker's state machine.
     pub core: Engine,
     /// The production shell on simulated sockets, where this binary has it.

@@ -27,7 +27,7 @@ pub(crate) fn run(parts: &Parts, options: &Options) -> Result<Ended, String> {
     for engine in engines(parts, options, None)? {
         let (mut seeds, mut sum) = (0, Sum::default());
         while sum.cpu_ns < CPU_TIME.as_nanos() as u64 {
-            sum.add(&measured(parts, engine, seeds, options.nodes)?);
+            sum.add(&measured(parts, engine, seeds, options.nodes.unwrap_or(1))?);
             seeds += 1;
         }
         println!("{}", sum.row(engine, seeds));
@@ -36,7 +36,7 @@ pub(crate) fn run(parts: &Parts, options: &Options) -> Result<Ended, String> {
 }
 
 fn measured(parts: &Parts, engine: EngineName, seed: u64, nodes: u32) -> Result<Outcome, String> {
-    let source = Source::Seed { seed, is_beyond: false, nodes };
+    let source = Source::Seed { seed, is_beyond: false, nodes: Some(nodes) };
     Ok(match engine {
         // One thread: the figures are per CPU second whatever else runs.
         EngineName::Core => {

@@ -62,10 +62,10 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with_all = ["scenario", "plan", "list", "bench", "canaries"])]
     pub(crate) beyond: bool,
 
-    /// Draws plans for so many brokers, which are a cluster.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=5))]
+    /// Draws plans for so many brokers: several are a cluster. Where not given, each seed draws how many.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=5))]
     #[arg(conflicts_with_all = ["scenario", "plan", "list", "canaries"])]
-    pub(crate) nodes: u32,
+    pub(crate) nodes: Option<u32>,
 
     /// Stops at the first failure.
     #[arg(long, conflicts_with_all = ["one", "list", "bench", "canaries"])]

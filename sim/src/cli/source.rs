@@ -4,15 +4,14 @@ use std::path::PathBuf;
 
 use super::options::Options;
 use crate::plan::Plan;
-use crate::plan::draw::spread;
 use crate::scenario;
 use crate::trial::{EngineName, Parts};
 
 /// Where a plan comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// Drawn.
-    Seed { seed: u64, is_beyond: bool, nodes: u32 },
+    /// Drawn, for so many brokers where that is said.
+    Seed { seed: u64, is_beyond: bool, nodes: Option<u32> },
     /// A named scenario.
     Scenario(String),
     /// A file.
@@ -38,7 +37,7 @@ impl Source {
         match self {
             &Source::Seed { seed, is_beyond, nodes } => {
                 let draw = if is_beyond { parts.draw_beyond } else { parts.draw };
-                Ok(spread(draw(seed), nodes))
+                Ok(draw(seed, nodes))
             }
             Source::Scenario(name) => Ok(scenario::read(&scenario::folder(), name)?.plan),
             Source::File(file) => scenario::read_plan(file),
@@ -50,7 +49,7 @@ impl Source {
         match self {
             Source::Seed { seed, is_beyond, nodes } => {
                 let beyond = is_beyond.then(|| "--beyond".to_string());
-                let nodes = (*nodes > 1).then(|| ["--nodes".to_string(), nodes.to_string()]);
+                let nodes = nodes.map(|nodes| ["--nodes".to_string(), nodes.to_string()]);
                 let seed = ["--seed".to_string(), seed.to_string()];
                 seed.into_iter().chain(beyond).chain(nodes.into_iter().flatten()).collect()
             }
@@ -79,8 +78,10 @@ mod tests {
 
     #[test]
     fn the_command_that_replays_a_plan_names_all_that_made_it() {
-        let seed = Source::Seed { seed: 42, is_beyond: true, nodes: 1 };
+        let seed = Source::Seed { seed: 42, is_beyond: true, nodes: None };
         assert_eq!(seed.replay(EngineName::Core, None), "cargo sim --seed 42 --beyond --engine core");
+        let alone = Source::Seed { seed: 42, is_beyond: false, nodes: Some(1) };
+        assert_eq!(alone.replay(EngineName::Core, None), "cargo sim --seed 42 --nodes 1 --engine core");
         let file = Source::File("my plans/it's.json".into());
         assert_eq!(
             file.replay(EngineName::Madsim, Some("ack-before-sync")),

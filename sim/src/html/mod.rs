@@ -156,7 +156,7 @@ mod tests {
 
     fn drawn(seed: u64) -> String {
         let parts = testing::parts();
-        let plan = (parts.draw)(seed);
+        let plan = (parts.draw)(seed, None);
         let trial = examine(&parts, parts.core, &plan, &Watch { trace: true, ..Watch::default() });
         page(&plan, EngineName::Core, &trial.run, &trial.violations)
     }

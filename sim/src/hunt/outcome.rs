@@ -15,6 +15,8 @@ use crate::trial::{EngineName, Trial};
 pub struct Outcome {
     /// The plan's seed.
     pub seed: u64,
+    /// How many brokers there were; 0 of a run whose process ended without a word.
+    pub nodes: u32,
     /// What carried it out.
     pub engine: EngineName,
     /// Two runs of one plan share it; in hexadecimal, since not every reader of JSON takes 64 bits for a number.
@@ -53,6 +55,7 @@ impl Outcome {
         let events = trial.run.history.events.iter();
         Outcome {
             seed: plan.seed,
+            nodes: plan.nodes(),
             engine,
             digest: format!("{:016x}", trial.run.digest),
             failed: trial
@@ -73,6 +76,7 @@ impl Outcome {
     pub fn without_a_word(seed: u64, engine: EngineName, how: String) -> Outcome {
         Outcome {
             seed,
+            nodes: 0,
             engine,
             digest: String::new(),
             failed: vec![Failed { claim: crate::trial::NO_PANIC.to_string(), text: how }],

@@ -17,6 +17,8 @@ struct Sum {
     operations: u64,
     simulated_ns: u64,
     cpu_ns: u64,
+    /// How many runs there were of how many brokers.
+    by_nodes: BTreeMap<u32, u64>,
 }
 
 /// The sum of many runs.
@@ -46,6 +48,7 @@ impl Tally {
         sum.operations += outcome.operations;
         sum.simulated_ns += outcome.simulated_ns;
         sum.cpu_ns += outcome.cpu_ns;
+        *sum.by_nodes.entry(outcome.nodes).or_default() += 1;
         for (name, count) in &outcome.counters {
             *self.counters.entry(name.clone()).or_default() += count;
         }
@@ -107,6 +110,7 @@ impl Tally {
                 rate(sum.events as f64, cpu),
                 rate(sum.operations as f64, simulated),
             );
+            let _ = writeln!(page, "  {}", brokers(&sum.by_nodes));
         }
         if !self.counters.is_empty() {
             let counters = self.counters.iter().map(|(name, count)| (name.as_str(), *count)).collect();
@@ -131,6 +135,18 @@ impl Tally {
         }
         page
     }
+}
+
+/// How many runs had how many brokers.
+fn brokers(by_nodes: &BTreeMap<u32, u64>) -> String {
+    let told = |(nodes, runs): (&u32, &u64)| match nodes {
+        // Its process ended without a word.
+        0 => format!("{} of nobody knows how many", thousands(*runs)),
+        1 => format!("{} of one broker", thousands(*runs)),
+        nodes => format!("{} of {nodes} brokers", thousands(*runs)),
+    };
+    let told: Vec<String> = by_nodes.iter().map(told).collect();
+    format!("runs: {}", told.join(", "))
 }
 
 /// A number with its thousands set apart.
@@ -169,6 +185,7 @@ mod tests {
             operations: 6_000,
             simulated_ns: 60_000_000_000,
             cpu_ns: 250_000_000,
+            nodes: if seed == 9 { 3 } else { 1 },
             ..Outcome::without_a_word(seed, EngineName::Core, String::new())
         }
     }
@@ -186,6 +203,7 @@ mod tests {
             "engine core: 4 runs, 3 failed, 240 s simulated, 2,000,000 events",
             "7,200 seeds per hour, 14,400 per core-hour; 240 simulated s per CPU second",
             "100 client operations per simulated second",
+            "runs: 3 of one broker, 1 of 3 brokers",
             "never: bit_flip",
             "acked-is-there failed on engine core by 2 seeds: 4, 9",
         ] {

@@ -30,7 +30,9 @@
 //! **Compaction.** Some topics compact, most of them records that have keys in common; what they are cleaned by, and the
 //! faults that strike while they are, are drawn apart (`compaction`).
 //!
-//! **Clusters.** A plan for several brokers is one for a single broker, spread over them (`cluster`).
+//! **Clusters.** How many brokers there are is drawn as well, apart from all else ([`nodes`]). A plan for several of them
+//! is that for a single broker, spread over them (`cluster`), or in one of three cases a short one that was drawn for a
+//! cluster (`dense`).
 //!
 //! A plan beyond the promises has the kinds of a promised one and at least one of the others. The second checkpoint
 //! would carry a start over one that is damaged, but not where a crash has torn that second one: no fault of a file is
@@ -39,6 +41,7 @@
 mod clients;
 mod cluster;
 mod compaction;
+mod dense;
 mod faults;
 mod groups;
 mod stories;
@@ -46,8 +49,6 @@ mod stories;
 use std::collections::BTreeMap;
 
 use chronik_core::rng::Rng;
-
-pub use cluster::spread;
 
 use super::{FORMAT, NetworkPlan, NodePlan, Plan, TopicPlan};
 use crate::value::Keys;
@@ -63,6 +64,31 @@ pub fn draw(seed: u64) -> Plan {
 /// The plan that a seed names, beyond what is promised.
 pub fn draw_beyond(seed: u64) -> Plan {
     draw_from(seed, Atlas::Beyond)
+}
+
+/// The plan that a seed names for so many brokers, or for as many as it draws, within what is promised.
+pub fn draw_for(seed: u64, nodes: Option<u32>) -> Plan {
+    let nodes = nodes.unwrap_or_else(|| self::nodes(seed));
+    let root = Root(Rng::from_number(seed));
+    if nodes > 1 && dense::is_dense(&root) {
+        return dense::plan(&root, seed, nodes);
+    }
+    cluster::spread(draw(seed), nodes)
+}
+
+/// The plan that a seed names for so many brokers, beyond what is promised; for one of them, where nothing is said: what
+/// goes beyond the promises is what a disk does to the only broker that there is.
+pub fn draw_beyond_for(seed: u64, nodes: Option<u32>) -> Plan {
+    cluster::spread(draw_beyond(seed), nodes.unwrap_or(1))
+}
+
+/// For how many brokers a seed's plan is: of a hundred seeds 60 have one, 32 three and 8 five.
+pub fn nodes(seed: u64) -> u32 {
+    match Root(Rng::from_number(seed)).of(Key::Nodes).below(100) {
+        0..60 => 1,
+        60..92 => 3,
+        _ => 5,
+    }
 }
 
 /// What faults a plan may have.
@@ -204,6 +230,8 @@ enum Key {
     Groups,
     Cluster,
     Parting,
+    Nodes,
+    Dense,
 }
 
 /// The generator of a plan.

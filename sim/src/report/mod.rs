@@ -136,7 +136,7 @@ mod tests {
 
     fn reported(engine: Engine, seed: u64) -> String {
         let parts = crate::trial::Parts { core: engine, ..testing::parts() };
-        let plan = (parts.draw)(seed);
+        let plan = (parts.draw)(seed, None);
         let trial = examine(&parts, parts.core, &plan, &Watch::default());
         let before = trace_before(parts.core, &plan, &trial);
         let replay = "cargo sim --seed 1 --engine core";

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use chronik_core::rng::Rng;
 
 use super::{DURATION_MS, Dice, Key, Root};
-use crate::plan::{ClusterPlan, Fault, FaultKind, MachinePlan, NetworkPlan, Plan, Way};
+use crate::plan::{ClusterPlan, Fault, FaultKind, MachinePlan, NetworkPlan, NodePlan, Plan, Way};
 
 /// Faults begin when clients are at work, and end before they stop, in milliseconds from either end.
 const CALM_MS: u64 = 1_000;
@@ -22,7 +22,7 @@ const CALM_MS: u64 = 1_000;
 const JOURNAL_FILE_BYTES_MIN: u64 = 256 << 10;
 
 /// The same plan for so many brokers.
-pub fn spread(mut plan: Plan, nodes: u32) -> Plan {
+pub(super) fn spread(mut plan: Plan, nodes: u32) -> Plan {
     if nodes <= 1 {
         return plan;
     }
@@ -38,7 +38,7 @@ pub fn spread(mut plan: Plan, nodes: u32) -> Plan {
     settings(&mut dice, nodes, &mut plan.node.broker);
     plan.node.journal_file_bytes = plan.node.journal_file_bytes.max(JOURNAL_FILE_BYTES_MIN);
     plan.node.trusts_os = false;
-    let others = (2..=nodes).map(|node| machine(&mut root.numbered(Key::Cluster, node.into()), &plan)).collect();
+    let others = (2..=nodes).map(|node| machine(&mut root.numbered(Key::Cluster, node.into()), &plan.node)).collect();
     plan.cluster = Some(ClusterPlan { others, network });
     for (index, topic) in plan.topics.iter_mut().enumerate() {
         let mut dice = root.numbered(Key::Cluster, 1 << 20 | index as u64);
@@ -55,7 +55,8 @@ pub fn spread(mut plan: Plan, nodes: u32) -> Plan {
     plan
 }
 
-fn settings(dice: &mut Dice, nodes: u32, broker: &mut BTreeMap<String, String>) {
+/// The settings of every broker of a cluster.
+pub(super) fn settings(dice: &mut Dice, nodes: u32, broker: &mut BTreeMap<String, String>) {
     let mut set = |name: &str, value: u64| drop(broker.insert(name.to_owned(), value.to_string()));
     let copies = u64::from(nodes.min(3));
     set("default.replication.factor", copies);
@@ -66,10 +67,11 @@ fn settings(dice: &mut Dice, nodes: u32, broker: &mut BTreeMap<String, String>) 
     set("replica.lag.time.max.ms", dice.pick(&[1_500, 4_000, 10_000]));
 }
 
-fn machine(dice: &mut Dice, plan: &Plan) -> MachinePlan {
+/// A machine beside the first one, with as fast a disk or a slower or faster one.
+pub(super) fn machine(dice: &mut Dice, first: &NodePlan) -> MachinePlan {
     let sync_us_min = dice.between(20, 200);
     MachinePlan {
-        commits_on_thread: plan.node.commits_on_thread,
+        commits_on_thread: first.commits_on_thread,
         clock_skew_ms: if dice.one_in(3) { dice.signed(5_000) } else { 0 },
         clock_drift_ppm: if dice.one_in(3) { dice.signed(500) } else { 0 },
         sync_us_min,

@@ -33,6 +33,10 @@ mod special {
     pub(super) const EARLIEST_PENDING_UPLOAD: i64 = -6;
 }
 
+/// The `replica_id` of who asks about the very replicas of this broker, led here or not: what its log has, whether
+/// consumers may read it or not.
+const DEBUGGING: i32 = -2;
+
 /// Partitions of one request that are looked at in one step, at about 0.1 µs each; some 0.5 µs where a record must be
 /// searched for.
 const LOOKED_UP_AT_ONCE: usize = 200;
@@ -50,6 +54,8 @@ fn not_available(version: i16) -> Refused {
 #[derive(Debug)]
 pub(super) struct OffsetQuery {
     to: ReplyTo,
+    /// Whether it asks about this broker's own replicas.
+    is_debugging: bool,
     asked: Vec<ListOffsetsTopic>,
     /// The topic and the partition that is looked at next.
     next: (usize, usize),
@@ -74,8 +80,15 @@ struct Lookup {
 impl Node {
     pub(super) fn list_offsets(&mut self, now: Now, to: ReplyTo, request: ListOffsetsRequest, out: &mut Outbox) {
         // What is still to be looked at counts as one lookup.
-        let response = ListOffsetsResponse::default();
-        let query = OffsetQuery { to, asked: request.topics, next: (0, 0), response, lookups: Vec::new(), left: 1 };
+        let query = OffsetQuery {
+            to,
+            is_debugging: request.replica_id == DEBUGGING,
+            asked: request.topics,
+            next: (0, 0),
+            response: ListOffsetsResponse::default(),
+            lookups: Vec::new(),
+            left: 1,
+        };
         let query = self.offset_queries.insert(query);
         self.begin_long(now, to, Long::Offsets(query), out);
     }
@@ -127,10 +140,13 @@ impl Node {
             leader_epoch: -1,
             ..ListOffsetsPartitionResponse::default()
         };
-        let version = self.offset_queries[query].to.version;
+        let OffsetQuery { to: ReplyTo { version, .. }, is_debugging, .. } = self.offset_queries[query];
         let found = resolved.clone().and_then(|id| {
             let id = TopicPartition { topic: id, partition: index };
             let slot = self.hosted(id)?;
+            if is_debugging && self.answer_of_replica(slot, asked, &mut answer)? {
+                return Ok(None);
+            }
             self.host(slot).partition.check_epoch(asked.current_leader_epoch)?;
             let wanted = self.answer_offset(slot, asked.timestamp, version, &mut answer)?;
             Ok(wanted.map(|wanted| (slot, id, wanted)))
@@ -151,6 +167,26 @@ impl Node {
             let index = lookups.len() - 1;
             self.search_on(query, index, out);
         }
+    }
+
+    /// Answers where this replica's log begins or ends, if that is what is asked.
+    fn answer_of_replica(
+        &mut self,
+        slot: u32,
+        asked: &ListOffsetsPartition,
+        answer: &mut ListOffsetsPartitionResponse,
+    ) -> Result<bool, Refused> {
+        let partition = &self.host(slot).partition;
+        let log = partition.log();
+        let offset = match asked.timestamp {
+            special::LATEST => log.end(),
+            special::EARLIEST => log.start(),
+            _ => return Ok(false),
+        };
+        partition.check_replica(asked.current_leader_epoch)?;
+        answer.offset = offset.0;
+        answer.leader_epoch = partition.epoch().0;
+        Ok(true)
     }
 
     /// Answers from what is known at once, or says which record must be searched for.

@@ -332,6 +332,14 @@ impl Partition {
         self.serve_reader()
     }
 
+    /// As [`Partition::check_epoch`] for who asks about this very replica, whatever its part.
+    ///
+    /// # Errors
+    /// As [`Partition::check_epoch`], except that a replica that does not lead answers, too.
+    pub fn check_replica(&self, believed: i32) -> Result<(), Refused> {
+        self.check_belief(believed)
+    }
+
     /// Who believes in another epoch is told so first: it knows less, or more, of the leader than this broker.
     fn check_belief(&self, believed: i32) -> Result<(), Refused> {
         match believed {

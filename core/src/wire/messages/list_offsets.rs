@@ -5,7 +5,7 @@ use super::super::table::prelude::*;
 messages! {
     /// Asks for offsets by time, or for the ends of logs.
     pub struct ListOffsetsRequest {
-        /// The follower that asks, -1 for a client.
+        /// The follower that asks, -1 for a client, -2 for who asks about the very replica of the broker, led or not.
         replica_id: i32, 0..;
         /// 0 to read everything, 1 to read committed transactions only.
         isolation_level: i8, 2..;

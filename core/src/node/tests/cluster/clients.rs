@@ -1,6 +1,7 @@
 //! What clients are told that ask a broker that is not the leader.
 
 use super::*;
+use crate::wire::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use crate::wire::offset_commit::{OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 
 fn fetch(cluster: &mut Cluster, node: i32, version: i16, request: FetchRequest) -> (u64, Option<FetchResponse>) {
@@ -54,6 +55,40 @@ fn a_consumer_is_told_who_leads_by_a_broker_without_a_replica_and_epochs_are_che
         let found = response.expect("an answer").responses[0].partitions[0].error_code;
         assert_eq!(found, code.code(), "epoch {epoch}");
     }
+}
+
+/// What a broker answers whoever asks for an end: the error and the offset.
+fn end_told(cluster: &mut Cluster, node: i32, replica_id: i32, timestamp: i64) -> (i16, i64) {
+    let partition = ListOffsetsPartition { current_leader_epoch: -1, timestamp, ..ListOffsetsPartition::default() };
+    let topic = ListOffsetsTopic { name: TOPIC.into(), partitions: vec![partition] };
+    let request = ListOffsetsRequest { replica_id, topics: vec![topic], ..ListOffsetsRequest::default() };
+    let sequence = cluster.rig(node).ask(7, Request::Other(request.into()));
+    cluster.run();
+    let Some(Some(Response::ListOffsets(response))) = cluster.rig(node).reply(sequence) else { panic!("no answer") };
+    let answer = &response.topics[0].partitions[0];
+    (answer.error_code, answer.offset)
+}
+
+#[test]
+fn every_replica_tells_where_its_own_log_ends_to_who_asks_for_that() {
+    let (client, replica) = (-1, -2);
+    let mut cluster = Cluster::new(3);
+    cluster.create(TOPIC, &[&[1, 2]], &[]);
+    cluster.produce(1, &["a"]);
+    cluster.isolate(2);
+    cluster.send(1, 1, &["b"]);
+    cluster.run();
+    let not_leader = ErrorCode::NotLeaderOrFollower.code();
+    // What is not committed yet is no consumer's.
+    assert_eq!((end_told(&mut cluster, 1, client, -1), end_told(&mut cluster, 1, replica, -1)), ((0, 1), (0, 2)));
+    assert_eq!(
+        (end_told(&mut cluster, 2, client, -1), end_told(&mut cluster, 2, replica, -1)),
+        ((not_leader, -1), (0, 1))
+    );
+    assert_eq!(end_told(&mut cluster, 2, replica, -2), (0, 0));
+    // Records are looked for where the partition is led, by whomever; node 3 has nothing of it.
+    assert_eq!(end_told(&mut cluster, 2, replica, 5), (not_leader, -1));
+    assert_eq!(end_told(&mut cluster, 3, replica, -1), (not_leader, -1));
 }
 
 #[test]

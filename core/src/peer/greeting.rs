@@ -51,7 +51,11 @@ pub fn may_answer(answerer: &Hello, neighbours: &Neighbours) -> bool {
 fn check_kin(me: &Hello, other: &Hello) -> Result<(), Refused> {
     let (ours, theirs) = (&me.cluster_id, &other.cluster_id);
     if !ours.is_empty() && !theirs.is_empty() && ours != theirs {
-        let text = format!("node {} is of cluster {ours}, and node {} of {theirs}", me.node_id, other.node_id);
+        let text = format!(
+            "node {} is of cluster {ours}, and node {} of {theirs}: correct --peers, or have the one that is to change \
+             begin with an empty data folder",
+            me.node_id, other.node_id
+        );
         return Err(refused(RefusedBecause::AnotherCluster, text));
     }
     if me.format_last.min(other.format_last) < me.format_first.max(other.format_first) {
@@ -74,7 +78,7 @@ fn check_folder(hello: &Hello, known: Option<Uuid>) -> Result<(), Refused> {
                 "node {node_id} is known with the data folder {known} and comes with {directory_id}: bring that folder \
                  back, or take the node out of the cluster (remove-node) and in again (add-node)"
             );
-            Err(refused(RefusedBecause::AnotherNode, text))
+            Err(refused(RefusedBecause::AnotherFolder, text))
         }
     }
 }

@@ -436,10 +436,12 @@ cases! {
     pub enum RefusedBecause {
         /// It belongs to another cluster.
         AnotherCluster = 1,
-        /// It is another node than the one that was meant, or knows the caller's node with another data folder.
+        /// It is another node than the one that was meant, or the caller's own number is its.
         AnotherNode = 2,
         /// There is no format that both read.
         NoCommonFormat = 3,
+        /// The node is known with another data folder.
+        AnotherFolder = 4,
     }
 
     /// What became of a proposal.

@@ -92,6 +92,12 @@ impl Node {
         theirs.find(|id| !id.is_empty() && **id != mine).cloned()
     }
 
+    /// A peer that is of a cluster, and this one waits for others before it would found one.
+    pub(super) fn founded_without_all(&self) -> Option<(NodeId, &Str)> {
+        let mut told = self.metadata.folders.iter().map(|(node, (_, id))| (*node, id));
+        told.find(|(_, id)| !id.is_empty())
+    }
+
     /// Founds the cluster once all folders are known.
     fn found_if_complete(&mut self, out: &mut Outbox) {
         let Some(membership) = self.founders() else { return };

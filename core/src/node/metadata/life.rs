@@ -173,8 +173,17 @@ impl Node {
         }
         self.metadata.life.next_line = now.instant + TELL_AGAIN;
         let missing: Vec<String> = self.missing_founders().iter().map(ToString::to_string).collect();
-        if !missing.is_empty() {
-            out.log(Level::Info, format!("waiting for node {} to be part of a cluster", missing.join(", ")));
+        if missing.is_empty() {
+            return;
+        }
+        let missing = missing.join(", ");
+        out.log(Level::Info, format!("waiting for node {missing} to be part of a cluster"));
+        if let Some((node, id)) = self.founded_without_all() {
+            let why = "with --bootstrap all nodes name the same ones: correct --peers, or leave --bootstrap out here";
+            out.log(
+                Level::Warn,
+                format!("node {node} is of cluster {id}, which was founded without node {missing}; {why}"),
+            );
         }
     }
 

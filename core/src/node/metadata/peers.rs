@@ -138,14 +138,19 @@ impl Node {
     fn refused_by(&mut self, node: NodeId, refused: &peer::Refused, out: &mut Outbox) {
         let is_nobody = self.metadata.quorum.membership().voters().is_empty();
         match refused.reason {
-            RefusedBecause::AnotherNode if is_nobody => {
+            RefusedBecause::AnotherFolder if is_nobody => {
                 let me = self.metadata.quorum.me().node;
                 out.push(Effect::Fatal(forgotten(me, &refused.message)));
+            }
+            RefusedBecause::AnotherNode if is_nobody => {
+                let remedy = "correct --peers, or --node-id where two nodes have one number";
+                out.push(Effect::Fatal(format!("{}: {remedy}", refused.message)));
             }
             RefusedBecause::AnotherCluster if is_nobody => {
                 out.push(Effect::Fatal(format!("node {node} belongs to another cluster: {}", refused.message)));
             }
-            _ => out.log(Level::Warn, format!("node {node} will not talk: {}", refused.message)),
+            // Whoever dials has said so, once for all attempts.
+            _ => out.log(Level::Debug, format!("node {node} will not talk: {}", refused.message)),
         }
     }
 

@@ -301,7 +301,7 @@ impl Cluster {
                 let reason = if known.is_some_and(|known| known != mine.me.directory_id)
                     || neighbour.directory_id.is_some_and(|known| known != theirs.me.directory_id)
                 {
-                    Some(RefusedBecause::AnotherNode)
+                    Some(RefusedBecause::AnotherFolder)
                 } else if !mine_id.is_empty() && !their_id.is_empty() && mine_id != their_id {
                     Some(RefusedBecause::AnotherCluster)
                 } else {

@@ -123,7 +123,7 @@ fn whoever_is_not_meant_is_refused_and_told_why() {
     check(hello(LISTENS, "ours"), &ours, RefusedBecause::AnotherNode, "node 2 is no other node");
     check(hello(NodeId(-1), "ours"), &ours, RefusedBecause::AnotherNode, "node -1");
     let wiped = Hello { directory_id: Uuid([9; 16]), ..hello(DIALS, "ours") };
-    check(wiped, &ours, RefusedBecause::AnotherNode, "remove-node");
+    check(wiped, &ours, RefusedBecause::AnotherFolder, "remove-node");
     let later = Hello { format_first: FORMAT_LAST + 1, format_last: FORMAT_LAST + 2, ..hello(DIALS, "ours") };
     check(later, &ours, RefusedBecause::NoCommonFormat, "formats 0 to 0");
 }

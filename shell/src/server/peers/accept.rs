@@ -145,7 +145,8 @@ impl fmt::Display for End {
             End::Ended(ended) => ended.fmt(f),
             End::Replaced => f.write_str("the peer has made a newer one"),
             End::NotGreeted => {
-                write!(f, "whoever connected did not introduce itself for {} s", GREETING_TIME_MAX.as_secs())
+                let seconds = GREETING_TIME_MAX.as_secs();
+                write!(f, "whoever connected did not introduce itself for {seconds} s; clients connect to --kafka-port")
             }
             End::Stalled => write!(f, "a frame stopped in its middle for {} s", FRAME_TIME_MAX.as_secs()),
         }

@@ -74,6 +74,8 @@ enum End {
     NotGreeted,
     /// The peer closed it.
     Closed,
+    /// Whoever listens there closed it, and did not introduce itself.
+    ClosedUngreeted,
     /// The network failed.
     Failed(io::Error),
     /// One of the two will not talk, or does not talk as it should.
@@ -95,6 +97,9 @@ impl fmt::Display for End {
             End::Slow => write!(f, "it did not answer for {} s", CONNECT_TIME_MAX.as_secs()),
             End::NotGreeted => write!(f, "it did not introduce itself for {} s", GREETING_TIME_MAX.as_secs()),
             End::Closed => f.write_str("it closed the connection"),
+            End::ClosedUngreeted => f.write_str(
+                "it closed the connection without a word; is that where the node listens for others (--raft-addr)?",
+            ),
             End::Ended(ended) => ended.fmt(f),
             End::Unread => write!(f, "it read nothing for {} s", WRITE_TIME_MAX.as_secs()),
             End::Flooded => f.write_str("it left more unread than may wait"),
@@ -196,7 +201,7 @@ impl<S: ByteStream> Dialling<S> {
         loop {
             let count = stream.read(&mut buffer).await.map_err(End::Failed)?;
             if count == 0 {
-                return Err(End::Closed);
+                return Err(End::ClosedUngreeted);
             }
             if let Some(PeerInput::Connected(peer)) = dialler.receive(&buffer[..count]).map_err(End::Ended)? {
                 return Ok((dialler, Arc::new(Outgoing::new(peer))));

@@ -145,6 +145,10 @@ impl Link {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                 format!("no answer for {} s", self.timeout.as_secs())
             }
+            // As brokers do where other nodes are to connect, and programs that speak something else.
+            io::ErrorKind::UnexpectedEof => {
+                "it closed the connection; is that where it listens for clients, and does it run?".to_owned()
+            }
             _ => why.to_string(),
         };
         Fault::Unreachable(format!("the broker at {} was asked for {key}: {why}", self.server))

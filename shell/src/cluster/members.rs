@@ -32,8 +32,15 @@ pub(super) fn add(
 ) -> Result<Outcome, Fault> {
     let deadline = Instant::now() + link.timeout();
     loop {
-        let view = View::of(link)?;
-        if voter(&view, node).is_some() {
+        let view = View::of_decided(link)?;
+        if let Some(voter) = voter(&view, node) {
+            let folder = voter.replica_directory_id;
+            if !serves(&view, node) {
+                return Err(Fault::Refused(format!(
+                    "node {node} is a voter already, with the data folder {folder}, and does not serve: start it with that \
+                     folder, or run `chronik-server cluster remove-node {node}` first where the folder is lost"
+                )));
+            }
             writeln!(out, "node {node} is a voter already")?;
             return Ok(Outcome::Well);
         }
@@ -85,24 +92,24 @@ fn folder_of(view: &View, node: NodeId) -> Option<Uuid> {
     observers.find(|member| member.replica_id == node.0).map(|member| member.replica_directory_id)
 }
 
-/// Has a node forgotten that does not serve: for good, or until it comes back with an empty data folder.
+/// Has a node forgotten that does not serve, or is one of two voters: for good, or until it comes back with an empty data folder.
 pub(super) fn remove(link: &mut Link, node: NodeId, out: &mut impl Write) -> Result<Outcome, Fault> {
-    let view = View::of(link)?;
+    let mut view = View::of_decided(link)?;
     let holds = view.partitions.values().filter(|partition| partition.replicas.contains(&node.0)).count();
     // One that does not serve may have lost its disk, and comes back under its number with an empty one.
-    let serves = view.nodes.get(&node.0).is_some_and(|node| !node.is_fenced);
-    if holds > 0 && serves {
+    if holds > 0 && serves(&view, node) {
         return Err(Fault::Refused(format!(
             "node {node} holds replicas of {holds} partitions: run `chronik-server cluster drain {node}` first, or stop it \
              where it is to come back with an empty data folder"
         )));
     }
+    let votes = voter(&view, node).cloned();
+    let is_one_of_two = votes.is_some() && view.quorum.as_ref().is_some_and(|quorum| quorum.current_voters.len() == 2);
     // The cluster forgets nobody who serves; its vote would be gone before that is said.
-    if serves {
+    if serves(&view, node) && !is_one_of_two {
         return Err(Fault::Refused(format!("node {node} holds nothing any more, and still serves: stop it first")));
     }
-    let (votes, is_registered) = (voter(&view, node), view.nodes.contains_key(&node.0));
-    if votes.is_none() && !is_registered {
+    if votes.is_none() && !view.nodes.contains_key(&node.0) {
         return Err(Fault::Refused(format!("the cluster knows no node {node}")));
     }
     if let Some(voter) = votes {
@@ -116,7 +123,12 @@ pub(super) fn remove(link: &mut Link, node: NodeId, out: &mut impl Write) -> Res
         check(&what, response.error_code, response.error_message.as_deref())?;
         writeln!(out, "node {node} votes no more")?;
     }
-    if is_registered {
+    if serves(&view, node) {
+        // Of two voters none may be stopped before it votes no more: the other one alone would be no majority.
+        writeln!(out, "stop it now: it is forgotten as soon as it serves no more")?;
+        view = without(link, node)?;
+    }
+    if view.nodes.contains_key(&node.0) {
         let Response::UnregisterBroker(response) = link.ask(UnregisterBrokerRequest { broker_id: node.0 })? else {
             return Err(unasked());
         };
@@ -132,6 +144,25 @@ pub(super) fn remove(link: &mut Link, node: NodeId, out: &mut impl Write) -> Res
         )?;
     }
     Ok(Outcome::Well)
+}
+
+/// The cluster once a node serves no more, for which it is waited as long as an answer may take.
+fn without(link: &mut Link, node: NodeId) -> Result<View, Fault> {
+    let deadline = Instant::now() + link.timeout();
+    loop {
+        let view = View::of_decided(link)?;
+        if !serves(&view, node) {
+            return Ok(view);
+        }
+        if Instant::now() >= deadline {
+            return Err(Fault::Refused(format!("node {node} still serves: stop it, and run this again")));
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn serves(view: &View, node: NodeId) -> bool {
+    view.nodes.get(&node.0).is_some_and(|node| !node.is_fenced)
 }
 
 fn voter(view: &View, node: NodeId) -> Option<&ReplicaState> {

@@ -1,8 +1,10 @@
 //! `chronik-server cluster`: asks a running cluster how it is, and has it changed, by the admin requests that Kafka's own
 //! tools use. Any broker will do: it forwards what it does not decide itself.
 //!
-//! Sequential, on one blocking connection. What is decided here, which replica goes where, is pure (`placement`).
+//! Sequential, on one blocking connection; `status` besides asks every broker for the ends of its logs, each on a thread
+//! of its own. What is decided here, which replica goes where, is pure (`placement`).
 
+mod lags;
 mod link;
 mod members;
 mod moves;
@@ -20,6 +22,7 @@ use std::time::Duration;
 use chronik_core::ids::{NodeId, Uuid};
 
 use crate::cli::options::Address;
+use lags::Lags;
 use link::Link;
 use view::View;
 
@@ -115,7 +118,10 @@ impl From<io::Error> for Fault {
 pub fn run(errand: &Errand, out: &mut impl Write) -> Result<Outcome, Fault> {
     let mut link = Link::connect(&errand.servers, errand.timeout)?;
     match &errand.command {
-        Command::Status => status::tell(&View::of(&mut link)?, out),
+        Command::Status => {
+            let view = View::of(&mut link)?;
+            status::tell(&view, &Lags::of(&view, errand.timeout), out)
+        }
         Command::AddNode { node, raft_addr, directory_id } => {
             members::add(&mut link, *node, raft_addr, *directory_id, out)
         }

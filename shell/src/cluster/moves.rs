@@ -37,7 +37,7 @@ const PREFERRED: i8 = 0;
 
 /// Takes all replicas off a node, and waits until they are gone.
 pub(super) fn drain(link: &mut Link, node: NodeId, out: &mut impl Write) -> Result<Outcome, Fault> {
-    let view = View::of(link)?;
+    let view = View::of_decided(link)?;
     let holds = |partition: &Partition| partition.replicas.contains(&node.0);
     if !view.nodes.contains_key(&node.0) && !view.partitions.values().any(holds) {
         return Err(Fault::Refused(format!("the cluster knows no node {node}")));
@@ -50,7 +50,7 @@ pub(super) fn drain(link: &mut Link, node: NodeId, out: &mut impl Write) -> Resu
 
 /// Spreads replicas and leaders, and waits until that is done.
 pub(super) fn rebalance(link: &mut Link, out: &mut impl Write) -> Result<Outcome, Fault> {
-    let view = View::of(link)?;
+    let view = View::of_decided(link)?;
     let moving = view.partitions.values().filter(|partition| partition.is_moving()).count();
     if moving > 0 {
         return Err(Fault::Refused(format!(
@@ -72,7 +72,7 @@ pub(super) fn move_leader(
     node: NodeId,
     out: &mut impl Write,
 ) -> Result<Outcome, Fault> {
-    let view = View::of(link)?;
+    let view = View::of_decided(link)?;
     let name = (topic.to_owned(), index);
     let Some(partition) = view.partitions.get(&name) else {
         return Err(Fault::Refused(format!("there is no partition {index} of `{topic}`")));

@@ -146,10 +146,14 @@ impl<'a> Placement<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::options::Address;
 
     fn nodes(racks: &[&str]) -> BTreeMap<i32, Node> {
-        let node =
-            |rack: &&str| Node { rack: Some((*rack).to_owned()).filter(|rack| !rack.is_empty()), ..Node::default() };
+        let node = |rack: &&str| Node {
+            address: Address { host: "host".to_owned(), port: 9092 },
+            rack: Some((*rack).to_owned()).filter(|rack| !rack.is_empty()),
+            is_fenced: false,
+        };
         (1..).zip(racks.iter().map(node)).collect()
     }
 

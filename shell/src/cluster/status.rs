@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use super::lags::Lags;
 use super::table::{self, list};
 use super::view::{Partition, View};
 use super::{Fault, Outcome};
@@ -10,7 +11,7 @@ use super::{Fault, Outcome};
 const LISTED_MAX: usize = 20;
 
 /// Tells how it is.
-pub(super) fn tell(view: &View, out: &mut impl Write) -> Result<Outcome, Fault> {
+pub(super) fn tell(view: &View, lags: &Lags, out: &mut impl Write) -> Result<Outcome, Fault> {
     let controller = view.controller.map_or("none".to_owned(), |id| format!("node {id}"));
     writeln!(out, "cluster {}, controller {controller}", view.cluster_id)?;
     if let Some(quorum) = &view.quorum {
@@ -19,13 +20,13 @@ pub(super) fn tell(view: &View, out: &mut impl Write) -> Result<Outcome, Fault> 
     }
     writeln!(out)?;
     table::write(
-        &["NODE#", "ADDRESS", "RACK", "STATE", "QUORUM", "BEHIND#", "LEADS#", "REPLICAS#"],
-        &nodes(view),
+        &["NODE#", "ADDRESS", "RACK", "STATE", "QUORUM", "BEHIND#", "LEADS#", "REPLICAS#", "LAG#"],
+        &nodes(view, lags),
         out,
     )?;
     writeln!(out)?;
-    tell_partitions(view, out)?;
-    let complaints = complaints(view);
+    tell_partitions(view, lags, out)?;
+    let complaints = complaints(view, lags);
     if complaints.is_empty() {
         writeln!(out, "healthy")?;
         return Ok(Outcome::Well);
@@ -36,7 +37,7 @@ pub(super) fn tell(view: &View, out: &mut impl Write) -> Result<Outcome, Fault> 
     Ok(Outcome::Unwell)
 }
 
-fn nodes(view: &View) -> Vec<Vec<String>> {
+fn nodes(view: &View, lags: &Lags) -> Vec<Vec<String>> {
     let mut numbers: Vec<i32> = view.nodes.keys().copied().collect();
     if let Some(quorum) = &view.quorum {
         numbers.extend(quorum.current_voters.iter().chain(&quorum.observers).map(|member| member.replica_id));
@@ -48,6 +49,7 @@ fn nodes(view: &View) -> Vec<Vec<String>> {
         let leads = view.partitions.values().filter(|partition| partition.leader == Some(number)).count();
         let replicas = view.partitions.values().filter(|partition| partition.replicas.contains(&number)).count();
         let (role, behind) = in_quorum(view, number);
+        let number_or_dash = |number: Option<i64>| number.map_or("-".to_owned(), |number| number.to_string());
         let state = match node {
             None => "unregistered",
             Some(node) if node.is_fenced => "fenced",
@@ -55,13 +57,14 @@ fn nodes(view: &View) -> Vec<Vec<String>> {
         };
         vec![
             number.to_string(),
-            node.map_or("-".to_owned(), |node| node.address.clone()),
+            node.map_or("-".to_owned(), |node| node.address.to_string()),
             node.and_then(|node| node.rack.clone()).unwrap_or_else(|| "-".to_owned()),
             state.to_owned(),
             role.to_owned(),
-            behind.map_or("-".to_owned(), |entries| entries.to_string()),
+            number_or_dash(behind),
             leads.to_string(),
             replicas.to_string(),
+            number_or_dash(lags.of_node(view, number)),
         ]
     };
     numbers.into_iter().map(row).collect()
@@ -90,7 +93,7 @@ fn in_quorum(view: &View, number: i32) -> (&'static str, Option<i64>) {
     (role, behind)
 }
 
-fn tell_partitions(view: &View, out: &mut impl Write) -> Result<(), Fault> {
+fn tell_partitions(view: &View, lags: &Lags, out: &mut impl Write) -> Result<(), Fault> {
     let count = |is: fn(&Partition) -> bool| view.partitions.values().filter(|partition| is(partition)).count();
     writeln!(
         out,
@@ -103,7 +106,13 @@ fn tell_partitions(view: &View, out: &mut impl Write) -> Result<(), Fault> {
     let is_worth_telling =
         |partition: &Partition| partition.leader.is_none() || partition.is_under_replicated() || partition.is_moving();
     let mut told = view.partitions.iter().filter(|(_, partition)| is_worth_telling(partition));
-    let row = |((topic, index), partition): (&(String, i32), &Partition)| {
+    let row = |(name, partition): (&(String, i32), &Partition)| {
+        let (topic, index) = name;
+        let lag = |(node, lag): (i32, Option<i64>)| {
+            format!("{node}:{}", lag.map_or("?".to_owned(), |records| records.to_string()))
+        };
+        let behind = lags.of_partition(name, partition).into_iter().filter(|(_, lag)| *lag != Some(0));
+        let behind: Vec<String> = behind.map(lag).collect();
         let moving = format!("+{} -{}", list(&partition.adding), list(&partition.removing));
         vec![
             topic.clone(),
@@ -113,11 +122,16 @@ fn tell_partitions(view: &View, out: &mut impl Write) -> Result<(), Fault> {
             list(&partition.replicas),
             list(&partition.in_sync),
             if partition.is_moving() { moving } else { "-".to_owned() },
+            if behind.is_empty() { "-".to_owned() } else { behind.join(",") },
         ]
     };
     let rows: Vec<Vec<String>> = told.by_ref().take(LISTED_MAX).map(row).collect();
     if !rows.is_empty() {
-        table::write(&["TOPIC", "PARTITION#", "LEADER#", "EPOCH#", "REPLICAS", "IN SYNC", "MOVING"], &rows, out)?;
+        table::write(
+            &["TOPIC", "PARTITION#", "LEADER#", "EPOCH#", "REPLICAS", "IN SYNC", "MOVING", "LAG"],
+            &rows,
+            out,
+        )?;
     }
     match told.count() {
         0 => {}
@@ -128,10 +142,13 @@ fn tell_partitions(view: &View, out: &mut impl Write) -> Result<(), Fault> {
 }
 
 /// What is not as it should be. A move under way is no complaint.
-fn complaints(view: &View) -> Vec<String> {
+fn complaints(view: &View, lags: &Lags) -> Vec<String> {
     let mut complaints = Vec::new();
     if view.controller.is_none() {
         complaints.push("there is no controller".to_owned());
+    }
+    if let Some(why) = &view.silence {
+        complaints.push(format!("the controller does not tell of the quorum: {why}"));
     }
     if view.nodes.is_empty() {
         complaints.push("no node has registered yet".to_owned());
@@ -139,6 +156,9 @@ fn complaints(view: &View) -> Vec<String> {
     let fenced: Vec<i32> = view.nodes.iter().filter(|(_, node)| node.is_fenced).map(|(id, _)| *id).collect();
     if !fenced.is_empty() {
         complaints.push(format!("fenced, not serving: node {}", list(&fenced)));
+    }
+    for (node, why) in lags.silent() {
+        complaints.push(format!("node {node} is said to serve, but {why}"));
     }
     if let Some(quorum) = &view.quorum {
         let absent = quorum.current_voters.iter().map(|voter| voter.replica_id);

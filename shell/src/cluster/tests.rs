@@ -1,4 +1,4 @@
-//! The commands against a broker that keeps a small cluster in memory.
+//! The commands against brokers that keep a small cluster in memory.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -18,6 +18,9 @@ use chronik_core::wire::describe_quorum::{
     DescribeQuorumResponse, DescribedQuorumPartition, DescribedQuorumTopic, ReplicaState,
 };
 use chronik_core::wire::elect_leaders::ElectLeadersResponse;
+use chronik_core::wire::list_offsets::{
+    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopic, ListOffsetsTopicResponse,
+};
 use chronik_core::wire::list_partition_reassignments::{
     ListPartitionReassignmentsResponse, OngoingPartitionReassignment, OngoingTopicReassignment,
 };
@@ -42,6 +45,12 @@ struct Cluster {
     partitions: Vec<(i32, Vec<i32>, Vec<i32>)>,
     /// Those that are on their way, and how often that is told before they have arrived.
     moving: BTreeMap<usize, (Vec<i32>, u32)>,
+    /// By number, where its brokers listen.
+    ports: BTreeMap<i32, u16>,
+    /// Brokers that do not run, whatever the others say.
+    silent: Vec<i32>,
+    /// Where a broker's log of a partition ends, if not at 10.
+    ends: BTreeMap<(i32, i32), i64>,
     /// What it was asked to change.
     asked: Vec<String>,
 }
@@ -51,7 +60,8 @@ fn folder(node: i32) -> Uuid {
 }
 
 impl Cluster {
-    fn answer(&mut self, request: Request) -> Response {
+    /// What the broker `node` answers.
+    fn answer(&mut self, node: i32, request: Request) -> Response {
         match request {
             Request::ApiVersions(_) => {
                 let version = |api: &ApiKey| ApiVersion {
@@ -65,8 +75,8 @@ impl Cluster {
             Request::DescribeCluster(_) => {
                 let broker = |(id, is_fenced): (&i32, &bool)| DescribeClusterBroker {
                     broker_id: *id,
-                    host: "host".into(),
-                    port: 9091 + id,
+                    host: "127.0.0.1".into(),
+                    port: self.ports[id].into(),
                     rack: None,
                     is_fenced: *is_fenced,
                 };
@@ -79,6 +89,20 @@ impl Cluster {
                 .into()
             }
             Request::Metadata(_) => self.metadata().into(),
+            Request::ListOffsets(request) => {
+                assert_eq!(request.replica_id, -2, "followers are asked, too");
+                let end = |asked: &ListOffsetsPartition| {
+                    let offset = self.ends.get(&(node, asked.partition_index)).copied().unwrap_or(10);
+                    let partition_index = asked.partition_index;
+                    ListOffsetsPartitionResponse { partition_index, offset, ..ListOffsetsPartitionResponse::default() }
+                };
+                let topic = |topic: &ListOffsetsTopic| ListOffsetsTopicResponse {
+                    name: topic.name.clone(),
+                    partitions: topic.partitions.iter().map(end).collect(),
+                };
+                let topics = request.topics.iter().map(topic).collect();
+                ListOffsetsResponse { topics, ..ListOffsetsResponse::default() }.into()
+            }
             Request::DescribeQuorum(_) => {
                 let state = |id: &i32| ReplicaState {
                     replica_id: *id,
@@ -179,21 +203,33 @@ impl Cluster {
     }
 }
 
-/// Serves one connection.
-fn serve(cluster: Cluster) -> (Address, Arc<Mutex<Cluster>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-    let port = listener.local_addr().expect("it is bound").port();
-    let cluster = Arc::new(Mutex::new(cluster));
-    let served = cluster.clone();
-    thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect("somebody connects");
-        while let Some((header, request)) = next(&mut stream) {
-            let response = served.lock().expect("nobody panics with it").answer(request);
-            let mut writer = Writer::new();
-            encode_response(&response, header.api_version, header.correlation_id, &mut writer);
-            stream.write_all(&writer.finish().to_bytes()).expect("it is read");
+/// Has all brokers of a cluster listen, and gives the address of one that is none of those that it names.
+fn serve(mut cluster: Cluster) -> (Address, Arc<Mutex<Cluster>>) {
+    let bind = || TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let port_of = |listener: &TcpListener| listener.local_addr().expect("it is bound").port();
+    let first = bind();
+    let port = port_of(&first);
+    let mut listeners = vec![(0, first)];
+    for node in cluster.nodes.keys() {
+        let listener = bind();
+        cluster.ports.insert(*node, port_of(&listener));
+        if !cluster.silent.contains(node) {
+            listeners.push((*node, listener));
         }
-    });
+    }
+    let cluster = Arc::new(Mutex::new(cluster));
+    for (node, listener) in listeners {
+        let served = cluster.clone();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("somebody connects");
+            while let Some((header, request)) = next(&mut stream) {
+                let response = served.lock().expect("nobody panics with it").answer(node, request);
+                let mut writer = Writer::new();
+                encode_response(&response, header.api_version, header.correlation_id, &mut writer);
+                stream.write_all(&writer.finish().to_bytes()).expect("it is read");
+            }
+        });
+    }
     (Address { host: "127.0.0.1".to_owned(), port }, cluster)
 }
 
@@ -231,8 +267,13 @@ fn run_within(timeout: Duration, cluster: Cluster, command: Command) -> (String,
     let mut out = Vec::new();
     let outcome = run(&errand, &mut out);
     let outcome = outcome.map(|outcome| matches!(outcome, Outcome::Well)).map_err(|fault| fault.to_string());
-    let asked = std::mem::take(&mut cluster.lock().expect("nobody panics with it").asked);
-    (String::from_utf8(out).expect("text"), outcome, asked)
+    let mut cluster = cluster.lock().expect("nobody panics with it");
+    let mut told = String::from_utf8(out).expect("text");
+    for (node, port) in &cluster.ports {
+        // As wide as a port that the system chooses.
+        told = told.replace(&format!("127.0.0.1:{port:<5}"), &format!("127.0.0.1:9909{node}"));
+    }
+    (told, outcome, std::mem::take(&mut cluster.asked))
 }
 
 fn three_nodes() -> Cluster {
@@ -251,10 +292,10 @@ fn a_cluster_that_is_well_is_told_so() {
 cluster c, controller node 1
 metadata: term 7, committed up to 99
 
-NODE  ADDRESS    RACK  STATE  QUORUM  BEHIND  LEADS  REPLICAS
-   1  host:9092  -     up     leader       0      1         2
-   2  host:9093  -     up     voter        1      1         2
-   3  host:9094  -     up     voter        2      1         2
+NODE  ADDRESS          RACK  STATE  QUORUM  BEHIND  LEADS  REPLICAS  LAG
+   1  127.0.0.1:99091  -     up     leader       0      1         2    0
+   2  127.0.0.1:99092  -     up     voter        1      1         2    0
+   3  127.0.0.1:99093  -     up     voter        2      1         2    0
 
 partitions 3, without a leader 0, under-replicated 0, being moved 0
 
@@ -276,17 +317,17 @@ fn what_is_not_well_is_told_and_listed() {
 cluster c, controller node 1
 metadata: term 7, committed up to 99
 
-NODE  ADDRESS    RACK  STATE         QUORUM    BEHIND  LEADS  REPLICAS
-   1  host:9092  -     up            leader         0      1         1
-   2  host:9093  -     up            voter          1      1         2
-   3  host:9094  -     fenced        voter          2      0         2
-   4  -          -     unregistered  voter          3      0         0
-   5  host:9096  -     up            observer       4      0         0
+NODE  ADDRESS          RACK  STATE         QUORUM    BEHIND  LEADS  REPLICAS  LAG
+   1  127.0.0.1:99091  -     up            leader         0      1         1    0
+   2  127.0.0.1:99092  -     up            voter          1      1         2    0
+   3  127.0.0.1:99093  -     fenced        voter          2      0         2    -
+   4  -                -     unregistered  voter          3      0         0    -
+   5  127.0.0.1:99095  -     up            observer       4      0         0    0
 
 partitions 3, without a leader 1, under-replicated 1, being moved 0
-TOPIC  PARTITION  LEADER  EPOCH  REPLICAS  IN SYNC  MOVING
-t              1       2      3  2,3       2        -
-t              2    none      3  3         3        -
+TOPIC  PARTITION  LEADER  EPOCH  REPLICAS  IN SYNC  MOVING  LAG
+t              1       2      3  2,3       2        -       3:?
+t              2    none      3  3         3        -       -
 
 UNHEALTHY: fenced, not serving: node 3
 UNHEALTHY: voters that have never registered: node 4
@@ -294,6 +335,30 @@ UNHEALTHY: 1 of 3 partitions without a leader
 UNHEALTHY: 1 of 3 partitions under-replicated
 ";
     assert_eq!((told.as_str(), outcome), (expect, Ok(false)));
+}
+
+#[test]
+fn who_follows_is_behind_by_what_its_leader_had_before() {
+    let cluster = Cluster {
+        partitions: vec![(1, vec![1, 2, 3], vec![1, 3]), (1, vec![1, 2], vec![1, 2]), (2, vec![2, 3], vec![2, 3])],
+        // Who has been written to since the leader was asked lacks nothing of what that had.
+        ends: BTreeMap::from([((1, 0), 1_000), ((2, 0), 400), ((3, 0), 1_001), ((1, 1), 15)]),
+        ..three_nodes()
+    };
+    let (told, outcome, _) = run_on(cluster, Command::Status);
+    let lags: Vec<_> = told.lines().skip(4).take(3).map(|line| line.split_whitespace().last()).collect();
+    assert_eq!(lags, [Some("0"), Some("605"), Some("0")], "{told}");
+    assert!(told.contains("t              0       1      3  1,2,3     1,3      -       2:600\n"), "{told}");
+    assert_eq!(outcome, Ok(false));
+}
+
+#[test]
+fn a_broker_that_does_not_answer_is_told_whatever_the_others_say_of_it() {
+    let (told, outcome, _) = run_on(Cluster { silent: vec![2], ..three_nodes() }, Command::Status);
+    assert!(told.contains("\n   2  127.0.0.1:99092  -     up     voter        1      1         2    -\n"), "{told}");
+    let why = "UNHEALTHY: node 2 is said to serve, but cannot reach a broker at 127.0.0.1:99092: ";
+    assert!(told.lines().last().is_some_and(|line| line.starts_with(why)), "{told}");
+    assert_eq!(outcome, Ok(false));
 }
 
 #[test]
@@ -364,6 +429,49 @@ fn a_node_is_added_with_the_folder_that_the_cluster_knows() {
     assert_eq!(asked, [format!("add 5 at four:9192 with {}", folder(9))]);
     let (told, outcome, asked) = run_on(cluster(), add(1, None));
     assert_eq!((told.as_str(), outcome, asked.len()), ("node 1 is a voter already\n", Ok(true), 0));
+    // One that lost its folder and was started with an empty one is not taken for what the cluster knows.
+    let (_, outcome, asked) = run_on(cluster(), add(2, None));
+    let why = outcome.expect_err("node 2 has never registered");
+    assert!(why.contains(&folder(2).to_string()) && why.contains("remove-node 2"), "{why}");
+    assert_eq!(asked, [""; 0]);
+}
+
+#[test]
+fn one_of_two_voters_gives_up_its_vote_before_it_is_stopped() {
+    let two = |is_fenced| Cluster {
+        nodes: BTreeMap::from([(1, false), (2, is_fenced)]),
+        voters: vec![1, 2],
+        ..Cluster::default()
+    };
+    let remove = Command::RemoveNode { node: NodeId(2) };
+    let (told, outcome, asked) = run_within(Duration::from_secs(1), two(false), remove.clone());
+    assert_eq!(asked, [format!("remove 2 with {}", folder(2))]);
+    assert_eq!(told, "node 2 votes no more\nstop it now: it is forgotten as soon as it serves no more\n");
+    assert_eq!(outcome, Err("node 2 still serves: stop it, and run this again".to_owned()));
+    let (_, outcome, asked) = run_on(two(true), remove);
+    assert_eq!(asked, [format!("remove 2 with {}", folder(2)), "forget 2".to_owned()]);
+    assert_eq!(outcome, Ok(true));
+}
+
+#[test]
+fn nothing_is_changed_while_nobody_decides() {
+    for command in [
+        Command::Drain { node: NodeId(1) },
+        Command::Rebalance,
+        Command::MoveLeader { topic: "t".to_owned(), partition: 0, node: NodeId(2) },
+        Command::RemoveNode { node: NodeId(3) },
+        Command::AddNode {
+            node: NodeId(4),
+            raft_addr: Address { host: "four".to_owned(), port: 9192 },
+            directory_id: None,
+        },
+    ] {
+        let cluster = Cluster { voters: Vec::new(), ..three_nodes() };
+        let (_, outcome, asked) = run_within(Duration::from_secs(1), cluster, command);
+        let why = outcome.expect_err("there is no controller");
+        assert!(why.contains("there is no controller") && why.contains("a majority of the voters must run"), "{why}");
+        assert_eq!(asked, [""; 0]);
+    }
 }
 
 #[test]

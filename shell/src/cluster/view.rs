@@ -1,6 +1,8 @@
 //! The cluster as one broker knows it: gathered by a handful of requests.
 
 use std::collections::BTreeMap;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use chronik_core::wire::describe_cluster::DescribeClusterRequest;
 use chronik_core::wire::describe_quorum::{
@@ -12,9 +14,12 @@ use chronik_core::wire::{ApiKey, Response};
 
 use super::Fault;
 use super::link::{Link, check};
+use crate::cli::options::Address;
 
 /// What Kafka calls the metadata log, as a topic.
 const METADATA_TOPIC: &str = "__cluster_metadata";
+/// Between two looks at a cluster in which nobody decides.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct View {
@@ -25,11 +30,13 @@ pub(super) struct View {
     pub(super) partitions: BTreeMap<(String, i32), Partition>,
     /// None where the broker cannot be asked for it, or nobody decides.
     pub(super) quorum: Option<DescribedQuorumPartition>,
+    /// Why the controller, which there is said to be, does not tell of the quorum.
+    pub(super) silence: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Node {
-    pub(super) address: String,
+    pub(super) address: Address,
     pub(super) rack: Option<String>,
     pub(super) is_fenced: bool,
 }
@@ -72,9 +79,30 @@ impl View {
         view.ask_for_moves(link)?;
         // Nobody else can tell of it, and a broker would wait for one as long as it may.
         if view.controller.is_some() {
-            view.ask_for_quorum(link)?;
+            // Last, so that the rest can be told whatever comes of it: a broker learns a moment later than we that its
+            // controller is gone.
+            view.silence = view.ask_for_quorum(link).err().map(|why| why.to_string());
         }
         Ok(view)
+    }
+
+    /// The same for who wants to change something: a controller is waited for, as long as an answer may take.
+    pub(super) fn of_decided(link: &mut Link) -> Result<View, Fault> {
+        let deadline = Instant::now() + link.timeout();
+        loop {
+            let view = View::of(link)?;
+            if view.controller.is_some() && view.silence.is_none() {
+                return Ok(view);
+            }
+            if Instant::now() >= deadline {
+                let why = view.silence.unwrap_or_else(|| "there is no controller".to_owned());
+                return Err(Fault::Refused(format!(
+                    "nothing can be changed while nobody decides ({why}): a majority of the voters must run \
+                     (`chronik-server cluster status`)"
+                )));
+            }
+            thread::sleep(LOOK_EVERY);
+        }
     }
 
     fn ask_for_nodes(&mut self, link: &mut Link) -> Result<(), Fault> {
@@ -88,7 +116,8 @@ impl View {
         self.cluster_id = response.cluster_id.to_string();
         self.controller = Some(response.controller_id).filter(|id| *id >= 0);
         let nodes = response.brokers.into_iter().map(|broker| {
-            let address = format!("{}:{}", broker.host, broker.port);
+            let port = u16::try_from(broker.port).unwrap_or_default();
+            let address = Address { host: broker.host.to_string(), port };
             let rack = broker.rack.map(|rack| rack.to_string());
             (broker.broker_id, Node { address, rack, is_fenced: broker.is_fenced })
         });

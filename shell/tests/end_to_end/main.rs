@@ -14,6 +14,7 @@ mod crash;
 mod fetch;
 mod golden;
 mod groups;
+mod operators;
 mod process;
 mod produce;
 mod producers;

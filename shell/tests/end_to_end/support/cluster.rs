@@ -16,7 +16,7 @@ use kafka_protocol::messages::{
 };
 
 use super::batch::Batch;
-use super::broker::{Broker, Folder, free_port, run_to_end};
+use super::broker::{Broker, Ended, Folder, free_port, run_to_end};
 use super::client::Client;
 use super::code;
 use super::group::Group;
@@ -118,7 +118,7 @@ impl Cluster {
     }
 
     /// Where a node listens for the others.
-    fn raft_addr(&self, node: i32) -> String {
+    pub(crate) fn raft_addr(&self, node: i32) -> String {
         format!("127.0.0.1:{}", self.raft_ports[index(node)])
     }
 
@@ -137,6 +137,19 @@ impl Cluster {
             assert_eq!(ended.status.code(), Some(0), "{}{}", ended.stdout, ended.stderr);
         }
         self.wait_until_all_serve();
+    }
+
+    /// How a node with an empty folder ends that takes nodes for its peers, each where another one of the cluster is.
+    pub(crate) fn stranger(&self, node: i32, peers: &[(i32, i32)]) -> Ended {
+        let peers = peers.iter().map(|(peer, at)| format!("{peer}@{}", self.raft_addr(*at)));
+        let (folder, peers) = (Folder::new(), peers.collect::<Vec<_>>().join(","));
+        let data_dir = folder.path().join("data");
+        let data_dir = data_dir.to_str().expect("cargo's folders have names in UTF-8");
+        let (kafka_port, raft_addr) = (free_port().to_string(), format!("127.0.0.1:{}", free_port()));
+        let mut all = vec!["raft-cluster", "--bind", "127.0.0.1", "--kafka-port", &kafka_port, "--data-dir", data_dir];
+        let node = node.to_string();
+        all.extend(["--node-id", &node, "--raft-addr", &raft_addr, "--peers", &peers]);
+        run_to_end(&all)
     }
 
     /// Where its nodes listen.

@@ -1,0 +1,149 @@
+//! How far replicas are behind their leaders: every broker that serves is asked where the logs that it holds end, leaders
+//! first. So a follower is behind by what it still lacks of what its leader had when it was asked.
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::Duration;
+
+use chronik_core::wire::Response;
+use chronik_core::wire::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
+
+use super::Fault;
+use super::link::Link;
+use super::view::{Partition, View, unasked};
+
+/// How long a broker may take at most, which is one of many: one that is frozen never answers.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Partitions that one request asks for.
+const ASKED_AT_ONCE: usize = 2_000;
+/// The `replica_id` of who asks about a broker's own replicas, and the timestamp that stands for the log's end.
+const DEBUGGING: i32 = -2;
+const LATEST: i64 = -1;
+
+/// A partition: the topic's name and the index.
+type Name = (String, i32);
+
+/// What brokers told of the logs that they hold.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lags {
+    /// Of each broker that was asked what a follower lacks of a partition, in records; where nobody knows, there is nothing.
+    behind: BTreeMap<i32, BTreeMap<Name, i64>>,
+    /// Brokers that are said to serve and do not answer, with why.
+    silent: BTreeMap<i32, String>,
+}
+
+/// One broker while it is asked.
+struct Asked {
+    node: i32,
+    link: Result<Link, Fault>,
+    ends: BTreeMap<Name, i64>,
+}
+
+impl Lags {
+    /// Asks all brokers that serve, where there are several.
+    pub(super) fn of(view: &View, timeout: Duration) -> Lags {
+        let serving: Vec<_> = view.nodes.iter().filter(|(_, node)| !node.is_fenced).collect();
+        if view.nodes.len() < 2 {
+            return Lags::default();
+        }
+        let timeout = timeout.min(ANSWER_WITHIN);
+        let connect = |(&node, told): (&i32, &super::view::Node)| {
+            let link = Link::connect(&[told.address.clone()], timeout);
+            Asked { node, link, ends: BTreeMap::new() }
+        };
+        let mut brokers = at_once(serving, connect);
+        // Who asks the followers later than the leaders takes nothing for a lag that has only just been written.
+        let is_led = |partition: &Partition, node| partition.leader == Some(node);
+        brokers = at_once(brokers, |broker| broker.ask(view, &is_led));
+        let is_followed =
+            |partition: &Partition, node| partition.leader != Some(node) && partition.replicas.contains(&node);
+        brokers = at_once(brokers, |broker| broker.ask(view, &is_followed));
+        Lags::between(view, brokers)
+    }
+
+    fn between(view: &View, brokers: Vec<Asked>) -> Lags {
+        let mut lags = Lags::default();
+        let mut ends = BTreeMap::new();
+        for broker in brokers {
+            match broker.link {
+                Ok(_) => drop(ends.insert(broker.node, broker.ends)),
+                Err(why) => drop(lags.silent.insert(broker.node, why.to_string())),
+            }
+        }
+        for (&node, of_node) in &ends {
+            let behind = lags.behind.entry(node).or_default();
+            for (name, &end) in of_node {
+                let leader = view.partitions.get(name).and_then(|partition| partition.leader);
+                let leader = leader.filter(|leader| *leader != node).and_then(|leader| ends.get(&leader)?.get(name));
+                if let Some(leader) = leader {
+                    behind.insert(name.clone(), (leader - end).max(0));
+                }
+            }
+        }
+        lags
+    }
+
+    /// Records that a node lacks in all partitions that it follows; `None` where that is not known of all.
+    pub(super) fn of_node(&self, view: &View, node: i32) -> Option<i64> {
+        let known = self.behind.get(&node)?;
+        let mut followed = view.partitions.iter().filter(|(_, partition)| {
+            partition.leader.is_some_and(|leader| leader != node) && partition.replicas.contains(&node)
+        });
+        followed.try_fold(0, |sum: i64, (name, _)| Some(sum.saturating_add(*known.get(name)?)))
+    }
+
+    /// Records that each follower of a partition lacks, where that is known.
+    pub(super) fn of_partition(&self, name: &Name, partition: &Partition) -> Vec<(i32, Option<i64>)> {
+        let follows = |node: &&i32| partition.leader.is_some_and(|leader| leader != **node);
+        let followers = partition.replicas.iter().filter(follows);
+        followers.map(|node| (*node, self.behind.get(node).and_then(|known| known.get(name).copied()))).collect()
+    }
+
+    /// Brokers that are said to serve and do not answer, with why.
+    pub(super) fn silent(&self) -> &BTreeMap<i32, String> {
+        &self.silent
+    }
+}
+
+impl Asked {
+    /// Asks for the ends of those partitions that `wants`; one that has failed once is asked no more.
+    fn ask(mut self, view: &View, wants: &(dyn Fn(&Partition, i32) -> bool + Sync)) -> Asked {
+        let wanted: Vec<&Name> =
+            view.partitions.iter().filter(|(_, partition)| wants(partition, self.node)).map(|(name, _)| name).collect();
+        for some in wanted.chunks(ASKED_AT_ONCE) {
+            let Ok(link) = &mut self.link else { break };
+            if let Err(why) = ask_for_ends(link, some, &mut self.ends) {
+                self.link = Err(why);
+            }
+        }
+        self
+    }
+}
+
+fn ask_for_ends(link: &mut Link, partitions: &[&Name], ends: &mut BTreeMap<Name, i64>) -> Result<(), Fault> {
+    let mut topics: Vec<ListOffsetsTopic> = Vec::new();
+    for (topic, index) in partitions {
+        if topics.last().is_none_or(|last| *last.name != **topic) {
+            topics.push(ListOffsetsTopic { name: topic.as_str().into(), partitions: Vec::new() });
+        }
+        let asked = ListOffsetsPartition { partition_index: *index, current_leader_epoch: -1, timestamp: LATEST };
+        topics.last_mut().expect("one was pushed").partitions.push(asked);
+    }
+    let request = ListOffsetsRequest { replica_id: DEBUGGING, topics, ..ListOffsetsRequest::default() };
+    let Response::ListOffsets(response) = link.ask(request)? else { return Err(unasked()) };
+    for topic in response.topics {
+        for told in topic.partitions.into_iter().filter(|told| told.error_code == 0) {
+            ends.insert((topic.name.to_string(), told.partition_index), told.offset);
+        }
+    }
+    Ok(())
+}
+
+/// Does `work` for each, all at a time: none waits for one that does not answer.
+fn at_once<T: Send, U: Send>(all: Vec<T>, work: impl Fn(T) -> U + Sync) -> Vec<U> {
+    let work = &work;
+    thread::scope(|scope| {
+        let threads: Vec<_> = all.into_iter().map(|one| scope.spawn(move || work(one))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("the work does not panic")).collect()
+    })
+}

@@ -169,8 +169,8 @@ mod tests {
             partition_epoch: 2,
             high_watermark: Offset(5),
             start: Offset(3),
-            end: Offset(5),
-            durable: Offset(5),
+            end: Offset(9),
+            durable: Offset(9),
         };
         assert!(!Seen { high_watermark: Offset(6), ..before }.is_news(&before));
         assert!(Seen { high_watermark: Offset(4), ..before }.is_news(&before));

@@ -9,11 +9,12 @@
 //! stands and says nothing: the shell gives it up after the time that it allows for a greeting. Where a machine has no
 //! power, it is refused.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use chronik_core::time::Instant;
 
+use super::arriving::Arriving;
 use super::stream::End;
 use super::wire::{Ending, of_bytes};
 use super::world::{World, lock};
@@ -38,8 +39,7 @@ pub(super) struct Calls {
     calls: BTreeMap<CallId, Call>,
     /// How many were made on each route, those from one machine in a row.
     made: Vec<u64>,
-    /// Calls that were not accepted yet, by the dialler's address. Addresses come again.
-    arriving: BTreeMap<SocketAddr, VecDeque<CallId>>,
+    pub(super) arriving: Arriving<CallId>,
     /// What is wrong on each way, those from one machine in a row.
     lines: Vec<Line>,
     /// By machine: whether it has no power, so that nobody is told that connections are gone.
@@ -148,17 +148,12 @@ impl Calls {
             machines,
             calls: BTreeMap::new(),
             made: vec![0; machines * machines],
-            arriving: BTreeMap::new(),
+            arriving: Arriving::new(),
             lines: vec![Line::default(); machines * machines],
             is_down: vec![false; machines],
             looks_at: Instant::default(),
             looks: 0,
         }
-    }
-
-    /// The call that the broker has accepted from this address.
-    pub(super) fn accepted(&mut self, dialler: SocketAddr) -> Option<CallId> {
-        self.arriving.get_mut(&dialler)?.pop_front()
     }
 
     /// An end that is there, what arrives at it, and what it sends.
@@ -208,7 +203,7 @@ impl World {
         let mut made = Call::default();
         (made.dialler.end, made.acceptor.end) = (Some(End::default()), Some(End::default()));
         calls.calls.insert(call, made);
-        calls.arriving.entry(local).or_default().push_back(call);
+        calls.arriving.made(to, local, call);
         call
     }
 
@@ -233,9 +228,7 @@ impl World {
     pub(super) fn end_calls(&self, machine: usize, ending: Ending) {
         let calls = &mut *lock(&self.calls);
         calls.is_down[machine] = ending == Ending::PowerLost;
-        for waiting in calls.arriving.values_mut() {
-            waiting.retain(|call| call.to != machine);
-        }
+        calls.arriving.forget(machine);
         for call in calls.ids() {
             let at = self.arrival(calls, call, 6);
             for side in [Side::Dialler, Side::Acceptor] {

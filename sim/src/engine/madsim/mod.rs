@@ -23,6 +23,7 @@
 //! that nobody answers, which stand and are not greeted, or are refused (`calls` says when); a broker's memory, which
 //! engine `core` looks at.
 
+mod arriving;
 mod calls;
 mod clients;
 mod disk;

@@ -82,9 +82,9 @@ impl ServerStream {
     pub(super) fn new(world: Arc<World>, machine: usize, socket: TcpStream, peer: SocketAddr) -> ServerStream {
         let local = socket.local_addr().expect("a connected socket has an address");
         let place = if local.port() == CLIENT_PORT {
-            lock(&world.wires).accepted(peer).map(Place::Client)
+            lock(&world.wires).arriving.accepted(machine, peer).map(Place::Client)
         } else if local.port() == PEER_PORT {
-            lock(&world.calls).accepted(peer).map(|call| Place::Call(call, Side::Acceptor))
+            lock(&world.calls).arriving.accepted(machine, peer).map(|call| Place::Call(call, Side::Acceptor))
         } else {
             Some(Place::Call(world.dialled(machine, local, peer), Side::Dialler))
         };

@@ -293,8 +293,10 @@ impl Supervisor {
                 if loses_power {
                     self.cut_power(machine, 500, 512);
                 }
-                // It had not begun to serve: clients and operator have noticed nothing of it.
-                self.next_process(machine, MS);
+                // It had not begun to serve: its operator has noticed nothing of it, and of its clients only those whom
+                // it was about to accept.
+                let ending = if loses_power { Ending::PowerLost } else { Ending::Killed };
+                self.next_process(machine, MS, ending);
             }
         }
     }
@@ -324,14 +326,14 @@ impl Supervisor {
         let at = &self.world.machines[machine];
         self.world.event(mix(3 ^ (machine as u64) << 48), at.lane(), || what.to_string());
         self.world.record_of(machine, what);
-        self.world.end_connections(machine, ending);
-        self.world.end_calls(machine, ending);
         let recovery = at.chance.keyed(RECOVERY).keyed(self.incarnation(machine)).between(MS, 20 * MS);
-        self.next_process(machine, down_nanos + recovery);
+        self.next_process(machine, down_nanos + recovery, ending);
     }
 
     /// Whatever is left of the process goes, and a next one comes.
-    fn next_process(&mut self, machine: usize, after_nanos: u64) {
+    fn next_process(&mut self, machine: usize, after_nanos: u64, ending: Ending) {
+        self.world.end_connections(machine, ending);
+        self.world.end_calls(machine, ending);
         // Besides its tasks this frees its port.
         self.handle.kill(self.names[machine]);
         let incarnation = self.incarnation(machine) + 1;

@@ -3,8 +3,7 @@
 //! Each connection is a pair of pipes beside the simulated socket that made it. One task carries: it wakes when bytes
 //! arrive somewhere or something has changed, and tells whoever waits.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,6 +11,7 @@ use chronik_core::time::Instant;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::arriving::Arriving;
 use super::stream::End;
 use super::world::{World, lock};
 use crate::client::{Happened, Link};
@@ -35,8 +35,7 @@ pub(super) struct Wires {
     pub(super) conns: Vec<Conn>,
     /// Those that something may still happen to.
     live: BTreeSet<usize>,
-    /// Connections that the broker has not accepted yet, by the client's address. Addresses come again.
-    arriving: BTreeMap<SocketAddr, VecDeque<usize>>,
+    pub(super) arriving: Arriving<usize>,
     /// By seat.
     pub(super) weather: Vec<Weather>,
     inboxes: Vec<UnboundedSender<Happened>>,
@@ -80,7 +79,7 @@ impl Wires {
         Wires {
             conns: Vec::new(),
             live: BTreeSet::new(),
-            arriving: BTreeMap::new(),
+            arriving: Arriving::new(),
             weather: vec![Weather::default(); seats],
             inboxes: Vec::new(),
             later: BTreeMap::new(),
@@ -129,11 +128,6 @@ impl Wires {
         self.conns.len() - 1
     }
 
-    /// The connection that the broker has accepted from this address.
-    pub(super) fn accepted(&mut self, peer: SocketAddr) -> Option<usize> {
-        self.arriving.get_mut(&peer)?.pop_front()
-    }
-
     fn client_gone(&mut self, conn: usize) {
         let conn = &mut self.conns[conn];
         conn.has_client = false;
@@ -165,8 +159,8 @@ impl World {
     pub(super) fn connected(&self, conn: usize, socket: TcpStream) {
         let wires = &mut *lock(&self.wires);
         let entry = &mut wires.conns[conn];
-        let (seat, link) = (entry.seat, entry.link);
-        let peer = socket.local_addr().expect("a connected socket has an address");
+        let (seat, link, machine) = (entry.seat, entry.link, entry.machine);
+        let from = socket.local_addr().expect("a connected socket has an address");
         // Where the client has left meanwhile, the broker accepts a connection that says nothing and ends.
         if entry.has_client {
             entry.socket = Some(socket);
@@ -175,7 +169,7 @@ impl World {
         }
         entry.server = Some(End::default());
         wires.live.insert(conn);
-        wires.arriving.entry(peer).or_default().push_back(conn);
+        wires.arriving.made(machine, from, conn);
         if wires.conns[conn].has_client {
             let at = self.after(self.latency(seat, link, 101));
             wires.tell_at(at, seat, Happened::Connected(link));
@@ -224,9 +218,7 @@ impl World {
     pub(super) fn end_connections(&self, machine: usize, ending: Ending) {
         let wires = &mut *lock(&self.wires);
         wires.doors[machine].is_down = ending == Ending::PowerLost;
-        for waiting in wires.arriving.values_mut() {
-            waiting.retain(|&conn| wires.conns[conn].machine != machine);
-        }
+        wires.arriving.forget(machine);
         for conn in wires.live.iter().copied().collect::<Vec<_>>() {
             let entry = &mut wires.conns[conn];
             if entry.machine != machine || entry.server.take().is_none() {

@@ -217,7 +217,7 @@ class Broker:
         open(self.log_path, "w").close()
         try:
             self.start()
-            with self.kill_switch():
+            with kill_switch(self.kill_and_restart):
                 yield self
             if self.process.poll() is not None:
                 sys.exit(f"the broker ended by itself with {self.process.returncode}; see {self.log_path}")
@@ -225,37 +225,38 @@ class Broker:
             if self.process:
                 self.stop()
 
-    @contextlib.contextmanager
-    def kill_switch(self):
-        """Lets any client of any language crash the broker: it connects to the address in CHRONIK_COMPAT_KILL, and the
-        connection is closed once the broker has been killed and its next process has opened the port."""
 
-        def serve():
-            while True:
-                try:
-                    connection, _ = switch.accept()
-                except OSError:
-                    return
-                with connection:
-                    try:
-                        self.kill_and_restart()
-                    except SystemExit as failure:
-                        # Nobody may wait for a broker that does not come back: whoever asks next is refused.
-                        print(failure, file=sys.stderr, flush=True)
-                        switch.close()
-                        return
+@contextlib.contextmanager
+def kill_switch(crash):
+    """Lets any client of any language crash a broker: it connects to the address in CHRONIK_COMPAT_KILL, and the
+    connection is closed once `crash` is done, which kills it and sees to it that it comes back."""
 
-        with socket.create_server(("127.0.0.1", 0)) as switch:
-            thread = threading.Thread(target=serve, daemon=True)
-            thread.start()
-            os.environ["CHRONIK_COMPAT_KILL"] = f"127.0.0.1:{switch.getsockname()[1]}"
+    def serve():
+        while True:
             try:
-                yield
-            finally:
-                del os.environ["CHRONIK_COMPAT_KILL"]
-                with contextlib.suppress(OSError):
-                    switch.shutdown(socket.SHUT_RDWR)
-                thread.join()
+                connection, _ = switch.accept()
+            except OSError:
+                return
+            with connection:
+                try:
+                    crash()
+                except (Failed, SystemExit) as failure:
+                    # Nobody may wait for a broker that does not come back: whoever asks next is refused.
+                    print(failure, file=sys.stderr, flush=True)
+                    switch.close()
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as switch:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        os.environ["CHRONIK_COMPAT_KILL"] = f"127.0.0.1:{switch.getsockname()[1]}"
+        try:
+            yield
+        finally:
+            del os.environ["CHRONIK_COMPAT_KILL"]
+            with contextlib.suppress(OSError):
+                switch.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 @contextlib.contextmanager

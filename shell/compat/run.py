@@ -81,7 +81,7 @@ TOOLS = {
     "go": ["go"],
     "node": ["node", "npm"],
     "java": ["java", "javac", "mvn"],
-    "cluster": ["java", "javac", "mvn"],
+    "cluster": ["kcat", "cargo", "c++", "python3", "go", "node", "npm", "java", "javac", "mvn"],
 }
 
 if __name__ == "__main__":

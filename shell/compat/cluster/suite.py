@@ -1,5 +1,6 @@
-"""Kafka's own tools against three nodes, of which some are killed meanwhile."""
+"""Kafka's own tools against three nodes, of which some are killed meanwhile; then groups whose coordinator is."""
 
+import contextlib
 import json
 import os
 import re
@@ -8,7 +9,9 @@ import tempfile
 import time
 
 import harness
+from cluster import coordinators
 from cluster.nodes import HEAL_TIMEOUT_S, NODES, Cluster
+from cluster.operators import check_operators
 from harness import Failed, Suite, expect, expect_in, output, run
 from java import suite as java
 
@@ -24,17 +27,27 @@ SETTINGS = {
 
 
 def prepare():
-    java.prepare()
+    coordinators.prepare()
 
 
 def check_all(table, binary, run_id):
     """`binary` is the chronik-server to start."""
-    folder = os.path.join(harness.CACHE, f"cluster-{os.getpid()}")
+    with folder_for("tools", table) as folder, Cluster(binary, folder, SETTINGS).running() as cluster:
+        suite = Suite(table, "java tools, 3 nodes", cluster.bootstrap)
+        check_tools(suite, cluster, f"tools-{run_id}")
+        check_operators(suite, cluster, run_id, eventually)
+    with folder_for("coordinators", table) as folder:
+        coordinators.check_all(table, binary, run_id, folder)
+
+
+@contextlib.contextmanager
+def folder_for(purpose, table):
+    """A folder that stays where a check has failed."""
+    folder = os.path.join(harness.CACHE, f"cluster-{purpose}-{os.getpid()}")
     os.makedirs(folder)
-    with Cluster(binary, folder, SETTINGS).running() as cluster:
-        check_tools(Suite(table, "java tools, 3 nodes", cluster.bootstrap), cluster, f"tools-{run_id}")
-        failed = bool(table.failed)
-    if not failed:
+    failed = len(table.failed)
+    yield folder
+    if len(table.failed) == failed:
         shutil.rmtree(folder)
 
 

@@ -168,6 +168,7 @@ public final class Groups extends Program {
             fleet.awaitBalanced();
             fleet.readsOnce(60);
             await(() -> fleet.committed() == 240 + 480 + 60, "all is committed");
+            fleet.neverOverlapped();
         }
         killBroker();
         try (Fleet fleet = new Fleet(this, topic, config, null)) {

@@ -4,6 +4,7 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Properties;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
@@ -34,6 +35,9 @@ abstract class Program {
     /** Where the broker can be killed; `null` where it is not ours. */
     static final String KILL = System.getenv("CHRONIK_COMPAT_KILL");
 
+    /** Part of the claims that are checked. */
+    private static final String ONLY = System.getenv().getOrDefault("CHRONIK_COMPAT_ONLY", "");
+
     final String bootstrap;
     final String suffix;
     final Admin admin;
@@ -61,7 +65,7 @@ abstract class Program {
 
     String create(String name, int partitions, Map<String, String> configs) throws Exception {
         String topic = "java-" + name + "-" + suffix;
-        admin.createTopics(List.of(new NewTopic(topic, partitions, (short) 1).configs(configs))).all().get();
+        admin.createTopics(List.of(new NewTopic(topic, Optional.of(partitions), Optional.empty()).configs(configs))).all().get();
         await(() -> {
             try {
                 return admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic).partitions().stream()
@@ -198,6 +202,9 @@ abstract class Program {
     }
 
     void check(String claim, Body body) {
+        if (!claim.contains(ONLY)) {
+            return;
+        }
         long begun = System.nanoTime();
         String why = "";
         try {

@@ -13,7 +13,7 @@ const isMember = process.argv[2] === "member";
 const [bootstrap, suffix, memberTopic] = process.argv.slice(isMember ? 3 : 2);
 // A broker that restarts is asked again soon, and for longer than it takes.
 const retry = { initialRetryTime: 50, maxRetryTime: 500, retries: 60 };
-const kafka = new Kafka({ brokers: [bootstrap], logLevel: logLevel.NOTHING, retry });
+const kafka = new Kafka({ brokers: bootstrap.split(","), logLevel: logLevel.NOTHING, retry });
 const admin = kafka.admin();
 // A session of 6 s for those that live; who is to die brings 2 s.
 const settings = { sessionTimeout: 6000, rebalanceTimeout: 6000, heartbeatInterval: 200, maxWaitTimeInMs: 100, retry };

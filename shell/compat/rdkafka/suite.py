@@ -22,10 +22,11 @@ def check_all(table, bootstrap, run_id):
         check(table, bootstrap, test, client)
 
 
-def check(table, bootstrap, test, client):
+def check(table, bootstrap, test, client, only=""):
+    """`only` is a part of the names of the tests that are run."""
     environment = {**os.environ, "CHRONIK_TEST_BOOTSTRAP": bootstrap, "RUST_BACKTRACE": "0"}
     # One after another, so that the time between two lines is that of one test.
-    arguments = [part for part in COMMAND if part != "--quiet"] + [test, "--", "--test-threads", "1"]
+    arguments = [part for part in COMMAND if part != "--quiet"] + [test, only, "--", "--test-threads", "1"]
     with subprocess.Popen(
         arguments, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as tests:

@@ -12,6 +12,9 @@ use crate::{Broker, fresh_name};
 /// Longer than anything takes that works.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// As many as the broker's settings say: in a cluster a topic outlives any one node.
+const REPLICAS_BY_DEFAULT: i32 = -1;
+
 /// What every client begins with; a record is given up after 20 s.
 pub fn config(broker: &Broker) -> ClientConfig {
     let mut config = ClientConfig::new();
@@ -41,7 +44,7 @@ pub fn options() -> AdminOptions {
 /// The name of a new topic.
 pub async fn create(broker: &Broker, purpose: &str, partitions: i32, configs: &[(&str, &str)]) -> String {
     let name = fresh_name(purpose);
-    let mut topic = NewTopic::new(&name, partitions, TopicReplication::Fixed(1));
+    let mut topic = NewTopic::new(&name, partitions, TopicReplication::Fixed(REPLICAS_BY_DEFAULT));
     for &(key, value) in configs {
         topic = topic.set(key, value);
     }

@@ -197,6 +197,12 @@ async fn the_broker_is_killed(settings: Settings) {
     fleet.await_balanced(12);
     fleet.reads_once(60).await;
     fleet.await_committed(300);
+    fleet.never_overlapped();
+}
+
+#[tokio::test]
+async fn the_broker_of_cooperative_members_is_killed() {
+    the_broker_is_killed(COOPERATIVE).await;
 }
 
 #[tokio::test]

@@ -50,7 +50,7 @@ use crate::controller::{Controller, ProducerIdBlock};
 use crate::ids::{ConnId, Lsn, TopicId, TopicPartition, Uuid};
 use crate::journal;
 use crate::limits::Limits;
-use crate::log::{Place, ReadOutcome, ReadPlan};
+use crate::log::{Log, Place, ReadOutcome, ReadPlan};
 use crate::partition::{Advanced, Partition};
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
@@ -631,8 +631,21 @@ impl Node {
 
     /// Asserts what always holds; for tests and simulation, since it looks at everything.
     pub fn invariants(&self) {
-        for hosted in self.hosts.iter().flatten() {
-            hosted.partition.invariants();
+        self.invariants_where(|_, _| true);
+    }
+
+    /// The same, but of the partitions that have nothing in memory it looks at a few only, at others in the next `round`:
+    /// there are many of them, and it may be asked after every step.
+    pub fn invariants_in_turn(&self, round: usize) {
+        self.invariants_where(|slot, log| log.tail_bytes() > 0 || slot % RESTING_IN_TURN == round % RESTING_IN_TURN);
+    }
+
+    fn invariants_where(&self, is_looked_at: impl Fn(usize, &Log) -> bool) {
+        for (slot, hosted) in self.hosts.iter().enumerate() {
+            let Some(Hosted { partition, .. }) = hosted else { continue };
+            if is_looked_at(slot, partition.log()) {
+                partition.invariants();
+            }
         }
         assert!(self.durable <= self.journal.end());
         assert!(!self.journal.is_overrun(), "nothing is appended that the journal has no room for");
@@ -646,6 +659,9 @@ impl Node {
         self.group_invariants();
     }
 }
+
+/// In how many rounds all partitions are looked at that are at rest.
+const RESTING_IN_TURN: usize = 16;
 
 /// Used by [`storage`] to number its tasks.
 fn task_id(next: &mut u64) -> TaskId {

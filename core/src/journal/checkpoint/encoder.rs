@@ -71,6 +71,10 @@ impl Encoder {
     }
 
     fn push(&mut self, bytes: &[u8]) {
+        // A chunk at a time: what grows by little is copied again and again.
+        if self.ready.capacity() - self.ready.len() < bytes.len() {
+            self.ready.reserve(bytes.len().max(CHUNK_BYTES));
+        }
         self.ready.extend_from_slice(bytes);
         self.sum.update(bytes);
         self.bytes += bytes.len() as u64;

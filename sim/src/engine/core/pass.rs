@@ -70,7 +70,8 @@ impl World<'_> {
             process.node.step(now, Input::Deadline, &mut process.out);
         }
         process.node.turn(now, &mut process.out);
-        process.node.invariants();
+        process.node.invariants_in_turn(process.looks);
+        process.looks += 1;
         process.busy_until = Instant(self.now.0 + PASS_NANOS + requests * REQUEST_NANOS);
         let effects = std::mem::take(&mut process.out.0);
         for effect in effects {

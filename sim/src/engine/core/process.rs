@@ -69,6 +69,8 @@ pub(super) struct Process {
     pub(super) codecs: Arc<TopicCodecs>,
     /// What it was seen to believe.
     pub(super) noted: Noted,
+    /// How often it was looked at whether its invariants hold.
+    pub(super) looks: usize,
     /// Whom it keeps connections to, once it has said so.
     pub(super) neighbours: Option<Arc<Neighbours>>,
     /// When the pass that is planned comes, if one is.
@@ -98,6 +100,7 @@ impl Process {
             ready: VecDeque::new(),
             codecs,
             noted: Noted::default(),
+            looks: 0,
             neighbours: None,
             pass_at: None,
             busy_until: Instant::default(),

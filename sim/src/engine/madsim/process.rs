@@ -96,8 +96,10 @@ fn clustered(world: &Arc<World>, machine: usize, listener: TcpListener) -> Clust
 fn on_pass(world: Arc<World>, machine: usize) -> OnPass {
     let mut noted = Noted::default();
     let mut looks_at = Instant::default();
+    let mut round = 0;
     Box::new(move |node| {
-        node.invariants();
+        node.invariants_in_turn(round);
+        round += 1;
         if world.machines.len() == 1 {
             return;
         }

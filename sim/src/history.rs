@@ -215,6 +215,22 @@ pub enum What {
         /// The value; `None` puts the default back.
         value: Option<String>,
     },
+    /// A partition is about to be moved to other brokers.
+    MoveReplicas {
+        /// Its topic's name.
+        topic: String,
+        /// Its index.
+        partition: i32,
+        /// The brokers that are to hold it; `None` where a move is to be stopped.
+        to: Option<Vec<u32>>,
+    },
+    /// The first of its replicas is about to be made a partition's leader.
+    ElectLeader {
+        /// Its topic's name.
+        topic: String,
+        /// Its index.
+        partition: i32,
+    },
     /// Something between the client and a group.
     Group {
         /// The group's number in the plan.
@@ -288,6 +304,11 @@ pub enum What {
     /// What a broker believes of a partition that it holds, where that has changed or was looked at: the only thing here
     /// that no client is told.
     Stands(Box<Standing>),
+    /// A broker holds no replica of a partition any more: what it may get next begins anew.
+    Left {
+        /// Which.
+        partition: TopicPartition,
+    },
     /// What a broker believes of the metadata quorum, where that has changed or was looked at.
     Votes {
         /// The term.
@@ -457,6 +478,9 @@ impl fmt::Display for What {
                 write!(f, "records of {partition} below {} are deleted", low_watermark.0)
             }
             What::AlterConfig { topic, name, value } => write!(f, "set {name} of {topic} to {value:?}"),
+            What::MoveReplicas { topic, partition, to: Some(to) } => write!(f, "move {topic}-{partition} to {to:?}"),
+            What::MoveReplicas { topic, partition, to: None } => write!(f, "stop moving {topic}-{partition}"),
+            What::ElectLeader { topic, partition } => write!(f, "have the first replica lead {topic}-{partition}"),
             What::Group { group, what } => write!(f, "group {group}: {what}"),
             What::Finished { is_ok: true, .. } => f.write_str("finished"),
             What::Finished { is_ok: false, code } => write!(f, "given up: {code:?}"),
@@ -475,6 +499,7 @@ impl fmt::Display for What {
             What::Logged { level, text } => write!(f, "{level:?}: {text}"),
             What::Healed => f.write_str("everything has healed"),
             What::Stands(standing) => standing.fmt(f),
+            What::Left { partition } => write!(f, "holds {partition} no longer"),
             What::Votes { term, leads, committed } => {
                 let part = if *leads { "leads" } else { "follows" };
                 write!(f, "{part} in term {term}, {committed} entries have committed")

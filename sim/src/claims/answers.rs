@@ -95,7 +95,8 @@ pub(super) fn transfer(facts: &Facts<'_>, client: ClientId) -> Option<Duration> 
         ClientKind::Producer { .. }
         | ClientKind::Admin { .. }
         | ClientKind::Member { .. }
-        | ClientKind::GroupAdmin { .. } => ORDINARY_BYTES,
+        | ClientKind::GroupAdmin { .. }
+        | ClientKind::ClusterAdmin { .. } => ORDINARY_BYTES,
         ClientKind::Consumer { max_bytes, .. } => {
             u64::try_from(max_bytes).ok().filter(|&max| max <= FETCH_BYTES_MAX)?
         }

@@ -81,6 +81,11 @@ pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
                 let process = starts.get(&node).copied().unwrap_or_default();
                 quorum.judge(facts, event, (node, process, term), leads, committed, found);
             }
+            What::Left { partition } => {
+                if let Some(believed) = partitions.get_mut(partition) {
+                    believed.known.remove(&node);
+                }
+            }
             What::Copied { .. } => copied(facts, &partitions, event, found),
             _ => {}
         }
@@ -296,8 +301,11 @@ fn healed(facts: &Facts<'_>, partitions: &BTreeMap<TopicPartition, Believed<'_>>
         let Some(topic) = facts.topics.name(id.topic).filter(|_| !facts.topics.may_be_deleted(id.topic)) else {
             continue;
         };
+        // Of a partition that was to be moved it is not known how far that came.
         let replication =
-            facts.plan.topics.iter().find(|plan| plan.name == topic).map(|plan| plan.replication as usize);
+            facts.plan.topics.iter().enumerate().find(|(_, plan)| plan.name == topic).map(|(index, plan)| {
+                facts.plan.moves(index).map(<[u32]>::len).fold(plan.replication as usize, usize::min)
+            });
         let newest = believed.known.values().max_by_key(|(standing, ..)| standing.partition_epoch);
         let Some((&(newest, _, event), replication)) = newest.zip(replication) else { continue };
         let leads = |(standing, ..): &&(&Standing, u32, usize)| {
@@ -322,7 +330,7 @@ mod tests {
     use super::*;
     use crate::claims::told::{Told, told};
     use crate::history::ClientId;
-    use crate::plan::TopicPlan;
+    use crate::plan::{Action, ClientKind, ClientPlan, Operation, TopicPlan};
 
     /// A broker stands so: its part, leader epoch and state, who is in sync, and its high watermark.
     fn stands(told: Told, node: u32, role: Role, (epoch, state): (i32, i32), in_sync: &[u32], end: i64) -> Told {
@@ -396,6 +404,17 @@ mod tests {
     }
 
     #[test]
+    fn a_replica_that_was_moved_away_begins_anew_when_it_is_moved_back() {
+        let first = || stands(told(), 2, Role::Follows, (3, 7), &[1, 2], 9);
+        let left = |told: Told| {
+            let partition = told.on;
+            told.of_node(2, What::Left { partition })
+        };
+        stands(left(first()), 2, Role::Follows, (4, 9), &[1, 3], 0).holds();
+        stands(first(), 2, Role::Follows, (4, 9), &[1, 3], 0).breaks(EPOCHS_NEVER_GO_BACK, "high watermark 0");
+    }
+
+    #[test]
     fn a_set_has_members_each_once_and_a_state_one_set() {
         leads(told(), 1, (0, 0), &[], 0).breaks(IN_SYNC_SETS_ARE_SOUND, "there is nobody");
         leads(told(), 1, (0, 0), &[1, 1], 0).breaks(IN_SYNC_SETS_ARE_SOUND, "twice");
@@ -426,6 +445,26 @@ mod tests {
         assert_eq!(ends(leads(two(), 1, (0, 0), &[1, 2], 0)), 0);
         assert_eq!(ends(leads(two(), 1, (0, 0), &[1], 0)), 1);
         assert_eq!(ends(stands(two(), 1, Role::Follows, (0, 0), &[1, 2], 0)), 1);
+    }
+
+    #[test]
+    fn a_partition_that_was_to_be_moved_to_fewer_brokers_may_lie_on_those() {
+        let to_one = Action::MoveReplicas { topic: 0, partition: 0, to: vec![1] };
+        let kind = ClientKind::ClusterAdmin { request_timeout_ms: 1_000 };
+        let admin = ClientPlan { kind, operations: vec![Operation { at_ms: 1, what: to_one }] };
+        let topic = TopicPlan {
+            name: "orders".into(),
+            partitions: 1,
+            replication: 2,
+            configs: BTreeMap::new(),
+            shared_keys: None,
+        };
+        let moved = told().under(|plan| {
+            plan.topics = vec![topic];
+            plan.clients.push(admin);
+        });
+        let healed = leads(moved.engine(What::Healed), 1, (0, 0), &[1], 0);
+        assert_eq!(judge_of(&healed.wait(HEAL_MS).loses_power().wait(1)), 0);
     }
 
     /// How often it is said that sets are not full.

@@ -8,6 +8,7 @@ mod admin;
 mod asking;
 mod auditor;
 mod caller;
+mod cluster_admin;
 mod consumer;
 mod garbage;
 mod group;
@@ -176,6 +177,9 @@ pub fn machine(plan: &Plan, client: ClientId) -> Box<dyn Client> {
         }
         ClientKind::GroupAdmin { request_timeout_ms } => {
             Box::new(group::GroupAdmin::new(plan, client.0, milliseconds(request_timeout_ms), operations))
+        }
+        ClientKind::ClusterAdmin { request_timeout_ms } => {
+            Box::new(cluster_admin::ClusterAdmin::new(plan, client.0, milliseconds(request_timeout_ms), operations))
         }
     }
 }

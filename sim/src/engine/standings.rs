@@ -6,7 +6,7 @@
 //! against the disks of those who count for it: what is missing there shows to clients only if the right brokers die
 //! before it has come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chronik_core::controller::records::PartitionState;
 use chronik_core::ids::{Offset, TopicPartition};
@@ -124,7 +124,9 @@ impl Noted {
             news.push(What::Votes { term: votes.term, leads: votes.leads, committed: votes.committed });
         }
         self.votes = votes;
+        let mut held = 0;
         for standing in node.standings() {
+            held += 1;
             let seen = Seen::of(&standing);
             let before = self.partitions.insert(standing.partition, seen);
             if before.is_none_or(|before| seen.concerns_disks(&before)) {
@@ -133,6 +135,11 @@ impl Noted {
             if all || before.is_none_or(|before| seen.is_news(&before)) {
                 news.push(What::Stands(Box::new(told(&standing, seen.role))));
             }
+        }
+        if held < self.partitions.len() {
+            let holds: BTreeSet<TopicPartition> = node.standings().map(|standing| standing.partition).collect();
+            let left = self.partitions.extract_if(.., |partition, _| !holds.contains(partition));
+            news.extend(left.map(|(partition, _)| What::Left { partition }));
         }
         news
     }

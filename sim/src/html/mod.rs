@@ -128,6 +128,7 @@ fn bar(fault: &Fault) -> Bar {
         | FaultKind::Blackhole { for_ms }
         | FaultKind::LinkMuted { for_ms, .. }
         | FaultKind::LinkSlow { for_ms, .. }
+        | FaultKind::LinkRefused { for_ms, .. }
         | FaultKind::Isolated { for_ms, .. } => for_ms,
         FaultKind::KillInRecovery { .. }
         | FaultKind::ClockStep { .. }

@@ -44,6 +44,7 @@ mod compaction;
 mod dense;
 mod faults;
 mod groups;
+mod moves;
 mod stories;
 
 use std::collections::BTreeMap;

@@ -224,6 +224,11 @@ pub enum ClientKind {
         /// When a request without an answer is given up, in milliseconds.
         request_timeout_ms: u64,
     },
+    /// Looks after a cluster: moves partitions, has leaders elected, asks; one operation at a time.
+    ClusterAdmin {
+        /// When a request without an answer is given up, in milliseconds.
+        request_timeout_ms: u64,
+    },
 }
 
 /// By which protocol a member takes part in its group, and how partitions are assigned.
@@ -399,6 +404,35 @@ pub enum Action {
     Bother {
         /// The group's number.
         group: u32,
+        /// Which.
+        which: u8,
+    },
+    /// A cluster admin moves a partition to other brokers, or orders the same ones otherwise; a move that is under way is
+    /// replaced by that.
+    MoveReplicas {
+        /// The topic's index.
+        topic: usize,
+        /// The partition's index.
+        partition: i32,
+        /// The brokers that are to hold it, from 1 on, who is to lead first.
+        to: Vec<u32>,
+    },
+    /// A cluster admin stops a move, if one is under way.
+    CancelMove {
+        /// The topic's index.
+        topic: usize,
+        /// The partition's index.
+        partition: i32,
+    },
+    /// A cluster admin has the first of its replicas lead a partition.
+    ElectLeader {
+        /// The topic's index.
+        topic: usize,
+        /// The partition's index.
+        partition: i32,
+    },
+    /// A cluster admin asks which moves are under way, or for the metadata quorum, in turn by number.
+    AskCluster {
         /// Which.
         which: u8,
     },
@@ -605,6 +639,14 @@ pub enum FaultKind {
         /// Which other one.
         with: u32,
     },
+    /// The connections between the broker and another one break, and new ones are refused in the name of whoever is
+    /// dialled, both ways, though both live: as by a firewall that rejects. Each is told that the other is gone.
+    LinkRefused {
+        /// Which other one.
+        with: u32,
+        /// For how long.
+        for_ms: u64,
+    },
     /// The broker is parted from all others; clients reach it all the same.
     Isolated {
         /// For how long.
@@ -670,6 +712,15 @@ impl Plan {
         };
         let operations = self.clients.iter().flat_map(|client| &client.operations);
         self.clients.iter().filter_map(of_member).chain(operations.filter_map(of_operation)).collect()
+    }
+
+    /// To which brokers partitions of a topic, by its index, are to be moved.
+    pub fn moves(&self, of: usize) -> impl Iterator<Item = &[u32]> {
+        let operations = self.clients.iter().flat_map(|client| &client.operations);
+        operations.filter_map(move |operation| match &operation.what {
+            Action::MoveReplicas { topic, to, .. } if *topic == of => Some(to.as_slice()),
+            _ => None,
+        })
     }
 
     /// How many operations its clients have.

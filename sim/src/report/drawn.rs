@@ -121,6 +121,7 @@ fn kind(kind: &ClientKind) -> String {
             if *age > 0 { format!(", age {age}") } else { String::new() },
         ),
         ClientKind::GroupAdmin { .. } => "group admin".to_string(),
+        ClientKind::ClusterAdmin { .. } => "cluster admin".to_string(),
     }
 }
 

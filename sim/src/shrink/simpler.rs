@@ -97,6 +97,7 @@ pub(super) fn halve_fault(fault: &mut FaultKind) {
         | FaultKind::Blackhole { for_ms }
         | FaultKind::LinkMuted { for_ms, .. }
         | FaultKind::LinkSlow { for_ms, .. }
+        | FaultKind::LinkRefused { for_ms, .. }
         | FaultKind::Isolated { for_ms, .. } => *for_ms /= 2,
         FaultKind::ClockStep { by_ms } => *by_ms /= 2,
         FaultKind::KillInRecovery { changes, .. } => *changes /= 2,
@@ -136,13 +137,22 @@ pub(super) fn drop_node(plan: &mut Plan) {
         plan.faults.retain(|fault| !matches!(fault.what, FaultKind::Isolated { .. }));
     }
     plan.topics.iter_mut().for_each(|topic| topic.replication = topic.replication.min(nodes));
+    for client in &mut plan.clients {
+        client.operations.retain_mut(|operation| match &mut operation.what {
+            Action::MoveReplicas { to, .. } => {
+                to.retain(|&node| node <= nodes);
+                !to.is_empty()
+            }
+            _ => true,
+        });
+    }
 }
 
 /// The other broker of a fault between two.
 fn peer(fault: &FaultKind) -> Option<u32> {
     match *fault {
         FaultKind::LinkMuted { to, .. } | FaultKind::LinkSlow { to, .. } => Some(to),
-        FaultKind::LinkReset { with } => Some(with),
+        FaultKind::LinkReset { with } | FaultKind::LinkRefused { with, .. } => Some(with),
         _ => None,
     }
 }
@@ -202,6 +212,9 @@ pub(super) fn one_partition(plan: &mut Plan, index: usize) {
         if let Action::Produce { topic, partition, .. }
         | Action::ListOffsets { topic, partition, .. }
         | Action::DeleteRecords { topic, partition, .. }
+        | Action::MoveReplicas { topic, partition, .. }
+        | Action::CancelMove { topic, partition }
+        | Action::ElectLeader { topic, partition }
         | Action::CommitAlone { topic, partition, .. } = &mut operation.what
             && *topic == index
         {
@@ -222,6 +235,9 @@ fn topics(action: &mut Action) -> impl Iterator<Item = &mut usize> {
         | Action::DeleteRecords { topic, .. }
         | Action::AlterConfig { topic, .. }
         | Action::DeleteOffsets { topic, .. }
+        | Action::MoveReplicas { topic, .. }
+        | Action::CancelMove { topic, .. }
+        | Action::ElectLeader { topic, .. }
         | Action::CommitAlone { topic, .. } => std::slice::from_mut(topic).iter_mut(),
         Action::Rewind
         | Action::Ask { .. }
@@ -234,7 +250,8 @@ fn topics(action: &mut Action) -> impl Iterator<Item = &mut usize> {
         | Action::AskGroup { .. }
         | Action::DeleteGroup { .. }
         | Action::RemoveMember { .. }
-        | Action::Bother { .. } => [].iter_mut(),
+        | Action::Bother { .. }
+        | Action::AskCluster { .. } => [].iter_mut(),
     }
 }
 
@@ -265,7 +282,13 @@ mod tests {
     #[test]
     fn without_a_broker_nothing_befalls_it_and_no_topic_lies_on_it() {
         let mut plan = testing::cluster_plan(3);
+        let to = |brokers: &[u32]| Operation {
+            at_ms: 0,
+            what: Action::MoveReplicas { topic: 0, partition: 0, to: brokers.to_vec() },
+        };
+        plan.clients[0].operations = vec![to(&[3, 1]), to(&[3])];
         drop_node(&mut plan);
+        assert_eq!(plan.clients[0].operations, [to(&[1])]);
         assert_eq!((plan.nodes(), plan.topics[0].replication), (2, 2));
         assert!(plan.faults.iter().all(|fault| fault.node <= 2 && peer(&fault.what).is_none()));
         drop_node(&mut plan);

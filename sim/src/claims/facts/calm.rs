@@ -16,6 +16,9 @@ const AFTER_DISK: Duration = Duration::from_secs(12);
 /// A cluster of which a broker was cut off, stood still or died has leaders, and everybody knows them, within this.
 const AFTER_PARTING: Duration = Duration::from_secs(15);
 
+/// No broker has this number.
+const NOBODY: u32 = 0;
+
 /// From when to when something was wrong.
 #[derive(Clone, Copy, Debug)]
 struct Trouble {
@@ -38,8 +41,9 @@ pub(in crate::claims) struct Calm {
 impl Calm {
     pub(super) fn of(plan: &Plan, events: &[Event]) -> Calm {
         let mut calm = Calm::default();
-        // Those that last until a broker serves again, with that broker.
+        // Those that last until a broker serves again, with that broker, or until everything has healed.
         let mut open: Vec<(u32, usize)> = Vec::new();
+        let mut has_healed = false;
         // What befalls one of several brokers lasts until another one leads, or it leads again.
         let elections = if plan.nodes() > 1 { AFTER_PARTING } else { Duration::ZERO };
         for event in events {
@@ -69,8 +73,20 @@ impl Calm {
                         is_an_end: true,
                     });
                 }
+                // Whom that makes lead when, nobody is told.
+                What::MoveReplicas { .. } | What::ElectLeader { .. } => {
+                    let end = if has_healed {
+                        event.at + elections
+                    } else {
+                        open.push((NOBODY, calm.troubles.len()));
+                        Instant(u64::MAX)
+                    };
+                    let begin = event.at;
+                    calm.troubles.push(Trouble { begin, end, client: None, is_of_disk: false, is_an_end: false });
+                }
                 What::Started { .. } | What::Healed => {
                     let is_healed = event.what == What::Healed;
+                    has_healed |= is_healed;
                     let end = event.at + elections;
                     for (_, index) in open.extract_if(.., |(node, _)| is_healed || *node == event.node) {
                         calm.troubles[index].end = end;
@@ -134,6 +150,7 @@ fn extent(kind: &FaultKind) -> (Lasts, Option<usize>) {
         | FaultKind::WriteFails { .. } => (Lasts::UntilStarted, None),
         FaultKind::LinkMuted { for_ms, .. }
         | FaultKind::LinkSlow { for_ms, .. }
+        | FaultKind::LinkRefused { for_ms, .. }
         | FaultKind::Isolated { for_ms, .. } => (Lasts::For(for_ms), None),
         FaultKind::LinkReset { .. } => (Lasts::For(0), None),
         FaultKind::Pause { for_ms }

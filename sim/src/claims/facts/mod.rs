@@ -149,15 +149,19 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// On how many brokers a partition lies. What the leader of several has acknowledged by itself (acks=1) may be lost
+    /// On how many brokers a partition lies, more than one where it may be moved. What the leader of several has acknowledged by itself (acks=1) may be lost
     /// with its leadership.
     fn replication(&self, id: TopicPartition) -> u32 {
         if self.plan.nodes() == 1 {
             return 1;
         }
         let name = self.topics.name(id.topic);
-        let topic = self.plan.topics.iter().find(|topic| name == Some(topic.name.as_str()));
-        topic.map_or(self.plan.nodes(), |topic| topic.replication)
+        let topics = self.plan.topics.iter().enumerate();
+        let Some((index, topic)) = topics.into_iter().find(|(_, topic)| name == Some(topic.name.as_str())) else {
+            return self.plan.nodes();
+        };
+        // While it is moved its leader is one of several, and hands over.
+        if self.plan.moves(index).next().is_some() { topic.replication.max(2) } else { topic.replication }
     }
 
     /// Whether several brokers are a cluster: what one of them tells, another may not have heard of yet.

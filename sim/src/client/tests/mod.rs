@@ -260,6 +260,36 @@ fn every_question_is_answered_well_in_every_version() {
 }
 
 #[test]
+fn a_cluster_admin_says_what_shall_be_and_asks_how_it_is() {
+    let actions = [
+        Action::MoveReplicas { topic: 0, partition: 1, to: vec![1] },
+        Action::MoveReplicas { topic: 0, partition: 1, to: vec![2] },
+        Action::CancelMove { topic: 0, partition: 0 },
+        Action::ElectLeader { topic: 1, partition: 0 },
+        Action::AskCluster { which: 0 },
+        Action::AskCluster { which: 1 },
+    ];
+    let at = |(n, what): (usize, Action)| Operation { at_ms: 200 + 100 * n as u64, what };
+    let operations = actions.into_iter().enumerate().map(at).collect();
+    let admin = ClientPlan { kind: ClientKind::ClusterAdmin { request_timeout_ms: 500 }, operations };
+    let history = World::run(&plan(vec![admin, producer(9, true, -1)]), &[(450, Trouble::Reset)]);
+    assert_sound(&history);
+    let code = |what: &What| if let What::Finished { code, .. } = what { Some(*code) } else { None };
+    let events = history.events.iter().filter(|event| event.client == ClientId(0));
+    let codes: Vec<_> = events.filter_map(|event| code(&event.what)).collect();
+    // There is no second broker, nothing is moved, and the only broker leads already.
+    let expect = [
+        None,
+        Some(ErrorCode::InvalidReplicaAssignment),
+        Some(ErrorCode::NoReassignmentInProgress),
+        Some(ErrorCode::ElectionNotNeeded),
+        None,
+        None,
+    ];
+    assert_eq!(codes, expect);
+}
+
+#[test]
 fn an_admin_whose_connection_breaks_does_each_thing_once() {
     let actions = vec![Action::DeleteTopic { topic: 1 }, Action::CreateTopic { topic: 1 }];
     let troubles: Vec<_> =

@@ -136,6 +136,12 @@ impl World<'_> {
                 }
             }
             FaultKind::LinkReset { with } => self.reset_routes(machine, with, chance.bits()),
+            FaultKind::LinkRefused { with, for_ms } => {
+                if self.refuse_calls(machine, with, true) {
+                    self.reset_routes(machine, with, chance.bits());
+                    heals_after = Some(for_ms);
+                }
+            }
             FaultKind::Isolated { for_ms, way } => {
                 self.count("isolated");
                 self.part(machine, way, true);
@@ -167,6 +173,7 @@ impl World<'_> {
             FaultKind::Refuse { .. } => at.refuses = false,
             FaultKind::Blackhole { .. } => at.blackholes = false,
             FaultKind::LinkMuted { to, .. } => drop(self.change_line(machine, to, |line| line.is_muted = false)),
+            FaultKind::LinkRefused { with, .. } => drop(self.refuse_calls(machine, with, false)),
             FaultKind::LinkSlow { to, .. } => drop(self.change_line(machine, to, |line| line.late = 0)),
             FaultKind::Isolated { way, .. } => self.part(machine, way, false),
             _ => {}

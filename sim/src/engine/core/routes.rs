@@ -227,7 +227,8 @@ impl World<'_> {
         }
         let after = self.way(route, call, 2);
         // A process that has not said yet whom it talks to does not listen.
-        let listens = self.machines[to].process.as_ref().is_some_and(|process| process.neighbours.is_some());
+        let process = self.machines[to].process.as_ref().filter(|_| !there.refuses);
+        let listens = process.is_some_and(|process| process.neighbours.is_some());
         let call_there = self.routes[route].calls.get_mut(&call).expect("it was just there");
         if listens {
             call_there.acceptor = Some(Acceptor::new());

@@ -1,6 +1,7 @@
 //! What goes wrong, begun and ended as the plan says.
 
 use chronik_core::time::Instant;
+use madsim::net::NetSim;
 
 use super::clients::OTHERS;
 use super::supervisor::{Supervisor, Todo};
@@ -123,6 +124,12 @@ impl Supervisor {
                 }
             }
             FaultKind::LinkReset { with } => world.break_calls(machine, with, chance.bits()),
+            FaultKind::LinkRefused { with, for_ms } => {
+                if self.refuse_calls(machine, with, true) {
+                    world.break_calls(machine, with, chance.bits());
+                    heals_after = Some(for_ms);
+                }
+            }
             FaultKind::Isolated { for_ms, way } => {
                 world.count("isolated");
                 world.part(machine, way, true);
@@ -152,9 +159,35 @@ impl Supervisor {
             &FaultKind::Fragment { client, .. } => self.change(client, |weather| weather.is_fragmenting = false),
             &FaultKind::SlowReader { client, .. } => self.change(client, |weather| weather.reads_nothing = false),
             &FaultKind::LinkMuted { to, .. } => drop(world.change_line(machine, to, |line| line.is_muted = false)),
+            &FaultKind::LinkRefused { with, .. } => drop(self.refuse_calls(machine, with, false)),
             &FaultKind::LinkSlow { to, .. } => drop(world.change_line(machine, to, |line| line.late = 0)),
             &FaultKind::Isolated { way, .. } => world.part(machine, way, false),
             _ => {}
+        }
+    }
+
+    /// Has calls between two machines refused, either way, or taken again. Returns whether there are two.
+    fn refuse_calls(&self, machine: usize, with: u32, refuses: bool) -> bool {
+        let Some(other) = self.machine_of(with).filter(|&other| other != machine) else { return false };
+        let (one, other) = (self.names[machine], self.names[other]);
+        if refuses {
+            self.world.count("link_refused");
+        }
+        // madsim refuses who connects through a link that it has clogged; what was connected it leaves alone, and nothing
+        // else of brokers goes that way.
+        if refuses {
+            NetSim::current().disconnect2(one, other)
+        } else {
+            NetSim::current().connect2(one, other)
+        }
+        true
+    }
+
+    /// Nothing is wrong between machines any more.
+    pub(super) fn heal_links(&self) {
+        self.world.heal_lines();
+        for (index, &one) in self.names.iter().enumerate() {
+            self.names[index + 1..].iter().for_each(|&other| NetSim::current().connect2(one, other));
         }
     }
 

@@ -47,7 +47,7 @@ pub(super) struct Supervisor {
     pub(super) world: Arc<World>,
     handle: Handle,
     /// The runtime's name of each machine.
-    names: Vec<NodeId>,
+    pub(super) names: Vec<NodeId>,
     agenda: BTreeMap<(Instant, u64), Todo>,
     noted: u64,
     done: Vec<bool>,
@@ -180,7 +180,7 @@ impl Supervisor {
         for index in 0..self.world.plan.faults.len() {
             self.end(index);
         }
-        self.world.heal_lines();
+        self.heal_links();
         let now = self.world.now();
         for (index, machine) in self.world.clone().machines.iter().enumerate() {
             machine.disk.heal();

@@ -164,10 +164,11 @@ fn brokers_that_are_parted_one_way_or_both_find_each_other_again() {
         at(300, FaultKind::LinkSlow { to: 2, for_ms: 500, up_to_ms: 50 }),
         at(500, FaultKind::Isolated { for_ms: 1_000, way: Way::Both }),
         at(800, FaultKind::LinkReset { with: 3 }).of(2),
+        at(1_000, FaultKind::LinkRefused { with: 3, for_ms: 600 }).of(2),
         at(1_700, FaultKind::LinkMuted { to: 1, for_ms: 1_000 }).of(2),
         at(1_800, FaultKind::Isolated { for_ms: 1_000, way: Way::In }).of(3),
     ]);
-    for name in ["isolated", "link_muted", "link_reset", "link_slow"] {
+    for name in ["isolated", "link_muted", "link_refused", "link_reset", "link_slow"] {
         assert!(run.counters[name] > 0, "{name}");
     }
 }

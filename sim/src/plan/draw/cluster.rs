@@ -2,7 +2,7 @@
 //!
 //! Everything that the plan draws for one broker stays as it is: its clients, what they do, and what goes wrong when. What
 //! is drawn besides are the other machines, the network between them, on how many of them each topic lies, which of the
-//! brokers a fault strikes, and faults that only several can have.
+//! brokers a fault strikes, faults that only several can have, and in every third plan somebody who moves partitions.
 //!
 //! **What is promised.** Commits are synced, so no broker forgets what it said was durable, whoever loses power and how
 //! many at once. What a leader alone has acknowledged (acks 1) may go with its leadership; what a whole in-sync set has
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use chronik_core::rng::Rng;
 
-use super::{DURATION_MS, Dice, Key, Root};
+use super::{DURATION_MS, Dice, Key, Root, moves};
 use crate::plan::{ClusterPlan, Fault, FaultKind, MachinePlan, NetworkPlan, NodePlan, Plan, Way};
 
 /// Faults begin when clients are at work, and end before they stop, in milliseconds from either end.
@@ -51,6 +51,12 @@ pub(super) fn spread(mut plan: Plan, nodes: u32) -> Plan {
         fault.node = root.numbered(Key::Cluster, 1 << 21 | index as u64).number(1, nodes);
     }
     plan.faults.extend(faults(&root, nodes));
+    let mut dice = root.numbered(Key::Cluster, 1 << 22);
+    if dice.one_in(3) {
+        let of_operation = |number| root.numbered(Key::Cluster, 1 << 23 | number);
+        let admin = moves::admin(&mut dice, of_operation, (&plan.topics, nodes), DURATION_MS, 2_500);
+        plan.clients.push(admin);
+    }
     plan.faults.sort_by_key(|fault| fault.at_ms);
     plan
 }
@@ -121,10 +127,11 @@ mod tests {
 
     #[test]
     fn a_cluster_does_what_its_broker_alone_would_and_each_of_them_is_struck() {
-        let mut struck = [0; 3];
+        let (mut struck, mut moved) = ([0; 3], 0);
         for seed in 0..20 {
             let (alone, plan) = (draw::draw(seed), spread(draw::draw(seed), 3));
-            assert_eq!((plan.nodes(), &plan.clients), (3, &alone.clients));
+            assert_eq!((plan.nodes(), &plan.clients[..alone.clients.len()]), (3, &alone.clients[..]));
+            moved += usize::from(plan.clients.len() > alone.clients.len());
             assert!(plan.faults.len() > alone.faults.len() && plan.faults.is_sorted_by_key(|fault| fault.at_ms));
             assert!(plan.topics.iter().all(|topic| (1..=3).contains(&topic.replication)));
             for fault in &plan.faults {
@@ -136,6 +143,7 @@ mod tests {
             assert_eq!(Plan::from_json(&plan.to_json()), Ok(plan));
             assert_eq!(spread(alone.clone(), 1), alone);
         }
+        assert!((2..15).contains(&moved), "{moved}");
         assert!(struck.iter().all(|&times| times > 50), "{struck:?}");
     }
 }

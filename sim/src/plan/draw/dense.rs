@@ -57,7 +57,7 @@ pub(super) fn plan(root: &Root, seed: u64, nodes: u32) -> Plan {
     if topics.iter().any(|topic| topic.keys() != Keys::None) {
         compaction::settings(root, &mut node.broker);
     }
-    let clients = clients::clients(root, &topics, duration_ms);
+    let clients = clients::clients(root, &topics, nodes, duration_ms);
     let between = network(&mut dice, 3_000);
     let machine = |number: u32| cluster::machine(&mut root.dense(Part::Machine, number.into()), &node);
     let others = (2..=nodes).map(machine).collect();
@@ -127,8 +127,9 @@ fn topics(root: &Root, nodes: u32) -> Vec<TopicPlan> {
         if dice.one_in(6) {
             set("retention.bytes", dice.scale(30 << 10, 200 << 10).to_string());
         }
-        let name = name.to_owned();
-        let mut topic = TopicPlan { name, partitions, replication: nodes.min(3), configs, shared_keys: None };
+        // Of three brokers one must be free for a partition to go to.
+        let replication = if index > 0 && clients::moves(root) && dice.one_in(2) { 2 } else { nodes.min(3) };
+        let mut topic = TopicPlan { name: name.to_owned(), partitions, replication, configs, shared_keys: None };
         if index > 0 {
             compaction::topic(&mut dice, &mut topic);
         }
@@ -172,7 +173,7 @@ mod tests {
         for plan in drawn(5) {
             let seed = plan.seed;
             assert_eq!(plan.nodes(), 5);
-            assert!(plan.topics.len() >= 2 && plan.topics.iter().all(|topic| topic.replication == 3), "seed {seed}");
+            assert!(plan.topics.len() >= 2 && plan.topics[0].replication == 3, "seed {seed}");
             let count = |is_it: fn(&ClientKind) -> bool| plan.clients.iter().filter(|one| is_it(&one.kind)).count();
             assert!(count(|kind| matches!(kind, ClientKind::Producer { acks: -1, is_idempotent: true, .. })) >= 1);
             assert!(count(|kind| matches!(kind, ClientKind::Producer { acks: -1, is_idempotent: false, .. })) >= 1);
@@ -197,7 +198,8 @@ mod tests {
                 FaultKind::Isolated { .. } => parted[node] += 1,
                 FaultKind::LinkMuted { to, .. }
                 | FaultKind::LinkSlow { to, .. }
-                | FaultKind::LinkReset { with: to } => {
+                | FaultKind::LinkReset { with: to }
+                | FaultKind::LinkRefused { with: to, .. } => {
                     assert!((1..=3).contains(&to) && to != fault.node);
                 }
                 _ => {}

@@ -11,6 +11,8 @@ pub(in crate::engine::core) struct Line {
     pub(in crate::engine::core) is_muted: bool,
     /// It takes up to so many nanoseconds longer.
     pub(in crate::engine::core) late: u64,
+    /// Who dials is told that nobody listens, whoever does.
+    pub(in crate::engine::core) refuses: bool,
 }
 
 impl World<'_> {
@@ -47,6 +49,15 @@ impl World<'_> {
                 self.change_line(other, number, |line| line.is_muted = is_muted);
             }
         }
+    }
+
+    /// Has calls between two machines refused, either way, or taken again. Returns whether there are two.
+    pub(in crate::engine::core) fn refuse_calls(&mut self, machine: usize, with: u32, refuses: bool) -> bool {
+        let Some(other) = self.machine_of(with).filter(|&other| other != machine) else { return false };
+        for place in [self.place(machine, other), self.place(other, machine)] {
+            self.lines[place].refuses = refuses;
+        }
+        true
     }
 
     /// The calls between two machines break, wherever in a frame they are.

@@ -116,6 +116,22 @@ fn a_process_that_dies_is_missed_at_once_and_a_machine_after_a_while() {
 }
 
 #[test]
+fn who_is_refused_in_the_name_of_another_is_told_that_it_is_gone_though_it_lives() {
+    let (plan, watch) = (plan(), Watch::default());
+    let mut world = world(&plan, &watch);
+    (0..3).for_each(|machine| drop(told(&mut world, machine)));
+    world.refuse_calls(0, 2, true);
+    world.reset_routes(0, 2, 7);
+    world.run_routes(Instant(3_000 * MS));
+    let (first, second) = (told(&mut world, 0), told(&mut world, 1));
+    assert_eq!((first, second), (vec!["gone 2".to_owned(), "no 2".into()], vec!["gone 1".to_owned(), "no 1".into()]));
+    assert_eq!(told(&mut world, 2), Vec::<String>::new());
+    world.refuse_calls(0, 2, false);
+    world.run_routes(Instant(4_000 * MS));
+    assert_eq!(told(&mut world, 0), ["from 2", "to 2"]);
+}
+
+#[test]
 fn a_call_to_a_process_that_is_no_more_is_left_when_the_next_one_calls() {
     let (plan, watch) = (plan(), Watch::default());
     let mut world = world(&plan, &watch);

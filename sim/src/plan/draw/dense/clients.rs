@@ -1,6 +1,7 @@
 //! Who works in a dense plan: producers that want the whole in-sync set to have it, those who read what they wrote, and
-//! now and then an admin.
+//! now and then an admin, or one who moves partitions meanwhile.
 
+use super::super::moves;
 use super::{Dice, Part, Root};
 use crate::plan::{Action, ClientKind, ClientPlan, GroupProtocol, Operation, TopicPlan};
 
@@ -18,7 +19,7 @@ struct Habits<'a> {
 }
 
 /// The clients of a plan. Each is drawn by its place here, whether it takes part or not.
-pub(super) fn clients(root: &Root, topics: &[TopicPlan], duration_ms: u64) -> Vec<ClientPlan> {
+pub(super) fn clients(root: &Root, topics: &[TopicPlan], nodes: u32, duration_ms: u64) -> Vec<ClientPlan> {
     let mut client = 0;
     let mut next = || {
         client += 1;
@@ -42,7 +43,17 @@ pub(super) fn clients(root: &Root, topics: &[TopicPlan], duration_ms: u64) -> Ve
     if dice.one_in(2) {
         clients.push(habits.admin(&mut dice));
     }
+    if moves(root) {
+        let (habits, mut dice) = next();
+        let of_operation = |number| root.dense_operation(habits.client, number);
+        clients.push(moves::admin(&mut dice, of_operation, (topics, nodes), duration_ms, 700));
+    }
     clients
+}
+
+/// Whether somebody moves partitions: in every other plan.
+pub(super) fn moves(root: &Root) -> bool {
+    root.dense(Part::Client, 0).one_in(2)
 }
 
 impl Habits<'_> {

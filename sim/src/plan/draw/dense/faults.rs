@@ -35,11 +35,15 @@ enum Turn {
     Pauses,
     /// One is stopped in order and started again.
     Restarts,
+    /// Each of two is told that the other is gone, and it is not.
+    Refused,
+    /// All are stopped in order and started again, one after the other.
+    Rolls,
     /// A producer hears nothing, and a broker dies before it sends again what it has not heard of.
     Unheard,
 }
 
-const ALL: [Turn; 13] = [
+const ALL: [Turn; 15] = [
     Turn::Dies,
     Turn::CutOff,
     Turn::CutOffAndDies,
@@ -52,6 +56,8 @@ const ALL: [Turn; 13] = [
     Turn::DiskStalls,
     Turn::Pauses,
     Turn::Restarts,
+    Turn::Rolls,
+    Turn::Refused,
     Turn::Unheard,
 ];
 
@@ -148,6 +154,16 @@ fn take(
         }
         Turn::Pauses => push(at_ms, node, FaultKind::Pause { for_ms }),
         Turn::Restarts => push(at_ms, node, FaultKind::Restart { down_ms: dice.between(50, 1_000) }),
+        Turn::Refused => push(at_ms, node, FaultKind::LinkRefused { with: other, for_ms }),
+        Turn::Rolls => {
+            // The next one goes when the last one has caught up, or before.
+            let apart_ms = dice.between(500, 2_000);
+            for number in 0..nodes {
+                let down_ms = dice.between(50, 400);
+                let node = 1 + (node + number) % nodes;
+                push(at_ms + u64::from(number) * apart_ms, node, FaultKind::Restart { down_ms });
+            }
+        }
         Turn::Unheard => {
             let is_producer = |&index: &usize| matches!(clients[index].kind, ClientKind::Producer { .. });
             let producers: Vec<usize> = (0..clients.len()).filter(is_producer).collect();

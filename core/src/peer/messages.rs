@@ -131,6 +131,8 @@ messages! {
     17 AlterInSync(AlterInSync),
     /// What became of each change.
     18 AlterInSyncAnswer(AlterInSyncAnswer),
+    /// Another broker decides than the one that was asked for a registration.
+    19 Referral(Referral),
     /// A leader begins sessions.
     30 Greet(Vec<Greet>),
     /// A follower says which epochs its log has.
@@ -229,6 +231,16 @@ structs! {
         broker_epoch: BrokerEpoch,
         /// The entry of the metadata log that registers it.
         index: u64,
+    }
+
+    /// Who decides, and where it listens for other brokers.
+    pub struct Referral {
+        /// The node that leads the quorum.
+        node_id: NodeId,
+        /// Its host, as the one that says so has it.
+        peer_host: Str,
+        /// And the port.
+        peer_port: u16,
     }
 
     /// A broker lives. One is outstanding at a time.

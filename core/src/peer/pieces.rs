@@ -46,6 +46,7 @@ impl Message {
                 | Message::Begun(_)
                 | Message::Register(_)
                 | Message::Registered(_)
+                | Message::Referral(_)
                 | Message::HeartbeatAnswer(_) => 0,
             }
     }

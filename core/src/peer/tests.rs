@@ -95,6 +95,7 @@ fn messages() -> Vec<Message> {
             broker_epoch: BrokerEpoch(11),
             index: 12,
         }),
+        Message::Referral(Referral { node_id: NodeId(1), peer_host: "b1".into(), peer_port: 9093 }),
         Message::Heartbeat(Heartbeat {
             broker_epoch: BrokerEpoch(11),
             applied: 12,

@@ -9,13 +9,14 @@ use std::time::Duration;
 use super::super::{Node, Reason};
 use super::peers::forgotten;
 use super::proposals::{Asker, Then};
-use crate::boundary::{Effect, Level, Outbox};
+use crate::boundary::{Effect, Level, Neighbour, Outbox};
 use crate::controller::records::{Listener, PartitionState, PeerAddress, Registration, Standing};
 use crate::controller::{Candidate, PARTITIONS_PER_ENTRY_MAX, Registered as Outcome};
 use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, TopicPartition};
 use crate::journal::Class;
 use crate::peer::{
-    self, Address, AlterInSync, AlterInSyncAnswer, DAMAGED_MAX, Damaged, Heartbeat, HeartbeatAnswer, Message, Register,
+    self, Address, AlterInSync, AlterInSyncAnswer, DAMAGED_MAX, Damaged, Heartbeat, HeartbeatAnswer, Message, Referral,
+    Register,
 };
 use crate::raft::Member;
 use crate::time::{Instant, Now};
@@ -26,6 +27,9 @@ pub(super) const TICK: Duration = Duration::from_millis(100);
 
 /// How long a node waits for its registration before it asks again.
 const REGISTER_AGAIN: Duration = Duration::from_secs(1);
+
+/// Nodes that are met before the metadata tell of them, at most: far more than ever come at a time.
+const INTRODUCED_MAX: usize = 1_000;
 
 /// How often an operator is told whom a node waits for.
 const TELL_AGAIN: Duration = Duration::from_secs(10);
@@ -356,7 +360,13 @@ impl Node {
 
     /// A process asks to be registered.
     pub(super) fn register_peer(&mut self, now: Now, from: NodeId, register: Register, out: &mut Outbox) {
-        if register.node_id != from || !self.may_propose_partitions() {
+        if register.node_id != from {
+            return;
+        }
+        if self.metadata.leading.is_none() {
+            return self.refer(from, &register, out);
+        }
+        if !self.may_propose_partitions() {
             return;
         }
         let me = Member { node: from, directory: register.directory_id };
@@ -394,6 +404,29 @@ impl Node {
             Outcome::NotYet => Then::Register(Box::new(register)),
         };
         self.when_applied(now, Asker::Node { node: from, id: 0, version: 0 }, then, out);
+    }
+
+    /// Another node decides. Who is no member hears nothing of that by itself, and may have been told of none of the
+    /// others: it is told who does, once there is a connection to it, with a later one of its questions.
+    fn refer(&mut self, to: NodeId, register: &Register, out: &mut Outbox) {
+        let is_member = self.metadata.quorum.membership().members().iter().any(|known| known.node == to);
+        if is_member || self.metadata.introduced.len() >= INTRODUCED_MAX {
+            return;
+        }
+        let Some((leader, _)) = self.quorum_leader() else { return };
+        let known = self.metadata.neighbours.as_ref().and_then(|known| known.peers.get(&leader));
+        let Some(Neighbour { host, port, .. }) = known else { return };
+        let referral = Referral { node_id: leader, peer_host: host.clone(), peer_port: *port };
+        self.metadata.introduced.insert(to, (register.peer_host.clone(), register.peer_port));
+        self.say(to, Message::Referral(referral), out);
+    }
+
+    /// Somebody else is to be asked for the registration: asked like all others as soon as there is a connection to it.
+    pub(super) fn referred(&mut self, referral: Referral) {
+        let is_nobody = self.metadata.quorum.membership().members().is_empty();
+        if is_nobody && self.metadata.introduced.len() < INTRODUCED_MAX {
+            self.metadata.introduced.insert(referral.node_id, (referral.peer_host, referral.peer_port));
+        }
     }
 
     /// Has a new member follow the log.

@@ -111,8 +111,8 @@ pub(super) struct Metadata {
     connected: BTreeSet<NodeId>,
     /// The data folders of those that have introduced themselves, and of which cluster they were then, if of any.
     folders: BTreeMap<NodeId, (Uuid, Str)>,
-    /// The addresses of those that asked to be registered.
-    introduced: BTreeMap<NodeId, (Str, u16)>,
+    /// Where those listen that asked to be registered, and whom a referral named, until the metadata say it.
+    pub(in crate::node) introduced: BTreeMap<NodeId, (Str, u16)>,
     /// Where peers are looked for that may be known under two addresses.
     looks: BTreeMap<NodeId, peers::Look>,
     /// To whom connections are kept.

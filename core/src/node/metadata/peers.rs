@@ -92,6 +92,7 @@ impl Node {
             peer::Message::Metadata(bytes) => self.quorum_message(from, bytes, out),
             peer::Message::Register(register) => self.register_peer(now, from, register, out),
             peer::Message::Registered(registered) => self.registration_answered(&registered, out),
+            peer::Message::Referral(referral) => self.referred(referral),
             peer::Message::Heartbeat(heartbeat) => self.heartbeat_of(now, from, &heartbeat, out),
             peer::Message::HeartbeatAnswer(answer) => self.heartbeat_answered(&answer, out),
             peer::Message::Forward(forward) => self.forwarded_here(now, from, forward, out),
@@ -178,6 +179,10 @@ impl Node {
                 addresses.insert(broker.node_id, (address.host.clone(), address.port));
             }
         }
+        let is_told = |node: &NodeId| {
+            nodes.contains(node) && image.broker(*node).is_some_and(|known| known.peer_address.is_some())
+        };
+        self.metadata.introduced.retain(|node, _| !is_told(node));
         for (node, address) in &self.metadata.introduced {
             addresses.entry(*node).or_insert_with(|| address.clone());
         }

@@ -48,6 +48,8 @@ struct Cluster {
     /// Who is cut off from the others.
     apart: BTreeSet<i32>,
     bootstrap: BTreeSet<i32>,
+    /// Nodes whose command line names other peers than those that bootstrap.
+    told_of: BTreeMap<i32, BTreeSet<i32>>,
     /// Nodes that an operator has moved to another host, by what all are told from now on.
     moved: BTreeMap<i32, &'static str>,
     /// Whose disk takes its time, and what it was given to write.
@@ -68,6 +70,7 @@ impl Cluster {
             said: VecDeque::new(),
             apart: BTreeSet::new(),
             bootstrap: (1..=nodes).collect(),
+            told_of: BTreeMap::new(),
             moved: BTreeMap::new(),
             slow: None,
             unwritten: VecDeque::new(),
@@ -124,7 +127,8 @@ impl Cluster {
     }
 
     fn options(&self, node: i32) -> NodeOptions {
-        let founders = self.bootstrap.iter().filter(|peer| **peer != node);
+        let all = self.told_of.get(&node).unwrap_or(&self.bootstrap);
+        let peers = all.iter().filter(|peer| **peer != node);
         NodeOptions {
             node_id: NodeId(node),
             directory_id: self.brokers[&node].directory,
@@ -132,7 +136,7 @@ impl Cluster {
             listeners: vec![("PLAINTEXT".into(), format!("node{node}").into(), 9092)],
             cluster: Some(ClusterOptions {
                 raft_address: self.address(node),
-                peers: founders.map(|peer| (NodeId(*peer), self.address(*peer))).collect(),
+                peers: peers.map(|peer| (NodeId(*peer), self.address(*peer))).collect(),
                 bootstrap: self.bootstrap.contains(&node),
             }),
             // As on disks, the ring may become far larger than it is.

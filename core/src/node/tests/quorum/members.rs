@@ -88,6 +88,21 @@ fn a_voter_that_is_taken_out_may_go_when_that_is_told() {
 }
 
 #[test]
+fn a_new_node_finds_who_decides_by_any_other_node() {
+    let mut cluster = Cluster::running(3);
+    let decides = cluster.controller().expect("somebody decides");
+    let known = (1..=3).find(|node| *node != decides).expect("there are three");
+    cluster.told_of.insert(4, BTreeSet::from([known]));
+    cluster.begin(4);
+    cluster.pass(3_000);
+    assert!(cluster.is_settled(), "{}", cluster.lines);
+    // Afterwards everybody has it from the metadata alone.
+    for node in 1..=4 {
+        assert!(cluster.node(node).metadata.introduced.is_empty(), "node {node}");
+    }
+}
+
+#[test]
 fn a_cluster_of_one_grows() {
     let mut cluster = Cluster::of(1);
     cluster.start(1);

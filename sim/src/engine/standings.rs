@@ -124,9 +124,9 @@ impl Noted {
             news.push(What::Votes { term: votes.term, leads: votes.leads, committed: votes.committed });
         }
         self.votes = votes;
-        let mut held = 0;
+        let mut count = 0;
         for standing in node.standings() {
-            held += 1;
+            count += 1;
             let seen = Seen::of(&standing);
             let before = self.partitions.insert(standing.partition, seen);
             if before.is_none_or(|before| seen.concerns_disks(&before)) {
@@ -136,7 +136,7 @@ impl Noted {
                 news.push(What::Stands(Box::new(told(&standing, seen.role))));
             }
         }
-        if held < self.partitions.len() {
+        if count < self.partitions.len() {
             let holds: BTreeSet<TopicPartition> = node.standings().map(|standing| standing.partition).collect();
             let left = self.partitions.extract_if(.., |partition, _| !holds.contains(partition));
             news.extend(left.map(|(partition, _)| What::Left { partition }));

@@ -138,8 +138,13 @@ impl Noted {
         }
         if count < self.partitions.len() {
             let holds: BTreeSet<TopicPartition> = node.standings().map(|standing| standing.partition).collect();
-            let left = self.partitions.extract_if(.., |partition, _| !holds.contains(partition));
-            news.extend(left.map(|(partition, _)| What::Left { partition }));
+            self.partitions.retain(|&partition, _| {
+                let stays = holds.contains(&partition);
+                if !stays {
+                    news.push(What::Left { partition });
+                }
+                stays
+            });
         }
         news
     }

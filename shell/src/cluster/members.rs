@@ -18,6 +18,8 @@ use crate::cli::options::Address;
 
 /// What the address for other nodes is called among a voter's addresses.
 const RAFT_LISTENER: &str = "RAFT";
+/// How long a node may take to say that it is there.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Between two looks at a cluster that does not know a new node yet.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -95,11 +97,15 @@ fn folder_of(view: &View, node: NodeId) -> Option<Uuid> {
 /// Has a node forgotten that does not serve, or is one of two voters: for good, or until it comes back with an empty data folder.
 pub(super) fn remove(link: &mut Link, node: NodeId, out: &mut impl Write) -> Result<Outcome, Fault> {
     let mut view = View::of_decided(link)?;
+    if serves(&view, node) && !answers(link, &view, node) {
+        // It has ended a moment ago, and is missed soon.
+        view = without(link, node)?;
+    }
     let holds = view.partitions.values().filter(|partition| partition.replicas.contains(&node.0)).count();
     // One that does not serve may have lost its disk, and comes back under its number with an empty one.
     if holds > 0 && serves(&view, node) {
         return Err(Fault::Refused(format!(
-            "node {node} holds replicas of {holds} partitions: run `chronik-server cluster drain {node}` first, or stop it \
+            "node {node} holds {holds} replicas: run `chronik-server cluster drain {node}` first, or stop it \
              where it is to come back with an empty data folder"
         )));
     }
@@ -139,7 +145,7 @@ pub(super) fn remove(link: &mut Link, node: NodeId, out: &mut impl Write) -> Res
     if holds > 0 {
         writeln!(
             out,
-            "{holds} partitions still count on it: add it again with an empty data folder, or move them (`chronik-server \
+            "{holds} replicas of it are still counted on: add it again with an empty data folder, or move them (`chronik-server \
              cluster drain {node}`)"
         )?;
     }
@@ -155,10 +161,18 @@ fn without(link: &mut Link, node: NodeId) -> Result<View, Fault> {
             return Ok(view);
         }
         if Instant::now() >= deadline {
-            return Err(Fault::Refused(format!("node {node} still serves: stop it, and run this again")));
+            return Err(Fault::Refused(format!(
+                "node {node} still serves, as the cluster knows it: stop it, and run this again"
+            )));
         }
         thread::sleep(LOOK_EVERY);
     }
+}
+
+/// Whether a node takes connections here.
+fn answers(link: &Link, view: &View, node: NodeId) -> bool {
+    let timeout = link.timeout().min(ANSWER_WITHIN);
+    view.nodes.get(&node.0).is_some_and(|known| Link::connect(&[known.address.clone()], timeout).is_ok())
 }
 
 fn serves(view: &View, node: NodeId) -> bool {

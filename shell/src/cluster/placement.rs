@@ -53,8 +53,8 @@ impl<'a> Placement<'a> {
             let Some(to) = self.target(&replicas, node, usize::MAX) else {
                 let (topic, index) = name;
                 return Err(format!(
-                    "partition {index} of `{topic}` has {} replicas, and without node {node} there are only {} nodes that \
-                     could hold them: add a node first, or give the topic fewer",
+                    "partition {index} of `{topic}` has {} replicas, and without node {node} there is room for {}, one \
+                     on each node that is up: add a node first, or give the topic fewer",
                     replicas.len(),
                     self.load.len()
                 ));
@@ -180,8 +180,8 @@ mod tests {
         check_drain(&["", "", ""], &[&[2, 3]], 1, "");
         check_drain(&["a", "b", "b", "a"], &[&[1, 2], &[4, 3], &[4, 2]], 1, "0:4,2");
         check_drain(&["a", "b", "b"], &[&[1, 2]], 1, "0:3,2");
-        let why = "partition 0 of `t` has 3 replicas, and without node 1 there are only 2 nodes that could hold them: add a \
-                   node first, or give the topic fewer";
+        let why = "partition 0 of `t` has 3 replicas, and without node 1 there is room for 2, one on each node \
+                   that is up: add a node first, or give the topic fewer";
         check_drain(&["", "", ""], &[&[1, 2, 3]], 1, why);
     }
 

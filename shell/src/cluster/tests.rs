@@ -447,7 +447,7 @@ fn one_of_two_voters_gives_up_its_vote_before_it_is_stopped() {
     let (told, outcome, asked) = run_within(Duration::from_secs(1), two(false), remove.clone());
     assert_eq!(asked, [format!("remove 2 with {}", folder(2))]);
     assert_eq!(told, "node 2 votes no more\nstop it now: it is forgotten as soon as it serves no more\n");
-    assert_eq!(outcome, Err("node 2 still serves: stop it, and run this again".to_owned()));
+    assert_eq!(outcome, Err("node 2 still serves, as the cluster knows it: stop it, and run this again".to_owned()));
     let (_, outcome, asked) = run_on(two(true), remove);
     assert_eq!(asked, [format!("remove 2 with {}", folder(2)), "forget 2".to_owned()]);
     assert_eq!(outcome, Ok(true));
@@ -478,13 +478,13 @@ fn nothing_is_changed_while_nobody_decides() {
 fn a_node_is_removed_when_it_serves_no_more() {
     let remove = |node| Command::RemoveNode { node: NodeId(node) };
     let (_, outcome, asked) = run_on(three_nodes(), remove(3));
-    let why = "node 3 holds replicas of 2 partitions: run `chronik-server cluster drain 3` first, or stop it where it is to \
+    let why = "node 3 holds 2 replicas: run `chronik-server cluster drain 3` first, or stop it where it is to \
                come back with an empty data folder";
     assert_eq!((outcome, asked), (Err(why.to_owned()), vec![]));
     let gone = Cluster { nodes: BTreeMap::from([(1, false), (2, false), (3, true)]), ..three_nodes() };
     let (told, outcome, asked) = run_on(gone, remove(3));
     assert_eq!(asked, [format!("remove 3 with {}", folder(3)), "forget 3".to_owned()]);
-    assert!(told.contains("2 partitions still count on it"), "{told}");
+    assert!(told.contains("2 replicas of it are still counted on"), "{told}");
     assert!(outcome.is_ok());
     let serving = Cluster { partitions: vec![], ..three_nodes() };
     let (_, outcome, asked) = run_on(serving, remove(3));
@@ -492,6 +492,11 @@ fn a_node_is_removed_when_it_serves_no_more() {
         (outcome, asked),
         (Err("node 3 holds nothing any more, and still serves: stop it first".to_owned()), vec![])
     );
+    // One that has ended a moment ago is waited for until the cluster has missed it.
+    let dying = Cluster { silent: vec![3], ..three_nodes() };
+    let (_, outcome, asked) = run_within(Duration::from_secs(1), dying, remove(3));
+    let why = "node 3 still serves, as the cluster knows it: stop it, and run this again";
+    assert_eq!((outcome, asked), (Err(why.to_owned()), vec![]));
     let stopped = |node| Cluster { nodes: BTreeMap::from([(node, true)]), partitions: vec![], ..three_nodes() };
     let (told, outcome, asked) = run_on(stopped(3), remove(3));
     assert_eq!(asked, [format!("remove 3 with {}", folder(3)), "forget 3".to_owned()]);

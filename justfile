@@ -43,6 +43,10 @@ bench *FLAGS:
 # The same with Apache Kafka beside; KAFKA_CLASSPATH_FILE names a file with its class path (benches/kafka.sh says more)
 bench-kafka *FLAGS: (bench "--beside" ("'kafka=" + justfile_directory() + "/benches/kafka.sh {port} {dir}'") FLAGS)
 
+# Instructions that the core takes for one request on each of its most taken paths, against those kept; --write keeps new ones; needs valgrind
+instructions *FLAGS:
+    benches/instructions.py {{FLAGS}}
+
 # What replication costs: one broker and a cluster of three in turn, with the CPU of all brokers
 bench-cluster *FLAGS:
     cargo build --release --package chronik-server --package chronik-bench

@@ -421,13 +421,15 @@ impl Member {
         } else {
             let mut topics: Vec<FetchTopic> = Vec::new();
             self.last_leader = self.caller.asks();
-            for part in led.iter().map(|place| &self.parts[place]) {
+            for (place, part) in led.iter().map(|place| (place, &self.parts[place])) {
                 let TopicPartition { topic: topic_id, partition } = part.id;
                 if topics.last().is_none_or(|topic| topic.topic_id != topic_id) {
                     topics.push(FetchTopic { topic_id, ..FetchTopic::default() });
                 }
                 topics.last_mut().expect("one was pushed").partitions.push(FetchPartition {
                     partition,
+                    // A replica that is being made does not lead, and would say that it has no such offset.
+                    current_leader_epoch: self.topics.leader_epoch(place.topic as usize, partition),
                     fetch_offset: part.position.expect("positions are asked for first").0,
                     partition_max_bytes: PARTITION_MAX_BYTES,
                     ..FetchPartition::default()

@@ -160,15 +160,30 @@ impl Habits<'_> {
         let kind = ClientKind::Admin { request_timeout_ms: dice.scale(500, 3_000) };
         let deletes_records = dice.one_in(2);
         let grows = dice.one_in(3);
-        let operations = self.operations(10 * START_MS, 400, |dice| match dice.below(6) {
-            0 | 1 if deletes_records => {
+        let alters = dice.one_in(2);
+        // One that the others can do without: it comes and goes.
+        let fleeting = (self.topics.len() > 2 && dice.one_in(3)).then(|| self.topics.len() - 1);
+        let mut operations = self.operations(10 * START_MS, 600, |dice| match (dice.below(8), fleeting) {
+            (0 | 1, _) if deletes_records => {
                 let (topic, partition) = self.place(dice);
                 Action::DeleteRecords { topic, partition, permille: dice.number(0, 1_000) }
             }
-            2 if grows && dice.one_in(4) => Action::CreatePartitions { topic: self.place(dice).0, more: 1 },
-            3 => self.list_offsets(dice),
+            (2, _) if grows && dice.one_in(4) => Action::CreatePartitions { topic: self.place(dice).0, more: 1 },
+            (3, _) => self.list_offsets(dice),
+            (4, _) if alters => {
+                let value = dice.one_in(2).then(|| dice.pick(&[0, 100, 2_000]).to_string());
+                Action::AlterConfig { topic: self.place(dice).0, name: "file.delete.delay.ms".to_owned(), value }
+            }
+            (5, Some(topic)) => Action::DeleteTopic { topic },
             _ => Action::Ask { which: u8::try_from(dice.below(7)).expect("small") },
         });
+        // Right behind each deletion: an admin does one thing after the other.
+        for index in (0..operations.len()).rev() {
+            if let Action::DeleteTopic { topic } = operations[index].what {
+                let at_ms = operations[index].at_ms;
+                operations.insert(index + 1, Operation { at_ms, what: Action::CreateTopic { topic } });
+            }
+        }
         ClientPlan { kind, operations }
     }
 }

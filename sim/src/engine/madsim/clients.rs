@@ -1,9 +1,12 @@
 //! Clients on nodes of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 
 use chronik_core::time::Instant;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -128,8 +131,41 @@ async fn connect(world: Arc<World>, seat: usize, link: Link, conn: usize) {
         let machine = wires.conns[conn].machine;
         (machine, wires.doors[machine].refuses)
     };
-    match TcpStream::connect((world.machines[machine].ip(), CLIENT_PORT)).await {
-        Ok(socket) if !refuses => world.connected(conn, socket),
-        _ => world.refused(conn),
+    let made = TcpStream::connect((world.machines[machine].ip(), CLIENT_PORT)).await;
+    match made.ok().filter(|_| !refuses).and_then(listened_to) {
+        Some(socket) => world.connected(conn, socket),
+        None => world.refused(conn),
+    }
+}
+
+/// The socket, unless nobody can accept it. A broker that stops accepts nobody any more and goes on with those whom it
+/// has; as long as it has any, madsim makes connections to it all the same, and ends them at once.
+fn listened_to(mut socket: TcpStream) -> Option<TcpStream> {
+    // No broker ever writes to the socket itself: all that it can say is that it has ended.
+    let mut nothing = [0];
+    let mut cx = Context::from_waker(Waker::noop());
+    let read = Pin::new(&mut socket).poll_read(&mut cx, &mut ReadBuf::new(&mut nothing));
+    read.is_pending().then_some(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use madsim::runtime::Runtime;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn who_connects_where_nobody_listens_any_more_is_refused() {
+        Runtime::new().block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("the port is free");
+            let address = listener.local_addr().expect("it is bound");
+            let socket = TcpStream::connect(address).await.expect("it is listened to");
+            assert!(listened_to(socket).is_some());
+            let _open = listener.accept().await.expect("somebody has connected");
+            drop(listener);
+            let socket = TcpStream::connect(address).await.expect("madsim connects as long as a connection is open");
+            assert!(listened_to(socket).is_none());
+        });
     }
 }

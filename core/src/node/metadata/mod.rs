@@ -34,6 +34,7 @@ mod recall;
 mod refusals;
 mod snapshots;
 mod sweeps;
+mod twins;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -113,6 +114,8 @@ pub(super) struct Metadata {
     folders: BTreeMap<NodeId, (Uuid, Str)>,
     /// Where those listen that asked to be registered, and whom a referral named, until the metadata say it.
     pub(in crate::node) introduced: BTreeMap<NodeId, (Str, u16)>,
+    /// The processes of other nodes.
+    twins: twins::Twins,
     /// Where peers are looked for that may be known under two addresses.
     looks: BTreeMap<NodeId, peers::Look>,
     /// To whom connections are kept.
@@ -183,6 +186,7 @@ impl Metadata {
             news: news::News::default(),
             connected: BTreeSet::new(),
             folders: BTreeMap::new(),
+            twins: twins::Twins::default(),
             introduced: BTreeMap::new(),
             looks: BTreeMap::new(),
             neighbours: None,

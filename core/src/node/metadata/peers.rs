@@ -49,6 +49,9 @@ impl Node {
             }
             PeerInput::Arrived(hello) => {
                 self.peer_arrived(hello.node_id);
+                if self.metadata.twins.arrived(hello.node_id, hello.process) {
+                    out.log(Level::Warn, twins(hello.node_id));
+                }
                 self.metadata.life.reached(hello.node_id);
                 self.greeted(&hello, out);
             }
@@ -240,6 +243,14 @@ impl Node {
         };
         leader.map(|leader| (leader, quorum.term()))
     }
+}
+
+/// What an operator is told of whose node two processes run.
+fn twins(node: NodeId) -> String {
+    format!(
+        "two processes run as node {node}, on copies of one data folder: neither can be relied on any more; stop both, take \
+         the node out of the cluster (remove-node), and in again with an empty data folder (add-node)"
+    )
 }
 
 /// What an operator is told whose node has lost its folder.

@@ -88,6 +88,16 @@ fn a_voter_that_is_taken_out_may_go_when_that_is_told() {
 }
 
 #[test]
+fn two_processes_of_one_node_are_told_once() {
+    let mut cluster = Cluster::running(3);
+    let hello = cluster.brokers[&3].neighbours.as_ref().expect("it runs").me.clone();
+    for process in [7, 8, 7, 8, 7, 8, 7, 8] {
+        cluster.step(1, Input::Peer(Box::new(PeerInput::Arrived(peer::Hello { process, ..hello.clone() }))));
+    }
+    assert_eq!(cluster.lines.matches("two processes run as node 3").count(), 1, "{}", cluster.lines);
+}
+
+#[test]
 fn a_new_node_finds_who_decides_by_any_other_node() {
     let mut cluster = Cluster::running(3);
     let decides = cluster.controller().expect("somebody decides");

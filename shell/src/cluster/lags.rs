@@ -2,6 +2,7 @@
 //! first. So a follower is behind by what it still lacks of what its leader had when it was asked.
 
 use std::collections::BTreeMap;
+use std::slice;
 use std::thread;
 use std::time::Duration;
 
@@ -48,7 +49,7 @@ impl Lags {
         }
         let timeout = timeout.min(ANSWER_WITHIN);
         let connect = |(&node, told): (&i32, &super::view::Node)| {
-            let link = Link::connect(&[told.address.clone()], timeout);
+            let link = Link::connect(slice::from_ref(&told.address), timeout);
             Asked { node, link, ends: BTreeMap::new() }
         };
         let mut brokers = at_once(serving, connect);

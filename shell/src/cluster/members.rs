@@ -1,6 +1,7 @@
 //! Nodes that come and go.
 
 use std::io::Write;
+use std::slice;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -172,7 +173,7 @@ fn without(link: &mut Link, node: NodeId) -> Result<View, Fault> {
 /// Whether a node takes connections here.
 fn answers(link: &Link, view: &View, node: NodeId) -> bool {
     let timeout = link.timeout().min(ANSWER_WITHIN);
-    view.nodes.get(&node.0).is_some_and(|known| Link::connect(&[known.address.clone()], timeout).is_ok())
+    view.nodes.get(&node.0).is_some_and(|known| Link::connect(slice::from_ref(&known.address), timeout).is_ok())
 }
 
 fn serves(view: &View, node: NodeId) -> bool {

@@ -163,11 +163,8 @@ pub(crate) fn consumer_group_heartbeat(broker: &mut Broker) -> Vec<u8> {
     };
     let joined = told(broker.ask(&framed(1, join)));
     let assigned = joined.assignment.map(|assignment| assignment.topic_partitions).unwrap_or_default();
-    let has = assigned.into_iter().map(|topic| TopicPartitions {
-        topic_id: topic.topic_id,
-        partitions: topic.partitions,
-        ..TopicPartitions::default()
-    });
+    let has =
+        assigned.into_iter().map(|topic| TopicPartitions { topic_id: topic.topic_id, partitions: topic.partitions });
     let request = |topic_partitions| ConsumerGroupHeartbeatRequest {
         group_id: GROUP.into(),
         member_id: MEMBER.into(),

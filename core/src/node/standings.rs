@@ -11,6 +11,8 @@ use crate::raft::Role;
 pub struct Standing<'a> {
     /// Which.
     pub partition: TopicPartition,
+    /// The number of its stay here: one that has left may come back, and begins anew.
+    pub stay: u64,
     /// Whether it leads it.
     pub leads: bool,
     /// Whether it follows its leader.
@@ -49,6 +51,7 @@ impl Node {
             let partition = &hosted.partition;
             Some(Standing {
                 partition: partition.id(),
+                stay: hosted.stay,
                 leads: partition.is_led(),
                 follows: partition.is_followed(),
                 leader_epoch: partition.epoch(),

@@ -45,6 +45,7 @@ struct Copies {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Seen {
+    stay: u64,
     role: Role,
     leader_epoch: i32,
     partition_epoch: i32,
@@ -57,6 +58,7 @@ struct Seen {
 impl Seen {
     fn of(standing: &node::Standing<'_>) -> Seen {
         Seen {
+            stay: standing.stay,
             role: match (standing.leads, standing.follows) {
                 (true, _) => Role::Leads,
                 (false, true) => Role::Follows,
@@ -128,7 +130,11 @@ impl Noted {
         for standing in node.standings() {
             count += 1;
             let seen = Seen::of(&standing);
-            let before = self.partitions.insert(standing.partition, seen);
+            let mut before = self.partitions.insert(standing.partition, seen);
+            // Whoever learns of many changes at once may leave and come back in one step.
+            if before.take_if(|before| before.stay != seen.stay).is_some() {
+                news.push(What::Left { partition: standing.partition });
+            }
             if before.is_none_or(|before| seen.concerns_disks(&before)) {
                 news.extend(held.take(broker, &standing));
             }
@@ -176,6 +182,7 @@ mod tests {
     #[test]
     fn where_a_log_starts_is_noted_each_time_and_how_far_it_has_come_is_not() {
         let before = Seen {
+            stay: 1,
             role: Role::Follows,
             leader_epoch: 1,
             partition_epoch: 2,

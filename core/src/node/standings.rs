@@ -5,6 +5,7 @@ use super::Node;
 use crate::controller::records::PartitionState;
 use crate::ids::{LeaderEpoch, Offset, TopicPartition};
 use crate::raft::Role;
+use crate::replication::Leader;
 
 /// What a broker believes of a partition that it holds.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +22,8 @@ pub struct Standing<'a> {
     pub leader_epoch: LeaderEpoch,
     /// What the metadata say, as far as they are applied here.
     pub state: &'a PartitionState,
-    /// How many replicas must be in sync for acks=all.
+    /// How many replicas must be in sync for acks=all: at most all that there are. Of a partition that is led here, what
+    /// its leader goes by, which learns of another value a moment after the metadata have it.
     pub min_in_sync: usize,
     /// Everything below is durable on the whole in-sync set, as far as is known here.
     pub high_watermark: Offset,
@@ -49,14 +51,17 @@ impl Node {
     pub fn standings(&self) -> impl Iterator<Item = Standing<'_>> {
         self.hosts.iter().flatten().filter_map(|hosted| {
             let partition = &hosted.partition;
+            let id = partition.id();
+            let state = self.controller.image().partition(id)?;
+            let set = (hosted.config.min_insync_replicas as usize).min(state.replication_factor());
             Some(Standing {
-                partition: partition.id(),
+                partition: id,
                 stay: hosted.stay,
                 leads: partition.is_led(),
                 follows: partition.is_followed(),
                 leader_epoch: partition.epoch(),
-                state: self.controller.image().partition(partition.id())?,
-                min_in_sync: hosted.config.min_insync_replicas as usize,
+                state,
+                min_in_sync: partition.leader().map_or(set, Leader::min_in_sync),
                 high_watermark: partition.advanced().high_watermark,
                 durable: partition.log().durable_end(),
                 start: partition.log().start(),

@@ -157,6 +157,11 @@ impl Leader {
         self.in_sync.committed()
     }
 
+    /// How many replicas must be in sync for acks=all, as far as this leader has heard.
+    pub fn min_in_sync(&self) -> usize {
+        self.min_in_sync
+    }
+
     /// Whether too few replicas are in sync for acks=all.
     pub fn is_below_minimum(&self) -> bool {
         self.in_sync().len() < self.min_in_sync

@@ -49,6 +49,7 @@ struct Seen {
     role: Role,
     leader_epoch: i32,
     partition_epoch: i32,
+    in_sync_min: usize,
     high_watermark: Offset,
     durable: Offset,
     start: Offset,
@@ -66,6 +67,7 @@ impl Seen {
             },
             leader_epoch: standing.leader_epoch.0,
             partition_epoch: standing.state.partition_epoch,
+            in_sync_min: standing.min_in_sync,
             high_watermark: standing.high_watermark,
             durable: standing.durable,
             start: standing.start,
@@ -75,8 +77,8 @@ impl Seen {
 
     /// Whether it is worth a note beside what was seen before.
     fn is_news(&self, before: &Seen) -> bool {
-        (self.role, self.leader_epoch, self.partition_epoch, self.start)
-            != (before.role, before.leader_epoch, before.partition_epoch, before.start)
+        (self.role, self.leader_epoch, self.partition_epoch, self.in_sync_min, self.start)
+            != (before.role, before.leader_epoch, before.partition_epoch, before.in_sync_min, before.start)
             || self.high_watermark < before.high_watermark
             || self.is_ahead_of_its_log() && !before.is_ahead_of_its_log()
     }
@@ -186,6 +188,7 @@ mod tests {
             role: Role::Follows,
             leader_epoch: 1,
             partition_epoch: 2,
+            in_sync_min: 1,
             high_watermark: Offset(5),
             start: Offset(3),
             end: Offset(9),
@@ -196,5 +199,6 @@ mod tests {
         assert!(Seen { start: Offset(4), ..before }.is_news(&before));
         assert!(Seen { start: Offset(2), ..before }.is_news(&before));
         assert!(Seen { partition_epoch: 3, ..before }.is_news(&before));
+        assert!(Seen { in_sync_min: 2, ..before }.is_news(&before));
     }
 }

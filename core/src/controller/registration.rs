@@ -31,8 +31,6 @@ pub struct Candidate {
     pub directory_id: Uuid,
     /// The process, a random number drawn at each start.
     pub process: u64,
-    /// Whether it may have lost what it said was durable.
-    pub has_lost: bool,
     /// Its addresses for clients, at least one.
     pub listeners: Vec<Listener>,
     /// Where other brokers reach it.
@@ -91,8 +89,8 @@ impl Controller {
     /// since its question came twice, is told so again.
     ///
     /// A process leads and follows only in states that began after it, so that what its node leads by the log is taken
-    /// from it first, in parts: then the answer is [`Registered::NotYet`]. The same goes for all that it was believed
-    /// to hold, where it may have lost that (KIP-966).
+    /// from it first, in parts: then the answer is [`Registered::NotYet`]. The same goes for all that a broker was believed
+    /// to hold that was removed: whoever has its number now may hold nothing (KIP-966).
     ///
     /// # Errors
     /// Where the log knows the node with another data folder; where it did, and partitions have nowhere else what was
@@ -117,7 +115,7 @@ impl Controller {
             );
             return Err(Refused::new(ErrorCode::InvalidRegistration, message));
         }
-        let make_way = self.make_way(node_id, candidate.has_lost || known.is_none());
+        let make_way = self.make_way(node_id, known.is_none());
         if !make_way.records.is_empty() {
             let active = known.filter(|known| known.standing != Standing::Fenced);
             let fence = active.map(|known| fence(node_id, known.broker_epoch));

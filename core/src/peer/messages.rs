@@ -197,8 +197,6 @@ structs! {
         directory_id: Uuid,
         /// The process, as in [`Hello`].
         process: u64,
-        /// Whether it may have lost what it said was durable: its disk was not asked to sync, and the machine stopped.
-        has_lost: bool,
         /// Its addresses for clients.
         listeners: Vec<Address>,
         /// Where it stands.

@@ -82,7 +82,6 @@ fn messages() -> Vec<Message> {
             node_id: NodeId(2),
             directory_id: Uuid([1; 16]),
             process: 1,
-            has_lost: true,
             listeners: vec![address.clone(), address],
             rack: Some("r".into()),
             peer_host: "b2".into(),

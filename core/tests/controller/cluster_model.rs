@@ -30,10 +30,7 @@ enum Step {
         assignment: Vec<Vec<i32>>,
         unclean: bool,
     },
-    Register {
-        node_id: i32,
-        has_lost: bool,
-    },
+    Register(i32),
     Fence(i32),
     Unfence(i32),
     Shutdown(i32),
@@ -84,7 +81,7 @@ fn assignment() -> impl Strategy<Value = Vec<Vec<i32>>> {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => (prop::sample::select(vec!["a", "b", "c"]), assignment(), any::<bool>()).prop_map(|(name, assignment, unclean)| Step::Create { name, assignment, unclean }),
-        2 => (node(), prop::bool::weighted(0.3)).prop_map(|(node_id, has_lost)| Step::Register { node_id, has_lost }),
+        2 => node().prop_map(Step::Register),
         3 => node().prop_map(Step::Fence),
         5 => node().prop_map(Step::Unfence),
         1 => node().prop_map(Step::Shutdown),
@@ -154,10 +151,10 @@ fn take(cluster: &mut Cluster, beside: &mut Beside, step: &Step) {
             let decision = cluster.controller.create_topics(&mut cluster.rng, &request);
             cluster.commit(decision);
         }
-        Step::Register { node_id, has_lost } => {
+        Step::Register(node_id) => {
             *process += 1;
-            let mut candidate = candidate(*node_id, *process);
-            candidate.has_lost = *has_lost;
+            let candidate = candidate(*node_id, *process);
+            let was_known = image(cluster, *node_id).is_some();
             loop {
                 // A broker that was removed is refused while something is nowhere else.
                 let Ok(decision) = cluster.controller.register_broker(&candidate) else { return };
@@ -165,7 +162,7 @@ fn take(cluster: &mut Cluster, beside: &mut Beside, step: &Step) {
                     Registered::As(broker_epoch) => {
                         let duties = cluster.controller.image().partition_index().duties(candidate.node_id).clone();
                         assert!(duties.leads.is_empty(), "process {broker_epoch} leads in no epoch from before it");
-                        if *has_lost {
+                        if !was_known {
                             assert!(duties.shares.is_empty() && duties.eligible.is_empty() && duties.backed.is_empty());
                         }
                         break;
@@ -341,9 +338,7 @@ fn check_holders(
             Step::Damaged(node_id) if isr != [NodeId(*node_id)].into() => {
                 holders.remove(&NodeId(*node_id));
             }
-            Step::Register { node_id, has_lost }
-                if (*has_lost || !was_known) && cluster.controller.image().broker(NodeId(*node_id)).is_some() =>
-            {
+            Step::Register(node_id) if !was_known && cluster.controller.image().broker(NodeId(*node_id)).is_some() => {
                 let lost = NodeId(*node_id);
                 // Where nobody else has anything it is as good as can be.
                 if isr != [lost].into() {
@@ -417,7 +412,7 @@ proptest! {
         for step in &steps {
             let before = partitions(&cluster.controller);
             let was_known = match step {
-                Step::Register { node_id, .. } => cluster.controller.image().broker(NodeId(*node_id)).is_some(),
+                Step::Register(node_id) => cluster.controller.image().broker(NodeId(*node_id)).is_some(),
                 _ => true,
             };
             take(&mut cluster, &mut beside, step);

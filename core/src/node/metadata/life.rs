@@ -206,7 +206,6 @@ impl Node {
             node_id: me.node,
             directory_id: me.directory,
             process: self.metadata.process,
-            has_lost: false,
             listeners: listeners.collect(),
             rack: self.broker_config().broker_rack.as_deref().map(Into::into),
             peer_host,
@@ -378,7 +377,6 @@ impl Node {
             node_id: from,
             directory_id: register.directory_id,
             process: register.process,
-            has_lost: register.has_lost,
             listeners: register
                 .listeners
                 .iter()

@@ -133,7 +133,6 @@ fn the_first_node_begins_again_that_has_just_taken_in_another() {
         node_id: NodeId(2),
         directory_id: Uuid([2; 16]),
         process: 1,
-        has_lost: false,
         listeners: vec![peer::Address { name: "PLAINTEXT".into(), host: "node2".into(), port: 9092 }],
         rack: None,
         peer_host: "node2".into(),

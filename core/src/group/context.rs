@@ -7,7 +7,7 @@ use super::record::Record;
 use super::timers::{TimerKind, Timers};
 use super::{Settings, Timer};
 use crate::boundary::ReplyTo;
-use crate::ids::TopicId;
+use crate::ids::{Offset, TopicId};
 use crate::rng::Rng;
 use crate::time::Now;
 use crate::wire::{Response, Str};
@@ -39,12 +39,28 @@ pub struct Context<'a> {
     pub out: &'a mut Outcome,
     /// When the coordinator wants to be called.
     pub timers: &'a mut Timers,
+    /// How far the log of decisions is.
+    pub log: Written,
+}
+
+/// How far a coordinator's log is when it is called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Everything below is committed.
+    pub committed: Offset,
+    /// What is decided now comes here.
+    pub end: Offset,
 }
 
 impl Context<'_> {
     /// Decides that a record is written.
     pub fn write(&mut self, record: Record) {
         self.out.records.push(record);
+    }
+
+    /// Up to where the log must be committed before an answer leaves that is given now.
+    pub(super) fn answers_at(&self) -> Offset {
+        Offset(self.log.end.0.saturating_add(i64::try_from(self.out.records.len()).unwrap_or(i64::MAX)))
     }
 
     /// Answers a request once everything that has been decided so far is committed.

@@ -34,7 +34,7 @@ pub use self::upkeep::{Seen, Stop};
 use super::offsets::{FetchStop, Offsets, Place, targets};
 use super::question::Finding;
 use super::record::{Key, Record, Value};
-use super::{Context, Outcome, Settings, Timers, Topics, classic, consumer};
+use super::{Context, Outcome, Settings, Timers, Topics, Written, classic, consumer};
 use crate::boundary::{Client, ReplyTo};
 use crate::ids::TopicId;
 use crate::rng::Rng;
@@ -79,11 +79,14 @@ pub struct Surroundings<'a> {
     pub rng: &'a mut Rng,
     /// Where decisions are put: to be appended and answered when the call returns, before the next one.
     pub out: &'a mut Outcome,
+    /// How far the log of decisions is.
+    pub log: Written,
 }
 
 /// What a group is lent for one call: what the node lends, and the coordinator's timers.
 fn lend<'a>(timers: &'a mut Timers, with: &'a mut Surroundings<'_>) -> Context<'a> {
-    Context { now: with.now, settings: with.settings, topics: with.topics, rng: with.rng, out: with.out, timers }
+    let Surroundings { now, settings, topics, rng, out, log } = with;
+    Context { now: *now, settings, topics: *topics, rng, out, log: *log, timers }
 }
 
 /// The groups of one partition of `__consumer_offsets`.

@@ -38,7 +38,7 @@ mod settings;
 pub(crate) mod testing;
 mod timers;
 
-pub use context::{Context, Outcome, Topics};
+pub use context::{Context, Outcome, Topics, Written};
 pub use coordinator::{Coordinator, Reached, Seen, Stop, Surroundings, partition_of};
 pub use offsets::FetchStop;
 pub use question::{Finding, Question};

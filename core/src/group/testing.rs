@@ -17,9 +17,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::record::Record;
-use super::{Context, Finding, Outcome, Settings, Surroundings, Timer, Timers, Topics};
+use super::{Context, Finding, Outcome, Settings, Surroundings, Timer, Timers, Topics, Written};
 use crate::boundary::{Client, ReplyTo};
-use crate::ids::{ConnId, ListenerId, TopicId, Uuid};
+use crate::ids::{ConnId, ListenerId, Offset, TopicId, Uuid};
 use crate::rng::Rng;
 use crate::time::{Instant, Now, Timestamp};
 use crate::wire::{Response, Str};
@@ -36,6 +36,8 @@ pub(crate) struct Rig {
     pub(crate) out: Outcome,
     pub(crate) timers: Timers,
     pub(crate) now: Now,
+    /// How far the log is: all that is decided is committed at once, unless a test says otherwise.
+    pub(crate) log: Written,
     asked: u64,
 }
 
@@ -49,6 +51,7 @@ impl Rig {
             out: Outcome::default(),
             timers: Timers::default(),
             now: Now { instant: Instant(1), wall: BEGINNING },
+            log: Written { committed: Offset(i64::MAX), end: Offset(0) },
             asked: 0,
         }
     }
@@ -68,6 +71,7 @@ impl Rig {
             rng: &mut self.rng,
             out: &mut self.out,
             timers: &mut self.timers,
+            log: self.log,
         }
     }
 
@@ -79,6 +83,7 @@ impl Rig {
             topics: &self.topics,
             rng: &mut self.rng,
             out: &mut self.out,
+            log: self.log,
         }
     }
 

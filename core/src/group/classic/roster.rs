@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::Member;
 use crate::boundary::ReplyTo;
+use crate::ids::Offset;
 use crate::time::Instant;
 use crate::wire::{ErrorCode, Str};
 
@@ -23,6 +24,10 @@ pub(super) struct Seat {
     pub(super) session_ends: Instant,
     /// When its session's timer is due, if that is set.
     pub(super) alarm: Option<Instant>,
+    /// Up to where the log must be committed before it has the last answer that its session began with.
+    pub(super) answered_at: Offset,
+    /// Whether that was not so yet when its session was over.
+    pub(super) is_owed: bool,
     /// The JoinGroup that waits for the others.
     joining: Option<ReplyTo>,
     /// The SyncGroup that waits for the leader's.
@@ -32,7 +37,16 @@ pub(super) struct Seat {
 impl Seat {
     /// A member that waits for nothing, and whose session has not begun.
     pub(super) fn new(member: Member) -> Seat {
-        Seat { member, is_new: false, session_ends: Instant(0), alarm: None, joining: None, syncing: None }
+        Seat {
+            member,
+            is_new: false,
+            session_ends: Instant(0),
+            alarm: None,
+            answered_at: Offset(0),
+            is_owed: false,
+            joining: None,
+            syncing: None,
+        }
     }
 
     /// Whether its silence is our doing: a member does not heartbeat while it waits. One that is new does not count, or

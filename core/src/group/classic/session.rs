@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Group, Seat, State};
+use super::{Group, State};
 use crate::boundary::ReplyTo;
 use crate::group::{Context, TimerKind};
 use crate::wire::heartbeat::{HeartbeatRequest, HeartbeatResponse};
@@ -61,11 +61,12 @@ impl Group {
         }
     }
 
-    /// A sign of life.
+    /// A sign of life, which is answered.
     pub(super) fn extend_session_of(&mut self, ctx: &mut Context<'_>, id: &Str) {
-        if let Some(session) = self.roster.seat(id).map(Seat::session_timeout) {
-            self.extend_session(ctx, id, session);
-        }
+        let Some(seat) = self.roster.seat_mut(id) else { return };
+        (seat.answered_at, seat.is_owed) = (ctx.answers_at(), false);
+        let session = seat.session_timeout();
+        self.extend_session(ctx, id, session);
     }
 
     /// A member is not taken for dead for a while. Its timer stays unless it would come too late.
@@ -92,6 +93,14 @@ impl Group {
         if seat.is_kept_waiting() {
             // Its session begins when it is answered.
             return;
+        }
+        let is_owed = seat.answered_at > ctx.log.committed;
+        if is_owed || seat.is_owed {
+            // Likewise where the answer has been given and is not committed: slow followers are no fault of the member's.
+            // When it left is not known, so the session begins where it is seen that it has.
+            seat.is_owed = is_owed;
+            let session = seat.session_timeout();
+            return self.extend_session(ctx, id, session);
         }
         self.remove(ctx, id);
         match self.state {

@@ -70,6 +70,7 @@ fn rehearse(
         now: ctx.now,
         settings: ctx.settings,
         topics: ctx.topics,
+        log: ctx.log,
     };
     let to = ReplyTo { conn: ConnId(0), sequence: 0, version, listener: ListenerId(0) };
     consumer::Group::new(request.group_id.clone()).heartbeat(&mut stage, to, client, request.clone());

@@ -52,7 +52,7 @@ use crate::boundary::{Client, Effect, Level, Outbox, ReplyTo};
 use crate::config::BrokerConfig;
 use crate::controller::GROUP_OFFSETS;
 use crate::controller::image::MetadataImage;
-use crate::group::{Coordinator, Migration, Outcome, Reached, Settings, Surroundings, Topics, partition_of};
+use crate::group::{Coordinator, Migration, Outcome, Reached, Settings, Surroundings, Topics, Written, partition_of};
 use crate::ids::{Offset, TopicId, TopicPartition};
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
@@ -474,6 +474,7 @@ impl Node {
         ask: impl FnOnce(&mut Coordinator, &mut Surroundings<'_>) -> T,
     ) -> T {
         let mut outcome = Outcome::default();
+        let log = self.written(partition);
         let Groups { settings, rng, seats, topics_version, .. } = &mut self.groups;
         let topics = Known { image: self.controller.image(), version: *topics_version };
         let Some(State::Serving(coordinator) | State::Beginning(coordinator, _)) =
@@ -481,12 +482,21 @@ impl Node {
         else {
             unreachable!("whoever calls a coordinator has found that it serves, or begins")
         };
-        let mut with = Surroundings { now, settings, topics: &topics, rng, out: &mut outcome };
+        let mut with = Surroundings { now, settings, topics: &topics, rng, out: &mut outcome, log };
         let told = ask(coordinator, &mut with);
         let deadline = coordinator.deadline();
         self.wake(now, partition, deadline);
         self.conclude(now, partition, outcome, out);
         told
+    }
+
+    /// How far the log of a partition of the groups' is.
+    fn written(&self, partition: i32) -> Written {
+        let hosted = self.groups.seats.get(&partition).and_then(|seat| self.hosts[seat.slot as usize].as_ref());
+        hosted.map_or(Written::default(), |hosted| {
+            let partition = &hosted.partition;
+            Written { committed: partition.advanced().high_watermark, end: partition.log().end() }
+        })
     }
 
     /// Sets a coordinator's timer for the next step or later.

@@ -12,6 +12,7 @@ use crate::group::protocol::ConsumerProtocolSubscription;
 use crate::group::record::{Record, Value};
 use crate::group::testing::{Rig, client};
 use crate::group::{Outcome, Timers};
+use crate::ids::Offset;
 use crate::time::Timestamp;
 use crate::wire::heartbeat::HeartbeatRequest;
 use crate::wire::join_group::{JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse};
@@ -97,6 +98,8 @@ impl Stage {
             ["set", "delay", time] => self.rig.settings.group_initial_rebalance_delay = duration(time),
             [ref who @ .., "have", "joined"] => self.untold(|stage| stage.make_joined(who)),
             [ref who @ .., "are", "stable"] => self.untold(|stage| stage.make_stable(who)),
+            ["the", "log", "stands", "still"] => self.rig.log.committed = Offset(0),
+            ["the", "log", "moves", "on"] => self.rig.log.committed = Offset(i64::MAX),
             ["reload"] => self.reload(),
             ["describe"] => self.describe(),
             _ => panic!("no such command: {line}"),

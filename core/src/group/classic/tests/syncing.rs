@@ -182,3 +182,29 @@ fn an_assignment_that_is_too_large_to_be_kept_fails_for_all_and_is_made_again() 
          - a: assigned 1",
     );
 }
+
+#[test]
+fn nobody_is_let_go_while_the_answer_waits_for_the_groups_record_to_be_committed() {
+    play(
+        "a b have joined
+         b syncs
+         the log stands still
+         a syncs a=1 b=2
+         - record: 1 range led by a a=1 b=2
+         - a: assigned 1
+         - b: assigned 2
+         25s pass
+         the log moves on
+         9s pass
+         a beats
+         - a: NONE
+         b beats
+         - b: NONE
+         9s pass
+         a beats
+         - a: NONE
+         2s pass
+         a beats
+         - a: REBALANCE_IN_PROGRESS",
+    );
+}

@@ -45,6 +45,13 @@ use crate::wire::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOf
 use crate::wire::metadata::{MetadataRequest, MetadataRequestTopic};
 use crate::wire::produce::PartitionProduceResponse;
 
+/// What a node hears of a message that comes by a connection: nothing of one that ends the connection.
+fn by_connection(from: i32, process: u64, message: crate::peer::Message) -> Vec<crate::boundary::PeerInput> {
+    let (mut heard, bytes) = (Vec::new(), message.payload_bytes());
+    let ended = crate::peer::listen((crate::ids::NodeId(from), process), message, bytes, &mut heard);
+    if ended.is_ok() { heard } else { Vec::new() }
+}
+
 #[test]
 fn what_is_acknowledged_is_read_back_and_again_after_a_crash() {
     let mut rig = Rig::new();

@@ -1,9 +1,7 @@
 //! A partition that is followed here: what its leader says becomes of the log.
 
-use bytes::Bytes;
-
 use super::{Partition, Played, Role, Stage};
-use crate::batch::BatchHead;
+use crate::batch::{HEAD_BYTES, PlacedBatch};
 use crate::boundary::DirectWrite;
 use crate::config::TopicConfig;
 use crate::ids::{Lsn, NodeId, Offset};
@@ -12,15 +10,6 @@ use crate::log::Misfit;
 use crate::peer::{Acked, Append, Cut, Epochs, Greet};
 use crate::replication::{CutDecision, Follower, Leadership, Taken};
 use crate::time::Timestamp;
-
-/// A batch that has its place, of a leader's.
-#[derive(Clone, Debug)]
-pub struct Placed {
-    /// Its head.
-    pub head: BatchHead,
-    /// What is behind the head.
-    pub body: Bytes,
-}
 
 /// What has come of a word about where the log is to end.
 #[derive(Debug)]
@@ -95,30 +84,31 @@ impl Partition {
         }
     }
 
-    /// The leader sends batches, of which `placed` are those in `append`.
+    /// The leader sends batches with `append`, which has them no more: these are the next of them.
     pub fn on_append(
         &mut self,
         from: NodeId,
         append: &Append,
-        placed: &[Placed],
+        placed: &[PlacedBatch],
         (config, now, direct_from): (&TopicConfig, Timestamp, u64),
         journal: &mut journal::Writer,
     ) -> Followed {
         let ends = self.ends();
         let Role::Following(follower) = &mut self.role else { return Followed::default() };
         let batches = placed.first().zip(placed.last());
-        let batches = batches.map(|(first, last)| (first.head.base_offset, Offset(last.head.last_offset().0 + 1)));
+        let batches = batches.map(|(first, last)| (first.head().base_offset, last.head().next_offset()));
         let start = match follower.on_append(from, append, batches, ends) {
             Taken::Ignored => return Followed::default(),
             Taken::Mismatch(acked) => return Followed { mismatch: Some(acked), ..Followed::default() },
             Taken::Append { start, .. } => start,
         };
         let mut followed = Followed::default();
-        for Placed { head, body } in placed {
-            let bytes = head.batch_bytes() as u64;
+        for batch in placed {
+            let (head, body) = (batch.head(), batch.bytes().slice(HEAD_BYTES..));
+            let bytes = batch.bytes().len() as u64;
             self.roll_for(bytes, config, now, journal);
             let way = self.way(bytes, direct_from);
-            match self.log.append_placed(head, body, now, way, journal) {
+            match self.log.append_placed(head, &body, now, way, journal) {
                 Ok((appended, write)) => {
                     followed.lsn = Some(appended.lsn);
                     followed.writes.extend(write);

@@ -34,7 +34,7 @@ use crate::replication::{Ends, Follower, Leader, Leadership, Peers, Said, Settin
 use crate::time::{Instant, Timestamp};
 use crate::wire::ErrorCode;
 
-pub use follow::{Cutting, Followed, Placed};
+pub use follow::{Cutting, Followed};
 
 /// A partition of which this broker holds a replica.
 #[derive(Debug)]

@@ -12,6 +12,7 @@ use super::{
 use super::{decode, encode};
 use crate::batch::verify_placed;
 use crate::boundary::{Neighbours, PeerInput};
+use crate::ids::NodeId;
 use crate::limits::BATCH_BYTES_MAX;
 use crate::wire::Writer;
 
@@ -81,7 +82,7 @@ impl Acceptor {
                     }
                     _ => return Err(Ended::OutOfTurn),
                 },
-                Some(peer) => listen(peer, message, header.body_bytes, heard)?,
+                Some(peer) => listen((peer.node_id, peer.process), message, header.body_bytes, heard)?,
             }
         }
     }
@@ -123,8 +124,13 @@ impl Acceptor {
     }
 }
 
-/// Takes something that a peer said in a frame of so many bytes.
-fn listen(peer: &Hello, message: Message, frame_bytes: usize, heard: &mut Vec<PeerInput>) -> Result<(), Ended> {
+/// Takes something that a process of a peer said in a frame of so many bytes.
+pub(crate) fn listen(
+    (from, process): (NodeId, u64),
+    message: Message,
+    frame_bytes: usize,
+    heard: &mut Vec<PeerInput>,
+) -> Result<(), Ended> {
     let message = match message {
         Message::Hello(_) | Message::Welcome(_) | Message::Refused(_) | Message::Begun(_) => {
             return Err(Ended::OutOfTurn);
@@ -142,7 +148,6 @@ fn listen(peer: &Hello, message: Message, frame_bytes: usize, heard: &mut Vec<Pe
         Message::Heartbeat(heartbeat) if heartbeat.damaged.len() > DAMAGED_MAX => return Err(Ended::ListTooLong),
         other => other,
     };
-    let Hello { node_id: from, process, .. } = *peer;
     message.into_steps(&mut |message| heard.push(PeerInput::Heard { from, process, message }));
     Ok(())
 }

@@ -233,6 +233,15 @@ impl Batches {
         &self.placed
     }
 
+    /// Likewise, for whoever needs nothing else of them.
+    ///
+    /// # Panics
+    /// As [`Batches::placed`].
+    pub fn into_placed(self) -> Vec<PlacedBatch> {
+        self.placed();
+        self.placed
+    }
+
     /// Those that somebody has verified, if somebody has.
     pub(super) fn known(&self) -> &[PlacedBatch] {
         &self.placed

@@ -38,6 +38,8 @@ mod stream;
 mod tests;
 
 pub use acceptor::Acceptor;
+#[cfg(test)]
+pub(crate) use acceptor::listen;
 pub use dialler::Dialler;
 pub use ended::Ended;
 pub use field::Batches;

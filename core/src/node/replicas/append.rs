@@ -1,14 +1,16 @@
 //! Batches of leaders, on their way into logs that are followed here: some a step, and only when the journal has room.
 
+use std::vec;
+
 use bytes::Bytes;
 
-use crate::batch::{BatchHead, HEAD_BYTES, Scan};
+use crate::batch::{PlacedBatch, Scan};
 use crate::boundary::{Level, Outbox};
-use crate::ids::{LeaderEpoch, NodeId, Offset};
+use crate::ids::{NodeId, Offset};
 use crate::journal::Class;
 use crate::node::produce::RECORD_OVERHEAD;
 use crate::node::{Node, Woken, logs};
-use crate::partition::{Followed, Placed};
+use crate::partition::Followed;
 use crate::peer::Append;
 use crate::time::Now;
 
@@ -24,49 +26,26 @@ pub(super) struct Incoming {
     from: NodeId,
     /// Without its batches.
     append: Append,
-    /// What is left of these.
-    run: Bytes,
-}
-
-/// The next batches of a run, and what they take.
-struct Slice {
-    placed: Vec<Placed>,
-    bytes: usize,
+    /// What is left of these, which the connection that they came by has verified.
+    left: vec::IntoIter<PlacedBatch>,
 }
 
 impl Incoming {
     pub(super) fn new(from: NodeId, mut append: Append) -> Incoming {
-        let run = std::mem::take(&mut append.batches).to_bytes();
-        Incoming { from, append, run }
+        let left = std::mem::take(&mut append.batches).into_placed().into_iter();
+        Incoming { from, append, left }
     }
 
-    /// The next batches, at most so many and so many bytes, but always one.
-    ///
-    /// # Errors
-    /// Where they are not what a leader's log may hold.
-    fn next(&self, batches: usize) -> Result<Slice, String> {
-        let mut slice = Slice { placed: Vec::new(), bytes: 0 };
-        let (mut expected, mut epoch) = (Offset(0), LeaderEpoch(0));
-        while slice.bytes < self.run.len() && slice.placed.len() < batches {
-            let rest = self.run.slice(slice.bytes..);
-            let head = BatchHead::parse(&rest).map_err(|error| error.to_string())?;
-            let length = head.batch_bytes();
-            if slice.bytes > 0 && slice.bytes + length > APPENDED_BYTES {
-                break;
-            }
-            let is_sound = length <= rest.len()
-                && head.base_offset >= expected
-                && head.base_offset.0 < i64::MAX - i64::from(i32::MAX)
-                && head.last_offset_delta >= 0
-                && (epoch..=self.append.leader_epoch).contains(&head.leader_epoch);
-            if !is_sound {
-                return Err(format!("a batch at offset {} does not fit there", head.base_offset));
-            }
-            (expected, epoch) = (Offset(head.last_offset().0 + 1), head.leader_epoch);
-            slice.placed.push(Placed { head, body: rest.slice(HEAD_BYTES..length) });
-            slice.bytes += length;
-        }
-        Ok(slice)
+    /// The next batches, at most so many, and not many more bytes than [`APPENDED_BYTES`], but always one.
+    fn next(&self, batches: usize) -> &[PlacedBatch] {
+        let next = self.left.as_slice();
+        let next = &next[..next.len().min(batches)];
+        let ends = next.iter().scan(0, |end, batch| {
+            *end += batch.bytes().len();
+            Some(*end)
+        });
+        let fitting = ends.take_while(|end| *end <= APPENDED_BYTES).count();
+        &next[..next.len().min(fitting.max(1))]
     }
 }
 
@@ -78,28 +57,21 @@ impl Node {
             && bytes < APPENDED_BYTES
             && let Some(incoming) = self.replicas.incoming.front()
         {
-            let slice = match incoming.next((left / NEWS_PER_BATCH).max(1)) {
-                Ok(slice) => slice,
-                Err(why) => {
-                    let Incoming { from, append, .. } = self.replicas.incoming.pop_front().expect("it is at the front");
-                    let text = format!("node {from} sent what is no part of partition {}: {why}", append.partition);
-                    out.log(Level::Warn, text);
-                    continue;
-                }
-            };
-            if !self.has_room_to_follow(&slice) {
+            let next = incoming.next((left / NEWS_PER_BATCH).max(1));
+            if !self.has_room_to_follow(next) {
                 if self.no_space.is_none() && self.direct_pending.is_empty() {
                     self.checkpoint_soon();
                 }
                 return;
             }
-            left = left.saturating_sub((slice.placed.len() * NEWS_PER_BATCH).max(1));
-            bytes += slice.bytes;
+            let count = next.len();
+            left = left.saturating_sub((count * NEWS_PER_BATCH).max(1));
+            bytes += bytes_of(next);
             let mut incoming = self.replicas.incoming.pop_front().expect("it is at the front");
-            let end = self.append_slice(now, &incoming, &slice, out);
-            incoming.run = incoming.run.slice(slice.bytes..);
+            let end = self.append_some(now, &incoming, count, out);
+            incoming.left.by_ref().take(count).for_each(drop);
             if let Some(end) = end
-                && !incoming.run.is_empty()
+                && !incoming.left.as_slice().is_empty()
             {
                 incoming.append.previous_end = end;
                 self.replicas.incoming.push_front(incoming);
@@ -109,8 +81,8 @@ impl Node {
 
     /// Whether leaders' batches wait for room that there is not.
     pub(in crate::node) fn followers_wait_for_room(&self) -> bool {
-        let next = self.replicas.incoming.front().and_then(|incoming| incoming.next(APPENDED_AT_ONCE).ok());
-        next.is_some_and(|slice| !self.has_room_to_follow(&slice))
+        let next = self.replicas.incoming.front().map(|incoming| incoming.next(APPENDED_AT_ONCE));
+        next.is_some_and(|next| !self.has_room_to_follow(next))
     }
 
     /// Whether batches of leaders are waiting to be appended.
@@ -118,26 +90,26 @@ impl Node {
         !self.replicas.incoming.is_empty()
     }
 
-    fn has_room_to_follow(&self, slice: &Slice) -> bool {
-        if slice.placed.is_empty() {
+    fn has_room_to_follow(&self, next: &[PlacedBatch]) -> bool {
+        if next.is_empty() {
             // News may tell of a new log start.
             return self.has_room_to_advance();
         }
         let longest = self.journal.max_record_bytes();
-        let payloads =
-            slice.placed.iter().map(|placed| ((placed.head.batch_bytes() + RECORD_OVERHEAD) as u64).min(longest));
+        let payloads = next.iter().map(|batch| ((batch.bytes().len() + RECORD_OVERHEAD) as u64).min(longest));
         self.no_space.is_none()
             && self.has_room_for_bodies()
             && self.journal.has_room_for(payloads, Class::Ordinary)
             && self.tails.bytes() < 2 * self.limits.tail_cache_bytes as u64
     }
 
-    /// Appends some batches. Returns where they end, unless there is no use for those behind them.
-    fn append_slice(&mut self, now: Now, incoming: &Incoming, slice: &Slice, out: &mut Outbox) -> Option<Offset> {
+    /// Appends the next `count` batches. Returns where they end, unless there is no use for those behind them.
+    fn append_some(&mut self, now: Now, incoming: &Incoming, count: usize, out: &mut Outbox) -> Option<Offset> {
+        let next = &incoming.left.as_slice()[..count];
         let slot = self.slot_of(incoming.append.partition)?;
         let longest = self.journal.max_record_bytes();
         let hosted = self.hosts[slot as usize].as_mut().expect("a hosted partition");
-        if slice.placed.iter().any(|placed| (placed.head.batch_bytes() + RECORD_OVERHEAD) as u64 > longest) {
+        if next.iter().any(|batch| (batch.bytes().len() + RECORD_OVERHEAD) as u64 > longest) {
             let name = logs::display(&hosted.name, incoming.append.partition);
             out.log(
                 Level::Error,
@@ -147,8 +119,7 @@ impl Node {
         }
         let before = hosted.partition.advanced();
         let with = (&*hosted.config, now.wall, self.direct_from);
-        let followed =
-            hosted.partition.on_append(incoming.from, &incoming.append, &slice.placed, with, &mut self.journal);
+        let followed = hosted.partition.on_append(incoming.from, &incoming.append, next, with, &mut self.journal);
         let Followed { mismatch, lsn, appended, misfit, writes } = followed;
         if let Some(acked) = mismatch {
             self.replicas.said.entry(incoming.from).or_default().mismatch.push(acked);
@@ -158,13 +129,14 @@ impl Node {
             self.direct_bytes += write.pieces.iter().map(Bytes::len).sum::<usize>() as u64;
             self.direct_pending.push(write);
         }
-        if slice.placed.iter().any(|placed| placed.head.batch_bytes() as u64 >= self.direct_from) {
+        if next.iter().any(|batch| batch.bytes().len() as u64 >= self.direct_from) {
             self.allocate_ahead(slot);
         }
         if appended > 0 {
+            let bytes = bytes_of(next);
             self.counters.batches_replicated += appended as u64;
-            self.counters.bytes_replicated += slice.bytes as u64;
-            self.take_slowly(now, slot, slice.bytes);
+            self.counters.bytes_replicated += bytes as u64;
+            self.take_slowly(now, slot, bytes);
             self.account_tail(slot);
         }
         self.woken.extend(lsn.map(|lsn| (lsn, Woken::Partition(slot))));
@@ -176,6 +148,10 @@ impl Node {
         }
         (appended > 0).then(|| self.host(slot).partition.log().end())
     }
+}
+
+fn bytes_of(batches: &[PlacedBatch]) -> usize {
+    batches.iter().map(|batch| batch.bytes().len()).sum()
 }
 
 /// Where a run of stored batches ends.

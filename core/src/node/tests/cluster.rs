@@ -275,8 +275,8 @@ impl Cluster {
     }
 
     fn hear(&mut self, from: i32, to: i32, message: Message) {
-        let heard = PeerInput::Heard { from: NodeId(from), process: 1, message };
-        if let Some(rig) = self.rigs.get_mut(&to) {
+        let Some(rig) = self.rigs.get_mut(&to) else { return };
+        for heard in by_connection(from, 1, message) {
             rig.step(Input::Peer(Box::new(heard)));
         }
     }

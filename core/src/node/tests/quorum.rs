@@ -285,8 +285,9 @@ impl Cluster {
             let Some((from, to, message)) = self.said.pop_front() else { return };
             if self.links.contains(&(from, to)) && self.is_open(from, to) {
                 let process = self.node(from).metadata_process();
-                let heard = PeerInput::Heard { from: NodeId(from), process, message };
-                self.step(to, Input::Peer(Box::new(heard)));
+                for heard in by_connection(from, process, message) {
+                    self.step(to, Input::Peer(Box::new(heard)));
+                }
             }
         }
     }

@@ -1,8 +1,10 @@
 //! The connections that this broker dials, one to each peer: dialled again for as long as the peer is one.
 //!
 //! An attempt that fails is followed by a pause that doubles from [`PAUSE_MIN`] to [`PAUSE_MAX`], of which a random half
-//! is left out, so that nodes that lost each other do not meet in step. A connection that stood for as long begins anew,
-//! and a peer that connects to this broker is there: the pause ends.
+//! is left out, so that nodes that lost each other do not meet in step. A peer that connects to this broker is there: the
+//! pause ends. It begins anew with a connection that stood for longer than the longest of them, not with a shorter one:
+//! a peer that greets and hangs up, as one of another mind may do for ever, would be dialled ten times a second. What that
+//! costs one that is back after a long time and soon lost again is one long pause.
 
 use std::cell::RefCell;
 use std::fmt;

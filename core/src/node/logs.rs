@@ -281,10 +281,15 @@ impl Node {
         }
     }
 
-    /// The answer for the one data folder that there is.
+    /// The answer for the one data folder that there is. One that is full is told with an error beside all it holds, since it
+    /// takes no records.
     pub(super) fn log_dirs(&self, topics: Vec<DescribeLogDirsTopic>) -> DescribeLogDirsResponse {
         let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        // Until something has found room again, so that it is told in the pauses between two attempts, too.
+        let is_full = self.storage.told_no_space;
+        let error_code = if is_full { ErrorCode::KafkaStorageError } else { ErrorCode::None }.into();
         let result = DescribeLogDirsResult {
+            error_code,
             log_dir: self.data_dir.clone(),
             topics,
             total_bytes: self.volume.map_or(UNKNOWN_BYTES, |volume| bytes(volume.total_bytes)),

@@ -56,7 +56,7 @@ pub(super) struct Storage {
     allocating: BTreeSet<u32>,
     extending: bool,
     /// The operator has been told that there is no space.
-    told_no_space: bool,
+    pub(super) told_no_space: bool,
     /// When the journal's ring may be extended again.
     extend_from: Instant,
     /// Whether there was no space when the ring was to be extended last.

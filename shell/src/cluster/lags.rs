@@ -1,4 +1,4 @@
-//! How far replicas are behind their leaders: every broker that serves is asked where the logs that it holds end, leaders
+//! What every broker that serves says of itself: whether it takes records, and where the logs that it holds end, leaders
 //! first. So a follower is behind by what it still lacks of what its leader had when it was asked.
 
 use std::collections::BTreeMap;
@@ -7,10 +7,11 @@ use std::thread;
 use std::time::Duration;
 
 use chronik_core::wire::Response;
+use chronik_core::wire::describe_log_dirs::DescribeLogDirsRequest;
 use chronik_core::wire::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 
 use super::Fault;
-use super::link::Link;
+use super::link::{Link, told};
 use super::view::{Partition, View, unasked};
 
 /// How long a broker may take at most, which is one of many: one that is frozen never answers.
@@ -31,6 +32,8 @@ pub(super) struct Lags {
     behind: BTreeMap<i32, BTreeMap<Name, i64>>,
     /// Brokers that are said to serve and do not answer, with why.
     silent: BTreeMap<i32, String>,
+    /// Brokers whose data folder takes no records, with the error that they tell.
+    full: BTreeMap<i32, String>,
 }
 
 /// One broker while it is asked.
@@ -38,6 +41,8 @@ struct Asked {
     node: i32,
     link: Result<Link, Fault>,
     ends: BTreeMap<Name, i64>,
+    /// Why its data folder takes no records, if it takes none.
+    full: Option<String>,
 }
 
 impl Lags {
@@ -50,7 +55,7 @@ impl Lags {
         let timeout = timeout.min(ANSWER_WITHIN);
         let connect = |(&node, told): (&i32, &super::view::Node)| {
             let link = Link::connect(slice::from_ref(&told.address), timeout);
-            Asked { node, link, ends: BTreeMap::new() }
+            Asked { node, link, ends: BTreeMap::new(), full: None }.ask_for_folder()
         };
         let mut brokers = at_once(serving, connect);
         // Who asks the followers later than the leaders takes nothing for a lag that has only just been written.
@@ -66,6 +71,9 @@ impl Lags {
         let mut lags = Lags::default();
         let mut ends = BTreeMap::new();
         for broker in brokers {
+            if let Some(error) = broker.full {
+                lags.full.insert(broker.node, error);
+            }
             match broker.link {
                 Ok(_) => drop(ends.insert(broker.node, broker.ends)),
                 Err(why) => drop(lags.silent.insert(broker.node, why.to_string())),
@@ -100,6 +108,11 @@ impl Lags {
         followers.map(|node| (*node, self.behind.get(node).and_then(|known| known.get(name).copied()))).collect()
     }
 
+    /// Brokers whose data folder takes no records, with the error that they tell.
+    pub(super) fn full(&self) -> &BTreeMap<i32, String> {
+        &self.full
+    }
+
     /// Brokers that are said to serve and do not answer, with why.
     pub(super) fn silent(&self) -> &BTreeMap<i32, String> {
         &self.silent
@@ -107,6 +120,16 @@ impl Lags {
 }
 
 impl Asked {
+    fn ask_for_folder(mut self) -> Asked {
+        if let Ok(link) = &mut self.link {
+            match folder_error(link) {
+                Ok(error) => self.full = error,
+                Err(why) => self.link = Err(why),
+            }
+        }
+        self
+    }
+
     /// Asks for the ends of those partitions that `wants`; one that has failed once is asked no more.
     fn ask(mut self, view: &View, wants: &(dyn Fn(&Partition, i32) -> bool + Sync)) -> Asked {
         let wanted: Vec<&Name> =
@@ -119,6 +142,15 @@ impl Asked {
         }
         self
     }
+}
+
+/// The error that a broker tells of its data folder.
+fn folder_error(link: &mut Link) -> Result<Option<String>, Fault> {
+    // Of the folders alone, without any of the topics in them.
+    let request = DescribeLogDirsRequest { topics: Some(Vec::new()) };
+    let Response::DescribeLogDirs(response) = link.ask(request)? else { return Err(unasked()) };
+    let error = response.results.iter().map(|folder| folder.error_code).find(|code| *code != 0);
+    Ok(error.map(|code| told(code, None)))
 }
 
 fn ask_for_ends(link: &mut Link, partitions: &[&Name], ends: &mut BTreeMap<Name, i64>) -> Result<(), Fault> {

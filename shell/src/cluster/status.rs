@@ -160,6 +160,10 @@ fn complaints(view: &View, lags: &Lags) -> Vec<String> {
     for (node, why) in lags.silent() {
         complaints.push(format!("node {node} is said to serve, but {why}"));
     }
+    for (node, error) in lags.full() {
+        complaints
+            .push(format!("node {node} takes no records ({error}), as when its disk is full: others may lead instead"));
+    }
     if let Some(quorum) = &view.quorum {
         let absent = quorum.current_voters.iter().map(|voter| voter.replica_id);
         let absent: Vec<i32> = absent.filter(|id| !view.nodes.contains_key(id)).collect();

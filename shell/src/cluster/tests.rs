@@ -14,6 +14,7 @@ use chronik_core::wire::alter_partition_reassignments::{
 };
 use chronik_core::wire::api_versions::{ApiVersion, ApiVersionsResponse};
 use chronik_core::wire::describe_cluster::{DescribeClusterBroker, DescribeClusterResponse};
+use chronik_core::wire::describe_log_dirs::{DescribeLogDirsResponse, DescribeLogDirsResult};
 use chronik_core::wire::describe_quorum::{
     DescribeQuorumResponse, DescribedQuorumPartition, DescribedQuorumTopic, ReplicaState,
 };
@@ -49,6 +50,8 @@ struct Cluster {
     ports: BTreeMap<i32, u16>,
     /// Brokers that do not run, whatever the others say.
     silent: Vec<i32>,
+    /// Brokers whose disk is full.
+    full: Vec<i32>,
     /// Where a broker's log of a partition ends, if not at 10.
     ends: BTreeMap<(i32, i32), i64>,
     /// What it was asked to change.
@@ -89,6 +92,12 @@ impl Cluster {
                 .into()
             }
             Request::Metadata(_) => self.metadata().into(),
+            Request::DescribeLogDirs(_) => {
+                let is_full = self.full.contains(&node);
+                let error_code = if is_full { ErrorCode::KafkaStorageError.code() } else { 0 };
+                let folder = DescribeLogDirsResult { error_code, ..DescribeLogDirsResult::default() };
+                DescribeLogDirsResponse { results: vec![folder], ..DescribeLogDirsResponse::default() }.into()
+            }
             Request::ListOffsets(request) => {
                 assert_eq!(request.replica_id, -2, "followers are asked, too");
                 let end = |asked: &ListOffsetsPartition| {
@@ -358,6 +367,16 @@ fn a_broker_that_does_not_answer_is_told_whatever_the_others_say_of_it() {
     assert!(told.contains("\n   2  127.0.0.1:99092  -     up     voter        1      1         2    -\n"), "{told}");
     let why = "UNHEALTHY: node 2 is said to serve, but cannot reach a broker at 127.0.0.1:99092: ";
     assert!(told.lines().last().is_some_and(|line| line.starts_with(why)), "{told}");
+    assert_eq!(outcome, Ok(false));
+}
+
+#[test]
+fn a_broker_whose_disk_is_full_is_told() {
+    let (told, outcome, _) = run_on(Cluster { full: vec![3], ..three_nodes() }, Command::Status);
+    assert!(
+        told.contains("UNHEALTHY: node 3 takes no records (KAFKA_STORAGE_ERROR), as when its disk is full"),
+        "{told}"
+    );
     assert_eq!(outcome, Ok(false));
 }
 

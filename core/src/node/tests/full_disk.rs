@@ -1,6 +1,15 @@
 //! A full disk refuses what it cannot hold, loses nothing, and gets by without a restart.
 
 use super::*;
+use crate::wire::describe_log_dirs::DescribeLogDirsRequest;
+
+/// The error with which the data folder is told, and of how many topics.
+fn folder_told(rig: &mut Rig) -> (i16, usize) {
+    let Response::DescribeLogDirs(response) = rig.answer(4, DescribeLogDirsRequest::default().into()) else {
+        panic!("another answer")
+    };
+    (response.results[0].error_code, response.results[0].topics.len())
+}
 
 #[test]
 fn a_full_disk_refuses_appends_keeps_reads_and_passes() {
@@ -21,9 +30,13 @@ fn a_full_disk_refuses_appends_keeps_reads_and_passes() {
     }
     assert_eq!(refused, Some(ErrorCode::KafkaStorageError.code()));
     assert_eq!(rig.consume("t", 0).len(), acknowledged, "reads go on");
+    rig.pass(60_000);
+    assert_eq!(folder_told(&mut rig), (ErrorCode::KafkaStorageError.code(), 1), "and whoever asks hears of it");
     rig.files.set_full(false);
     rig.pass(2_000);
     assert_eq!(rig.produce("t", &[&value]), i64::try_from(acknowledged).expect("few"));
+    rig.pass(2_000);
+    assert_eq!(folder_told(&mut rig), (ErrorCode::None.code(), 1));
     let mut rig = rig.crash();
     assert_eq!(rig.consume("t", 0).len(), acknowledged + 1, "nothing acknowledged is lost");
     assert_eq!(rig.fatal, None);

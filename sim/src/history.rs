@@ -367,6 +367,10 @@ pub struct Standing {
     pub leader_epoch: i32,
     /// The number of the partition's state in the metadata.
     pub partition_epoch: i32,
+    /// On how many brokers it lies by the metadata, those that it is to leave among them.
+    pub replicas: usize,
+    /// Whether it is on its way to other brokers.
+    pub is_moving: bool,
     /// Whom the metadata count for the high watermark.
     pub in_sync: Vec<u32>,
     /// How many of those there must be (`min.insync.replicas`).

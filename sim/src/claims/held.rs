@@ -84,6 +84,8 @@ mod tests {
                 role: Role::Follows,
                 leader_epoch: 0,
                 partition_epoch: 0,
+                replicas: 2,
+                is_moving: false,
                 in_sync: vec![1, 2],
                 in_sync_min: 2,
                 high_watermark: Offset(5),

@@ -48,7 +48,8 @@ pub(super) const REPLICAS_AGREE: Claim = Claim {
 
 pub(super) const SETS_ARE_FULL_AFTER_HEALING: Claim = Claim {
     name: "sets-are-full-after-healing",
-    meaning: "Within 30 s of when everything has healed every partition has a leader, and all of its replicas are in sync.",
+    meaning: "Within 30 s of when everything has healed every partition has a leader, all of its replicas are in sync, and none \
+              is moved any more.",
 };
 
 pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
@@ -301,22 +302,25 @@ fn healed(facts: &Facts<'_>, partitions: &BTreeMap<TopicPartition, Believed<'_>>
         let Some(topic) = facts.topics.name(id.topic).filter(|_| !facts.topics.may_be_deleted(id.topic)) else {
             continue;
         };
-        // Of a partition that was to be moved it is not known how far that came.
-        let replication =
+        // Of a partition that was to be moved it is not known which of its moves was carried out last.
+        let asked_for =
             facts.plan.topics.iter().enumerate().find(|(_, plan)| plan.name == topic).map(|(index, plan)| {
                 facts.plan.moves(index).map(<[u32]>::len).fold(plan.replication as usize, usize::min)
             });
         let newest = believed.known.values().max_by_key(|(standing, ..)| standing.partition_epoch);
-        let Some((&(newest, _, event), replication)) = newest.zip(replication) else { continue };
+        let Some((&(newest, _, event), asked_for)) = newest.zip(asked_for) else { continue };
         let leads = |(standing, ..): &&(&Standing, u32, usize)| {
             standing.role == Role::Leads && standing.leader_epoch == newest.leader_epoch
         };
-        if newest.in_sync.len() < replication || believed.known.values().filter(leads).count() != 1 {
+        let is_settled = !newest.is_moving && newest.replicas >= asked_for && newest.in_sync.len() >= newest.replicas;
+        if !is_settled || believed.known.values().filter(leads).count() != 1 {
             found.add(SETS_ARE_FULL_AFTER_HEALING, event, || {
                 format!(
-                    "{}: long after everything had healed {:?} of {replication} replicas are in sync, and in epoch {} {} lead",
+                    "{}: long after everything had healed {:?} of {} replicas are in sync{}, and in epoch {} {} lead",
                     facts.name(id),
                     newest.in_sync,
+                    newest.replicas,
+                    if newest.is_moving { " while it is moved" } else { "" },
                     newest.leader_epoch,
                     believed.known.values().filter(leads).count(),
                 )
@@ -332,36 +336,33 @@ mod tests {
     use crate::history::ClientId;
     use crate::plan::{Action, ClientKind, ClientPlan, Operation, TopicPlan};
 
-    /// A broker stands so: its part, leader epoch and state, who is in sync, and its high watermark.
-    fn stands(told: Told, node: u32, role: Role, (epoch, state): (i32, i32), in_sync: &[u32], end: i64) -> Told {
-        let standing = Standing {
-            partition: told.on,
+    /// How a broker stands: its part, leader epoch and state, who is in sync of two, and its high watermark.
+    fn standing(on: TopicPartition, role: Role, (epoch, state): (i32, i32), in_sync: &[u32], end: i64) -> Standing {
+        Standing {
+            partition: on,
             role,
             leader_epoch: epoch,
             partition_epoch: state,
+            replicas: 2,
+            is_moving: false,
             in_sync: in_sync.to_vec(),
             in_sync_min: 2,
             high_watermark: Offset(end),
             start: Offset(0),
             end: Offset(end),
-        };
+        }
+    }
+
+    /// A broker says so of itself.
+    fn stands(told: Told, node: u32, role: Role, epochs: (i32, i32), in_sync: &[u32], end: i64) -> Told {
+        let standing = standing(told.on, role, epochs, in_sync, end);
         told.of_node(node, What::Stands(Box::new(standing)))
     }
 
     /// Broker 2 follows, and has what it has from an offset on.
     fn follows_from(told: Told, start: i64) -> Told {
         let on = told.on;
-        let standing = Standing {
-            partition: on,
-            role: Role::Follows,
-            leader_epoch: 0,
-            partition_epoch: 0,
-            in_sync: vec![1, 2],
-            in_sync_min: 2,
-            high_watermark: Offset(2),
-            start: Offset(start),
-            end: Offset(2),
-        };
+        let standing = Standing { start: Offset(start), ..standing(on, Role::Follows, (0, 0), &[1, 2], 2) };
         told.of_node(2, What::Stands(Box::new(standing)))
     }
 
@@ -459,12 +460,20 @@ mod tests {
             configs: BTreeMap::new(),
             shared_keys: None,
         };
-        let moved = told().under(|plan| {
-            plan.topics = vec![topic];
-            plan.clients.push(admin);
-        });
-        let healed = leads(moved.engine(What::Healed), 1, (0, 0), &[1], 0);
-        assert_eq!(judge_of(&healed.wait(HEAL_MS).loses_power().wait(1)), 0);
+        let moved = || {
+            told().under(|plan| {
+                plan.topics = vec![topic.clone()];
+                plan.clients.push(admin.clone());
+            })
+        };
+        let ends = |told: Told, moving: Standing| {
+            let told = told.engine(What::Healed).of_node(1, What::Stands(Box::new(moving)));
+            judge_of(&told.wait(HEAL_MS).loses_power().wait(1))
+        };
+        let alone = |told: &Told| Standing { replicas: 1, ..standing(told.on, Role::Leads, (0, 0), &[1], 0) };
+        let (one, other) = (moved(), moved());
+        let (settled, moving) = (alone(&one), Standing { is_moving: true, ..alone(&other) });
+        assert_eq!((ends(one, settled), ends(other, moving)), (0, 1));
     }
 
     /// How often it is said that sets are not full.

@@ -169,6 +169,8 @@ fn told(standing: &node::Standing<'_>, role: Role) -> Standing {
         role,
         leader_epoch: standing.leader_epoch.0,
         partition_epoch: standing.state.partition_epoch,
+        replicas: standing.state.replicas.len(),
+        is_moving: standing.state.is_reassigning(),
         in_sync: members(standing.state).collect(),
         in_sync_min: standing.min_in_sync,
         high_watermark: standing.high_watermark,

@@ -175,10 +175,9 @@ impl Supervisor {
         }
         // madsim refuses who connects through a link that it has clogged; what was connected it leaves alone, and nothing
         // else of brokers goes that way.
-        if refuses {
-            NetSim::current().disconnect2(one, other)
-        } else {
-            NetSim::current().connect2(one, other)
+        let network = NetSim::current();
+        for (from, to) in [(one, other), (other, one)] {
+            if refuses { network.clog_link(from, to) } else { network.unclog_link(from, to) }
         }
         true
     }
@@ -186,8 +185,9 @@ impl Supervisor {
     /// Nothing is wrong between machines any more.
     pub(super) fn heal_links(&self) {
         self.world.heal_lines();
-        for (index, &one) in self.names.iter().enumerate() {
-            self.names[index + 1..].iter().for_each(|&other| NetSim::current().connect2(one, other));
+        let network = NetSim::current();
+        for &from in &self.names {
+            self.names.iter().for_each(|&to| network.unclog_link(from, to));
         }
     }
 

@@ -1,7 +1,7 @@
 //! Generations and epochs are the order in which a group's members see its changes, so they rise, also through restarts.
 //!
 //! A generation that nobody was told an assignment of is not kept: the next one may have its number, and after a start of
-//! the broker the one before it may go on. Of static members the leader may be another within a generation: one that comes back has another id (KIP-345).
+//! the broker, or with another broker as coordinator, the one before it may go on. Of static members the leader may be another within a generation: one that comes back has another id (KIP-345).
 
 use std::collections::BTreeMap;
 
@@ -76,7 +76,7 @@ fn rise(facts: &Facts<'_>, group_number: u32, group: &Group, found: &mut Found) 
             && !member.is_empty()
             && before.number > number
             && is_same(before.at, event.at)
-            && !open_since.is_some_and(|since| has_started(facts, since, event.at))
+            && !open_since.is_some_and(|since| may_have_moved(facts, since, event.at))
         {
             return found.add(GENERATIONS_RISE, index, || {
                 let before = before.number;
@@ -108,16 +108,17 @@ fn rise(facts: &Facts<'_>, group_number: u32, group: &Group, found: &mut Found) 
     }
 }
 
-/// Whether the broker was started between two times.
-fn has_started(facts: &Facts<'_>, from: Instant, to: Instant) -> bool {
+/// Whether another process may have become the coordinator between two times: the broker was started, or there are several.
+fn may_have_moved(facts: &Facts<'_>, from: Instant, to: Instant) -> bool {
     let is_start = |event: &Event| matches!(event.what, What::Started { .. }) && from < event.at && event.at < to;
-    facts.events.iter().any(is_start)
+    facts.has_several() || facts.events.iter().any(is_start)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::claims::told::told;
+    use crate::testing::cluster_plan;
 
     #[test]
     fn numbers_rise() {
@@ -134,6 +135,10 @@ mod tests {
         three().engine(What::Started { notes: Vec::new() }).wait(5).joined(0, 2, "m0").holds();
         let kept = three().assigned(0, 3, &[0]).engine(What::Started { notes: Vec::new() }).wait(5);
         kept.joined(0, 2, "m0").breaks(GENERATIONS_RISE, "is told of generation or epoch 2");
+        // Another broker coordinates, which the leader's assignment never reached.
+        let several = || three().under(|plan| plan.cluster = cluster_plan(3).cluster);
+        several().wait(5).joined(0, 2, "m0").holds();
+        several().assigned(0, 3, &[0]).wait(5).joined(0, 2, "m0").breaks(GENERATIONS_RISE, "epoch 2");
     }
 
     #[test]

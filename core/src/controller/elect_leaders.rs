@@ -6,11 +6,10 @@ use std::ops::Bound::{Excluded, Unbounded};
 
 use super::elections::{Batch, Elected, PARTITIONS_PER_ENTRY_MAX};
 use super::image::{Partitions, Topic};
+use super::records::MetadataRecord;
 use super::{Controller, Decision};
 use crate::ids::TopicPartition;
-use crate::wire::elect_leaders::{
-    ElectLeadersRequest, ElectLeadersResponse, PartitionResult, ReplicaElectionResult, TopicPartitions,
-};
+use crate::wire::elect_leaders::{ElectLeadersRequest, ElectLeadersResponse, PartitionResult, ReplicaElectionResult};
 use crate::wire::{ErrorCode, Str};
 
 /// Who is to be elected.
@@ -22,33 +21,92 @@ enum Wanted {
     Unclean,
 }
 
-/// One request's elections, as they are decided.
-struct Electing<'a> {
+/// Elections that a client asks for, decided some at a time.
+#[derive(Debug)]
+pub struct Electing {
+    request: ElectLeadersRequest,
+    /// The topic of the request that is next, and the partition of it.
+    next: (usize, usize),
+    /// Where the request names none: partitions up to here are done.
+    after: Option<TopicPartition>,
+    /// Those that were elected.
+    seen: BTreeSet<TopicPartition>,
+    response: ElectLeadersResponse,
+}
+
+impl Electing {
+    /// Begins.
+    pub fn begin(request: ElectLeadersRequest) -> Electing {
+        let response = ElectLeadersResponse::default();
+        Electing { request, next: (0, 0), after: None, seen: BTreeSet::new(), response }
+    }
+
+    /// What was asked for.
+    pub fn into_request(self) -> ElectLeadersRequest {
+        self.request
+    }
+
+    /// The answer, once all is decided and has committed.
+    pub fn into_response(self) -> ElectLeadersResponse {
+        self.response
+    }
+
+    /// The next partition that is named, with its topic's name.
+    fn next_named(&mut self) -> Option<(Str, i32)> {
+        let topics = self.request.topic_partitions.as_ref()?;
+        loop {
+            let (topic, partition) = &mut self.next;
+            let asked = topics.get(*topic)?;
+            let results = &mut self.response.replica_election_results;
+            if *partition == 0 {
+                results.push(ReplicaElectionResult { topic: asked.topic.clone(), partition_result: Vec::new() });
+            }
+            if let Some(&index) = asked.partitions.get(*partition) {
+                *partition += 1;
+                return Some((asked.topic.clone(), index));
+            }
+            (*topic, *partition) = (*topic + 1, 0);
+        }
+    }
+}
+
+/// One part of a request's elections.
+struct Part<'a> {
     controller: &'a Controller,
     wanted: Wanted,
     batch: Batch,
-    seen: BTreeSet<TopicPartition>,
 }
 
 impl Controller {
     /// Elects leaders for partitions. Each succeeds or fails by itself.
     pub fn elect_leaders(&self, request: &ElectLeadersRequest) -> (Decision<ElectLeadersResponse>, Vec<Elected>) {
-        let wanted = match request.election_type {
+        let mut electing = Electing::begin(request.clone());
+        let (batch, _) = self.elect_some(&mut electing, usize::MAX);
+        (Decision { records: batch.records, response: electing.response }, batch.elected)
+    }
+
+    /// Decides the next [`PARTITIONS_PER_ENTRY_MAX`] of them, which are to be replayed before the next. Whether there may be
+    /// more.
+    pub fn elect_on(&self, electing: &mut Electing) -> (Vec<MetadataRecord>, bool) {
+        let (batch, goes_on) = self.elect_some(electing, PARTITIONS_PER_ENTRY_MAX);
+        (batch.records, goes_on)
+    }
+
+    fn elect_some(&self, electing: &mut Electing, count: usize) -> (Batch, bool) {
+        let wanted = match electing.request.election_type {
             0 => Wanted::Preferred,
             1 => Wanted::Unclean,
             _ => {
-                let error_code = ErrorCode::InvalidRequest.code();
-                let response = ElectLeadersResponse { error_code, ..ElectLeadersResponse::default() };
-                return (Decision { records: Vec::new(), response }, Vec::new());
+                electing.response.error_code = ErrorCode::InvalidRequest.code();
+                return (Batch::default(), false);
             }
         };
-        let mut electing = Electing { controller: self, wanted, batch: Batch::default(), seen: BTreeSet::new() };
-        let replica_election_results = match &request.topic_partitions {
-            Some(topics) => topics.iter().map(|topic| electing.named(topic)).collect(),
-            None => electing.all(),
+        let mut part = Part { controller: self, wanted, batch: Batch::default() };
+        let goes_on = match electing.request.topic_partitions {
+            Some(_) => part.named(electing, count),
+            None => part.all(electing, count),
         };
-        let response = ElectLeadersResponse { replica_election_results, ..ElectLeadersResponse::default() };
-        (Decision { records: electing.batch.records, response }, electing.batch.elected)
+        (part.batch, goes_on)
     }
 
     /// Makes first replicas leaders that can be, of partitions that others lead. Looks at the next
@@ -64,52 +122,57 @@ impl Controller {
             }
             looked += 1;
             *after = Some(partition);
-            let mut electing = Electing { controller: self, wanted: Wanted::Preferred, batch, seen: BTreeSet::new() };
-            let _ = electing.elect(partition);
-            batch = electing.batch;
+            let mut part = Part { controller: self, wanted: Wanted::Preferred, batch };
+            let _ = part.elect(partition);
+            batch = part.batch;
         }
         (looked > 0).then(|| batch.decide())
     }
 }
 
-impl Electing<'_> {
-    /// The elections of all partitions that need one: those that have the leader they should are not mentioned.
-    fn all(&mut self) -> Vec<ReplicaElectionResult> {
+impl Part<'_> {
+    /// Of all partitions that need an election: those that have the leader they should are not mentioned. Whether there
+    /// may be more.
+    fn all(&mut self, electing: &mut Electing, count: usize) -> bool {
         let index = self.controller.image.partition_index();
         let needy: &Partitions = match self.wanted {
             Wanted::Preferred => &index.unpreferred,
             Wanted::Unclean => &index.leaderless,
         };
-        let mut results: Vec<ReplicaElectionResult> = Vec::new();
-        let mut last = None;
-        for &partition in needy {
-            if last.replace(partition.topic) != Some(partition.topic) {
+        let results = &mut electing.response.replica_election_results;
+        let mut looked = 0;
+        for &partition in needy.range((electing.after.map_or(Unbounded, Excluded), Unbounded)).take(count) {
+            looked += 1;
+            if electing.after.replace(partition).map(|last| last.topic) != Some(partition.topic) {
                 let topic = self.controller.image.topic(partition.topic).expect("the index knows topics that exist");
                 results.push(ReplicaElectionResult { topic: topic.name.clone(), partition_result: Vec::new() });
             }
-            let elected = self.admit().and_then(|()| self.elect(partition));
+            let elected = self.elect(partition);
             results.last_mut().expect("one was pushed").partition_result.push(result(partition.partition, elected));
         }
-        results
+        looked == count
     }
 
-    fn named(&mut self, asked: &TopicPartitions) -> ReplicaElectionResult {
-        let topic = self.controller.image.topic_named(&asked.topic);
-        let results = asked.partitions.iter().map(|&index| {
-            let elected = self.admit().and_then(|()| match topic {
-                None => Err((ErrorCode::UnknownTopicOrPartition, Some(no_topic(&asked.topic)))),
-                Some(topic) => self.elect_one(topic, index),
-            });
-            result(index, elected)
-        });
-        ReplicaElectionResult { partition_result: results.collect(), topic: asked.topic.clone() }
+    /// Of those that the request names. Whether there may be more.
+    fn named(&mut self, electing: &mut Electing, count: usize) -> bool {
+        for _ in 0..count {
+            let Some((name, index)) = electing.next_named() else { return false };
+            let elected = match self.controller.image.topic_named(&name) {
+                None => Err((ErrorCode::UnknownTopicOrPartition, Some(no_topic(&name)))),
+                Some(topic) => self.elect_one(topic, index, &mut electing.seen),
+            };
+            let last = electing.response.replica_election_results.last_mut().expect("its topic was pushed");
+            last.partition_result.push(result(index, elected));
+        }
+        true
     }
 
-    fn admit(&mut self) -> Result<(), (ErrorCode, Option<Str>)> {
-        if self.batch.admits_one() { Ok(()) } else { Err((ErrorCode::OperationNotAttempted, None)) }
-    }
-
-    fn elect_one(&mut self, topic: &Topic, index: i32) -> Result<(), (ErrorCode, Option<Str>)> {
+    fn elect_one(
+        &mut self,
+        topic: &Topic,
+        index: i32,
+        seen: &mut BTreeSet<TopicPartition>,
+    ) -> Result<(), (ErrorCode, Option<Str>)> {
         let partition = TopicPartition { topic: topic.id, partition: index };
         let Some(state) = self.controller.image.partition(partition) else {
             let message = format!("No such partition as {}-{index}.", topic.name);
@@ -119,10 +182,10 @@ impl Electing<'_> {
             Wanted::Preferred => state.leader == state.replicas.first().copied(),
             Wanted::Unclean => state.leader.is_some(),
         };
-        if is_well || self.seen.contains(&partition) {
+        if is_well || seen.contains(&partition) {
             return Err((ErrorCode::ElectionNotNeeded, None));
         }
-        self.elect(partition)
+        self.elect(partition).inspect(|()| _ = seen.insert(partition))
     }
 
     fn elect(&mut self, partition: TopicPartition) -> Result<(), (ErrorCode, Option<Str>)> {
@@ -142,7 +205,6 @@ impl Electing<'_> {
             };
             return Err((error, None));
         }
-        self.seen.insert(partition);
         self.batch.add(partition, before, settled);
         Ok(())
     }

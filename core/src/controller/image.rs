@@ -7,6 +7,7 @@
 //! Lookups cost the logarithm of what there is, and nothing walks all partitions but the invariants and the snapshot:
 //! an [`Index`] knows which partitions a broker has a part in, and which are not as they should be.
 
+mod differences;
 mod index;
 mod snapshot;
 
@@ -21,6 +22,7 @@ use crate::config::Layer;
 use crate::ids::{LeaderEpoch, NodeId, ProducerId, TopicId, TopicPartition};
 use crate::wire::Str;
 
+pub use differences::Differences;
 pub use index::{Duties, Index, Partitions};
 pub use snapshot::Snapshot;
 

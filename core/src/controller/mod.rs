@@ -39,11 +39,13 @@ mod registration;
 
 pub use api_versions::api_versions;
 pub use describe::{Described, Describing};
+pub use elect_leaders::Electing;
 pub use elections::{Elected, PARTITIONS_PER_ENTRY_MAX, Right};
 pub use features::update_features;
 pub use figures::Figures;
 pub use name::{GROUP_OFFSETS, is_internal};
 pub use producer_ids::{PRODUCER_IDS_PER_BLOCK, ProducerIdBlock};
+pub use reassignments::Listing;
 pub use registration::{Candidate, Registered};
 
 use std::fmt;
@@ -146,10 +148,23 @@ impl Controller {
         Controller { cluster_id, ..self }
     }
 
-    /// Takes an image in place of the one before.
-    pub fn load(&mut self, image: MetadataImage) {
-        let controller = Controller::new(self.node_id, self.cluster_id.clone(), self.file.clone(), image);
-        *self = Controller { leader: self.leader, ..controller };
+    /// The same broker's, which knows nothing of the log yet.
+    #[must_use]
+    pub fn anew(&self) -> Controller {
+        let (cluster_id, file) = (self.cluster_id.clone(), self.file.clone());
+        Controller { leader: self.leader, ..Controller::new(self.node_id, cluster_id, file, MetadataImage::default()) }
+    }
+
+    /// Takes over what another one of the same broker has learnt. Returns the image before.
+    pub fn take_over(&mut self, other: Controller) -> MetadataImage {
+        let Controller { config, image, beside_min, .. } = other;
+        (self.config, self.beside_min) = (config, beside_min);
+        std::mem::replace(&mut self.image, image)
+    }
+
+    /// What the log says, for whoever needs nothing else.
+    pub fn into_image(self) -> MetadataImage {
+        self.image
     }
 
     /// What the log says.

@@ -10,13 +10,14 @@
 //!
 //! The second last is not decided here but where in-sync sets change, in [`elections`](super::elections).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::ops::Bound::{Excluded, Unbounded};
 
 use super::elections::Batch;
-use super::image::Topic;
+use super::image::{Partitions, Topic};
 use super::records::PartitionState;
 use super::{Controller, Decision, Refused};
-use crate::ids::{NodeId, TopicPartition};
+use crate::ids::{NodeId, TopicId, TopicPartition};
 use crate::wire::ErrorCode;
 use crate::wire::alter_partition_reassignments::{
     AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, ReassignablePartition,
@@ -179,42 +180,89 @@ impl Controller {
         &self,
         request: &ListPartitionReassignmentsRequest,
     ) -> ListPartitionReassignmentsResponse {
+        let mut listing = Listing::begin(request.clone());
+        while self.list_on(&mut listing, usize::MAX) {}
+        listing.into_response()
+    }
+
+    /// Goes on with an answer for about `count` partitions. Whether it is not complete yet.
+    pub fn list_on(&self, listing: &mut Listing, count: usize) -> bool {
         let reassigning = &self.image.partition_index().reassigning;
-        let mut topics: BTreeMap<_, BTreeSet<i32>> = BTreeMap::new();
-        match &request.topics {
-            None => {
-                for partition in reassigning {
-                    topics.entry(partition.topic).or_default().insert(partition.partition);
-                }
-            }
-            Some(asked) => {
-                for asked in asked {
-                    let Some(topic) = self.image.topic_named(&asked.name) else { continue };
-                    let is_moving =
-                        |index: &i32| reassigning.contains(&TopicPartition { topic: topic.id, partition: *index });
-                    // Not the other way round: a name that comes again and again would have all looked at each time.
-                    let moving = asked.partition_indexes.iter().copied().filter(is_moving);
-                    topics.entry(topic.id).or_default().extend(moving);
+        let mut left = count;
+        if let Some(topics) = &listing.request.topics {
+            while left > 0
+                && let Some(asked) = topics.get(listing.next.0)
+            {
+                let topic = self.image.topic_named(&asked.name);
+                let indexes = asked.partition_indexes.get(listing.next.1..).filter(|_| topic.is_some());
+                let indexes = indexes.unwrap_or_default();
+                let looked = indexes.len().min(left);
+                let partitions = topic.into_iter().flat_map(|topic| {
+                    indexes[..looked].iter().map(|&partition| TopicPartition { topic: topic.id, partition })
+                });
+                // Not the other way round: a name that comes again and again would have all looked at each time.
+                listing.named.extend(partitions.filter(|partition| reassigning.contains(partition)));
+                left -= looked.max(1);
+                match looked < indexes.len() {
+                    true => listing.next.1 += looked,
+                    false => listing.next = (listing.next.0 + 1, 0),
                 }
             }
         }
-        let ongoing = |(id, indexes): (_, BTreeSet<i32>)| {
-            let topic = self.image.topic(id).expect("the index knows topics that exist");
-            let partitions = indexes.into_iter().map(|partition_index| {
-                let partition = TopicPartition { topic: id, partition: partition_index };
-                let state = self.image.partition(partition).expect("the index knows partitions that exist");
-                let numbers = |nodes: &[NodeId]| nodes.iter().map(|node_id| node_id.0).collect();
-                OngoingPartitionReassignment {
-                    partition_index,
-                    replicas: numbers(&state.replicas),
-                    adding_replicas: numbers(&state.adding),
-                    removing_replicas: numbers(&state.removing),
-                }
+        let listed = if listing.request.topics.is_some() { &listing.named } else { reassigning };
+        for &partition in listed.range((listing.after.map_or(Unbounded, Excluded), Unbounded)).take(left) {
+            left -= 1;
+            listing.after = Some(partition);
+            // It may have come to its end since it was found.
+            let (Some(topic), Some(state)) = (self.image.topic(partition.topic), self.image.partition(partition))
+            else {
+                continue;
+            };
+            if listing.last.replace(partition.topic) != Some(partition.topic) {
+                listing.topics.push(OngoingTopicReassignment { name: topic.name.clone(), partitions: Vec::new() });
+            }
+            let numbers = |nodes: &[NodeId]| nodes.iter().map(|node_id| node_id.0).collect();
+            listing.topics.last_mut().expect("one was pushed").partitions.push(OngoingPartitionReassignment {
+                partition_index: partition.partition,
+                replicas: numbers(&state.replicas),
+                adding_replicas: numbers(&state.adding),
+                removing_replicas: numbers(&state.removing),
             });
-            OngoingTopicReassignment { name: topic.name.clone(), partitions: partitions.collect() }
-        };
-        let topics = topics.into_iter().filter(|(_, indexes)| !indexes.is_empty()).map(ongoing).collect();
-        ListPartitionReassignmentsResponse { topics, ..ListPartitionReassignmentsResponse::default() }
+        }
+        left == 0
+    }
+}
+
+/// An answer to ListPartitionReassignments, put together some partitions at a time.
+#[derive(Debug)]
+pub struct Listing {
+    request: ListPartitionReassignmentsRequest,
+    /// The topic of the request that is looked for next, and the partition of it.
+    next: (usize, usize),
+    /// Those that are named and on their way.
+    named: Partitions,
+    /// Partitions up to here are listed.
+    after: Option<TopicPartition>,
+    /// The topic that was listed last.
+    last: Option<TopicId>,
+    topics: Vec<OngoingTopicReassignment>,
+}
+
+impl Listing {
+    /// Begins.
+    pub fn begin(request: ListPartitionReassignmentsRequest) -> Listing {
+        Listing { request, next: (0, 0), named: Partitions::new(), after: None, last: None, topics: Vec::new() }
+    }
+
+    /// The same with nothing of it done.
+    #[must_use]
+    pub fn anew(self) -> Listing {
+        Listing::begin(self.request)
+    }
+
+    /// The answer, once it is complete.
+    pub fn into_response(self) -> ListPartitionReassignmentsResponse {
+        ListPartitionReassignmentsResponse { topics: self.topics, ..ListPartitionReassignmentsResponse::default() }
     }
 }
 

@@ -15,7 +15,7 @@ use super::fetch::Remains;
 use super::metadata::Then;
 use super::{Node, Reason};
 use crate::boundary::{Effect, Outbox, ReplyTo};
-use crate::controller::Describing;
+use crate::controller::{Describing, Listing};
 use crate::ids::{ConnId, TopicPartition};
 use crate::time::Now;
 use crate::wait::FetchId;
@@ -27,6 +27,8 @@ use crate::wire::{ErrorCode, Response, Str};
 
 /// Topics and partitions that a slice of Metadata describes, at about 0.1 µs each.
 const DESCRIBED: usize = 600;
+/// Partitions on their way to other brokers that a slice of ListPartitionReassignments lists, at about 0.3 µs each.
+const LISTED: usize = 300;
 /// Settings that a slice of DescribeConfigs describes, at about 0.4 µs each.
 const SETTINGS: usize = 100;
 /// Settings in one answer to DescribeConfigs; what is named behind them is refused. They take about 100 MiB, as much as the
@@ -57,6 +59,7 @@ pub(super) enum Long {
     Metadata(Describing),
     /// The results so far, and how many settings are in them.
     Configs(DescribeConfigsRequest, Vec<DescribeConfigsResult>, usize),
+    Reassignments(Listing),
     /// All partitions: those after one, and what was found so far.
     LogDirs(Option<TopicPartition>, Vec<DescribeLogDirsTopic>),
     /// The answer to a change of settings, while not all partitions have those of their broker.
@@ -73,6 +76,7 @@ impl Long {
         match self {
             Long::Metadata(describing) => Long::Metadata(describing.anew()),
             Long::Configs(request, ..) => Long::Configs(request, Vec::new(), 0),
+            Long::Reassignments(listing) => Long::Reassignments(listing.anew()),
             Long::LogDirs(..) => Long::LogDirs(None, Vec::new()),
             Long::Altered(response) => Long::Altered(response),
             Long::Moved(response) => Long::Moved(response),
@@ -232,6 +236,13 @@ impl Node {
                 }
                 let response = DescribeConfigsResponse { results, ..DescribeConfigsResponse::default() };
                 out.push(Effect::Reply { to, response: Some(Response::DescribeConfigs(response)) });
+            }
+            Long::Reassignments(mut listing) => {
+                if self.controller.list_on(&mut listing, LISTED) {
+                    return Some(Long::Reassignments(listing));
+                }
+                let response = Response::ListPartitionReassignments(listing.into_response());
+                out.push(Effect::Reply { to, response: Some(response) });
             }
             Long::LogDirs(after, mut topics) => {
                 let after = self.measure_partitions(after, &mut topics);

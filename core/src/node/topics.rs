@@ -7,7 +7,7 @@ use super::{Hosted, Node};
 use crate::boundary::{Effect, Level, Outbox, ReplyTo};
 use crate::config::TopicConfig;
 use crate::controller::image::Change;
-use crate::controller::{self, Describing, GROUP_OFFSETS};
+use crate::controller::{self, Describing, GROUP_OFFSETS, Listing};
 use crate::ids::{BrokerEpoch, TopicId, TopicPartition};
 use crate::time::Now;
 use crate::topic_codecs::TopicCodecs;
@@ -47,7 +47,7 @@ impl Node {
                 Response::DescribeCluster(self.controller.describe_cluster(self.listener(to), &request))
             }
             R::ListPartitionReassignments(request) => {
-                Response::ListPartitionReassignments(self.controller.list_partition_reassignments(&request))
+                return self.begin_long(now, to, Long::Reassignments(Listing::begin(request)), out);
             }
             R::UpdateFeatures(request) => Response::UpdateFeatures(controller::update_features(version, &request)),
             change @ (R::CreateTopics(_)

@@ -1,6 +1,6 @@
 //! Elections that are asked for, and those that bring leaderships back.
 
-use chronik_core::controller::Right;
+use chronik_core::controller::{Decision, Electing, PARTITIONS_PER_ENTRY_MAX, Right};
 use chronik_core::wire::elect_leaders::{ElectLeadersRequest, TopicPartitions};
 
 use super::{Cluster, error};
@@ -47,6 +47,37 @@ fn the_first_replica_leads_again_where_it_can() {
     cluster.sync(topic, 1, &[1, 2]);
     assert_eq!(cluster.elect(PREFERRED, None), [(1, "NONE")]);
     assert_eq!(cluster.elect(PREFERRED, None), []);
+}
+
+#[test]
+fn elections_of_very_many_are_as_many_entries_as_it_takes() {
+    let assignments = vec![&[1, 2][..]; 2 * PARTITIONS_PER_ENTRY_MAX + 5];
+    let named = (0..assignments.len()).map(|partition| i32::try_from(partition).expect("few")).rev().collect();
+    let named = vec![TopicPartitions { topic: "t".into(), partitions: named }];
+    for topic_partitions in [None, Some(named)] {
+        let mut cluster = Cluster::of(2);
+        let topic = cluster.assigned("t", &assignments, &[]);
+        cluster.fence(1);
+        cluster.unfence(1);
+        let partitions = 0..i32::try_from(assignments.len()).expect("few");
+        partitions.for_each(|partition| cluster.sync(topic, partition, &[1, 2]));
+        let request = ElectLeadersRequest { election_type: PREFERRED, topic_partitions, ..Default::default() };
+        let mut electing = Electing::begin(request);
+        let mut entries = Vec::new();
+        loop {
+            let (records, goes_on) = cluster.controller.elect_on(&mut electing);
+            entries.push(records.len());
+            cluster.commit(Decision { records, response: () });
+            if !goes_on {
+                break;
+            }
+        }
+        assert_eq!(entries, [PARTITIONS_PER_ENTRY_MAX, PARTITIONS_PER_ENTRY_MAX, 5]);
+        let results = electing.into_response().replica_election_results;
+        assert_eq!(results.len(), 1, "of one topic");
+        let results = &results[0].partition_result;
+        assert!(results.len() == assignments.len() && results.iter().all(|result| result.error_code == 0));
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Partitions that move to other brokers.
 
-use chronik_core::controller::PARTITIONS_PER_REQUEST_MAX;
+use chronik_core::controller::{Listing, PARTITIONS_PER_REQUEST_MAX};
 use chronik_core::ids::{LeaderEpoch, NodeId, Uuid};
 use chronik_core::wire::alter_partition_reassignments::{
     AlterPartitionReassignmentsRequest, ReassignablePartition, ReassignableTopic,
@@ -171,6 +171,26 @@ fn what_is_on_its_way_is_listed() {
         (&first.replicas[..], &first.adding_replicas[..], &first.removing_replicas[..]),
         (&[2, 1][..], &[2][..], &[1][..])
     );
+}
+
+#[test]
+fn what_is_on_its_way_is_listed_in_parts_as_at_once() {
+    let mut cluster = Cluster::of(3);
+    cluster.assigned("t", &[&[1], &[1], &[1], &[1], &[1]], &[]);
+    cluster.reassign_all(&[(0, Some(&[2])), (2, Some(&[3])), (3, Some(&[3])), (4, Some(&[2]))], true);
+    let topics = ["u", "t", "t"]
+        .map(|name| ListPartitionReassignmentsTopics { name: name.into(), partition_indexes: vec![4, 1, 0, 9, 2, 0] });
+    for topics in [None, Some(topics.to_vec()), Some(Vec::new())] {
+        let request = ListPartitionReassignmentsRequest { topics, ..Default::default() };
+        let at_once = cluster.controller.list_partition_reassignments(&request);
+        for count in 1..10 {
+            let mut listing = Listing::begin(request.clone());
+            let parts =
+                std::iter::repeat_with(|| cluster.controller.list_on(&mut listing, count)).position(|more| !more);
+            assert!(parts.is_some_and(|parts| parts < 50));
+            assert_eq!(listing.into_response(), at_once, "{count} at a time");
+        }
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
 
-use super::super::records::{Malformed, MetadataRecord, Resource, decode_entry, encode_entry};
+use super::super::records::{Malformed, MetadataRecord, Resource, decode_entry, encode_one};
 use super::{MetadataImage, Topic};
 use crate::config::Layer;
 use crate::ids::{NodeId, ProducerId, TopicId, TopicPartition};
@@ -69,31 +69,42 @@ impl Snapshot {
         }
     }
 
-    /// The bytes of the next records, about `records_max` of them, and whether more follow. `image` has replayed what
-    /// [`keep`](Self::keep) was told of since the snapshot began, and nothing else.
+    /// The bytes of the next records, as [`next_records`](Self::next_records) gives them, and whether more follow.
     pub fn next_part(&mut self, image: &MetadataImage, records_max: usize) -> (Vec<u8>, bool) {
-        // One after the other: together they would be several times as large as their bytes.
-        let mut part = encode_entry(self.head.drain(..));
+        let mut part = Vec::new();
+        let goes_on = self.next_records(image, records_max, &mut |record| encode_one(&record, &mut part));
+        (part, goes_on)
+    }
+
+    /// Hands the next records to `take`, about `records_max` of them, and says whether more follow. `image` has replayed
+    /// what [`keep`](Self::keep) was told of since the snapshot began, and nothing else.
+    pub fn next_records(
+        &mut self,
+        image: &MetadataImage,
+        records_max: usize,
+        take: &mut impl FnMut(MetadataRecord),
+    ) -> bool {
+        std::mem::take(&mut self.head).into_iter().for_each(&mut *take);
         let mut left = records_max;
         while let Some((topic, from)) = self.current.take().or_else(|| self.next_topic(image)) {
             if left == 0 {
                 self.current = Some((topic, from));
-                return (part, true);
+                return true;
             }
             if from == 0 {
-                part.extend(encode_entry(topic.head()));
+                topic.head().for_each(&mut *take);
                 left = left.saturating_sub(1 + topic.settings.len());
             }
             // At least one, so that a topic that is begun is not begun again.
             let to = topic.partitions.len().min(from.saturating_add(left.max(1)));
-            part.extend(encode_entry(topic.placed(from, to)));
+            topic.placed(from, to).for_each(&mut *take);
             left = left.saturating_sub(to - from);
             if to < topic.partitions.len() {
                 self.current = Some((topic, to));
-                return (part, true);
+                return true;
             }
         }
-        (part, false)
+        false
     }
 
     /// The next topic that there was when the snapshot began.

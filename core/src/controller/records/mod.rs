@@ -512,14 +512,17 @@ fn state(version: u8, reader: &mut Reader<'_>) -> Result<PartitionState, What> {
 /// The bytes of an entry: records that take effect together.
 pub fn encode_entry<R: Borrow<MetadataRecord>>(records: impl IntoIterator<Item = R>) -> Vec<u8> {
     let mut out = Vec::new();
-    for record in records {
-        let start = out.len();
-        out.extend([0; 4]);
-        record.borrow().encode(&mut out);
-        let length = u32::try_from(out.len() - start - 4).expect("a record is far smaller than 4 GiB");
-        out[start..start + 4].copy_from_slice(&length.to_be_bytes());
-    }
+    records.into_iter().for_each(|record| encode_one(record.borrow(), &mut out));
     out
+}
+
+/// Adds one more record to the bytes of an entry.
+pub fn encode_one(record: &MetadataRecord, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend([0; 4]);
+    record.encode(out);
+    let length = u32::try_from(out.len() - start - 4).expect("a record is far smaller than 4 GiB");
+    out[start..start + 4].copy_from_slice(&length.to_be_bytes());
 }
 
 /// The records of an entry, in order.
@@ -527,13 +530,21 @@ pub fn encode_entry<R: Borrow<MetadataRecord>>(records: impl IntoIterator<Item =
 /// # Errors
 /// Where `bytes` are not an entry that this version knows. Never panics.
 pub fn decode_entry(mut bytes: &[u8]) -> Result<Vec<MetadataRecord>, Malformed> {
+    decode_some(&mut bytes, usize::MAX)
+}
+
+/// The next records of an entry, `count` of them where there are so many. `bytes` are what is left behind them.
+///
+/// # Errors
+/// Where `bytes` are not an entry that this version knows. Never panics.
+pub fn decode_some(bytes: &mut &[u8], count: usize) -> Result<Vec<MetadataRecord>, Malformed> {
     let mut records = Vec::new();
-    while !bytes.is_empty() {
+    while !bytes.is_empty() && records.len() < count {
         let (&length, rest) = bytes.split_first_chunk().ok_or(Malformed::EntryCut)?;
         let length = usize::try_from(u32::from_be_bytes(length)).map_err(|_| Malformed::EntryCut)?;
         let (record, rest) = rest.split_at_checked(length).ok_or(Malformed::EntryCut)?;
         records.push(MetadataRecord::decode(record)?);
-        bytes = rest;
+        *bytes = rest;
     }
     Ok(records)
 }

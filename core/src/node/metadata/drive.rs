@@ -92,7 +92,7 @@ impl Node {
         self.journal_metadata(RecordKind::Quorum, &payload);
     }
 
-    pub(super) fn journal_metadata(&mut self, kind: RecordKind, payload: &[u8]) {
+    pub(in crate::node) fn journal_metadata(&mut self, kind: RecordKind, payload: &[u8]) {
         let newest = self.metadata.newest;
         self.metadata.newest = Some(self.journal.append(kind, TopicPartition::NODE, newest, &[payload]));
     }
@@ -120,13 +120,15 @@ impl Node {
     pub(in crate::node) fn advance_metadata(&mut self, now: Now, out: &mut Outbox) {
         self.metadata.is_due = false;
         self.hand_over(out);
-        self.load_image(now, out);
+        let mut has_more = self.take_over(now, out) | self.go_on_with_office(out) | self.elect_on(now, out);
         let me = self.metadata.quorum.me().node;
         while let Some(message) = self.metadata.said_here.pop_front() {
             self.hear_here(now, me, message, out);
         }
         let mut left = APPLIED_AT_ONCE;
         while left > 0
+            && self.metadata.takeover.is_over()
+            && self.metadata.office.is_none()
             && let Some((entry, records)) = self.next_committed(out)
         {
             if entry.id.index <= self.controller.image().index() {
@@ -139,22 +141,24 @@ impl Node {
             self.settle_parked(now, entry.id, out);
         }
         if self.metadata.is_clustered() {
-            self.tend_peers(now, out);
+            has_more |= self.tend_peers(now, out);
         }
+        has_more |= self.metadata.office.is_some();
         // What waits for room is looked at again in every step until there is some.
-        self.metadata.is_due |= !self.metadata.committed.is_empty();
-        if (left == 0 && self.metadata.is_due) || !self.metadata.said_here.is_empty() {
+        let waits = !self.metadata.takeover.is_over() || !self.metadata.electing.is_empty();
+        self.metadata.is_due |= has_more || waits || !self.metadata.committed.is_empty();
+        if has_more || (left == 0 && self.metadata.is_due) || !self.metadata.said_here.is_empty() {
             self.deadlines.insert((now.instant, Reason::Metadata));
         }
     }
 
-    /// What concerns others, once what there is is applied.
-    fn tend_peers(&mut self, now: Now, out: &mut Outbox) {
+    /// What concerns others, once what there is is applied. Whether there is more to do at once.
+    fn tend_peers(&mut self, now: Now, out: &mut Outbox) -> bool {
         self.answer_settled(now, out);
         if let Some(index) = self.metadata.snapshot_wanted.take() {
             self.want_snapshot(index, out);
         }
-        self.supply_snapshots(out);
+        let has_more = self.supply_snapshots(out);
         let leader = self.quorum_leader();
         if self.metadata.led_by != leader {
             self.metadata.led_by = leader;
@@ -166,6 +170,7 @@ impl Node {
         }
         self.tell_neighbours(now, out);
         self.plan_tick(now);
+        has_more
     }
 
     /// Whether the journal has no room for what applying the next entry leaves there.
@@ -178,17 +183,33 @@ impl Node {
     /// come to this broker from others: they may have been here before.
     fn has_room_to_apply(&self, records: &[MetadataRecord]) -> bool {
         let me = self.node_id();
-        let comes = |record: &&MetadataRecord| match record {
+        let comes = records.iter().filter_map(|record| match record {
             MetadataRecord::Partition { partition, state } => {
-                state.replicas.contains(&me)
-                    && !self.by_id.contains_key(partition)
-                    && self.controller.image().partition(*partition).is_some()
+                let is_new = self.controller.image().partition(*partition).is_none();
+                (state.replicas.contains(&me) && !is_new).then_some(*partition)
             }
-            _ => false,
-        };
-        let begun = records.iter().filter(comes).map(|_| CUT_BYTES);
-        let applied = (!records.is_empty()).then_some(APPLIED_BYTES);
-        self.journal.has_room_for(begun.chain(applied), Class::Critical)
+            _ => None,
+        });
+        self.has_room_to_begin(comes, (!records.is_empty()).then_some(APPLIED_BYTES))
+    }
+
+    /// Whether there is room for a record of so many bytes, and to begin the logs of those of these partitions anew that
+    /// are not here.
+    pub(super) fn has_room_to_begin(
+        &self,
+        partitions: impl Iterator<Item = TopicPartition>,
+        beside: Option<u64>,
+    ) -> bool {
+        let begun = partitions.filter(|partition| !self.by_id.contains_key(partition)).map(|_| CUT_BYTES);
+        self.journal.has_room_for(begun.chain(beside), Class::Critical)
+    }
+
+    /// What is to be applied waits: a checkpoint makes room, where there is space for one.
+    pub(super) fn wait_for_room_to_apply(&mut self, out: &mut Outbox) {
+        if self.no_space.is_none() && !self.checkpoints.is_running() {
+            out.log(Level::Debug, "an entry of the metadata log waits for room in the journal");
+        }
+        self.make_room();
     }
 
     /// The next entry to be applied, and its records, once there is room for what that leaves in the journal; `None` too
@@ -207,10 +228,7 @@ impl Node {
             let entry = self.metadata.committed.pop_front()?;
             return Some((entry, records));
         }
-        if self.no_space.is_none() && !self.checkpoints.is_running() {
-            out.log(Level::Debug, "an entry of the metadata log waits for room in the journal");
-        }
-        self.make_room();
+        self.wait_for_room_to_apply(out);
         None
     }
 
@@ -221,6 +239,9 @@ impl Node {
             self.proposal_applied(entry.id, payload.len());
             for record in records {
                 self.checkpoints.keep_metadata(self.controller.image(), record);
+                if let Some(making) = &mut self.metadata.making {
+                    making.keep(self.controller.image(), record);
+                }
                 self.note_news(record, out);
                 for change in self.controller.replay(index, record) {
                     self.changed(now, change, out);
@@ -266,13 +287,18 @@ impl Node {
 
     /// A checkpoint that stands for the log up to `head` is durable: the log begins behind it.
     pub(in crate::node) fn compact_metadata_log(&mut self, head: SnapshotHead) {
+        let has_followers = !self.metadata.is_alone();
+        let keep = if has_followers && self.metadata.quorum.log_bytes() <= KEPT_BYTES_MAX { KEPT } else { 0 };
+        self.compact_metadata_log_but(keep, head);
+    }
+
+    /// The same, but for so many entries.
+    pub(in crate::node) fn compact_metadata_log_but(&mut self, keep: u64, head: SnapshotHead) {
         // Without room the next checkpoint does it.
         let members = self.metadata.quorum.membership().members().len() as u64;
         if !self.journal.has_room(COMPACT_BYTES + MEMBER_BYTES * members, Class::Critical) {
             return;
         }
-        let has_followers = !self.metadata.is_alone();
-        let keep = if has_followers && self.metadata.quorum.log_bytes() <= KEPT_BYTES_MAX { KEPT } else { 0 };
         if let Some(record) = self.metadata.quorum.compact(head, keep) {
             self.journal_quorum(&record);
         }

@@ -62,7 +62,7 @@ impl Node {
         }
         self.metadata.folders.insert(hello.node_id, (hello.directory_id, hello.cluster_id.clone()));
         let is_nobody = self.metadata.quorum.membership().voters().is_empty();
-        if !is_nobody || self.metadata.installing.is_some() {
+        if !is_nobody || self.is_installing() {
             return;
         }
         let bootstraps = self.metadata.cluster.as_ref().is_some_and(|cluster| cluster.bootstrap);

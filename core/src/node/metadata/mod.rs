@@ -12,7 +12,7 @@
 //!
 //! | the leading view | when |
 //! |---|---|
-//! | begins | the node leads the quorum, and has applied the first entry of its own term: all that leaders before it committed is known, and nothing of its own is under way |
+//! | begins | the node leads the quorum, and has applied the first entry of its own term: all that leaders before it committed is known, and nothing of its own is under way. It is copied some records a step; nothing is applied meanwhile |
 //! | ends | the node leads no more; there is nothing to undo, since nobody has acted on it |
 //!
 //! The journal keeps what the quorum must not forget (`RecordKind::Quorum`), and how far the log was applied
@@ -28,12 +28,14 @@ mod founding;
 mod life;
 mod metrics;
 mod news;
+mod office;
 mod peers;
 mod proposals;
 mod recall;
 mod refusals;
 mod snapshots;
 mod sweeps;
+mod takeover;
 mod twins;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -41,8 +43,8 @@ use std::sync::Arc;
 
 use super::{ClusterOptions, NodeOptions, StartError};
 use crate::boundary::Neighbours;
-use crate::controller::Controller;
 use crate::controller::image::MetadataImage;
+use crate::controller::{Controller, Electing};
 use crate::ids::{Lsn, NodeId, Uuid};
 use crate::peer;
 use crate::raft::{self, Entry, LogId, Member, Quorum, Restored, SnapshotRead};
@@ -82,6 +84,12 @@ pub(super) struct Metadata {
     /// While the node leads the quorum and knows what there is: the metadata as it will be when all that was proposed has
     /// committed.
     leading: Option<Controller>,
+    /// The one that is being made.
+    office: Option<office::Office>,
+    /// What the last one knew, while it is let go of.
+    former: Option<MetadataImage>,
+    /// Elections that are being decided, the oldest first.
+    electing: VecDeque<(proposals::Asker, Electing)>,
     /// What was proposed last, under this leadership.
     proposed: Option<LogId>,
     /// Bytes of what was proposed under this leadership and is not applied.
@@ -122,8 +130,9 @@ pub(super) struct Metadata {
     neighbours: Option<Arc<Neighbours>>,
     snapshot_reads: Vec<SnapshotRead>,
     snapshot_wanted: Option<u64>,
+    making: Option<snapshots::Making>,
     kept: Option<snapshots::Kept>,
-    installing: Option<snapshots::Installing>,
+    takeover: takeover::Takeover,
 }
 
 impl Metadata {
@@ -169,6 +178,9 @@ impl Metadata {
             advertised: options.listeners.clone(),
             image_bytes_max,
             leading: None,
+            office: None,
+            former: None,
+            electing: VecDeque::new(),
             proposed: None,
             under_way: 0,
             committed: VecDeque::new(),
@@ -192,8 +204,9 @@ impl Metadata {
             neighbours: None,
             snapshot_reads: Vec::new(),
             snapshot_wanted: None,
+            making: None,
             kept: None,
-            installing: None,
+            takeover: takeover::Takeover::default(),
         })
     }
 

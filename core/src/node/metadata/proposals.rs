@@ -8,12 +8,12 @@ use bytes::Bytes;
 use super::super::Node;
 use super::super::slices::Long;
 use super::asked::encoded;
-use crate::boundary::{Effect, Level, Outbox, ReplyTo};
-use crate::controller::Controller;
+use crate::boundary::{Effect, Outbox, ReplyTo};
 use crate::controller::records::{MetadataRecord, encode_entry};
+use crate::controller::{Controller, Electing};
 use crate::ids::{BrokerEpoch, ConnId, NodeId};
 use crate::peer;
-use crate::raft::{Declined, Entry, LogId, Role};
+use crate::raft::{Declined, LogId};
 use crate::time::Now;
 use crate::wire::find_coordinator::FindCoordinatorRequest;
 use crate::wire::{self, ErrorCode, Response, Str};
@@ -80,7 +80,7 @@ impl Node {
 
     /// Whether somebody waits for a change that this node alone can make.
     pub(in crate::node) fn waits_for_itself(&self) -> bool {
-        self.metadata.is_alone() && !self.metadata.parked.is_empty()
+        self.metadata.is_alone() && !(self.metadata.parked.is_empty() && self.metadata.electing.is_empty())
     }
 
     /// Has a request carried out that changes metadata. Alone there is room for what it leads to.
@@ -129,12 +129,52 @@ impl Node {
             self.make_room();
             return false;
         }
+        if let wire::Request::ElectLeaders(request) = request {
+            self.metadata.electing.push_back((asker, Electing::begin(request.clone())));
+            self.metadata.is_due = true;
+            return true;
+        }
         let Some((records, then)) = self.decide(now, version, request, out) else { return false };
         if self.propose(&records, out).is_err() {
             return false;
         }
         self.when_applied(now, asker, then, out);
         true
+    }
+
+    /// Goes on with the elections that are asked for, an entry of the log at a time. Whether there is more to do at once.
+    pub(super) fn elect_on(&mut self, now: Now, out: &mut Outbox) -> bool {
+        if self.metadata.electing.is_empty() {
+            return false;
+        }
+        if !self.may_propose_partitions() {
+            if self.may_propose() {
+                self.make_room();
+            }
+            return false;
+        }
+        let Some((asker, mut electing)) = self.metadata.electing.pop_front() else { return false };
+        let leading = self.metadata.leading.as_ref().expect("who proposes decides");
+        let (records, goes_on) = leading.elect_on(&mut electing);
+        if self.propose(&records, out).is_err() {
+            // What was elected by now stays so, which the next attempt finds.
+            let term = self.metadata.quorum.term();
+            match asker {
+                Asker::Client(to) => {
+                    let request = wire::Request::ElectLeaders(electing.into_request());
+                    Node::refuse_change(to, &request, ErrorCode::NotController, out);
+                }
+                asker => self.come_to_nothing(now, term, asker, out),
+            }
+            return false;
+        }
+        if goes_on {
+            self.metadata.electing.push_front((asker, electing));
+        } else {
+            let response = Response::ElectLeaders(electing.into_response());
+            self.when_applied(now, asker, Then::Answer(Box::new(response)), out);
+        }
+        !self.metadata.electing.is_empty()
     }
 
     fn decide(
@@ -177,10 +217,6 @@ impl Node {
             R::AlterPartitionReassignments(request) => {
                 let decision = leading.alter_partition_reassignments(request);
                 (decision.records, answer(Response::AlterPartitionReassignments(decision.response)))
-            }
-            R::ElectLeaders(request) => {
-                let (decision, _) = leading.elect_leaders(request);
-                (decision.records, answer(Response::ElectLeaders(decision.response)))
             }
             R::UnregisterBroker(request) => {
                 let decision = leading.unregister_broker(request);
@@ -307,28 +343,6 @@ impl Node {
             }
             Asker::Client(_) => unreachable!("alone, a node's entries are never replaced"),
         }
-    }
-
-    /// Begins to decide when the first entry of its own term is applied.
-    pub(super) fn take_office(&mut self, applied: &Entry, out: &mut Outbox) {
-        let quorum = &self.metadata.quorum;
-        let is_first = self.metadata.leading.is_none() && applied.id.term == quorum.term();
-        if is_first && quorum.role() == Role::Leader {
-            if self.metadata.is_clustered() {
-                out.log(Level::Info, format!("this node is the controller from now on: term={}", applied.id.term));
-            }
-            self.metadata.leading = Some(self.controller.clone());
-        }
-    }
-
-    /// Decides no more.
-    pub(super) fn leave_office(&mut self) {
-        self.metadata.leading = None;
-        self.metadata.proposed = None;
-        self.metadata.under_way = 0;
-        self.watch_nobody();
-        // Their block may be one that nobody will ever hear of.
-        self.producer_ids = crate::controller::ProducerIdBlock::default();
     }
 
     /// An entry of `bytes` is about to be applied.

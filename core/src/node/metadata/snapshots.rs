@@ -1,21 +1,24 @@
 //! Images that go from the leader of the quorum to a member that lacks too much of the log, or is new.
 //!
-//! The leader encodes its image when the first piece is asked for, and keeps it as long as pieces are. Who is sent one
-//! journals its pieces, then the record that the quorum goes on from there, and takes the image over when both are
-//! durable: a journal that is replayed finds the image in its place, whatever checkpoint it begins with.
+//! The leader encodes its image when the first piece is asked for, some of it a step, and keeps it as long as pieces are
+//! asked for. Who is sent one journals its pieces, then the record that the quorum goes on from there, and takes the image
+//! over when both are durable (`takeover`): a journal that is replayed finds the image in its place, whatever checkpoint
+//! it begins with.
 
 use bytes::Bytes;
 
 use super::super::Node;
-use crate::boundary::{Effect, Level, Outbox};
-use crate::controller::image::{Change, MetadataImage};
-use crate::ids::TopicPartition;
+use crate::boundary::{Level, Outbox};
+use crate::controller::image::{MetadataImage, Snapshot};
+use crate::controller::records::MetadataRecord;
 use crate::journal::RecordKind;
 use crate::raft::{LogId, SnapshotHead, SnapshotRead};
-use crate::time::Now;
 
 /// For how many ticks an image is kept that nobody asks for.
 const KEPT_TICKS: u32 = 100;
+
+/// Records that one step encodes, at about 0.25 µs each.
+const ENCODED_AT_ONCE: usize = 250;
 
 /// An image that is sent to members.
 #[derive(Debug)]
@@ -26,36 +29,50 @@ pub(super) struct Kept {
     unused: u32,
 }
 
-/// An image from the leader, whose records the journal does not have yet.
+/// An image that is being encoded.
 #[derive(Debug)]
-pub(super) struct Installing {
-    /// The portion that it came with.
-    pub(super) number: u64,
-    pub(super) index: u64,
-    pub(super) image: Bytes,
+pub(super) struct Making {
+    last: LogId,
+    snapshot: Snapshot,
+    encoded: Vec<u8>,
+}
+
+impl Making {
+    /// Takes note that a record is about to be replayed into `image`.
+    pub(super) fn keep(&mut self, image: &MetadataImage, record: &MetadataRecord) {
+        self.snapshot.keep(image, record);
+    }
 }
 
 impl Node {
-    /// Answers what members ask of images.
-    pub(super) fn supply_snapshots(&mut self, out: &mut Outbox) {
+    /// Answers what members ask of images, as far as there are any. Whether there is more to do at once.
+    pub(super) fn supply_snapshots(&mut self, out: &mut Outbox) -> bool {
+        let has_more = self.encode_on(out);
         for read in std::mem::take(&mut self.metadata.snapshot_reads) {
-            if self.metadata.kept.as_ref().is_none_or(|kept| kept.last != read.snapshot) {
-                self.make_snapshot(read.snapshot, out);
+            let is_kept = self.metadata.kept.as_ref().is_some_and(|kept| kept.last == read.snapshot);
+            if !is_kept && self.metadata.making.is_none() {
+                self.begin_snapshot(read.snapshot);
             }
-            match self.metadata.kept.as_mut().filter(|kept| kept.last == read.snapshot) {
-                Some(kept) => {
-                    kept.unused = 0;
-                    let piece = piece(&kept.image, &read);
-                    self.metadata.quorum.supply_snapshot(&read, kept.image.len() as u64, piece);
-                }
-                None => self.metadata.quorum.snapshot_unavailable(&read),
+            if let Some(kept) = self.metadata.kept.as_mut().filter(|_| is_kept) {
+                kept.unused = 0;
+                let piece = piece(&kept.image, &read);
+                self.metadata.quorum.supply_snapshot(&read, kept.image.len() as u64, piece);
+            } else if self.metadata.making.as_ref().is_some_and(|making| making.last == read.snapshot) {
+                self.metadata.snapshot_reads.push(read);
+                continue;
+            } else {
+                self.metadata.quorum.snapshot_unavailable(&read);
             }
             self.hand_over(out);
         }
+        has_more || self.metadata.making.is_some()
     }
 
     /// A member needs a snapshot that covers the log up to this position.
     pub(super) fn want_snapshot(&mut self, index: u64, out: &mut Outbox) {
+        if self.is_installing() {
+            return;
+        }
         let head = self.snapshot_head();
         if head.last.index >= index {
             self.compact_metadata_log(head);
@@ -63,9 +80,12 @@ impl Node {
         }
     }
 
-    /// Encodes the image, where it stands for a snapshot that the log begins behind. Where that is another than `wanted`,
-    /// the member will ask for it.
-    fn make_snapshot(&mut self, wanted: LogId, out: &mut Outbox) {
+    /// Begins to encode the image, where it stands for a snapshot that the log begins behind. Where that is another than
+    /// `wanted`, the member will ask for it.
+    fn begin_snapshot(&mut self, wanted: LogId) {
+        if self.is_installing() {
+            return;
+        }
         let head = self.snapshot_head();
         if head.last.index != self.controller.image().index() {
             return;
@@ -74,10 +94,23 @@ impl Node {
             self.compact_metadata_log(head.clone());
         }
         if self.metadata.quorum.head().last == head.last {
-            let image = Bytes::from(self.controller.image().encode_snapshot());
-            out.log(Level::Debug, format!("an image of {} bytes is made for members", image.len()));
-            self.metadata.kept = Some(Kept { last: head.last, image, unused: 0 });
+            let snapshot = Snapshot::begin(self.controller.image());
+            self.metadata.making = Some(Making { last: head.last, snapshot, encoded: Vec::new() });
         }
+    }
+
+    /// Encodes some more of the image. Whether there is one to be encoded.
+    fn encode_on(&mut self, out: &mut Outbox) -> bool {
+        let Some(mut making) = self.metadata.making.take() else { return false };
+        let (part, goes_on) = making.snapshot.next_part(self.controller.image(), ENCODED_AT_ONCE);
+        making.encoded.extend(part);
+        if goes_on {
+            self.metadata.making = Some(making);
+        } else {
+            out.log(Level::Debug, format!("an image of {} bytes is made for members", making.encoded.len()));
+            self.metadata.kept = Some(Kept { last: making.last, image: making.encoded.into(), unused: 0 });
+        }
+        true
     }
 
     /// Lets go of an image that nobody asks for any more.
@@ -97,34 +130,7 @@ impl Node {
         for piece in image.chunks(most) {
             self.journal_metadata(RecordKind::Image, piece);
         }
-        self.metadata.installing = Some(Installing { number, index: head.last.index, image });
-    }
-
-    /// Whether an image has come that the journal does not have yet: the quorum's log begins behind it already, and the
-    /// image here is older.
-    pub(in crate::node) fn is_installing(&self) -> bool {
-        self.metadata.installing.is_some()
-    }
-
-    /// The journal has an image: it takes the place of what there was, and partitions follow.
-    pub(super) fn load_image(&mut self, now: Now, out: &mut Outbox) {
-        let durable = self.metadata.durable;
-        let Some(Installing { index, image, .. }) = self.metadata.installing.take_if(|image| image.number <= durable)
-        else {
-            return;
-        };
-        let image = match MetadataImage::decode_snapshot(index, &image) {
-            Ok(image) => image,
-            Err(error) => return out.push(Effect::Fatal(format!("the image of the metadata that was sent: {error}"))),
-        };
-        out.log(Level::Info, format!("the metadata is taken over as of entry {index}"));
-        // What has committed before is in the image, or never was.
-        self.metadata.committed.retain(|entry| entry.id.index > index);
-        self.checkpoints.abandon_image();
-        let changes = differences(self.controller.image(), &image);
-        self.controller.load(image);
-        changes.into_iter().for_each(|change| self.changed(now, change, out));
-        self.move_some(now, out);
+        self.metadata.takeover.begin(number, head.last.index, image);
     }
 }
 
@@ -132,40 +138,4 @@ impl Node {
 fn piece(image: &Bytes, read: &SnapshotRead) -> Bytes {
     let from = usize::try_from(read.offset).unwrap_or(usize::MAX).min(image.len());
     image.slice(from..image.len().min(from.saturating_add(read.max_bytes)))
-}
-
-/// What has changed from one image to another, in the order in which it could have.
-fn differences(before: &MetadataImage, after: &MetadataImage) -> Vec<Change> {
-    let mut changes = Vec::new();
-    for topic in before.topics_from("").filter(|topic| after.topic(topic.id).is_none()) {
-        let partitions = i32::try_from(topic.partitions.len()).expect("partitions are numbered by an i32");
-        changes.push(Change::TopicRemoved { id: topic.id, name: topic.name.clone(), partitions });
-    }
-    changes.push(Change::BrokerSettings);
-    for broker in after.brokers() {
-        let (node_id, broker_epoch) = (broker.node_id, broker.broker_epoch);
-        match before.broker(node_id) {
-            Some(known) if known.broker_epoch == broker_epoch && known.standing == broker.standing => {}
-            Some(known) if known.broker_epoch == broker_epoch => {
-                changes.push(Change::BrokerStanding { node_id, standing: Some(broker.standing) });
-            }
-            _ => changes.push(Change::BrokerRegistered { node_id, broker_epoch }),
-        }
-    }
-    for topic in after.topics_from("") {
-        let known = before.topic(topic.id);
-        if known.is_none() {
-            changes.push(Change::TopicCreated(topic.id));
-        }
-        changes.push(Change::TopicSettings(topic.id));
-        for (index, state) in (0..).zip(topic.partitions.iter()) {
-            let partition = TopicPartition { topic: topic.id, partition: index };
-            match before.partition(partition) {
-                None => changes.push(Change::PartitionCreated(partition)),
-                Some(known) if known != state => changes.push(Change::PartitionChanged(partition)),
-                Some(_) => {}
-            }
-        }
-    }
-    changes
 }

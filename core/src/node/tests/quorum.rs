@@ -4,6 +4,7 @@
 mod damage;
 mod deciding;
 mod founding;
+mod images;
 mod members;
 mod watching;
 
@@ -21,6 +22,7 @@ use crate::wire::alter_partition_reassignments::{
 };
 use crate::wire::create_topics::{CreatableReplicaAssignment, CreateTopicsResponse};
 use crate::wire::describe_quorum::{DescribeQuorumPartition, DescribeQuorumRequest, DescribeQuorumTopic};
+use crate::wire::elect_leaders::ElectLeadersRequest;
 use crate::wire::remove_raft_voter::RemoveRaftVoterRequest;
 use crate::wire::unregister_broker::UnregisterBrokerRequest;
 
@@ -114,10 +116,15 @@ impl Cluster {
 
     /// The same, where the metadata log no longer holds what the node must know.
     fn add_after_the_log_was_cut(&mut self, node: i32) {
+        self.cut_the_log();
+        self.begin(node);
+    }
+
+    /// Whoever decides keeps no more of the metadata log than it must.
+    fn cut_the_log(&mut self) {
         let decides = self.controller().expect("somebody decides");
         let head = self.node(decides).snapshot_head();
-        self.broker(decides).node.as_mut().expect("it runs").compact_metadata_log(head);
-        self.begin(node);
+        self.broker(decides).node.as_mut().expect("it runs").compact_metadata_log_but(0, head);
     }
 
     /// Where a node listens for others.

@@ -101,6 +101,29 @@ fn first_replicas_get_back_what_they_could_lead() {
     assert!(leaders(&cluster, 1).iter().all(|(first, leader)| first == leader), "{}", cluster.lines);
 }
 
+#[test]
+fn elections_that_are_asked_for_are_told_when_they_are_known() {
+    let mut cluster = Cluster::running(3);
+    create_replicated(&mut cluster);
+    cluster.kill(2);
+    cluster.pass(15_000);
+    cluster.start(2);
+    for asked in [1, 3] {
+        let request = ElectLeadersRequest { election_type: 0, timeout_ms: 5_000, ..ElectLeadersRequest::default() };
+        let sequence = cluster.ask(asked, 2, request.into());
+        cluster.pass(500);
+        let answer = cluster.broker(asked).replies.remove(&sequence);
+        let Some(Response::ElectLeaders(answer)) = answer else { panic!("another answer: {answer:?}") };
+        assert_eq!(answer.error_code, 0);
+        let elected = answer.replica_election_results.iter().flat_map(|topic| &topic.partition_result);
+        let led = leaders(&cluster, asked);
+        for result in elected.filter(|result| result.error_code == 0) {
+            let (first, leader) = led[usize::try_from(result.partition_id).expect("it is there")];
+            assert_eq!(first, leader, "who is told of an election finds its leader");
+        }
+    }
+}
+
 /// What broker 2 is, as the others' metadata has it.
 fn standing_of_2(cluster: &Cluster) -> Option<Standing> {
     cluster.node(1).controller.image().broker(NodeId(2)).map(|broker| broker.standing)

@@ -20,26 +20,6 @@ fn a_new_node_becomes_a_learner_and_is_sent_what_the_log_no_longer_holds() {
 }
 
 #[test]
-fn an_image_that_is_not_durable_yet_is_in_no_checkpoint() {
-    let mut cluster = Cluster::running(3);
-    cluster.create(1, "early");
-    cluster.add_after_the_log_was_cut(4);
-    cluster.slow = Some(4);
-    while !cluster.node(4).is_installing() {
-        cluster.write_some();
-        cluster.pass(10);
-    }
-    cluster.broker(4).node.as_mut().expect("it runs").checkpoint_soon();
-    cluster.pass(200);
-    cluster.catch_up();
-    cluster.pass(15_000);
-    assert!(cluster.is_settled(), "{}", cluster.lines);
-    cluster.kill(4);
-    cluster.start(4);
-    assert_eq!(cluster.topics(4), ["early"]);
-}
-
-#[test]
 fn members_come_and_go_and_a_folder_that_was_lost_is_replaced() {
     let mut cluster = Cluster::running(3);
     cluster.begin(4);

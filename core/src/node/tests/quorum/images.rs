@@ -34,12 +34,8 @@ impl Cluster {
             .map(|partition_index| ReassignablePartition { partition_index, replicas: Some(vec![1, 3]) })
             .collect();
         let topics = vec![ReassignableTopic { name: "t".into(), partitions }];
-        let request = AlterPartitionReassignmentsRequest {
-            topics,
-            timeout_ms: 5_000,
-            allow_replication_factor_change: true,
-            ..AlterPartitionReassignmentsRequest::default()
-        };
+        let request =
+            AlterPartitionReassignmentsRequest { topics, timeout_ms: 5_000, allow_replication_factor_change: true };
         let Response::AlterPartitionReassignments(answer) = self.answer(1, 1, request.into()) else {
             panic!("another answer")
         };

@@ -269,15 +269,18 @@ impl About<'_, '_> {
     }
 
     /// Whether an offset that was committed then may have expired (KIP-211): not while a member reads its topic, and not
-    /// before it has been kept for as long as the broker keeps it.
+    /// before it has been kept for as long as the broker keeps it: since it was committed where the group goes on without
+    /// readers of the topic, and since it had its last member where it does not.
     fn may_expire(&self, place: Place, sent: Instant) -> bool {
         let Some(kept) = self.facts.offsets_are_kept() else { return false };
         if self.group.is_live(sent, self.asked_at, Some(place.topic)) {
             return false;
         }
         let at = self.facts.events[self.index].at;
-        let last = self.group.last_live(place.topic, self.asked_at).map_or(sent, |last| last.max(sent));
-        self.facts.has_clock_steps() || at - last + DRIFT >= kept
+        let last_reader = self.group.last_live(Some(place.topic), self.asked_at);
+        let goes_on = self.group.last_live(None, self.asked_at) > last_reader;
+        let since = last_reader.filter(|_| !goes_on).map_or(sent, |last| last.max(sent));
+        self.facts.has_clock_steps() || at - since + DRIFT >= kept
     }
 }
 
@@ -343,5 +346,10 @@ mod tests {
         // As long as somebody reads the topic they stay.
         let read = (0..80).fold(kept().assigned(0, 1, &[0]), |told, _| told.wait(900).alive(0, 1));
         read.committed(1, None).breaks(COMMITTED_IS_TOLD, "nothing");
+        // A group that goes on without readers of the topic keeps them no longer for those that there were.
+        let beats = |told: Told, count| (0..count).fold(told, |told, _| told.wait(900).alive(0, 1));
+        let left = |count| beats(beats(kept().assigned(0, 1, &[0]), 22).assigned(0, 1, &[]), count).committed(1, None);
+        left(50).holds();
+        left(20).breaks(COMMITTED_IS_TOLD, "nothing");
     }
 }

@@ -164,9 +164,10 @@ impl Group {
         until > to
     }
 
-    /// When somebody was a reader of a topic last, before some time.
-    pub(in crate::claims) fn last_live(&self, topic: u32, before: Instant) -> Option<Instant> {
-        let counts = |life: &&Life| life.topics.contains(&topic) && life.from < before;
+    /// When somebody was a member last, before some time; a reader of a topic, where that is asked for.
+    pub(in crate::claims) fn last_live(&self, topic: Option<u32>, before: Instant) -> Option<Instant> {
+        let is_asked_for = |life: &&Life| topic.is_none_or(|topic| life.topics.contains(&topic));
+        let counts = |life: &&Life| life.from < before && is_asked_for(life);
         self.lives.iter().filter(counts).map(|life| life.to.min(before)).max()
     }
 

@@ -431,16 +431,14 @@ mod tests {
         leads(leads(told(), 1, (0, 1), &[1, 2], 4), 1, (0, 1), &[1, 2], 5).holds();
     }
 
+    /// A topic on two brokers.
+    fn orders() -> TopicPlan {
+        TopicPlan { name: "orders".into(), partitions: 1, replication: 2, configs: BTreeMap::new(), shared_keys: None }
+    }
+
     #[test]
     fn all_replicas_are_in_sync_long_after_everything_has_healed() {
-        let topic = TopicPlan {
-            name: "orders".into(),
-            partitions: 1,
-            replication: 2,
-            configs: BTreeMap::new(),
-            shared_keys: None,
-        };
-        let two = || told().under(|plan| plan.topics = vec![topic.clone()]);
+        let two = || told().under(|plan| plan.topics = vec![orders()]);
         let audit = |told: Told| told.wait(HEAL_MS).loses_power().wait(1);
         let ends = |told: Told| judge_of(&audit(told.engine(What::Healed)));
         assert_eq!(ends(leads(two(), 1, (0, 0), &[1, 2], 0)), 0);
@@ -453,16 +451,9 @@ mod tests {
         let to_one = Action::MoveReplicas { topic: 0, partition: 0, to: vec![1] };
         let kind = ClientKind::ClusterAdmin { request_timeout_ms: 1_000 };
         let admin = ClientPlan { kind, operations: vec![Operation { at_ms: 1, what: to_one }] };
-        let topic = TopicPlan {
-            name: "orders".into(),
-            partitions: 1,
-            replication: 2,
-            configs: BTreeMap::new(),
-            shared_keys: None,
-        };
         let moved = || {
             told().under(|plan| {
-                plan.topics = vec![topic.clone()];
+                plan.topics = vec![orders()];
                 plan.clients.push(admin.clone());
             })
         };

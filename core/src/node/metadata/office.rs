@@ -58,6 +58,7 @@ impl Node {
         self.metadata.office = None;
         self.metadata.proposed = None;
         self.metadata.under_way = 0;
+        // Their askers hear of no answer from here, and ask whoever decides next.
         self.metadata.electing.clear();
         self.watch_nobody();
         // Their block may be one that nobody will ever hear of.

@@ -133,6 +133,12 @@ impl BatchHead {
         LENGTH_END + self.length as usize
     }
 
+    /// The largest timestamp of the records inside, in milliseconds; -1 where there is none. An emptied batch still names
+    /// that of the records which it had.
+    pub fn max_timestamp_inside(&self) -> i64 {
+        if self.count > 0 { self.max_timestamp.0 } else { NO_TIMESTAMP.0 }
+    }
+
     /// The offset of the last record.
     pub fn last_offset(&self) -> Offset {
         Offset(self.base_offset.0.saturating_add(i64::from(self.last_offset_delta)))

@@ -63,7 +63,7 @@ impl Output {
     /// Takes the next batch, whole.
     pub(super) fn push(&mut self, batch: Bytes) {
         let head = BatchHead::parse(&batch).expect("a batch that was read or made");
-        let max_timestamp = if head.count > 0 { head.max_timestamp.0 } else { -1 };
+        let max_timestamp = head.max_timestamp_inside();
         self.max_timestamp = self.max_timestamp.max(max_timestamp);
         self.indexer.push(head.base_offset.0, max_timestamp, &batch, batch.len() as u64);
         self.gathered_bytes += batch.len();

@@ -19,16 +19,13 @@
 
 use super::image::Topic;
 use super::records::{MetadataRecord, PartitionState};
-use super::{Controller, Decision, ENTRY_BYTES_MAX, PARTITIONS_PER_REQUEST_MAX};
+use super::{Controller, Decision};
 use crate::config::{ElectionRules, Layer};
 use crate::ids::{LeaderEpoch, NodeId, TopicId, TopicPartition};
 
-/// How many partitions one entry of the log changes at most, where brokers and not clients are the reason: about 100 µs
-/// of a step, and a few dozen KiB.
-pub const PARTITIONS_PER_ENTRY_MAX: usize = 200;
-
-/// What the record of a partition takes beside its lists' elements, in bytes.
-const PARTITION_BYTES: usize = 70;
+/// How many partitions that there are one entry of the log changes at most, at about 2.5 µs each where it is applied: it is
+/// one step's.
+pub const PARTITIONS_PER_ENTRY_MAX: usize = 50;
 
 /// That a partition has another leader, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,21 +174,11 @@ fn complete_reassignment(next: &mut PartitionState) {
 pub(super) struct Batch {
     pub(super) records: Vec<MetadataRecord>,
     pub(super) elected: Vec<Elected>,
-    /// About how many bytes the records take.
-    bytes: usize,
-    /// How many partitions a request has named so far.
-    asked: usize,
 }
 
 impl Batch {
     pub(super) fn is_full(&self) -> bool {
         self.records.len() >= PARTITIONS_PER_ENTRY_MAX
-    }
-
-    /// Whether a request may name one more partition. What is beyond is not looked at, so that one step is bounded.
-    pub(super) fn admits_one(&mut self) -> bool {
-        self.asked += 1;
-        self.asked <= PARTITIONS_PER_REQUEST_MAX && self.bytes < ENTRY_BYTES_MAX
     }
 
     pub(super) fn add(
@@ -203,9 +190,6 @@ impl Batch {
         let Some((state, right)) = settled else { return };
         let (before, leader) = (before.leader, state.leader);
         self.elected.extend(right.map(|by| Elected { partition, before, leader, by }));
-        let PartitionState { replicas, isr, adding, removing, eligible, .. } = &state;
-        let nodes = [replicas, isr, adding, removing, eligible].iter().map(|nodes| nodes.len()).sum::<usize>();
-        self.bytes += PARTITION_BYTES + 4 * nodes;
         self.records.push(MetadataRecord::Partition { partition, state });
     }
 

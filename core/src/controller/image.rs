@@ -257,9 +257,7 @@ impl MetadataImage {
         self.by_name.remove(topic.name.as_str());
         self.by_unified_name.remove(&unified(&topic.name));
         self.partitions -= topic.partitions.len();
-        for (partition, state) in (0..).zip(topic.partitions.iter()) {
-            self.partition_index.note(TopicPartition { topic: id, partition }, Some(state), None);
-        }
+        self.partition_index.forget(id, &topic.partitions);
         let partitions = i32::try_from(topic.partitions.len()).expect("partitions are numbered by an i32");
         smallvec![Change::TopicRemoved { id, name: topic.name, partitions }]
     }

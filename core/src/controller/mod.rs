@@ -45,7 +45,7 @@ pub use features::update_features;
 pub use figures::Figures;
 pub use name::{GROUP_OFFSETS, is_internal};
 pub use producer_ids::{PRODUCER_IDS_PER_BLOCK, ProducerIdBlock};
-pub use reassignments::Listing;
+pub use reassignments::{Listing, Reassigning};
 pub use registration::{Candidate, Registered};
 
 use std::fmt;
@@ -54,7 +54,7 @@ use crate::config::{BrokerConfig, TopicConfig};
 use crate::ids::{NodeId, TopicId};
 use crate::wire::{ErrorCode, Str};
 use image::{Change, Changes, MetadataImage};
-use records::{MetadataRecord, encode_entry};
+use records::{MetadataRecord, PartitionState, encode_entry};
 
 /// The most partitions that one request creates. It bounds the time that one decision takes, and the entry it writes.
 pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
@@ -206,6 +206,21 @@ impl Controller {
     }
 }
 
+/// What the record of a partition takes at most beside its lists' elements, in bytes.
+const PARTITION_BYTES: usize = 64;
+
+/// How many bytes of an entry a record takes: of a partition, of which there may be thousands, at most so many.
+fn bytes_of(record: &MetadataRecord) -> usize {
+    match record {
+        MetadataRecord::Partition { state, .. } => {
+            let PartitionState { replicas, isr, adding, removing, eligible, .. } = state;
+            let nodes = [replicas, isr, adding, removing, eligible].iter().map(|nodes| nodes.len()).sum::<usize>();
+            PARTITION_BYTES + 4 * nodes
+        }
+        record => encode_entry(std::slice::from_ref(record)).len(),
+    }
+}
+
 /// The records of one request as they are decided, and what is left of the limits on them.
 struct Draft<'a> {
     controller: &'a Controller,
@@ -238,7 +253,7 @@ impl<'a> Draft<'a> {
 
     /// Takes the records of one part of the request, all or none of them.
     fn add(&mut self, records: Vec<MetadataRecord>) -> Result<(), Refused> {
-        let bytes = encode_entry(&records).len();
+        let bytes = records.iter().map(bytes_of).sum::<usize>();
         if self.bytes + bytes > ENTRY_BYTES_MAX {
             let message = "The request changes too much at once; send it in several parts.";
             return Err(Refused::new(ErrorCode::PolicyViolation, message));

@@ -13,20 +13,23 @@
 use std::collections::BTreeSet;
 use std::ops::Bound::{Excluded, Unbounded};
 
-use super::elections::Batch;
+use super::elections::{Batch, PARTITIONS_PER_ENTRY_MAX};
 use super::image::{Partitions, Topic};
-use super::records::PartitionState;
-use super::{Controller, Decision, Refused};
+use super::records::{MetadataRecord, PartitionState};
+use super::{Controller, Decision, PARTITIONS_PER_REQUEST_MAX, Refused};
 use crate::ids::{NodeId, TopicId, TopicPartition};
-use crate::wire::ErrorCode;
 use crate::wire::alter_partition_reassignments::{
     AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, ReassignablePartition,
-    ReassignablePartitionResponse, ReassignableTopic, ReassignableTopicResponse,
+    ReassignablePartitionResponse, ReassignableTopicResponse,
 };
 use crate::wire::list_partition_reassignments::{
     ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse, OngoingPartitionReassignment,
     OngoingTopicReassignment,
 };
+use crate::wire::{ErrorCode, Str};
+
+/// What is told of partitions that a request names behind the last one that is looked at.
+const TOO_MANY: &str = "The request names too much at once; send the rest by itself.";
 
 impl Controller {
     /// Moves partitions to other brokers, or stops that. Each succeeds or fails by itself.
@@ -34,25 +37,54 @@ impl Controller {
         &self,
         request: &AlterPartitionReassignmentsRequest,
     ) -> Decision<AlterPartitionReassignmentsResponse> {
+        let mut reassigning = Reassigning::begin();
+        let (records, _) = self.reassign_some(request, &mut reassigning, usize::MAX);
+        Decision { records, response: reassigning.into_response(request) }
+    }
+
+    /// Decides the next [`PARTITIONS_PER_ENTRY_MAX`] of them, which are to be replayed before the next. Whether there may be
+    /// more. The request is the same each time.
+    pub fn reassign_on(
+        &self,
+        request: &AlterPartitionReassignmentsRequest,
+        reassigning: &mut Reassigning,
+    ) -> (Vec<MetadataRecord>, bool) {
+        self.reassign_some(request, reassigning, PARTITIONS_PER_ENTRY_MAX)
+    }
+
+    fn reassign_some(
+        &self,
+        request: &AlterPartitionReassignmentsRequest,
+        reassigning: &mut Reassigning,
+        count: usize,
+    ) -> (Vec<MetadataRecord>, bool) {
         let mut batch = Batch::default();
-        let mut seen = BTreeSet::new();
-        let may_resize = request.allow_replication_factor_change;
-        let mut alter = |topic: &ReassignableTopic| {
-            let mut one = |asked: &ReassignablePartition| {
-                let altered = self.alter_reassignment(&topic.name, asked, may_resize, &mut seen, &mut batch);
-                let (error_code, error_message) = Refused::fields(altered);
-                ReassignablePartitionResponse { partition_index: asked.partition_index, error_code, error_message }
+        for _ in 0..count {
+            let Reassigning { next, left, seen, responses } = reassigning;
+            let Some(topic) = request.topics.get(next.0) else { return (batch.records, false) };
+            if next.1 == 0 {
+                responses.push(ReassignableTopicResponse { name: topic.name.clone(), partitions: Vec::new() });
+            }
+            let Some(asked) = topic.partitions.get(next.1) else {
+                *next = (next.0 + 1, 0);
+                continue;
             };
-            let partitions = topic.partitions.iter().map(&mut one).collect();
-            ReassignableTopicResponse { name: topic.name.clone(), partitions }
-        };
-        let responses = request.topics.iter().map(&mut alter).collect();
-        let response = AlterPartitionReassignmentsResponse {
-            responses,
-            allow_replication_factor_change: may_resize,
-            ..AlterPartitionReassignmentsResponse::default()
-        };
-        Decision { records: batch.records, response }
+            next.1 += 1;
+            let (error_code, error_message) = match left.checked_sub(1) {
+                None => (ErrorCode::OperationNotAttempted.code(), Some(Str::from_static(TOO_MANY))),
+                Some(fewer) => {
+                    *left = fewer;
+                    let may_resize = request.allow_replication_factor_change;
+                    Refused::fields(self.alter_reassignment(&topic.name, asked, may_resize, seen, &mut batch))
+                }
+            };
+            responses.last_mut().expect("its topic was pushed").partitions.push(ReassignablePartitionResponse {
+                partition_index: asked.partition_index,
+                error_code,
+                error_message,
+            });
+        }
+        (batch.records, true)
     }
 
     fn alter_reassignment(
@@ -63,10 +95,6 @@ impl Controller {
         seen: &mut BTreeSet<TopicPartition>,
         batch: &mut Batch,
     ) -> Result<(), Refused> {
-        if !batch.admits_one() {
-            let message = "The request names too much at once; send the rest by itself.";
-            return Err(Refused::new(ErrorCode::OperationNotAttempted, message));
-        }
         let unknown = |message| Err(Refused::new(ErrorCode::UnknownTopicOrPartition, message));
         let Some(topic) = self.image.topic_named(name) else {
             return unknown(format!("Unable to find a topic named {name}."));
@@ -230,6 +258,35 @@ impl Controller {
             });
         }
         left == 0
+    }
+}
+
+/// How far moves that a client asks for are decided.
+#[derive(Debug)]
+pub struct Reassigning {
+    /// The topic of the request that is next, and the partition of it.
+    next: (usize, usize),
+    /// How many more partitions are looked at.
+    left: usize,
+    /// Those that were decided about.
+    seen: BTreeSet<TopicPartition>,
+    responses: Vec<ReassignableTopicResponse>,
+}
+
+impl Reassigning {
+    /// Begins.
+    pub fn begin() -> Reassigning {
+        let left = PARTITIONS_PER_REQUEST_MAX;
+        Reassigning { next: (0, 0), left, seen: BTreeSet::new(), responses: Vec::new() }
+    }
+
+    /// The answer to `request`, once all is decided and has committed.
+    pub fn into_response(self, request: &AlterPartitionReassignmentsRequest) -> AlterPartitionReassignmentsResponse {
+        AlterPartitionReassignmentsResponse {
+            responses: self.responses,
+            allow_replication_factor_change: request.allow_replication_factor_change,
+            ..AlterPartitionReassignmentsResponse::default()
+        }
     }
 }
 

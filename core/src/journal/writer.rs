@@ -127,6 +127,8 @@ pub struct Writer {
     open: CommitBuffer,
     /// The room behind `full`; None if the ring cannot take them all yet.
     behind_full: Option<Tail>,
+    /// The incarnation has opened, and there is no room yet for what the start appended.
+    opened_short: bool,
     /// Where the journal stands after the last commit that was issued.
     issued: Position,
     /// Where it stands after the last durable commit.
@@ -161,6 +163,7 @@ impl Writer {
             incarnation,
             geometry,
             behind_full: None,
+            opened_short: false,
             ring,
             opening: last.map_or(Opening::Open, Opening::Rewrite),
             end: position.lsn,
@@ -286,6 +289,7 @@ impl Writer {
         }
         assert_eq!(self.durable.commit_number, number + 1, "commit {number} had been handed out");
         if self.opening == Opening::Opened && self.durable.incarnation == self.incarnation {
+            self.opened_short = self.cannot_open();
             self.opening = Opening::Settled;
         }
         self.durable.lsn
@@ -343,8 +347,7 @@ impl Writer {
     /// Whether the driver should make one more file. More than `max_files` are asked for only if the incarnation
     /// cannot open otherwise.
     pub fn wants_slot(&self) -> bool {
-        let cannot_open = matches!(self.opening, Opening::Open | Opening::Rewrite(_)) && !self.has_place(0);
-        cannot_open || (self.ring.slots() < self.geometry.max_files && self.ring.spare() < SPARE_FILES)
+        self.cannot_open() || (self.ring.slots() < self.geometry.max_files && self.ring.spare() < SPARE_FILES)
     }
 
     /// The longest payload that one record can have, in bytes.
@@ -372,10 +375,23 @@ impl Writer {
         self.end.0 - self.issued.lsn.0
     }
 
-    /// Whether more is pending than the ring has room for. It would wait for a checkpoint, which waits for it.
-    pub fn is_overrun(&self) -> bool {
+    /// Whether the incarnation has no room to open in, or none for what a start appends: that has no say in how full the ring
+    /// is.
+    fn cannot_open(&self) -> bool {
+        let is_opening = self.opening != Opening::Settled || self.opened_short;
+        is_opening && self.lacks_room()
+    }
+
+    /// Whether more is pending than the ring has room for.
+    fn lacks_room(&self) -> bool {
         let fits = |mut tail: Tail| self.open.is_empty() || tail.take(commit_size(self.open.length()));
         !self.behind_full.is_some_and(fits)
+    }
+
+    /// Whether more was appended than the ring has room for. It would wait for a checkpoint, which waits for it. A start does
+    /// not: it waits for one more file.
+    pub fn is_overrun(&self) -> bool {
+        self.lacks_room() && !self.cannot_open()
     }
 
     /// Whether a record with a payload of `bytes` could be committed at once behind all that is pending, and, for an
@@ -432,6 +448,7 @@ impl Writer {
         let fits = (!opens || tail.take(BLOCK_BYTES))
             && self.full.iter().all(|commit| tail.take(commit_size(commit.length())));
         self.behind_full = fits.then_some(tail);
+        self.opened_short = self.cannot_open();
     }
 
     fn rewrite(&mut self) -> Commit {

@@ -208,9 +208,8 @@ impl Segment<'_> {
                 let text = format!("a batch at offset {} where {from} to {to} belong", head.base_offset);
                 return Err(corrupt(at, text));
             }
-            let max_timestamp = if head.count > 0 { head.max_timestamp.0 } else { -1 };
             let length = found.range.len() as u64;
-            indexer.push(head.base_offset.0, max_timestamp, &run[at..at + HEAD_BYTES], length);
+            indexer.push(head.base_offset.0, head.max_timestamp_inside(), &run[at..at + HEAD_BYTES], length);
             from = head.next_offset();
             if indexer.is_closed() {
                 let (edge, _) = ends[ends.len() - 1];

@@ -28,7 +28,7 @@ pub struct TailBatch {
     pub base: Offset,
     /// The offset of its last record.
     pub last: Offset,
-    /// Its largest timestamp, in milliseconds.
+    /// Its records' largest timestamp, in milliseconds, -1 for none: a record with it is there.
     pub max_timestamp: i64,
     /// Where it begins in its segment.
     pub position: u64,
@@ -66,7 +66,7 @@ impl TailBatch {
         TailBatch {
             base: head.base_offset,
             last: head.last_offset(),
-            max_timestamp: head.max_timestamp.0,
+            max_timestamp: head.max_timestamp_inside(),
             position: 0,
             lsn: Lsn::default(),
             direct: None,

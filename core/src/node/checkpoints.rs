@@ -174,8 +174,10 @@ impl Node {
         if self.checkpoints.run.is_none() {
             let journalled = self.durable.0.saturating_sub(self.checkpoints.begun_at.0);
             let grown = journalled + (self.direct_bytes - self.checkpoints.direct_at) >= CHECKPOINT_EVERY;
-            // The quorum's log begins behind an image that is not here yet: there is no state that the two have in common.
-            if !(grown || self.checkpoints.wanted || self.is_metadata_log_long()) || self.is_installing() {
+            // The quorum's log begins behind an image that is not here yet, or the one here is of no moment of the log: there
+            // is no state that the two have in common.
+            let is_between = self.is_installing() || self.is_half_applied();
+            if !(grown || self.checkpoints.wanted || self.is_metadata_log_long()) || is_between {
                 return;
             }
             // Replay will start at what is durable: as near as possible.

@@ -1,7 +1,7 @@
 //! Partitions that come with a topic and go with it, a slice at a time.
 //!
-//! A topic is made or deleted at once, as one entry of the journal and one change of the image. What a partition needs
-//! to serve, and what it leaves behind, is many times as much work, of which no request needs more than that of its own
+//! A topic is made or deleted as one entry of the journal, which the image takes over (`metadata::applying`). What a
+//! partition needs to serve, and what it leaves behind, is more work, of which no request needs more than that of its own
 //! partition: some partitions are taken in or let go of in the step of the change, and the others in those that
 //! [`Reason::Slice`](super::Reason::Slice) asks for, in the order of the changes.
 //!

@@ -60,7 +60,7 @@ use crate::wire::{self, ErrorCode, Response, Str};
 
 pub use metrics::Counters;
 pub use options::ClusterOptions;
-pub use standings::{Standing, Votes};
+pub use standings::{Members, Standing, Votes};
 pub use start::{DIRECT_FROM, NodeOptions, Report, StartError};
 
 /// A journal that has been quiet for so long is sealed with an empty commit, which proves that the last one was
@@ -193,6 +193,8 @@ pub struct Node {
     codecs_changed: bool,
     /// New settings of the broker, while not all partitions have them.
     obeying: Option<topics::Obeying>,
+    /// Topics with new settings, while not all of their partitions have them, and from which on they do not.
+    obeying_topics: BTreeMap<TopicId, i32>,
     /// Partitions of topics that were made or deleted, while not all are where they belong.
     moves: hosting::Moves,
     listeners: Vec<Str>,

@@ -22,7 +22,8 @@ use crate::time::Instant;
 #[derive(Debug)]
 enum Files {
     Segments(Vec<SegmentName>),
-    Partition(TopicPartition),
+    /// A partition, and which of its drops it was.
+    Partition(TopicPartition, u64),
 }
 
 /// Files by when they may be removed. Thousands that are dropped together are due together, and move from state to state
@@ -46,6 +47,11 @@ pub(super) struct Removals {
     dropped: Due,
     condemned: Due,
     unnamed: Due,
+    /// The newest drop of each partition that has not come back since. No other is carried out: thousands come back
+    /// together, and nobody looks for each among all.
+    gone: BTreeMap<TopicPartition, u64>,
+    /// How many partitions have been dropped since the start.
+    drops: u64,
 }
 
 impl Removals {
@@ -58,16 +64,14 @@ impl Removals {
 
     /// A partition was dropped; its files stay for `delay_ms`.
     pub(super) fn drop_partition(&mut self, partition: TopicPartition, delay_ms: u64) {
-        self.fresh.push((Duration::from_millis(delay_ms), Files::Partition(partition)));
+        self.drops += 1;
+        self.gone.insert(partition, self.drops);
+        self.fresh.push((Duration::from_millis(delay_ms), Files::Partition(partition, self.drops)));
     }
 
     /// A partition that was dropped is here again: its folder stays.
     pub(super) fn keep_partition(&mut self, partition: TopicPartition) {
-        let is_other = |files: &Files| !matches!(files, Files::Partition(dropped) if *dropped == partition);
-        self.fresh.retain(|(_, files)| is_other(files));
-        for due in [&mut self.dropped, &mut self.condemned, &mut self.unnamed] {
-            due.values_mut().for_each(|files| files.retain(is_other));
-        }
+        self.gone.remove(&partition);
     }
 
     /// Ends a step: the delay of what was dropped in it begins now. Calls `wake_at` for when to look again.
@@ -103,14 +107,62 @@ impl Removals {
 
     /// The next task that removes what is due.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<Task> {
-        let mut due = self.unnamed.first_entry().filter(|due| *due.key() <= now)?;
-        let files = due.get_mut().pop_front();
-        if due.get().is_empty() {
-            due.remove();
+        loop {
+            let mut due = self.unnamed.first_entry().filter(|due| *due.key() <= now)?;
+            let files = due.get_mut().pop_front();
+            if due.get().is_empty() {
+                due.remove();
+            }
+            match files {
+                Some(Files::Segments(segments)) => return Some(Task::RemoveSegments(segments)),
+                Some(Files::Partition(partition, drop)) if self.gone.get(&partition) == Some(&drop) => {
+                    self.gone.remove(&partition);
+                    return Some(Task::RemovePartition(partition));
+                }
+                // It has come back.
+                Some(Files::Partition(..)) | None => {}
+            }
         }
-        Some(match files? {
-            Files::Segments(segments) => Task::RemoveSegments(segments),
-            Files::Partition(partition) => Task::RemovePartition(partition),
-        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Uuid;
+
+    const DELAY_MS: u64 = 5;
+
+    fn partition(partition: i32) -> TopicPartition {
+        TopicPartition { topic: Uuid([1; 16]), partition }
+    }
+
+    /// The partitions that are removed after this, a checkpoint later.
+    fn removed(removals: &mut Removals) -> Vec<i32> {
+        removals.begin_delays(Instant(0), |_| {});
+        removals.condemn();
+        removals.unname();
+        let mut removed = Vec::new();
+        while let Some(task) = removals.take_due(Instant(DELAY_MS * 1_000_000)) {
+            let Task::RemovePartition(id) = task else { panic!("another task: {task:?}") };
+            removed.push(id.partition);
+        }
+        removed
+    }
+
+    #[test]
+    fn a_partition_that_has_come_back_is_not_removed_unless_it_goes_again() {
+        let mut removals = Removals::default();
+        (0..4).for_each(|index| removals.drop_partition(partition(index), DELAY_MS));
+        removals.keep_partition(partition(0));
+        removals.begin_delays(Instant(0), |_| {});
+        removals.keep_partition(partition(1));
+        removals.condemn();
+        removals.keep_partition(partition(2));
+        removals.drop_partition(partition(1), DELAY_MS);
+        assert_eq!(removed(&mut removals), [3, 1]);
+        assert!(removals.gone.is_empty(), "nothing is remembered of what is removed");
+        removals.drop_partition(partition(2), DELAY_MS);
+        assert_eq!(removed(&mut removals), [2]);
     }
 }

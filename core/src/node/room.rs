@@ -7,7 +7,7 @@
 
 use super::Node;
 use crate::boundary::{Outbox, ReplyTo};
-use crate::controller::{ENTRY_BYTES_MAX, GROUP_OFFSETS};
+use crate::controller::{ENTRY_BYTES_MAX, GROUP_OFFSETS, PARTITIONS_PER_REQUEST_MAX};
 use crate::journal::Class;
 use crate::time::Now;
 use crate::wire::{Request, Str};
@@ -124,8 +124,11 @@ impl Node {
             }
             Request::InitProducerId(_) => (RECORD_BYTES, Class::Ordinary),
             Request::AlterPartitionReassignments(request) => {
+                // What is named behind these is not looked at.
                 let partitions = request.topics.iter().flat_map(|topic| &topic.partitions);
-                let replicas = partitions.map(|partition| partition.replicas.as_ref().map_or(0, Vec::len) as u64);
+                let replicas = partitions
+                    .take(PARTITIONS_PER_REQUEST_MAX)
+                    .map(|partition| partition.replicas.as_ref().map_or(0, Vec::len) as u64);
                 (replicas.map(|replicas| PLACED_BYTES + 12 * replicas).sum(), Class::Ordinary)
             }
             Request::ElectLeaders(request) => {

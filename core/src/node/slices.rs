@@ -23,6 +23,7 @@ use crate::wire::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResponse, DescribeConfigsResult,
 };
 use crate::wire::describe_log_dirs::DescribeLogDirsTopic;
+use crate::wire::describe_topic_partitions::DescribeTopicPartitionsRequest;
 use crate::wire::{ErrorCode, Response, Str};
 
 /// Topics and partitions that a slice of Metadata describes, at about 0.1 µs each.
@@ -57,6 +58,8 @@ pub(super) struct Slices {
 #[derive(Debug)]
 pub(super) enum Long {
     Metadata(Describing),
+    /// Topics, as a step has time for.
+    Topics(DescribeTopicPartitionsRequest),
     /// The results so far, and how many settings are in them.
     Configs(DescribeConfigsRequest, Vec<DescribeConfigsResult>, usize),
     Reassignments(Listing),
@@ -75,6 +78,7 @@ impl Long {
     fn anew(self) -> Long {
         match self {
             Long::Metadata(describing) => Long::Metadata(describing.anew()),
+            Long::Topics(request) => Long::Topics(request),
             Long::Configs(request, ..) => Long::Configs(request, Vec::new(), 0),
             Long::Reassignments(listing) => Long::Reassignments(listing.anew()),
             Long::LogDirs(..) => Long::LogDirs(None, Vec::new()),
@@ -160,7 +164,7 @@ impl Node {
                         return;
                     }
                 }
-                3 if self.obeying.is_some() => return self.obey_on(),
+                3 if self.is_obeying() => return self.obey_some(),
                 4 if !self.moves.is_empty() => return self.move_some(now, out),
                 5 => {
                     if let Some((to, long)) = self.slices.queue.pop_front() {
@@ -175,12 +179,17 @@ impl Node {
         }
     }
 
+    /// Whether partitions are on their way that the metadata say are here, or are about to say so.
+    fn is_moving(&self) -> bool {
+        !self.moves.is_empty() || self.is_half_applied()
+    }
+
     /// Has the next step made at once where there is something left to do.
     pub(super) fn plan_slice(&mut self, now: Now) {
         let has_more = !self.slices.is_empty()
             || !self.slices.remains.is_empty()
             || self.sessions.has_ended()
-            || self.obeying.is_some()
+            || self.is_obeying()
             || !self.moves.is_empty();
         if !self.slices.is_planned && has_more {
             self.slices.is_planned = true;
@@ -206,7 +215,12 @@ impl Node {
     fn slice(&mut self, now: Now, to: ReplyTo, long: Long, out: &mut Outbox) -> Option<Long> {
         match long {
             // Who has been told of a partition finds it here.
-            Long::Metadata(describing) if !self.moves.is_empty() => return Some(Long::Metadata(describing)),
+            Long::Metadata(describing) if self.is_moving() => return Some(Long::Metadata(describing)),
+            Long::Topics(request) if self.is_half_applied() => return Some(Long::Topics(request)),
+            Long::Topics(request) => {
+                let response = self.controller.describe_topic_partitions(self.listener(to), &request);
+                out.push(Effect::Reply { to, response: Some(Response::DescribeTopicPartitions(response)) });
+            }
             Long::Metadata(mut describing) => {
                 if !self.controller.describe(self.listener(to), &mut describing, DESCRIBED) {
                     return Some(Long::Metadata(describing));
@@ -253,7 +267,7 @@ impl Node {
                 out.push(Effect::Reply { to, response: Some(response) });
             }
             // Who has been told of a change finds it in force.
-            Long::Altered(response) if self.obeying.is_some() => return Some(Long::Altered(response)),
+            Long::Altered(response) if self.is_obeying() => return Some(Long::Altered(response)),
             Long::Moved(response) if !self.moves.is_empty() => return Some(Long::Moved(response)),
             Long::Altered(response) | Long::Moved(response) => {
                 out.push(Effect::Reply { to, response: Some(*response) });

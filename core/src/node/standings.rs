@@ -3,8 +3,8 @@
 
 use super::Node;
 use crate::controller::records::PartitionState;
-use crate::ids::{LeaderEpoch, Offset, TopicPartition};
-use crate::raft::Role;
+use crate::ids::{LeaderEpoch, NodeId, Offset, TopicPartition};
+use crate::raft::{Member, Membership, Role};
 use crate::replication::Leader;
 
 /// What a broker believes of a partition that it holds.
@@ -46,6 +46,17 @@ pub struct Votes {
     pub committed: u64,
 }
 
+/// What a broker believes of who belongs to the cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Members<'a> {
+    /// The broker itself.
+    pub me: Member,
+    /// Who belongs to the metadata quorum.
+    pub quorum: &'a Membership,
+    /// The last entry of the metadata log that is on its disk, 0 if none.
+    pub durable: u64,
+}
+
 impl Node {
     /// What it believes of each partition that it holds; of one that the metadata do not know any more nothing.
     pub fn standings(&self) -> impl Iterator<Item = Standing<'_>> {
@@ -73,6 +84,17 @@ impl Node {
     /// What it believes of the metadata quorum.
     pub fn votes(&self) -> Votes {
         self.metadata.votes()
+    }
+
+    /// What it believes of who belongs to the metadata quorum.
+    pub fn members(&self) -> Members<'_> {
+        let quorum = self.metadata.quorum();
+        Members { me: quorum.me(), quorum: quorum.membership(), durable: quorum.durable() }
+    }
+
+    /// Who is registered, as far as the metadata are applied here.
+    pub fn known_brokers(&self) -> impl Iterator<Item = NodeId> {
+        self.controller.image().brokers().map(|broker| broker.node_id)
     }
 }
 

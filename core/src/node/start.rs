@@ -536,6 +536,7 @@ impl Node {
             codecs: TopicCodecs::default(),
             codecs_changed: false,
             obeying: None,
+            obeying_topics: BTreeMap::new(),
             moves: hosting::Moves::default(),
         };
         node.storage.removals.drop_segments(dropped, NO_DELAY);

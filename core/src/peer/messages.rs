@@ -131,7 +131,7 @@ messages! {
     17 AlterInSync(AlterInSync),
     /// What became of each change.
     18 AlterInSyncAnswer(AlterInSyncAnswer),
-    /// Another broker decides than the one that was asked for a registration.
+    /// Where a broker is reached: the one that says it, or one that decides, where another was asked for a registration.
     19 Referral(Referral),
     /// A leader begins sessions.
     30 Greet(Vec<Greet>),
@@ -231,9 +231,9 @@ structs! {
         index: u64,
     }
 
-    /// Who decides, and where it listens for other brokers.
+    /// A broker, and where it listens for others.
     pub struct Referral {
-        /// The node that leads the quorum.
+        /// Its node.
         node_id: NodeId,
         /// Its host, as the one that says so has it.
         peer_host: Str,

@@ -409,6 +409,11 @@ impl Quorum {
         LogId { index: self.raw.raft.raft_log.last_index(), term: self.raw.raft.raft_log.last_term() }
     }
 
+    /// The last entry of its log that is on its disk, 0 if none.
+    pub fn durable(&self) -> u64 {
+        self.raw.raft.raft_log.persisted
+    }
+
     /// Who belongs to the quorum, as of the last entry handed out.
     pub fn membership(&self) -> &Membership {
         self.memberships.last().expect("there always is one")

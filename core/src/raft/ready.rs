@@ -142,7 +142,8 @@ impl Quorum {
         self.settle();
     }
 
-    fn vote(&self) -> Vote {
+    /// What it must remember beside its log.
+    pub fn vote(&self) -> Vote {
         let raft = &self.raw.raft;
         let voted_for = Some(MemberKey(raft.vote)).filter(|key| key.0 != 0);
         Vote { term: raft.term, voted_for, committed: raft.raft_log.committed }

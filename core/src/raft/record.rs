@@ -278,6 +278,11 @@ impl fmt::Display for Inconsistent {
 impl std::error::Error for Inconsistent {}
 
 impl Restored {
+    /// No log, of a node that may have promised something already.
+    pub fn promised(vote: Vote) -> Restored {
+        Restored { vote, ..Restored::default() }
+    }
+
     /// What each voter of a new cluster begins with: the same first position, which stands for an empty image. Whoever
     /// is added later begins with `Restored::default()` and is sent a snapshot.
     pub fn bootstrap(membership: Membership) -> Restored {

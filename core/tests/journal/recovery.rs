@@ -344,9 +344,34 @@ fn a_full_ring_can_still_be_opened() {
     writer.committed(last.number);
     assert_eq!((writer.durable(), writer.take_commit()), (last.end, None));
     assert!(writer.wants_slot(), "one more than the most that there should be");
+    assert!(!writer.is_overrun(), "nothing is appended yet: it waits for that file");
     writer.add_slot();
     assert!(!writer.wants_slot());
     assert_eq!(writer.take_commit().map(|commit| (commit.slot, commit.end)), Some((1, last.end)));
+}
+
+#[test]
+fn what_a_start_appends_has_room_where_only_the_opening_has() {
+    let mut journal = Journal::new(1);
+    journal.append(BLOCKS - 2);
+    let (recovered, _) = replay(&journal.slots, &Start::fresh(JOURNAL)).expect("nothing is lost");
+    let geometry = chronik_core::journal::Geometry { max_files: 1, ..GEOMETRY };
+    let mut writer = Writer::resume(recovered, 2, geometry);
+    writer.append(RecordKind::Metadata, chronik_core::ids::TopicPartition::NODE, None, &[b"begins"]);
+    let last = writer.take_commit().expect("the last commit is written again");
+    writer.committed(last.number);
+    let opening = writer.take_commit().expect("there is room for one more");
+    writer.committed(opening.number);
+    assert!(writer.wants_slot() && !writer.is_overrun(), "it waits for a file and not for a checkpoint");
+    writer.add_slot();
+    let begun = writer.take_commit().expect("there is room now");
+    assert_eq!(begun.slot, 1);
+    writer.committed(begun.number);
+    // From now on whoever appends without asking is overrun.
+    while !writer.is_overrun() {
+        writer.append(RecordKind::Metadata, chronik_core::ids::TopicPartition::NODE, None, &[&[0; 1_000]]);
+    }
+    assert!(!writer.wants_slot());
 }
 
 #[test]

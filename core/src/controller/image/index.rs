@@ -4,6 +4,7 @@
 //! It says nothing of what brokers may do. A broker that is fenced costs what it leads and shares, not what there is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use super::super::records::PartitionState;
 use crate::ids::{NodeId, TopicId, TopicPartition};
@@ -69,8 +70,7 @@ impl Index {
 
     /// The partitions of a topic in `set`.
     pub fn of_topic(set: &Partitions, topic: TopicId) -> impl Iterator<Item = TopicPartition> {
-        let all = TopicPartition { topic, partition: 0 }..=TopicPartition { topic, partition: i32::MAX };
-        set.range(all).copied()
+        set.range(all_of(topic)).copied()
     }
 
     /// Takes note that a partition has become `after` from `before`, where there is such.
@@ -95,6 +95,27 @@ impl Index {
         for node_id in after.map_or(&[][..], |after| &after.replicas).iter().filter(|node_id| !was_there(node_id)) {
             self.note_of(*node_id, partition, before, after);
         }
+    }
+
+    /// Takes note that a topic is gone, which had these partitions: thousands go at less cost together than one by one.
+    pub(super) fn forget(&mut self, topic: TopicId, partitions: &[PartitionState]) {
+        let forget = |set: &mut Partitions| {
+            let gone: Vec<TopicPartition> = Index::of_topic(set, topic).collect();
+            gone.iter().for_each(|partition| _ = set.remove(partition));
+        };
+        let Index { duties, leaderless, under_replicated, reassigning, unpreferred, with_eligible } = self;
+        [leaderless, under_replicated, reassigning, unpreferred, with_eligible].into_iter().for_each(forget);
+        for state in partitions {
+            let sole = state.isr.first().filter(|_| state.isr.len() == 1 && state.eligible.is_empty());
+            if let Some(duties) = sole.and_then(|node_id| duties.get_mut(node_id)) {
+                duties.sole -= 1;
+            }
+        }
+        duties.retain(|_, duties| {
+            let Duties { holds, leads, shares, eligible, backed, awaits, sole: _ } = duties;
+            [&mut *holds, leads, shares, eligible, backed, awaits].into_iter().for_each(forget);
+            !holds.is_empty()
+        });
     }
 
     fn note_of(
@@ -150,6 +171,11 @@ impl Part {
             sole: alone && state.eligible.is_empty(),
         }
     }
+}
+
+/// All partitions that a topic could have.
+fn all_of(topic: TopicId) -> RangeInclusive<TopicPartition> {
+    TopicPartition { topic, partition: 0 }..=TopicPartition { topic, partition: i32::MAX }
 }
 
 fn mark(set: &mut Partitions, partition: TopicPartition, was: bool, is: bool) {

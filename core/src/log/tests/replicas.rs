@@ -1,7 +1,7 @@
 //! What a replica's log does, one thing at a time.
 
 use super::*;
-use crate::batch::HEAD_BYTES;
+use crate::batch::{HEAD_BYTES, emptied};
 use crate::boundary::FileName;
 use crate::log::Misfit;
 
@@ -83,6 +83,28 @@ fn a_batch_that_is_no_continuation_is_refused_and_changes_nothing() {
     let refused = rig.log.append_placed(&head, &cut, Timestamp(1), Way::Journal, &mut rig.journal);
     assert_eq!(refused.map(|_| ()), Err(Misfit::Nonsense(Offset(7))));
     assert_eq!(rig.log.encode(Lsn(u64::MAX)).concat(), before);
+}
+
+/// What a leader has compacted comes with batches that are empty, and keep the timestamps of what they held.
+#[test]
+fn a_search_passes_over_emptied_batches_in_memory_and_on_disk() {
+    let mut rig = Rig::empty();
+    for (base, is_emptied) in [(5, false), (10, true), (15, false), (20, true)] {
+        let (head, body) = placed(base, 2, 3, None);
+        let (head, body) = match is_emptied {
+            true => (BatchHead::parse(&emptied(&head)).expect("a sound batch"), Bytes::new()),
+            false => (head, body),
+        };
+        let appended = rig.log.append_placed(&head, &body, Timestamp(1), Way::Journal, &mut rig.journal);
+        appended.expect("a batch that follows");
+    }
+    rig.commit();
+    for _ in 0..2 {
+        assert_eq!(rig.search(Wanted::AtOrAfter(Timestamp(6))).0, Some((15, 15)));
+        assert_eq!(rig.search(Wanted::AtOrAfter(Timestamp(16))).0, None);
+        assert_eq!(rig.search(Wanted::Largest).0, Some((15, 15)));
+        rig.settle();
+    }
 }
 
 /// KAFKA-6975: the leader's log starts in the middle of a batch, which it can only send whole.

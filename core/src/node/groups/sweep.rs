@@ -101,6 +101,10 @@ impl Node {
         if !self.may_write_groups() {
             return ROOM_RETRY;
         }
+        // A group would be assigned the first partitions, and a few more, and a few more.
+        if matches!(sweep.what, What::Changed) && self.is_half_applied() {
+            return NEXT_STEP;
+        }
         let after = sweep.after.take();
         sweep.after = self.call(now, partition, out, |coordinator, with| match &sweep.what {
             What::Changed => {

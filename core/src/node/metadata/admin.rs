@@ -4,6 +4,7 @@ use super::super::Node;
 use super::ELECTION_TICKS;
 use super::life::TICK;
 use crate::boundary::Outbox;
+use crate::ids::{NodeId, Uuid};
 use crate::raft::{Declined, Member, admin};
 use crate::time::Now;
 use crate::wire::add_raft_voter::{AddRaftVoterRequest, AddRaftVoterResponse};
@@ -38,6 +39,12 @@ impl Node {
         let recent = ELECTION_TICKS as u64;
         let cluster_id = &self.metadata.cluster_id;
         let asked = admin::with_voter(request, cluster_id, quorum.membership(), &quorum.status(), recent);
+        let is_gone = !self.is_registered(NodeId(request.voter_id), request.voter_directory_id);
+        let asked = asked.and_then(|members| match is_gone {
+            // Its folder follows until it is dismissed, and may not be there any more.
+            true => Err((ErrorCode::RequestTimedOut, format!("Node {} is registered no more.", request.voter_id))),
+            false => Ok(members),
+        });
         let (error_code, error_message) = self.change_members(asked, out);
         AddRaftVoterResponse { error_code, error_message, ..AddRaftVoterResponse::default() }
     }
@@ -74,11 +81,19 @@ impl Node {
         Ok(())
     }
 
+    /// Whether the log, as far as it is decided, knows a broker with this data folder.
+    fn is_registered(&self, node: NodeId, directory: Uuid) -> bool {
+        let known = self.metadata.leading.as_ref().and_then(|leading| leading.image().broker(node));
+        known.is_some_and(|known| known.directory_id == directory)
+    }
+
     /// Has those follow the log no longer whose brokers were unregistered.
     pub(super) fn dismiss_learners(&mut self, out: &mut Outbox) {
-        let Some(leading) = &self.metadata.leading else { return };
+        if self.metadata.leading.is_none() {
+            return;
+        }
         let membership = self.metadata.quorum.membership();
-        let is_known = |learner: &&Member| leading.image().broker(learner.node).is_some();
+        let is_known = |learner: &&Member| self.is_registered(learner.node, learner.directory);
         let stay: BTreeSet<Member> = membership.learners().iter().filter(is_known).copied().collect();
         if stay.len() < membership.learners().len() {
             let voters = membership.voters().clone();

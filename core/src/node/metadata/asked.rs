@@ -199,7 +199,8 @@ impl Node {
         let key = ApiKey::from_code(api_key).filter(|key| key.speaks(api_version));
         let request = key.and_then(|key| Request::decode(key, api_version, &mut Reader::new(request)).ok());
         let asker = Asker::Node { node: from, id, version: api_version };
-        let is_decided = request.is_some_and(|request| self.decide_for(now, asker, api_version, &request, out));
+        let is_decided =
+            request.is_some_and(|request| self.decide_for(now, asker, api_version, &Arc::new(request), out));
         if !is_decided {
             let nothing = Forwarded { id, index: 0, response: None };
             self.say(from, Message::Forwarded(nothing), out);

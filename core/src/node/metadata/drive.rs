@@ -1,18 +1,13 @@
-//! Driving the quorum: what follows from what it was told goes to the journal and to peers, and what has committed is
-//! applied.
+//! Driving the quorum: what follows from what it was told goes to the journal and to peers.
 
 use super::super::{Node, Reason, Woken};
 use crate::boundary::{Effect, Level, Outbox};
-use crate::controller::records::{Malformed, MetadataRecord, Registration, decode_entry};
+use crate::controller::records::Registration;
 use crate::ids::{NodeId, TopicPartition};
 use crate::journal::{Class, RecordKind};
-use crate::log::CUT_BYTES;
 use crate::peer;
-use crate::raft::{Content, Entry, Record, Role, SnapshotHead};
+use crate::raft::{Record, Role, SnapshotHead};
 use crate::time::Now;
-
-/// Records of the log that one step applies, at about 0.4 µs each, where no single entry has more.
-const APPLIED_AT_ONCE: usize = 250;
 
 /// The log is long when it takes so much memory, in bytes: then a checkpoint takes its place.
 const LOG_BYTES_MAX: usize = 4 << 20;
@@ -22,9 +17,7 @@ const LOG_BYTES_MAX: usize = 4 << 20;
 const KEPT: u64 = 1000;
 const KEPT_BYTES_MAX: usize = 1 << 20;
 
-/// What the record of what was applied takes of the journal, in bytes, and what the one of a compaction does, beside the
-/// members that it names.
-const APPLIED_BYTES: u64 = 8;
+/// What the record of a compaction takes of the journal, in bytes, beside the members that it names.
 const COMPACT_BYTES: u64 = 64;
 const MEMBER_BYTES: u64 = 40;
 
@@ -120,34 +113,21 @@ impl Node {
     pub(in crate::node) fn advance_metadata(&mut self, now: Now, out: &mut Outbox) {
         self.metadata.is_due = false;
         self.hand_over(out);
-        let mut has_more = self.take_over(now, out) | self.go_on_with_office(out) | self.elect_on(now, out);
+        let mut has_more = self.take_over(now, out) | self.go_on_with_office(out) | self.learn_on(now, out);
+        has_more |= self.decide_on(now, out) | self.settle_on(out);
         let me = self.metadata.quorum.me().node;
         while let Some(message) = self.metadata.said_here.pop_front() {
             self.hear_here(now, me, message, out);
         }
-        let mut left = APPLIED_AT_ONCE;
-        while left > 0
-            && self.metadata.takeover.is_over()
-            && self.metadata.office.is_none()
-            && let Some((entry, records)) = self.next_committed(out)
-        {
-            if entry.id.index <= self.controller.image().index() {
-                // Applied by the process before this one, which came further than it told the quorum.
-                continue;
-            }
-            left = left.saturating_sub(records.len().max(1));
-            self.apply(now, &entry, &records, out);
-            self.take_office(&entry, out);
-            self.settle_parked(now, entry.id, out);
-        }
+        let is_out_of_time = self.apply_some(now, out);
         if self.metadata.is_clustered() {
             has_more |= self.tend_peers(now, out);
         }
-        has_more |= self.metadata.office.is_some();
+        has_more |= self.metadata.office.is_some() || self.metadata.unlearnt.is_some();
         // What waits for room is looked at again in every step until there is some.
-        let waits = !self.metadata.takeover.is_over() || !self.metadata.electing.is_empty();
+        let waits = !self.metadata.takeover.is_over() || !self.metadata.gradual.is_empty();
         self.metadata.is_due |= has_more || waits || !self.metadata.committed.is_empty();
-        if has_more || (left == 0 && self.metadata.is_due) || !self.metadata.said_here.is_empty() {
+        if has_more || (is_out_of_time && self.metadata.is_due) || !self.metadata.said_here.is_empty() {
             self.deadlines.insert((now.instant, Reason::Metadata));
         }
     }
@@ -173,88 +153,12 @@ impl Node {
         has_more
     }
 
-    /// Whether the journal has no room for what applying the next entry leaves there.
-    pub(in crate::node) fn applying_waits_for_room(&self) -> bool {
-        let records = self.metadata.committed.front().map(records_of);
-        records.is_some_and(|records| records.is_ok_and(|records| !self.has_room_to_apply(&records)))
-    }
-
-    /// Whether there is room to say that these records were applied, and to begin the logs of those partitions anew that
-    /// come to this broker from others: they may have been here before.
-    fn has_room_to_apply(&self, records: &[MetadataRecord]) -> bool {
-        let me = self.node_id();
-        let comes = records.iter().filter_map(|record| match record {
-            MetadataRecord::Partition { partition, state } => {
-                let is_new = self.controller.image().partition(*partition).is_none();
-                (state.replicas.contains(&me) && !is_new).then_some(*partition)
-            }
-            _ => None,
-        });
-        self.has_room_to_begin(comes, (!records.is_empty()).then_some(APPLIED_BYTES))
-    }
-
-    /// Whether there is room for a record of so many bytes, and to begin the logs of those of these partitions anew that
-    /// are not here.
-    pub(super) fn has_room_to_begin(
-        &self,
-        partitions: impl Iterator<Item = TopicPartition>,
-        beside: Option<u64>,
-    ) -> bool {
-        let begun = partitions.filter(|partition| !self.by_id.contains_key(partition)).map(|_| CUT_BYTES);
-        self.journal.has_room_for(begun.chain(beside), Class::Critical)
-    }
-
     /// What is to be applied waits: a checkpoint makes room, where there is space for one.
     pub(super) fn wait_for_room_to_apply(&mut self, out: &mut Outbox) {
         if self.no_space.is_none() && !self.checkpoints.is_running() {
             out.log(Level::Debug, "an entry of the metadata log waits for room in the journal");
         }
         self.make_room();
-    }
-
-    /// The next entry to be applied, and its records, once there is room for what that leaves in the journal; `None` too
-    /// where the node cannot go on.
-    fn next_committed(&mut self, out: &mut Outbox) -> Option<(Entry, Vec<MetadataRecord>)> {
-        let first = self.metadata.committed.front()?;
-        let records = match records_of(first) {
-            Ok(records) => records,
-            Err(error) => {
-                let index = first.id.index;
-                out.push(Effect::Fatal(format!("entry {index} of the metadata log: {error}")));
-                return None;
-            }
-        };
-        if records.is_empty() || self.has_room_to_apply(&records) {
-            let entry = self.metadata.committed.pop_front()?;
-            return Some((entry, records));
-        }
-        self.wait_for_room_to_apply(out);
-        None
-    }
-
-    /// Applies an entry, which has these records.
-    fn apply(&mut self, now: Now, entry: &Entry, records: &[MetadataRecord], out: &mut Outbox) {
-        let index = entry.id.index;
-        if let Content::Payload(payload) = &entry.content {
-            self.proposal_applied(entry.id, payload.len());
-            for record in records {
-                self.checkpoints.keep_metadata(self.controller.image(), record);
-                if let Some(making) = &mut self.metadata.making {
-                    making.keep(self.controller.image(), record);
-                }
-                self.note_news(record, out);
-                for change in self.controller.replay(index, record) {
-                    self.changed(now, change, out);
-                }
-            }
-        }
-        self.controller.pass(index);
-        // Alone, what is in the journal is committed: it says so itself. Else it is said of each entry, since a partition
-        // may write already what rests on the next one: replayed before its topic is there, it would be passed over.
-        if !records.is_empty() && !self.metadata.quorum.is_alone_since_snapshot() {
-            self.journal_metadata(RecordKind::Applied, &index.to_le_bytes());
-        }
-        self.move_some(now, out);
     }
 
     /// The log up to where a checkpoint of the image as it is now may stand for it.
@@ -302,13 +206,5 @@ impl Node {
         if let Some(record) = self.metadata.quorum.compact(head, keep) {
             self.journal_quorum(&record);
         }
-    }
-}
-
-/// The records of an entry; none of one that is the quorum's own.
-fn records_of(entry: &Entry) -> Result<Vec<MetadataRecord>, Malformed> {
-    match &entry.content {
-        Content::Payload(payload) => decode_entry(payload),
-        Content::Blank | Content::Membership(_) => Ok(Vec::new()),
     }
 }

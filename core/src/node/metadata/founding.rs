@@ -14,7 +14,7 @@ use crate::controller::image::MetadataImage;
 use crate::controller::records::PeerAddress;
 use crate::ids::{NodeId, Uuid};
 use crate::peer::Hello;
-use crate::raft::{Member, Membership, Quorum};
+use crate::raft::{Member, Membership, Quorum, Restored};
 use crate::time::Now;
 use crate::wire::Str;
 
@@ -130,13 +130,15 @@ impl Node {
         Membership::of(voters?).ok()
     }
 
-    /// Takes on a cluster's identity. The log is empty as yet.
+    /// Takes on a cluster's identity. The log is empty as yet; but a process before this one may have come as far, and what
+    /// it has promised still holds.
     fn join(&mut self, id: Str) {
         self.metadata.raft_options.cluster = id.parse().unwrap_or(Uuid::ZERO);
         self.controller = self.controller.clone().of_cluster(id.clone());
         self.metadata.cluster_id = id;
         let options = self.metadata.raft_options.clone();
-        self.metadata.quorum = Quorum::new(options, Default::default()).expect("an empty log is one");
+        self.metadata.quorum =
+            Quorum::new(options, Restored::promised(self.metadata.quorum.vote())).expect("an empty log is one");
     }
 
     /// Whom a node waits for that is part of no cluster.

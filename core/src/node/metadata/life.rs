@@ -140,11 +140,14 @@ impl Node {
         if self.quorum_leader().is_some() {
             self.metadata.life.led_at = now.instant;
         }
+        let is_stopping = self.is_stopping();
         match self.broker_epoch() {
+            // Who ends may have been taken out because of it, and is not to be found registered again.
+            None if is_stopping => self.metadata.life.may_stop = true,
             None => self.ask_to_be_registered(now, out),
             // Who was taken out while it was cut off is told nothing any more, and would go by what it knew for ever. To
             // whoever still knows this process the question changes nothing.
-            Some(_) if now.instant >= self.metadata.life.led_at + self.session_timeout() => {
+            Some(_) if !is_stopping && now.instant >= self.metadata.life.led_at + self.session_timeout() => {
                 self.ask_to_be_registered(now, out);
             }
             Some(broker_epoch) => self.heartbeat(now, broker_epoch, out),
@@ -231,7 +234,7 @@ impl Node {
         let has_more = self.metadata.life.told_damage.is_some();
         let interval = if is_fenced || has_more { TICK } else { self.heartbeat_interval() };
         self.metadata.life.next_heartbeat = now.instant + interval;
-        let wants_stop = self.metadata.life.stopping_since.is_some();
+        let wants_stop = self.is_stopping();
         let applied = self.controller.image().index();
         // Nobody is to elect it for a partition of which it could have told that it cannot lead.
         let wants_fence = is_fenced && !self.metadata.life.has_told_damage;
@@ -270,6 +273,11 @@ impl Node {
 
     fn heartbeat_interval(&self) -> Duration {
         Duration::from_millis(self.broker_config().broker_heartbeat_interval_ms)
+    }
+
+    /// Whether the process has been asked to stop, and waits for that or for its last checkpoint.
+    fn is_stopping(&self) -> bool {
+        self.stopping || self.metadata.life.stopping_since.is_some()
     }
 
     /// The process is asked to stop. Whether that waits until others lead what it leads.
@@ -347,10 +355,20 @@ impl Node {
         if !self.may_propose_partitions() {
             return;
         }
-        let Some(decision) = self.metadata.leading.as_ref().and_then(|leading| leading.due()) else { return };
+        let decision = self.metadata.leading.as_ref().and_then(|leading| leading.due());
         // Where it is not taken, the next tick finds the same.
-        let _ = self.propose(&decision.records, out);
+        self.metadata.settling = decision.is_some_and(|decision| self.propose(&decision.records, out).is_ok());
         self.metadata.is_due = true;
+    }
+
+    /// Proposes more of them, an entry a step: thousands of partitions may wait for a leader. Whether there is more to do at
+    /// once.
+    pub(super) fn settle_on(&mut self, out: &mut Outbox) -> bool {
+        if !self.metadata.settling || !self.may_propose_partitions() {
+            return false;
+        }
+        self.settle_partitions(out);
+        self.metadata.settling
     }
 
     pub(super) fn may_propose_partitions(&self) -> bool {
@@ -419,11 +437,27 @@ impl Node {
         self.say(to, Message::Referral(referral), out);
     }
 
-    /// Somebody else is to be asked for the registration: asked like all others as soon as there is a connection to it.
-    pub(super) fn referred(&mut self, referral: Referral) {
+    /// Tells another broker where this one is to be answered, if it has a vote: who was away when that was decided may be
+    /// needed to elect it, and has no address of it.
+    pub(super) fn introduce_itself(&mut self, to: NodeId, out: &mut Outbox) {
+        let me = self.metadata.quorum.me();
+        let Some(cluster) = self.metadata.cluster.as_ref().filter(|_| self.metadata.quorum.membership().is_voter(me))
+        else {
+            return;
+        };
+        let (peer_host, peer_port) = cluster.raft_address.clone();
+        self.say(to, Message::Referral(Referral { node_id: me.node, peer_host, peer_port }), out);
+    }
+
+    /// A broker says where it is reached, which is forgotten once the log says it; or, to one that is nobody yet, who else
+    /// is to be asked for the registration: that one is asked like all others as soon as there is a connection to it.
+    pub(super) fn referred(&mut self, from: NodeId, referral: Referral) {
         let is_nobody = self.metadata.quorum.membership().members().is_empty();
-        if is_nobody && self.metadata.introduced.len() < INTRODUCED_MAX {
-            self.metadata.introduced.insert(referral.node_id, (referral.peer_host, referral.peer_port));
+        let is_own = referral.node_id == from;
+        let introduced = &mut self.metadata.introduced;
+        let has_place = introduced.len() < INTRODUCED_MAX || introduced.contains_key(&referral.node_id);
+        if (is_nobody || is_own) && has_place {
+            introduced.insert(referral.node_id, (referral.peer_host, referral.peer_port));
         }
     }
 
@@ -513,21 +547,22 @@ impl Node {
 
     /// A broker's replicas of these partitions are damaged.
     fn do_without(&mut self, node: NodeId, damaged: &[Damaged], out: &mut Outbox) {
-        if damaged.is_empty() || damaged.len() > PARTITIONS_PER_ENTRY_MAX || !self.may_propose_partitions() {
-            return;
+        let mut count = 0;
+        for part in damaged.chunks(PARTITIONS_PER_ENTRY_MAX) {
+            let leading = self.metadata.leading.as_ref().filter(|_| self.may_propose_partitions());
+            let Some(decision) = leading.map(|leading| leading.damaged(node, part)) else { break };
+            // Where it is not taken, the next heartbeat tells the same.
+            if self.propose(&decision.records, out).is_err() {
+                break;
+            }
+            count += decision.records.len();
         }
-        let Some(decision) = self.metadata.leading.as_ref().map(|leading| leading.damaged(node, damaged)) else {
-            return;
-        };
-        if !decision.records.is_empty() {
-            let count = decision.records.len();
+        if count > 0 {
             out.log(
                 Level::Info,
                 format!("node {node} tells of damaged replicas, others do without them: count={count}"),
             );
         }
-        // Where it is not taken, the next heartbeat tells the same.
-        let _ = self.propose(&decision.records, out);
     }
 
     /// What this broker may do.

@@ -22,9 +22,11 @@
 //! Not here: what is decided (`controller`), and what a change means for partitions (`topics`).
 
 mod admin;
+mod applying;
 mod asked;
 mod drive;
 mod founding;
+mod gradual;
 mod life;
 mod metrics;
 mod news;
@@ -43,8 +45,8 @@ use std::sync::Arc;
 
 use super::{ClusterOptions, NodeOptions, StartError};
 use crate::boundary::Neighbours;
+use crate::controller::Controller;
 use crate::controller::image::MetadataImage;
-use crate::controller::{Controller, Electing};
 use crate::ids::{Lsn, NodeId, Uuid};
 use crate::peer;
 use crate::raft::{self, Entry, LogId, Member, Quorum, Restored, SnapshotRead};
@@ -88,14 +90,18 @@ pub(super) struct Metadata {
     office: Option<office::Office>,
     /// What the last one knew, while it is let go of.
     former: Option<MetadataImage>,
-    /// Elections that are being decided, the oldest first.
-    electing: VecDeque<(proposals::Asker, Electing)>,
+    /// What is being decided an entry at a time, the oldest first.
+    gradual: VecDeque<(proposals::Asker, gradual::Gradual)>,
+    /// What the leading view has not learnt yet of what was proposed last.
+    unlearnt: Option<proposals::Unlearnt>,
     /// What was proposed last, under this leadership.
     proposed: Option<LogId>,
     /// Bytes of what was proposed under this leadership and is not applied.
     under_way: usize,
     /// Entries that have committed and are not applied.
     committed: VecDeque<Entry>,
+    /// The first of them, once it is being read.
+    applying: Option<applying::Applying>,
     /// What waits for an entry to be applied: by its index and the order in which they came.
     parked: BTreeMap<(u64, u64), proposals::Parked>,
     next_parked: u64,
@@ -105,6 +111,8 @@ pub(super) struct Metadata {
     durable: u64,
     /// Whether there is something to do for the quorum, or an entry to apply.
     is_due: bool,
+    /// Whether the last look at partitions that wait for who leads found some: there may be more.
+    settling: bool,
     /// When the next tick is planned.
     ticks_at: Option<Instant>,
     /// What this node has said to itself.
@@ -180,15 +188,18 @@ impl Metadata {
             leading: None,
             office: None,
             former: None,
-            electing: VecDeque::new(),
+            gradual: VecDeque::new(),
+            unlearnt: None,
             proposed: None,
             under_way: 0,
             committed: VecDeque::new(),
+            applying: None,
             parked: BTreeMap::new(),
             next_parked: 0,
             newest,
             durable: 0,
             is_due: false,
+            settling: false,
             ticks_at: None,
             said_here: VecDeque::new(),
             waiting: asked::Waiting::default(),
@@ -229,6 +240,7 @@ impl Metadata {
     pub(super) fn invariants(&self) {
         self.quorum.invariants();
         assert!(self.leading.is_some() || self.proposed.is_none(), "only who decides proposes");
+        assert!(self.leading.is_some() || self.unlearnt.is_none(), "and learns");
         assert!(self.ticks_at.is_some() || self.cluster.is_none() || self.is_due || self.is_alone());
     }
 

@@ -56,10 +56,11 @@ impl Node {
     pub(super) fn leave_office(&mut self) {
         self.metadata.former = self.metadata.leading.take().map(Controller::into_image);
         self.metadata.office = None;
+        self.metadata.unlearnt = None;
         self.metadata.proposed = None;
         self.metadata.under_way = 0;
         // Their askers hear of no answer from here, and ask whoever decides next.
-        self.metadata.electing.clear();
+        self.metadata.gradual.clear();
         self.watch_nobody();
         // Their block may be one that nobody will ever hear of.
         self.producer_ids = crate::controller::ProducerIdBlock::default();

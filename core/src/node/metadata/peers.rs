@@ -43,6 +43,7 @@ impl Node {
                 self.metadata.connected.insert(hello.node_id);
                 self.metadata.life.reached(hello.node_id);
                 self.greeted(&hello, out);
+                self.introduce_itself(hello.node_id, out);
                 // What was said before that may be lost.
                 self.ask_again(hello.node_id);
                 self.live_soon(now);
@@ -67,7 +68,13 @@ impl Node {
                 self.heard(now, from, message, out);
             }
             PeerInput::Refused(node, refused) => self.refused_by(node, &refused, out),
-            PeerInput::Gone(node) => self.metadata.life.lost(node),
+            PeerInput::Gone(node) => {
+                self.metadata.life.lost(node);
+                // One that was taken out may have said where it is. Who comes says it again.
+                if !self.metadata.quorum.membership().members().iter().any(|member| member.node == node) {
+                    self.metadata.introduced.remove(&node);
+                }
+            }
         }
         self.metadata.is_due |= self.metadata.is_clustered();
     }
@@ -95,7 +102,7 @@ impl Node {
             peer::Message::Metadata(bytes) => self.quorum_message(from, bytes, out),
             peer::Message::Register(register) => self.register_peer(now, from, register, out),
             peer::Message::Registered(registered) => self.registration_answered(&registered, out),
-            peer::Message::Referral(referral) => self.referred(referral),
+            peer::Message::Referral(referral) => self.referred(from, referral),
             peer::Message::Heartbeat(heartbeat) => self.heartbeat_of(now, from, &heartbeat, out),
             peer::Message::HeartbeatAnswer(answer) => self.heartbeat_answered(&answer, out),
             peer::Message::Forward(forward) => self.forwarded_here(now, from, forward, out),

@@ -3,14 +3,18 @@
 //! An answer speaks of all that was proposed before it, so one without a change of its own waits as well: a topic that is
 //! refused because another request has just created it exists when the refusal is told.
 
-use bytes::Bytes;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
 
 use super::super::Node;
 use super::super::slices::Long;
+use super::Metadata;
 use super::asked::encoded;
+use super::gradual::Gradual;
 use crate::boundary::{Effect, Outbox, ReplyTo};
-use crate::controller::records::{MetadataRecord, encode_entry};
-use crate::controller::{Controller, Electing};
+use crate::controller::Controller;
+use crate::controller::records::{MetadataRecord, decode_some, encode_entry};
 use crate::ids::{BrokerEpoch, ConnId, NodeId};
 use crate::peer;
 use crate::raft::{Declined, LogId};
@@ -20,6 +24,16 @@ use crate::wire::{self, ErrorCode, Response, Str};
 
 /// Bytes of entries under way, beyond which further changes wait: as many as several of the largest.
 const UNDER_WAY_MAX: usize = 8 << 20;
+
+/// Records that the leading view learns in one step, at about 1.5 µs each.
+const LEARNT_AT_ONCE: usize = 70;
+
+/// What was proposed, as far as the leading view has not learnt it.
+#[derive(Debug)]
+pub(super) struct Unlearnt {
+    index: u64,
+    rest: Bytes,
+}
 
 /// Who asked for a change.
 #[derive(Clone, Debug)]
@@ -75,19 +89,22 @@ impl Node {
 
     /// Whether a change may be decided now.
     pub(in crate::node) fn may_propose(&self) -> bool {
-        self.metadata.leading.is_some() && self.metadata.under_way < UNDER_WAY_MAX
+        let Metadata { leading, unlearnt, under_way, .. } = &self.metadata;
+        leading.is_some() && unlearnt.is_none() && *under_way < UNDER_WAY_MAX
     }
 
     /// Whether somebody waits for a change that this node alone can make.
     pub(in crate::node) fn waits_for_itself(&self) -> bool {
-        self.metadata.is_alone() && !(self.metadata.parked.is_empty() && self.metadata.electing.is_empty())
+        self.metadata.is_alone() && !(self.metadata.parked.is_empty() && self.metadata.gradual.is_empty())
     }
 
     /// Has a request carried out that changes metadata. Alone there is room for what it leads to.
     pub(in crate::node) fn change_metadata(&mut self, now: Now, to: ReplyTo, request: wire::Request, out: &mut Outbox) {
         if self.metadata.is_clustered() {
-            self.ask_controller(now, to, request, out);
-        } else if !self.decide_for(now, Asker::Client(to), to.version, &request, out) {
+            return self.ask_controller(now, to, request, out);
+        }
+        let request = Arc::new(request);
+        if !self.decide_for(now, Asker::Client(to), to.version, &request, out) {
             Node::refuse_change(to, &request, ErrorCode::NotController, out);
         }
     }
@@ -119,7 +136,7 @@ impl Node {
         now: Now,
         asker: Asker,
         version: i16,
-        request: &wire::Request,
+        request: &Arc<wire::Request>,
         out: &mut Outbox,
     ) -> bool {
         if !self.may_propose() {
@@ -129,8 +146,8 @@ impl Node {
             self.make_room();
             return false;
         }
-        if let wire::Request::ElectLeaders(request) = request {
-            self.metadata.electing.push_back((asker, Electing::begin(request.clone())));
+        if let Some(gradual) = Gradual::begin(request) {
+            self.metadata.gradual.push_back((asker, gradual));
             self.metadata.is_due = true;
             return true;
         }
@@ -140,41 +157,6 @@ impl Node {
         }
         self.when_applied(now, asker, then, out);
         true
-    }
-
-    /// Goes on with the elections that are asked for, an entry of the log at a time. Whether there is more to do at once.
-    pub(super) fn elect_on(&mut self, now: Now, out: &mut Outbox) -> bool {
-        if self.metadata.electing.is_empty() {
-            return false;
-        }
-        if !self.may_propose_partitions() {
-            if self.may_propose() {
-                self.make_room();
-            }
-            return false;
-        }
-        let Some((asker, mut electing)) = self.metadata.electing.pop_front() else { return false };
-        let leading = self.metadata.leading.as_ref().expect("who proposes decides");
-        let (records, goes_on) = leading.elect_on(&mut electing);
-        if self.propose(&records, out).is_err() {
-            // What was elected by now stays so, which the next attempt finds.
-            let term = self.metadata.quorum.term();
-            match asker {
-                Asker::Client(to) => {
-                    let request = wire::Request::ElectLeaders(electing.into_request());
-                    Node::refuse_change(to, &request, ErrorCode::NotController, out);
-                }
-                asker => self.come_to_nothing(now, term, asker, out),
-            }
-            return false;
-        }
-        if goes_on {
-            self.metadata.electing.push_front((asker, electing));
-        } else {
-            let response = Response::ElectLeaders(electing.into_response());
-            self.when_applied(now, asker, Then::Answer(Box::new(response)), out);
-        }
-        !self.metadata.electing.is_empty()
     }
 
     fn decide(
@@ -214,10 +196,6 @@ impl Node {
                 let decision = leading.init_producer_id(&mut self.producer_ids, request);
                 (decision.records, answer(Response::InitProducerId(decision.response)))
             }
-            R::AlterPartitionReassignments(request) => {
-                let decision = leading.alter_partition_reassignments(request);
-                (decision.records, answer(Response::AlterPartitionReassignments(decision.response)))
-            }
             R::UnregisterBroker(request) => {
                 let decision = leading.unregister_broker(request);
                 (decision.records, answer(Response::UnregisterBroker(decision.response)))
@@ -239,7 +217,8 @@ impl Node {
         })
     }
 
-    /// Proposes records that were decided on the leading view, as one entry of the log, and replays them there.
+    /// Proposes records that were decided on the leading view, as one entry of the log, and replays them there: of very many
+    /// the first at once, and the others in steps to come, in which nothing else is decided.
     ///
     /// # Errors
     /// Where the quorum does not take them: nothing has changed.
@@ -247,17 +226,47 @@ impl Node {
         if records.is_empty() {
             return Ok(());
         }
+        while self.learn_some() {}
         let entry = Bytes::from(encode_entry(records));
         let bytes = entry.len();
-        let id = self.metadata.quorum.propose(entry)?;
+        let id = self.metadata.quorum.propose(entry.clone())?;
         self.metadata.under_way += bytes;
         self.metadata.proposed = Some(id);
-        let leading = self.metadata.leading.as_mut().expect("it was decided there");
-        for record in records {
-            leading.replay(id.index, record);
+        if records.len() > LEARNT_AT_ONCE {
+            self.metadata.unlearnt = Some(Unlearnt { index: id.index, rest: entry });
+            self.metadata.is_due = true;
+        } else {
+            let leading = self.metadata.leading.as_mut().expect("it was decided there");
+            records.iter().for_each(|record| _ = leading.replay(id.index, record));
         }
         self.hand_over(out);
         Ok(())
+    }
+
+    /// Has the leading view learn more of what was proposed last, and takes up what waited for that. Whether there is more
+    /// to do at once.
+    pub(super) fn learn_on(&mut self, now: Now, out: &mut Outbox) -> bool {
+        let is_learning = self.metadata.unlearnt.is_some();
+        let has_more = self.learn_some();
+        if is_learning && !has_more {
+            self.tend_asked(now, out);
+        }
+        has_more
+    }
+
+    fn learn_some(&mut self) -> bool {
+        let Metadata { unlearnt, leading, .. } = &mut self.metadata;
+        let Some(Unlearnt { index, rest: bytes }) = unlearnt else { return false };
+        let mut rest = &bytes[..];
+        let records = decode_some(&mut rest, LEARNT_AT_ONCE).expect("it was encoded here");
+        let leading = leading.as_mut().expect("who does not lead has nothing to learn");
+        records.iter().for_each(|record| _ = leading.replay(*index, record));
+        let taken = bytes.len() - rest.len();
+        bytes.advance(taken);
+        if bytes.is_empty() {
+            *unlearnt = None;
+        }
+        unlearnt.is_some()
     }
 
     /// The journal has no room for what is to be decided: a checkpoint makes some, where there is space for one.
@@ -334,7 +343,7 @@ impl Node {
     }
 
     /// What was decided was not to be, or nobody can say: whoever asked asks again.
-    fn come_to_nothing(&mut self, now: Now, term: u64, asker: Asker, out: &mut Outbox) {
+    pub(super) fn come_to_nothing(&mut self, now: Now, term: u64, asker: Asker, out: &mut Outbox) {
         match asker {
             Asker::Own(id) => self.ask_anew(now, id, term, out),
             Asker::Node { node, id, .. } => {

@@ -73,6 +73,10 @@ impl Node {
         if self.is_installing() {
             return;
         }
+        if self.is_half_applied() {
+            self.metadata.snapshot_wanted = Some(index);
+            return;
+        }
         let head = self.snapshot_head();
         if head.last.index >= index {
             self.compact_metadata_log(head);
@@ -83,7 +87,7 @@ impl Node {
     /// Begins to encode the image, where it stands for a snapshot that the log begins behind. Where that is another than
     /// `wanted`, the member will ask for it.
     fn begin_snapshot(&mut self, wanted: LogId) {
-        if self.is_installing() {
+        if self.is_installing() || self.is_half_applied() {
             return;
         }
         let head = self.snapshot_head();

@@ -92,11 +92,14 @@ impl Node {
 
     /// Goes on with an image from the leader for a slice. Whether there is more to do at once.
     pub(super) fn take_over(&mut self, now: Now, out: &mut Outbox) -> bool {
-        if self.metadata.takeover.is_told() && !self.read_image(out) {
-            return false;
-        }
-        if !self.tell_differences(now, out) {
-            return false;
+        // An entry that is half applied is finished first.
+        if !self.is_half_applied() {
+            if self.metadata.takeover.is_told() && !self.read_image(out) {
+                return false;
+            }
+            if !self.tell_differences(now, out) {
+                return false;
+            }
         }
         let Takeover { coming, .. } = &self.metadata.takeover;
         !self.metadata.takeover.is_told()
@@ -116,6 +119,7 @@ impl Node {
                 out.log(Level::Info, format!("the metadata is taken over as of entry {index}"));
                 // What has committed before is in the image, or never was.
                 self.metadata.committed.retain(|entry| entry.id.index > index);
+                self.metadata.applying = None;
                 self.checkpoints.abandon_image();
                 self.metadata.making = None;
                 let before = self.controller.take_over(read);

@@ -5,6 +5,7 @@ mod damage;
 mod deciding;
 mod founding;
 mod images;
+mod many;
 mod members;
 mod watching;
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::wire::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
 use crate::wire::describe_log_dirs::DescribeLogDirsRequest;
+use crate::wire::find_coordinator::FindCoordinatorRequest;
 
 const PARTITIONS: i32 = 2_500;
 
@@ -24,7 +25,8 @@ fn metadata(topics: Option<&[&'static str]>) -> MetadataRequest {
 
 /// One step of what is too long for one; whether there is more.
 fn slice(rig: &mut Rig) -> bool {
-    let is_slice = |rig: &Rig| rig.node.deadline().is_some_and(|(_, reason)| reason == Reason::Slice);
+    let is_slice =
+        |rig: &Rig| rig.node.deadline().is_some_and(|(_, reason)| matches!(reason, Reason::Slice | Reason::Metadata));
     assert!(is_slice(rig), "a slice is to come");
     rig.step(Input::Deadline);
     rig.run();
@@ -248,6 +250,51 @@ fn a_setting_of_all_brokers_is_in_force_everywhere_when_its_change_is_answered()
     assert_eq!(rig.codecs, codecs);
 }
 
+#[test]
+fn a_setting_of_a_large_topic_is_in_force_in_all_of_it_when_its_change_is_answered() {
+    let mut rig = rig();
+    let ask = |rig: &mut Rig, value: &'static str| {
+        let config = AlterableConfig { name: "retention.ms".into(), config_operation: 0, value: Some(value.into()) };
+        let resource = AlterConfigsResource { resource_type: 2, resource_name: "many".into(), configs: vec![config] };
+        let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+        rig.ask(1, Request::Other(request.into()))
+    };
+    let first = ask(&mut rig, "66000");
+    let second = ask(&mut rig, "77000");
+    assert_eq!(rig.reply(second), None);
+    let mut slices = 0;
+    while rig.node.is_obeying() {
+        assert_eq!(rig.reply(second), None);
+        slice(&mut rig);
+        slices += 1;
+    }
+    assert!(slices > 1, "{slices} slices");
+    rig.pass(0);
+    for sequence in [first, second] {
+        assert!(matches!(rig.reply(sequence), Some(Some(Response::IncrementalAlterConfigs(_)))));
+    }
+    let many: Vec<&Hosted> = rig.node.hosts.iter().flatten().filter(|hosted| *hosted.name == *"many").collect();
+    assert_eq!(many.len(), 2_500);
+    assert!(many.iter().all(|hosted| hosted.config.retention_ms == Some(77_000)));
+    let others = rig.node.hosts.iter().flatten().filter(|hosted| *hosted.name != *"many");
+    assert!(others.clone().count() > 1 && others.clone().all(|hosted| hosted.config.retention_ms != Some(77_000)));
+}
+
+#[test]
+fn the_topic_that_groups_are_found_by_is_there_as_a_whole_or_not_at_all() {
+    let mut rig = Rig::with(&[("offsets.topic.num.partitions", "1000")]);
+    let request = FindCoordinatorRequest { key: "g".into(), ..FindCoordinatorRequest::default() };
+    rig.ask(3, Request::Other(request.into()));
+    let known = |rig: &Rig| {
+        let topic = rig.node.controller.image().topic_named::<str>("__consumer_offsets");
+        topic.map_or(0, |topic| topic.partitions.len())
+    };
+    while known(&rig) == 0 {
+        slice(&mut rig);
+    }
+    assert_eq!(known(&rig), 1_000);
+}
+
 fn partitions_of(rig: &Rig, topic: &str) -> usize {
     rig.node.hosts.iter().flatten().filter(|hosted| *hosted.name == *topic).count()
 }
@@ -288,7 +335,7 @@ fn a_large_topic_comes_in_slices_and_is_told_of_when_all_of_it_is_there() {
         slice(&mut rig);
         slices += 1;
     }
-    assert!((3..=10).contains(&slices), "{slices} slices");
+    assert!((5..=30).contains(&slices), "{slices} slices");
     while rig.node.deadline().is_some_and(|(_, reason)| reason == Reason::Slice) {
         slice(&mut rig);
     }

@@ -48,6 +48,132 @@ fn members_come_and_go_and_a_folder_that_was_lost_is_replaced() {
 }
 
 #[test]
+fn a_folder_whose_broker_is_registered_no_more_does_not_count_again() {
+    let mut cluster = Cluster::running(3);
+    let decides = cluster.controller().expect("somebody decides");
+    let gone = (1..=3).find(|node| *node != decides).expect("there are three");
+    let voter_directory_id = cluster.brokers[&gone].directory;
+    let request = RemoveRaftVoterRequest { voter_id: gone, voter_directory_id, ..Default::default() };
+    let Response::RemoveRaftVoter(answer) = cluster.answer(decides, 0, request.into()) else {
+        panic!("another answer")
+    };
+    assert_eq!(answer.error_code, 0, "{:?}", answer.error_message);
+    cluster.wipe(gone);
+    cluster.miss(gone);
+    cluster.pass(200);
+    // It is among those that follow as yet, and was caught up a moment ago.
+    let request = UnregisterBrokerRequest { broker_id: gone };
+    let unregistered = cluster.ask(decides, 0, request.into());
+    cluster.settle();
+    let Some(Response::UnregisterBroker(answer)) = cluster.broker(decides).replies.remove(&unregistered) else {
+        panic!("no answer: {}", cluster.lines)
+    };
+    assert_eq!(answer.error_code, 0, "{:?}", answer.error_message);
+    let request = AddRaftVoterRequest { voter_id: gone, voter_directory_id, timeout_ms: 5_000, ..Default::default() };
+    let added = cluster.ask(decides, 1, request.into());
+    cluster.settle();
+    let Some(Response::AddRaftVoter(answer)) = cluster.broker(decides).replies.remove(&added) else {
+        panic!("no answer: {}", cluster.lines)
+    };
+    assert_eq!(answer.error_code, ErrorCode::RequestTimedOut.code(), "{:?}", answer.error_message);
+    // It comes back with an empty folder.
+    cluster.pass(1_000);
+    cluster.start(gone);
+    cluster.pass(15_000);
+    assert!(cluster.is_settled(), "{}", cluster.lines);
+    cluster.agree();
+}
+
+#[test]
+fn who_was_away_while_others_came_elects_them() {
+    let mut cluster = Cluster::running(3);
+    let decides = cluster.controller().expect("somebody decides");
+    let away = (1..=3).find(|node| *node != decides).expect("there are three");
+    cluster.kill(away);
+    for node in [4, 5] {
+        cluster.begin(node);
+        cluster.pass(3_000);
+        let voter_directory_id = cluster.brokers[&node].directory;
+        let request =
+            AddRaftVoterRequest { voter_id: node, voter_directory_id, timeout_ms: 5_000, ..Default::default() };
+        let Response::AddRaftVoter(answer) = cluster.answer(decides, 1, request.into()) else {
+            panic!("another answer")
+        };
+        assert_eq!(answer.error_code, 0, "{:?}", answer.error_message);
+    }
+    // Three of five are there, and one of them has never heard of the other two.
+    (1..=3).filter(|node| *node != away).for_each(|node| cluster.kill(node));
+    cluster.start(away);
+    cluster.pass(30_000);
+    assert!(cluster.controller().is_some_and(|node| node > 3), "{}", cluster.lines);
+    cluster.agree();
+}
+
+#[test]
+fn who_is_taken_out_while_it_stops_is_not_registered_again() {
+    let mut cluster = Cluster::running(3);
+    let decides = cluster.controller().expect("somebody decides");
+    let gone = (1..=3).find(|node| *node != decides).expect("there are three");
+    cluster.cut_off(gone);
+    // Whoever decides takes it for dead before it is asked to stop.
+    cluster.pass(10_000);
+    cluster.step(gone, Input::Stop);
+    let voter_directory_id = cluster.brokers[&gone].directory;
+    let request = RemoveRaftVoterRequest { voter_id: gone, voter_directory_id, ..Default::default() };
+    let Response::RemoveRaftVoter(answer) = cluster.answer(decides, 0, request.into()) else {
+        panic!("another answer")
+    };
+    assert_eq!(answer.error_code, 0, "{:?}", answer.error_message);
+    let request = UnregisterBrokerRequest { broker_id: gone };
+    let Response::UnregisterBroker(answer) = cluster.answer(decides, 0, request.into()) else {
+        panic!("another answer")
+    };
+    assert_eq!(answer.error_code, 0, "{:?}", answer.error_message);
+    assert!(!cluster.brokers[&gone].stopped, "it waits for an answer");
+    let registered = format!("node {gone} has registered");
+    let before = cluster.lines.matches(&registered).count();
+    cluster.heal();
+    cluster.pass(12_000);
+    assert!(cluster.brokers[&gone].stopped);
+    let image = cluster.node(decides).controller.image();
+    assert!(image.broker(NodeId(gone)).is_none(), "{}", cluster.lines);
+    assert_eq!(cluster.lines.matches(&registered).count(), before, "{}", cluster.lines);
+}
+
+#[test]
+fn who_begins_again_while_it_joins_remembers_what_it_promised() {
+    let mut cluster = Cluster::running(3);
+    cluster.slow = Some(4);
+    cluster.begin(4);
+    // The term is on its disk, and nothing of the log.
+    let promised = loop {
+        cluster.pass(10);
+        cluster.write_some();
+        let quorum = &cluster.node(4).metadata.quorum();
+        assert!(quorum.membership().voters().is_empty(), "the log has come as well");
+        if quorum.vote().term > 0 {
+            cluster.write_some();
+            break quorum_term(&cluster, 4);
+        }
+    };
+    cluster.unwritten.clear();
+    cluster.kill(4);
+    cluster.start(4);
+    for _ in 0..20 {
+        assert_eq!(quorum_term(&cluster, 4), promised, "{}", cluster.lines);
+        cluster.pass(10);
+    }
+    cluster.catch_up();
+    cluster.pass(15_000);
+    assert!(cluster.is_settled(), "{}", cluster.lines);
+    cluster.agree();
+}
+
+fn quorum_term(cluster: &Cluster, node: i32) -> u64 {
+    cluster.node(node).metadata.quorum().term()
+}
+
+#[test]
 fn a_voter_that_is_taken_out_may_go_when_that_is_told() {
     let mut cluster = Cluster::running(2);
     let leader = cluster.controller().expect("somebody decides");

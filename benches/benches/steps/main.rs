@@ -4,6 +4,7 @@
 //! steps that it takes, how many those are, and their sum, in processor time: medians of several runs. No step is to take more than about
 //! 100 µs on a machine of its own, since everybody else waits for it.
 
+mod cluster;
 mod files;
 mod groups;
 mod requests;
@@ -21,6 +22,10 @@ use chronik_core::wire::{self, Response};
 
 use files::Memory;
 use rustix::time::{ClockId, clock_gettime};
+
+/// The one that the broker has: another may tidy up in the middle of a step.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// How often each request is asked; the median counts.
 const RUNS: usize = 9;
@@ -47,19 +52,7 @@ impl Driver {
 
     fn on(files: Memory, seed: u8) -> Driver {
         let now = Now { instant: time::Instant::default(), wall: Timestamp(1_700_000_000_000) };
-        let options = NodeOptions {
-            node_id: NodeId(1),
-            directory_id: Uuid([3; 16]),
-            cluster_id: "measured".into(),
-            data_dir: "/data".into(),
-            listeners: vec![("PLAINTEXT".into(), "localhost".into(), 9092)],
-            broker: BrokerConfig::default(),
-            limits: Limits::default(),
-            journal: Geometry::default(),
-            direct_from: u64::MAX,
-            cluster: None,
-        };
-        let (node, _) = Node::recover(options, &files, [seed; 32], now).expect("sound files, or none");
+        let (node, _) = Node::recover(node_options(), &files, [seed; 32], now).expect("sound files, or none");
         let mut driver =
             Driver { node, files, now, asked: 0, answers: Vec::new(), session: 0, steps: Vec::new(), seed };
         driver.run(Outbox::default());
@@ -136,7 +129,7 @@ impl Driver {
             for effect in effects {
                 match effect {
                     Effect::Disk(op) => {
-                        let done = self.carry_out(op);
+                        let done = carry_out(&self.files, op);
                         self.step(Input::Disk(done), &mut out);
                     }
                     Effect::Reply { to, response } => {
@@ -154,24 +147,6 @@ impl Driver {
             }
             if is_due {
                 self.step(Input::Deadline, &mut out);
-            }
-        }
-    }
-
-    fn carry_out(&self, op: DiskOp) -> Done {
-        match op {
-            DiskOp::Commit(commit, direct) => {
-                chronik_core::boundary::write_direct(&self.files, &direct).expect("memory has room");
-                let file = chronik_core::boundary::FileName::Journal(commit.slot);
-                self.files.write_at(file, commit.position, &[commit.data]).expect("memory has room");
-                Done::Commit(commit.number, Ok(()))
-            }
-            DiskOp::Read(id, plan) => Done::Read(id, plan.run(&self.files)),
-            DiskOp::Task(id, task) => Done::Task(id, task.run(&self.files)),
-            DiskOp::Question(id, question) => Done::Finding(id, Box::new(question.answer())),
-            DiskOp::Compact(mut pass) => {
-                let result = pass.step(&self.files);
-                Done::Compacted(pass, result)
             }
         }
     }
@@ -196,15 +171,55 @@ impl Driver {
             let longest = self.steps.iter().max().copied().unwrap_or_default();
             runs.push((longest, self.steps.len(), self.steps.iter().sum::<Duration>()));
         }
-        runs.sort_unstable();
-        let (longest, steps, all) = runs[often / 2];
-        let us = |time: Duration| time.as_nanos() / 1000;
-        println!("{what:<64} {:>10} {steps:>8} {:>10}", us(longest), us(all));
+        print(what, &mut runs);
     }
 }
 
+/// A node that stands alone.
+pub(crate) fn node_options() -> NodeOptions {
+    NodeOptions {
+        node_id: NodeId(1),
+        directory_id: Uuid([3; 16]),
+        cluster_id: "measured".into(),
+        data_dir: "/data".into(),
+        listeners: vec![("PLAINTEXT".into(), "localhost".into(), 9092)],
+        broker: BrokerConfig::default(),
+        limits: Limits::default(),
+        journal: Geometry::default(),
+        direct_from: u64::MAX,
+        cluster: None,
+    }
+}
+
+/// Does what the node asks of its disk.
+pub(crate) fn carry_out(files: &Memory, op: DiskOp) -> Done {
+    match op {
+        DiskOp::Commit(commit, direct) => {
+            chronik_core::boundary::write_direct(files, &direct).expect("memory has room");
+            let file = chronik_core::boundary::FileName::Journal(commit.slot);
+            files.write_at(file, commit.position, &[commit.data]).expect("memory has room");
+            Done::Commit(commit.number, Ok(()))
+        }
+        DiskOp::Read(id, plan) => Done::Read(id, plan.run(files)),
+        DiskOp::Task(id, task) => Done::Task(id, task.run(files)),
+        DiskOp::Question(id, question) => Done::Finding(id, Box::new(question.answer())),
+        DiskOp::Compact(mut pass) => {
+            let result = pass.step(files);
+            Done::Compacted(pass, result)
+        }
+    }
+}
+
+/// The median of several runs: the longest step of each, how many they were, and their sum.
+pub(crate) fn print(what: &str, runs: &mut [(Duration, usize, Duration)]) {
+    runs.sort_unstable();
+    let (longest, steps, all) = runs[runs.len() / 2];
+    let us = |time: Duration| time.as_nanos() / 1000;
+    println!("{what:<72} {:>10} {steps:>8} {:>10}", us(longest), us(all));
+}
+
 /// What this thread has used of a processor: what others do on the machine counts for little.
-fn cpu_time() -> Duration {
+pub(crate) fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let part = |part: i64| u64::try_from(part).expect("a clock that counts from 0");
     Duration::from_secs(part(time.tv_sec)) + Duration::from_nanos(part(time.tv_nsec))
@@ -215,7 +230,15 @@ fn main() {
     if std::env::args().any(|arg| arg == "--list" || arg == "--test") {
         return;
     }
-    println!("{:<64} {:>10} {:>8} {:>10}", "", "longest µs", "steps", "all µs");
-    groups::measure_all(&mut Driver::new());
-    requests::measure_all(&mut Driver::new());
+    println!("{:<72} {:>10} {:>8} {:>10}", "", "longest µs", "steps", "all µs");
+    // A part by its name, or all of them.
+    let parts: [(&str, fn()); 3] = [
+        ("groups", || groups::measure_all(&mut Driver::new())),
+        ("requests", || requests::measure_all(&mut Driver::new())),
+        ("cluster", cluster::measure_all),
+    ];
+    let asked: Vec<String> = std::env::args().collect();
+    let is_asked = |name: &str| asked.iter().any(|arg| arg == name);
+    let all = !parts.iter().any(|(name, _)| is_asked(name));
+    parts.iter().filter(|(name, _)| all || is_asked(name)).for_each(|(_, measure)| measure());
 }

@@ -98,12 +98,12 @@ pub(crate) fn measure_all(driver: &mut Driver) {
     });
     driver.measure(
         "Fetch, a session of 10,000 partitions, one of them dirty",
-        |driver, _| driver.input(1, 9, produce("small-7")),
+        |driver, _| driver.input(1, 9, produce("small-7", -1)),
         |driver, _| driver.ask(4, 12, incremental(next(), 500)),
     );
     driver.measure(
         "Fetch, a session of 10,000 partitions, all of them dirty",
-        |driver, _| driver.input(1, 9, produce("small-7")),
+        |driver, _| driver.input(1, 9, produce("small-7", -1)),
         |driver, _| driver.ask(4, 12, FetchRequest { session_id: session, ..fetch(next(), 1, 0) }),
     );
     driver.measure(
@@ -125,12 +125,12 @@ pub(crate) fn measure_all(driver: &mut Driver) {
     driver.measure(
         "Produce, 10,000 fetches wait for other bytes",
         |driver, run| wait(driver, run, i32::MAX),
-        |driver, _| driver.input(1, 9, produce(LARGE)),
+        |driver, _| driver.input(1, 9, produce(LARGE, -1)),
     );
     driver.measure(
         "Produce, 10,000 fetches wait for it",
         |driver, run| wait(driver, run, 1),
-        |driver, _| driver.input(1, 9, produce(LARGE)),
+        |driver, _| driver.input(1, 9, produce(LARGE, -1)),
     );
 
     driver.measure("A setting of all brokers changes", nothing, |driver, run| {
@@ -176,7 +176,7 @@ fn resource(resource_type: i8, name: &str) -> DescribeConfigsResource {
     DescribeConfigsResource { resource_type, resource_name: name.into(), configuration_keys: None }
 }
 
-fn create(topics: &[(String, i32)]) -> CreateTopicsRequest {
+pub(crate) fn create(topics: &[(String, i32)]) -> CreateTopicsRequest {
     let topic = |(name, partitions): &(String, i32)| CreatableTopic {
         name: name.as_str().into(),
         num_partitions: *partitions,
@@ -186,13 +186,13 @@ fn create(topics: &[(String, i32)]) -> CreateTopicsRequest {
     CreateTopicsRequest { topics: topics.iter().map(topic).collect(), ..CreateTopicsRequest::default() }
 }
 
-fn delete(names: &[String]) -> DeleteTopicsRequest {
+pub(crate) fn delete(names: &[String]) -> DeleteTopicsRequest {
     let topic = |name: &String| DeleteTopicState { name: Some(name.as_str().into()), ..DeleteTopicState::default() };
     DeleteTopicsRequest { topics: names.iter().map(topic).collect(), ..DeleteTopicsRequest::default() }
 }
 
 /// Sets what topics inherit that have no setting of their own.
-fn alter(name: &str, value: &str) -> IncrementalAlterConfigsRequest {
+pub(crate) fn alter(name: &str, value: &str) -> IncrementalAlterConfigsRequest {
     let config = AlterableConfig { name: name.into(), config_operation: 0, value: Some(value.into()) };
     let resource = AlterConfigsResource { resource_type: 4, resource_name: "".into(), configs: vec![config] };
     IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false }
@@ -256,7 +256,7 @@ fn wait(driver: &mut Driver, run: usize, min_bytes: i32) {
 }
 
 /// One record for the first partition of a topic.
-fn produce(topic: &'static str) -> Request {
+pub(crate) fn produce(topic: &'static str, acks: i16) -> Request {
     let limits = BatchLimits { batch_bytes_max: 1 << 20, decompressed_bytes_max: 1 << 20 };
     let batch = BatchBuilder::new().record(Timestamp(1_700_000_000_000), None, Some(b"value")).build();
     let batch = verify(batch, &limits).expect("a sound batch");
@@ -267,6 +267,6 @@ fn produce(topic: &'static str) -> Request {
         partitions: [partition].into_iter().collect(),
     };
     let topics = [topic].into_iter().collect();
-    let produce = Produce { acks: -1, timeout_ms: 1000, transactional_id: None, may_write_internal: false, topics };
+    let produce = Produce { acks, timeout_ms: 1000, transactional_id: None, may_write_internal: false, topics };
     Request::Produce(produce.into())
 }

@@ -5,6 +5,7 @@
 
 mod counted;
 mod group;
+mod members;
 
 use std::fmt;
 
@@ -18,6 +19,7 @@ use crate::value::Attempt;
 
 pub use counted::{COUNTED, counted};
 pub use group::{Committed, InGroup, Place, Places, Stands, Tag};
+pub use members::{Change, Members, Order};
 
 /// Who reports an event: a client of the plan by its index, or one of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -224,6 +226,29 @@ pub enum What {
         /// The brokers that are to hold it; `None` where a move is to be stopped.
         to: Option<Vec<u32>>,
     },
+    /// Who belongs to the cluster is about to be changed.
+    ChangeMembers {
+        /// Which broker's part in it.
+        node: u32,
+        /// How.
+        change: Change,
+    },
+    /// That was done.
+    MembersChanged {
+        /// Which broker's part in it.
+        node: u32,
+        /// How.
+        change: Change,
+    },
+    /// That was declined: it has not been done and will not be.
+    MembersStay {
+        /// Which broker's part in it.
+        node: u32,
+        /// How it was to change.
+        change: Change,
+    },
+    /// Whoever runs the broker's machine has this done to it.
+    Ordered(Order),
     /// The first of its replicas is about to be made a partition's leader.
     ElectLeader {
         /// Its topic's name.
@@ -260,6 +285,8 @@ pub enum What {
         to: TopicPartition,
         /// Whether the topic was named by id, so that it cannot be another of that name.
         is_by_id: bool,
+        /// Whether it refuses a batch that was sent before, and may have been appended then.
+        is_again: bool,
         /// A sentence.
         what: String,
     },
@@ -317,6 +344,16 @@ pub enum What {
         leads: bool,
         /// How much of the metadata log has committed, as it knows.
         committed: u64,
+    },
+    /// Who belongs to the cluster as a broker knows it, where that has changed or was looked at.
+    Members(Box<Members>),
+    /// The leader of the metadata quorum takes something for committed that a majority does not have on its disks, as the
+    /// engine sees at once and nobody is told.
+    CommitsAlone {
+        /// How much has committed, as it believes.
+        committed: u64,
+        /// Whom it counts, with how much of the log each has on its disk.
+        voters: Vec<(u32, u64)>,
     },
     /// The disk of a broker that counts for a partition's high watermark lacks something below it, as the engine sees at
     /// once and nobody is told.
@@ -484,6 +521,14 @@ impl fmt::Display for What {
             What::AlterConfig { topic, name, value } => write!(f, "set {name} of {topic} to {value:?}"),
             What::MoveReplicas { topic, partition, to: Some(to) } => write!(f, "move {topic}-{partition} to {to:?}"),
             What::MoveReplicas { topic, partition, to: None } => write!(f, "stop moving {topic}-{partition}"),
+            What::ChangeMembers { node, change } => write!(f, "{change} broker {node}"),
+            What::MembersChanged { node, change } => write!(f, "{change} broker {node}: done"),
+            What::MembersStay { node, change } => write!(f, "{change} broker {node}: declined"),
+            What::Ordered(order) => order.fmt(f),
+            What::Members(members) => members.fmt(f),
+            What::CommitsAlone { committed, voters } => {
+                write!(f, "{committed} entries are taken for committed, where voters have {voters:?}")
+            }
             What::ElectLeader { topic, partition } => write!(f, "have the first replica lead {topic}-{partition}"),
             What::Group { group, what } => write!(f, "group {group}: {what}"),
             What::Finished { is_ok: true, .. } => f.write_str("finished"),

@@ -146,7 +146,8 @@ pub(crate) fn cluster_plan(nodes: u32) -> Plan {
         sync_us_min: 60,
         sync_us_max: 500,
     };
-    plan.cluster = Some(ClusterPlan { others: (2..=nodes).map(machine).collect(), network: plan.network.clone() });
+    let others = (2..=nodes).map(machine).collect();
+    plan.cluster = Some(ClusterPlan { others, network: plan.network.clone(), founders: None });
     plan.topics.iter_mut().for_each(|topic| topic.replication = nodes.min(3));
     plan.faults.extend((1..=nodes).map(|node| Fault::new(2_500, FaultKind::Kill { down_ms: 100 }).of(node)));
     plan.faults.push(Fault::new(3_000, FaultKind::LinkMuted { to: nodes, for_ms: 500 }));

@@ -3,8 +3,9 @@
 //! A history is put in order once (`facts`): topics by id, what was sent, what was acknowledged, and for each
 //! partition which record was seen at which offset, the auditor having the last word. Then each family of claims goes
 //! over that, in a module of its own. A claim is judged by what some client was told, never by what an engine knows of
-//! the broker's inside, so the same claims judge one broker, a cluster, and a broker on real files and sockets. Three
-//! families (`replicas`, `held`, `parted`) are about what brokers of a cluster believe, where an engine could note it.
+//! the broker's inside, so the same claims judge one broker, a cluster, and a broker on real files and sockets. Four
+//! families (`replicas`, `held`, `members`, `parted`) are about what brokers of a cluster believe, where an engine could
+//! note it.
 //!
 //! What a claim excuses, and why, is written where it does so; what a fault excuses is all in `facts::Faults`.
 
@@ -19,6 +20,7 @@ mod generations;
 mod held;
 mod idempotence;
 mod listed;
+mod members;
 mod offsets;
 mod operator;
 mod order;
@@ -115,6 +117,9 @@ pub fn claims() -> &'static [Claim] {
         held::WATERMARK_IS_IN_THE_LOG,
         replicas::REPLICAS_AGREE,
         replicas::SETS_ARE_FULL_AFTER_HEALING,
+        members::METADATA_IS_ON_A_MAJORITY,
+        members::OUTSIDERS_LEAD_NOTHING,
+        members::MEMBERS_ARE_AS_ACKNOWLEDGED,
         parted::ISOLATED_CONTROLLERS_RESIGN,
         progress::PROGRESS_AFTER_HEALING,
     ]
@@ -148,6 +153,7 @@ pub fn judge(plan: &Plan, history: &History) -> Vec<Violation> {
         progress::judge,
         replicas::judge,
         held::judge,
+        members::judge,
         parted::judge,
     ] {
         family(&facts, &mut found);

@@ -324,7 +324,8 @@ fn starts(facts: &Facts<'_>, answer: &Answer, value: Offset, told: &mut Told, fo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::claims::told::{READER, records, told};
+    use crate::claims::told::{READER, Told, records, told};
+    use crate::testing::cluster_plan;
 
     const CONSUMER: ClientId = ClientId(READER);
     const OTHER: ClientId = ClientId(0);
@@ -385,6 +386,19 @@ mod tests {
         let again = sent().fetches(CONSUMER, 1, records(0, &[(0, 0, 3)])[1..].to_vec(), (2, 3));
         again.breaks(DELETED_RECORDS_STAY_DELETED, "reads offset 1, though the log start was told as 2");
         told().appends(0, 0, 3, 0).deletes_records(2, 1).breaks(DELETED_RECORDS_STAY_DELETED, "told low watermark 1");
+    }
+
+    #[test]
+    fn a_name_may_mean_a_topic_of_which_only_its_broker_does_not_know_that_it_is_gone() {
+        let again = || told().says(ClientId::SETUP, None, What::Done).asks_to_delete(0).deleted(0).created(2);
+        // The topic with id 2 is empty, and the end is asked for by name.
+        let ends = |told: Told| told.lists(-1, 3, -1).heals().wait(31_000).audits_empty(0);
+        ends(again()).breaks(WATERMARKS_NEVER_GO_BACK, "latest offset 0");
+        let in_a_cluster = |told: Told| told.under(|plan| plan.cluster = cluster_plan(3).cluster);
+        ends(in_a_cluster(again())).holds();
+        // When all has healed, everybody knows.
+        let late = in_a_cluster(again()).heals().wait(31_000).lists(-1, 3, -1).lists(-1, 0, -1).audits_empty(0);
+        late.breaks(WATERMARKS_NEVER_GO_BACK, "latest offset 0");
     }
 
     #[test]

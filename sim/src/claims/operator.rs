@@ -7,7 +7,7 @@ use chronik_core::boundary::Level;
 
 use super::facts::{Facts, is_of_the_disk};
 use super::{Claim, Found};
-use crate::history::What;
+use crate::history::{Order, What};
 use crate::plan::FaultKind;
 
 pub(super) const QUIET_OPERATOR_LOG: Claim = Claim {
@@ -33,18 +33,29 @@ struct Broker {
     was_full: bool,
     /// Somebody ended its process since it started.
     is_told: bool,
+    /// It was given an empty disk under a number that others may still know with the one before.
+    is_anew: bool,
 }
+
+/// Why a broker with an empty disk ends: whoever does not know yet that the one before it was removed does not let it in.
+/// It is started again until everybody does.
+const NOT_LET_IN: &str = "with another data folder";
 
 pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
     let mut brokers: BTreeMap<u32, Broker> = BTreeMap::new();
     for (event, happened) in facts.events.iter().enumerate() {
-        let Broker { failed, was_full, is_told } = brokers.entry(happened.node).or_default();
+        let Broker { failed, was_full, is_told, is_anew } = brokers.entry(happened.node).or_default();
         match &happened.what {
             What::Fault(kind) => {
                 *failed |= is_of_the_disk(kind);
                 *was_full |= matches!(kind, FaultKind::DiskFull { .. });
                 *is_told |= ends(kind);
             }
+            What::Ordered(order) => {
+                *is_told = true;
+                *is_anew |= matches!(order, Order::Start { empties: true });
+            }
+            What::Ended { why: Some(why) } if *is_anew && why.contains(NOT_LET_IN) => {}
             What::Started { .. } => *is_told = false,
             What::Logged { level: Level::Error, text } if !*failed && !*was_full => {
                 found.add(QUIET_OPERATOR_LOG, event, || {
@@ -119,6 +130,15 @@ mod tests {
         told().engine(ended()).breaks(ENDS_ONLY_WHEN_TOLD, "the journal cannot be written");
         told().fault(FaultKind::DiskFull { for_ms: 9 }).engine(ended()).breaks(ENDS_ONLY_WHEN_TOLD, "by itself");
         told().loses_power().engine(ended()).breaks(ENDS_ONLY_WHEN_TOLD, "by itself");
+    }
+
+    #[test]
+    fn who_comes_back_with_an_empty_disk_may_not_be_let_in_at_once() {
+        let ended = || What::Ended { why: Some("the cluster knows node 1 with another data folder".into()) };
+        let serves = || What::Started { notes: Vec::new() };
+        told().engine(ended()).breaks(ENDS_ONLY_WHEN_TOLD, "another data folder");
+        let anew = told().engine(What::Ordered(Order::Start { empties: true })).engine(serves());
+        anew.engine(ended()).engine(serves()).engine(ended()).holds();
     }
 
     #[test]

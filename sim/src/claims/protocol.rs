@@ -1,5 +1,7 @@
 //! Every request gets exactly one well-formed response, in order. Clients see it as it happens; here it is only told.
 
+use chronik_core::ids::TopicPartition;
+
 use super::facts::{Facts, client};
 use super::{Claim, Found};
 use crate::history::What;
@@ -15,8 +17,9 @@ pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
         let what = match &happened.what {
             What::Broken { what } => what,
             // Who goes by name cannot see that the topic is another, which has never heard of it.
-            What::OutOfSequence { to, is_by_id, what }
-                if *is_by_id || facts.topics.name_is_certain(to.topic, event) =>
+            What::OutOfSequence { to, is_by_id, is_again, what }
+                if (*is_by_id || facts.topics.name_is_certain(to.topic, event))
+                    && !(*is_again && may_have_copied_less(facts, *to)) =>
             {
                 what
             }
@@ -29,10 +32,22 @@ pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
     }
 }
 
+/// Whether a replica may know less of a producer than the leader did that it copied: where that had compacted its log
+/// before, only the producer's newest batch is left. Of those before it, whether they were there cannot be said then,
+/// by Kafka's brokers neither.
+fn may_have_copied_less(facts: &Facts<'_>, partition: TopicPartition) -> bool {
+    facts.has_several() && facts.compacts_shared_keys(partition)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::claims::told::{Told, told};
+    use crate::plan::TopicPlan;
+    use crate::testing::cluster_plan;
+    use crate::value::SharedKeys;
 
     #[test]
     fn whatever_a_client_saw_broken_is_told() {
@@ -44,12 +59,30 @@ mod tests {
     #[test]
     fn sequences_are_those_of_one_topic() {
         let gap = |told: Told, is_by_id| {
-            let what = What::OutOfSequence { to: told.on, is_by_id, what: "a batch is taken".into() };
+            let what = What::OutOfSequence { to: told.on, is_by_id, is_again: false, what: "a batch is taken".into() };
             told.client(0, 1, what)
         };
         gap(told(), false).breaks(PROTOCOL_KEPT, "client 0, operation 1");
         let deleted = || told().asks_to_delete(0).deleted(0).created(2);
         gap(deleted(), false).holds();
         gap(deleted(), true).breaks(PROTOCOL_KEPT, "client 0, operation 1");
+    }
+
+    #[test]
+    fn who_copied_a_compacted_log_knows_the_newest_batch_of_a_producer() {
+        let shared_keys = Some(SharedKeys { count: 3, tombstones_permille: 0 });
+        let configs = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
+        let topic = TopicPlan { name: "orders".into(), partitions: 1, replication: 3, configs, shared_keys };
+        let compacted = || told().under(|plan| plan.topics = vec![topic.clone()]);
+        let in_a_cluster = |told: Told| told.under(|plan| plan.cluster = cluster_plan(3).cluster);
+        let refuses = |told: Told, is_again| {
+            let what = What::OutOfSequence { to: told.on, is_by_id: true, is_again, what: "a batch is refused".into() };
+            told.client(0, 1, what)
+        };
+        refuses(in_a_cluster(compacted()), true).holds();
+        // What was never sent before follows the newest.
+        refuses(in_a_cluster(compacted()), false).breaks(PROTOCOL_KEPT, "a batch is refused");
+        refuses(in_a_cluster(told()), true).breaks(PROTOCOL_KEPT, "a batch is refused");
+        refuses(compacted(), true).breaks(PROTOCOL_KEPT, "a batch is refused");
     }
 }

@@ -80,15 +80,22 @@ impl Room {
     }
 }
 
-/// When somebody came or went last before a group's members end, as far as anybody knows, or everything healed.
-fn calm_since(facts: &Facts<'_>, group_number: u32, healed: Instant, end: Instant) -> Instant {
-    let mut last = healed;
+/// When somebody came or went last before a group's members end, as far as anybody knows, or everything healed. Of a
+/// group that has room for all, only what its members do of themselves counts: that they are let go is no excuse.
+fn calm_since(
+    facts: &Facts<'_>,
+    group_number: u32,
+    is_crowded: bool,
+    healed: Instant,
+    end: Instant,
+) -> Option<Instant> {
+    let mut last = is_crowded.then_some(healed);
     // Members have ids of their own: who is told of another one was let in.
     let mut members: BTreeMap<ClientId, &str> = BTreeMap::new();
     for event in facts.events.iter().take_while(|event| event.at < end) {
         let plan = facts.plan.clients.get(event.client.0 as usize);
         let moves = match &event.what {
-            What::Group { group, what } if *group == group_number => match what {
+            What::Group { group, what } if is_crowded && *group == group_number => match what {
                 InGroup::Joined { member, .. } | InGroup::Assigned { member, .. } | InGroup::Alive { member, .. } => {
                     members.insert(event.client, member) != Some(member)
                 }
@@ -108,7 +115,7 @@ fn calm_since(facts: &Facts<'_>, group_number: u32, healed: Instant, end: Instan
             _ => false,
         };
         if moves {
-            last = last.max(event.at);
+            last = last.max(Some(event.at));
         }
     }
     last
@@ -120,7 +127,8 @@ fn settled(facts: &Facts<'_>, group_number: u32, group: &Group, healed: Instant,
         |index: &&usize| matches!(facts.events[**index].what, What::Group { what: InGroup::Settled { .. }, .. });
     let Some(&first) = group.events.iter().find(is_end) else { return };
     let end = facts.events[first].at;
-    let is_calm = !room.is_crowded || calm_since(facts, group_number, healed, end) + room.patience <= end;
+    let moved = calm_since(facts, group_number, room.is_crowded, healed, end);
+    let is_calm = moved.is_none_or(|at| at + room.patience <= end);
 
     let back = back_in_place(facts, group);
     let (mut inside, mut barred) = (0, None);
@@ -142,7 +150,7 @@ fn settled(facts: &Facts<'_>, group_number: u32, group: &Group, healed: Instant,
                 continue;
             }
             // It asks to be let in.
-            Stands::Moving if room.is_crowded && (!is_calm || *number < 0) => {
+            Stands::Moving if !is_calm || room.is_crowded && *number < 0 => {
                 inside += usize::from(*number > 0);
                 continue;
             }
@@ -232,6 +240,7 @@ fn shares_name(plan: &Plan, client: ClientId, shared: &BTreeSet<u32>) -> bool {
 mod tests {
     use super::*;
     use crate::claims::told::{MEMBERS, Told, told};
+    use crate::plan::Operation;
 
     fn ends(told: Told, member: u32, number: i32, places: &[i32]) -> Told {
         let places = places.iter().map(|&partition| Place { topic: 0, partition }).collect();
@@ -258,6 +267,16 @@ mod tests {
         over(ends(ends(healed(), 0, 3, &[0]), 1, 3, &[])).breaks(GROUPS_SETTLE, "nobody reads orders-1");
         over(ends(ends(healed(), 0, 3, &[0, 1]), 1, 3, &[1])).breaks(GROUPS_SETTLE, "orders-1 is read by");
         over(ends(healed(), 0, -1, &[])).breaks(GROUPS_SETTLE, "no settled assignment");
+    }
+
+    #[test]
+    fn who_came_a_moment_ago_may_still_wait_for_who_vanished() {
+        let operation = Operation { at_ms: 0, what: Action::Vanish };
+        let vanished =
+            || healed().under(|plan| plan.clients[MEMBERS as usize + 1].operations = vec![operation.clone()]);
+        let vanished = || vanished().client(MEMBERS + 1, 0, What::Finished { is_ok: true, code: None });
+        over(ends(vanished(), 0, -1, &[])).holds();
+        over(ends(vanished().wait(11_000), 0, -1, &[])).breaks(GROUPS_SETTLE, "no settled assignment");
     }
 
     fn barred(told: Told, member: u32) -> Told {

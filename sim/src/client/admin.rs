@@ -175,7 +175,7 @@ impl Admin {
                 self.finish(false, last, wanted);
                 continue;
             }
-            let to = self.whom();
+            let to = self.whom(now.instant);
             if !self.caller.is_free(now, to, wanted) {
                 break;
             }
@@ -196,14 +196,14 @@ impl Admin {
     }
 
     /// Whom the next request goes to: a partition's leader, or whoever's turn it is; `None` where it does not matter.
-    fn whom(&self) -> Option<Node> {
+    fn whom(&self, now: Instant) -> Option<Node> {
         let doing = self.doing.as_ref().filter(|doing| doing.has_topics && self.nodes > 1)?;
         match doing.what {
             Action::ListOffsets { topic, partition, .. } | Action::DeleteRecords { topic, partition, .. } => {
                 self.topics.leader(topic, partition)
             }
             // What one of them cannot do, or does not answer, the next one may.
-            _ => Some(1 + (doing.operation + doing.errors) % self.nodes),
+            _ => Some(self.caller.turn(now, doing.operation + doing.errors, self.nodes)),
         }
     }
 

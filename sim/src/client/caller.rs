@@ -1,6 +1,7 @@
 //! A client that asks one thing after another: a connection to each broker that it asks, made again when it is lost, and
 //! one request at a time in all. What asks consumers, admins and the auditor share.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chronik_core::time::Instant;
@@ -16,6 +17,9 @@ const AGAIN_MS_MIN: u64 = 100;
 /// ... and after many in a row.
 const AGAIN_MS_MAX: u64 = 800;
 
+/// How long who takes turns leaves out a broker that could not be reached.
+const TRIES_AGAIN_AFTER: Duration = Duration::from_secs(20);
+
 /// One request at a time.
 pub(super) struct Caller {
     wires: Wires<()>,
@@ -25,6 +29,8 @@ pub(super) struct Caller {
     got: Vec<(Node, Got<()>)>,
     again_at: Instant,
     again: u32,
+    /// When a broker could not be reached that was to be asked. `None` where none of them goes for good.
+    missed: Option<BTreeMap<Node, Instant>>,
 }
 
 /// What came of the request.
@@ -40,7 +46,16 @@ impl Caller {
     /// A client of the plan that gives up what is not answered within `timeout`; it draws under `stream`.
     pub(super) fn new(plan: &Plan, name: &str, timeout: Duration, stream: u64) -> Caller {
         let wires = Wires::new(plan, name, timeout, stream);
-        Caller { to: wires.home(), wires, alarm: Alarm::default(), got: Vec::new(), again_at: Instant(0), again: 0 }
+        let missed = (plan.founders() < plan.nodes()).then(BTreeMap::new);
+        Caller {
+            to: wires.home(),
+            wires,
+            alarm: Alarm::default(),
+            got: Vec::new(),
+            again_at: Instant(0),
+            again: 0,
+            missed,
+        }
     }
 
     /// Takes what happened, and returns what came of the request if that is over.
@@ -48,7 +63,12 @@ impl Caller {
         self.alarm.pass(now);
         self.wires.take(now, &happened, wanted, &mut self.got);
         let mut outcome = None;
-        for (_, got) in self.got.drain(..) {
+        for (node, got) in self.got.drain(..) {
+            if let (Got::Lost(_), Some(missed)) = (&got, &mut self.missed)
+                && node == self.to
+            {
+                missed.insert(node, now.instant);
+            }
             match got {
                 Got::Answer { at, response, .. } => outcome = Some(Outcome::Answered(at, response)),
                 Got::Lost(unanswered) if !unanswered.is_empty() => outcome = Some(Outcome::Lost),
@@ -66,6 +86,16 @@ impl Caller {
     /// Whether one of several brokers could not be reached, or was lost, since this was last asked.
     pub(super) fn has_lost(&mut self) -> bool {
         self.wires.has_lost()
+    }
+
+    /// Whose turn it is among so many brokers: as clients in the field do, it does not try soon again who could not be
+    /// reached, if some may be gone for good.
+    pub(super) fn turn(&self, now: Instant, turn: u32, nodes: Node) -> Node {
+        let is_away = |node: &Node| {
+            self.missed.as_ref().and_then(|missed| missed.get(node)).is_some_and(|&at| now < at + TRIES_AGAIN_AFTER)
+        };
+        let mut turns = (0..nodes).map(|further| 1 + turn.wrapping_add(further) % nodes);
+        turns.find(|node| !is_away(node)).unwrap_or(1 + turn % nodes)
     }
 
     /// Whom it asks now.

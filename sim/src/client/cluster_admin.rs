@@ -1,11 +1,14 @@
 //! Who looks after a cluster while it works: moves partitions to other brokers, stops that again, has their first replicas
-//! lead them, and asks how things are.
+//! lead them, has brokers come and go, and asks how things are.
 //!
-//! One operation at a time, a request each, sent to another broker with every operation: what the controller decides any
+//! One operation at a time, a request each but where a broker comes or goes (`change`), sent to another broker with every operation: what the controller decides any
 //! of them passes on. What is not answered is sent again to the next one, so a change may be carried out twice; it says
 //! what shall be, not what shall be done. Whatever a broker declines by an error that is known is fine: a move to a broker
 //! that has not registered yet, the end of a move that is over.
 
+mod change;
+
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chronik_core::time::Instant;
@@ -17,6 +20,8 @@ use chronik_core::wire::elect_leaders::{ElectLeadersRequest, TopicPartitions};
 use chronik_core::wire::list_partition_reassignments::ListPartitionReassignmentsRequest;
 use chronik_core::wire::{ErrorCode, Request, Response, Str};
 
+use change::{Change, Next};
+
 use super::caller::{Caller, Outcome};
 use super::reading::known_code;
 use super::schedule::Schedule;
@@ -27,6 +32,10 @@ use crate::plan::{Action, Operation, Plan};
 
 /// An operation is given up when it has not succeeded for so long ...
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
+/// One that has a broker come or go, when it has not for so long.
+const GIVE_UP_CHANGES_AFTER: Duration = Duration::from_secs(15);
+/// Another broker is asked for it when one has not answered for so long.
+const ASKS_ANOTHER_AFTER: Duration = Duration::from_secs(1);
 /// ... or has failed so often.
 const FAILURES_MAX: u32 = 4;
 /// How long a broker may wait for what it was asked for, in milliseconds.
@@ -42,6 +51,8 @@ pub(super) struct ClusterAdmin {
     nodes: Node,
     schedule: Schedule,
     doing: Option<Doing>,
+    /// Who was removed, and has not come back.
+    removed: BTreeSet<Node>,
     is_asked: bool,
     is_done: bool,
 }
@@ -54,6 +65,31 @@ struct Doing {
     since: Instant,
     failures: u32,
     last: Option<ErrorCode>,
+    /// A broker that comes or goes.
+    change: Option<Change>,
+    /// When a broker last answered.
+    heard_at: Instant,
+}
+
+impl Doing {
+    /// When it is given up.
+    fn gives_up_at(&self) -> Instant {
+        self.since + if self.change.is_some() { GIVE_UP_CHANGES_AFTER } else { GIVE_UP_AFTER }
+    }
+
+    fn is_over(&self, now: ClientNow) -> bool {
+        self.gives_up_at() <= now.instant || self.change.is_none() && self.failures > FAILURES_MAX
+    }
+
+    /// Who of so many brokers is asked: not the one that comes or goes, and not for ever one that does not answer.
+    fn asks(&self, now: ClientNow, nodes: Node, caller: &Caller) -> Node {
+        let Some(change) = &self.change else {
+            return caller.turn(now.instant, self.operation + self.failures, nodes);
+        };
+        let silent = (now.instant.0 - self.heard_at.0) / u64::try_from(ASKS_ANOTHER_AFTER.as_nanos()).expect("short");
+        let turn = self.operation + self.failures + u32::try_from(silent).expect("it is given up before");
+        1 + (change.node() + turn % (nodes - 1).max(1)) % nodes
+    }
 }
 
 impl ClusterAdmin {
@@ -66,6 +102,7 @@ impl ClusterAdmin {
             nodes: plan.nodes(),
             schedule: Schedule::new(operations),
             doing: None,
+            removed: BTreeSet::new(),
             is_asked: false,
             is_done: false,
         }
@@ -75,13 +112,13 @@ impl ClusterAdmin {
     fn advance(&mut self, now: ClientNow, wanted: &mut Vec<Wanted>) {
         while !self.is_asked {
             self.begin(now);
-            let Some(doing) = &self.doing else { break };
-            if doing.failures > FAILURES_MAX || doing.since + GIVE_UP_AFTER <= now.instant {
+            let Some(doing) = &mut self.doing else { break };
+            if doing.is_over(now) {
                 let last = doing.last;
                 self.finish(false, last, wanted);
                 continue;
             }
-            let to = 1 + (doing.operation + doing.failures) % self.nodes;
+            let to = doing.asks(now, self.nodes, &self.caller);
             if !self.caller.is_free(now, Some(to), wanted) {
                 break;
             }
@@ -105,12 +142,26 @@ impl ClusterAdmin {
         }
         let Some((operation, due)) = self.schedule.due(now) else { return };
         let what = due.what.clone();
-        self.doing = Some(Doing { operation, what, since: now.instant, failures: 0, last: None });
+        let change = match what {
+            Action::AddNode { node, keeps_disk } => {
+                let was_removed = self.removed.remove(&node);
+                Some(Change::adds(node, was_removed && !keeps_disk))
+            }
+            Action::RemoveNode { node } => Some(Change::removes(node)),
+            _ => None,
+        };
+        let (since, heard_at) = (now.instant, now.instant);
+        self.doing = Some(Doing { operation, what, since, failures: 0, last: None, change, heard_at });
         self.schedule.go_on();
     }
 
     fn finish(&mut self, is_ok: bool, code: Option<ErrorCode>, wanted: &mut Vec<Wanted>) {
-        if let Some(doing) = self.doing.take() {
+        if let Some(mut doing) = self.doing.take() {
+            match (&mut doing.change, &doing.what) {
+                (Some(change), _) if !is_ok => change.give_up(wanted),
+                (_, &Action::RemoveNode { node }) => _ = self.removed.insert(node),
+                _ => {}
+            }
             wanted.push(Wanted::Record(Some(doing.operation), What::Finished { is_ok, code }));
         }
         self.caller.go_on();
@@ -122,8 +173,12 @@ impl ClusterAdmin {
         let code = match outcome {
             Outcome::Lost => {
                 doing.failures += 1;
+                if let Some(change) = &mut doing.change {
+                    change.lost();
+                }
                 return Ok(());
             }
+            Outcome::Answered(_, response) if doing.change.is_some() => return self.changed(now, &response, wanted),
             Outcome::Answered(_, response) => verdict(&response)?,
         };
         match code {
@@ -137,10 +192,31 @@ impl ClusterAdmin {
         }
         Ok(())
     }
+
+    /// An answer about a broker that comes or goes.
+    fn changed(&mut self, now: ClientNow, response: &Response, wanted: &mut Vec<Wanted>) -> Result<(), String> {
+        let Some(Doing { operation, change: Some(change), heard_at, .. }) = &mut self.doing else { return Ok(()) };
+        *heard_at = now.instant;
+        let (next, what) = change.take(now.instant, response, wanted)?;
+        wanted.extend(what.map(|what| Wanted::Record(Some(*operation), what)));
+        match next {
+            Next::Go => self.caller.go_on(),
+            Next::Wait => self.caller.back_off(now),
+            Next::Done => self.finish(true, None, wanted),
+            Next::Refused(code) => self.finish(false, Some(code), wanted),
+        }
+        Ok(())
+    }
 }
 
 /// What an operation asks for, and in which version; `None` where it is none of such an admin.
-fn request(doing: &Doing, topics: &[Str], wanted: &mut Vec<Wanted>) -> Option<(Request, i16)> {
+fn request(doing: &mut Doing, topics: &[Str], wanted: &mut Vec<Wanted>) -> Option<(Request, i16)> {
+    if let Some(change) = &mut doing.change {
+        change.begin(wanted);
+        let (request, version, what) = change.request();
+        wanted.extend(what.map(|what| Wanted::Record(Some(doing.operation), what)));
+        return Some((request, version));
+    }
     let mut record = |what| wanted.push(Wanted::Record(Some(doing.operation), what));
     let parity = i16::from(doing.operation % 2 == 1);
     match &doing.what {
@@ -166,13 +242,15 @@ fn request(doing: &Doing, topics: &[Str], wanted: &mut Vec<Wanted>) -> Option<(R
             let request = ListPartitionReassignmentsRequest { timeout_ms: TIMEOUT_MS, topics: None };
             Some((request.into(), 0))
         }
-        Action::AskCluster { .. } => {
-            let partitions = vec![DescribeQuorumPartition { partition_index: 0 }];
-            let topics = vec![DescribeQuorumTopic { topic_name: METADATA_LOG.into(), partitions }];
-            Some((DescribeQuorumRequest { topics }.into(), 1 + parity))
-        }
+        Action::AskCluster { .. } => Some((describe_quorum(), 1 + parity)),
         _ => None,
     }
+}
+
+fn describe_quorum() -> Request {
+    let partitions = vec![DescribeQuorumPartition { partition_index: 0 }];
+    let topics = vec![DescribeQuorumTopic { topic_name: METADATA_LOG.into(), partitions }];
+    DescribeQuorumRequest { topics }.into()
 }
 
 /// Moves a partition, or stops that.
@@ -232,8 +310,11 @@ impl Client for ClusterAdmin {
             self.finish(false, None, wanted);
         }
         self.advance(now, wanted);
-        let gives_up_at = self.doing.as_ref().map(|doing| doing.since + GIVE_UP_AFTER);
-        let due = [self.schedule.wake(now), gives_up_at].into_iter().flatten().filter(|at| *at > now.instant).min();
+        let gives_up_at = self.doing.as_ref().map(Doing::gives_up_at);
+        let changes = self.doing.as_ref().is_some_and(|doing| doing.change.is_some()) && !self.is_asked;
+        let another = changes.then(|| now.instant + ASKS_ANOTHER_AFTER);
+        let due = [self.schedule.wake(now), gives_up_at, another].into_iter().flatten();
+        let due = due.filter(|at| *at > now.instant).min();
         self.caller.rest(now, self.doing.is_some(), due, wanted);
     }
 

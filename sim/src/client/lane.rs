@@ -439,7 +439,8 @@ impl Lane {
                 if has_gap {
                     self.must_renew = true;
                     let what = "a batch is taken although the one before it in sequence was not".to_owned();
-                    wanted.push(Wanted::Record(Some(operation), What::OutOfSequence { to, is_by_id, what }));
+                    let what = What::OutOfSequence { to, is_by_id, is_again: false, what };
+                    wanted.push(Wanted::Record(Some(operation), what));
                 }
                 return None;
             }
@@ -466,7 +467,8 @@ impl Lane {
                 if !is_expected && !may_forget {
                     let to = batch.made.as_ref().expect("it was sent").to;
                     let what = format!("the next batch in sequence is refused with {}", shown(code));
-                    wanted.push(Wanted::Record(Some(operation), What::OutOfSequence { to, is_by_id, what }));
+                    let what = What::OutOfSequence { to, is_by_id, is_again: batch.is_open, what };
+                    wanted.push(Wanted::Record(Some(operation), what));
                 }
                 self.must_renew |= !is_expected;
             }

@@ -28,7 +28,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use chronik_core::time::{Instant, Timestamp};
 
-use crate::history::{ClientId, What};
+use crate::history::{ClientId, Order, What};
 use crate::plan::{ClientKind, Plan};
 
 pub use garbage::MISDEEDS;
@@ -70,6 +70,8 @@ pub enum Wanted {
     WakeAt(Instant),
     /// Record this; the number is that of the operation it belongs to.
     Record(Option<u32>, What),
+    /// Do this to the broker of this number, as whoever runs its machine would.
+    Order(u32, Order),
 }
 
 /// The time as a client sees it.

@@ -29,6 +29,11 @@ impl Faults {
         if self.is_full { Some(0) } else { self.capacity.map(|blocks| blocks.saturating_sub(used)) }
     }
 
+    /// What is wrong with whatever disk takes this one's place.
+    pub(super) fn of_another_disk(&self) -> Faults {
+        Faults { is_full: self.is_full, capacity: self.capacity, ..Faults::default() }
+    }
+
     pub(super) fn write_fails(&mut self, file: FileName) -> bool {
         self.writes.remove(&kind_of(file))
     }

@@ -102,6 +102,17 @@ impl SimDisk {
         self.state().left == Some(0)
     }
 
+    /// An empty disk takes its place, as full or not as it was.
+    pub fn replace(&self) {
+        let state = &mut *self.state();
+        *state = State {
+            faults: state.faults.of_another_disk(),
+            counters: std::mem::take(&mut state.counters),
+            cost: state.cost,
+            ..State::default()
+        };
+    }
+
     /// The process is started again. What is in the page cache is still there.
     pub fn revive(&self) {
         self.state().left = None;

@@ -5,6 +5,7 @@ mod chance;
 pub mod core;
 #[cfg(madsim)]
 pub mod madsim;
+mod members;
 mod net;
 mod node;
 pub mod real;

@@ -19,12 +19,13 @@ pub(super) fn limits(plan: &Plan) -> Limits {
     }
 }
 
-/// All that the broker of this number is configured with.
-pub(super) fn options(plan: &Plan, node: u32) -> NodeOptions {
+/// All that the broker of this number is configured with, whose disk was replaced so many times.
+pub(super) fn options(plan: &Plan, node: u32, replaced: u8) -> NodeOptions {
     let mut id = [7; 16];
+    id[14] += replaced;
     id[15] = u8::try_from(6 + node).expect("few brokers");
     id[..8].copy_from_slice(&plan.seed.to_be_bytes());
-    let (limits, host, cluster) = (limits(plan), plan.host(node), cluster(plan, node));
+    let (limits, host, cluster) = (limits(plan), plan.host(node), cluster(plan, node, replaced > 0));
     let plan = &plan.node;
     let settings = plan.broker.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     NodeOptions {
@@ -54,11 +55,12 @@ pub(super) fn peer_host(node: u32) -> String {
     format!("peer-{node}")
 }
 
-/// As what the broker of this number is part of a cluster, where there are several.
-fn cluster(plan: &Plan, node: u32) -> Option<ClusterOptions> {
-    let nodes = plan.nodes();
+/// As what the broker of this number is part of a cluster, where there are several. Whoever comes later, or anew, founds
+/// none, and is told of the founders only.
+fn cluster(plan: &Plan, node: u32, is_anew: bool) -> Option<ClusterOptions> {
     let address = |node: u32| (peer_host(node).into(), PEER_PORT);
-    let others = (1..=nodes).filter(|&other| other != node);
+    let others = (1..=plan.founders()).filter(|&other| other != node);
     let peers = others.map(|other| (NodeId(i32::try_from(other).expect("few brokers")), address(other))).collect();
-    (nodes > 1).then(|| ClusterOptions { raft_address: address(node), peers, bootstrap: true })
+    let bootstrap = node <= plan.founders() && !is_anew;
+    (plan.nodes() > 1).then(|| ClusterOptions { raft_address: address(node), peers, bootstrap })
 }

@@ -216,6 +216,8 @@ impl World<'_> {
                 }
             }
             Wanted::WakeAt(at) => drop(self.timers.insert((at, seat))),
+            // A broker on a real machine is nobody's to start or stop here.
+            Wanted::Order(..) => {}
             Wanted::Record(operation, what) => self.record(self.seats[seat].id, operation, what),
         }
     }

@@ -12,6 +12,7 @@ use chronik_core::controller::records::PartitionState;
 use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::node::{self, Node, Votes};
 
+use super::members;
 use crate::history::{Role, Standing, What};
 
 /// All that every broker believes is noted so often, in milliseconds, whether it is news or not.
@@ -21,12 +22,16 @@ pub(super) const LOOK_MS: u64 = 5_000;
 #[derive(Debug, Default)]
 pub(super) struct Noted {
     votes: Votes,
+    members: members::Seen,
     partitions: BTreeMap<TopicPartition, Seen>,
 }
 
-/// What was seen of every partition in the whole cluster, whose processes may have ended since.
+/// What was seen of every partition in the whole cluster, and of the metadata log, whose processes may have ended since.
 #[derive(Debug, Default)]
-pub(super) struct Held(BTreeMap<TopicPartition, Copies>);
+pub(super) struct Held {
+    partitions: BTreeMap<TopicPartition, Copies>,
+    logs: members::Logs,
+}
 
 /// One partition's copies, and what they are to hold.
 #[derive(Debug, Default)]
@@ -97,7 +102,7 @@ impl Seen {
 impl Held {
     /// A broker stands so. What a disk lacks since then, if one does.
     fn take(&mut self, broker: u32, standing: &node::Standing<'_>) -> Option<What> {
-        let copies = self.0.entry(standing.partition).or_default();
+        let copies = self.partitions.entry(standing.partition).or_default();
         copies.durable.insert(broker, standing.durable);
         let state = standing.state;
         if state.partition_epoch > copies.state.0 || copies.state.1.is_empty() {
@@ -128,6 +133,7 @@ impl Noted {
             news.push(What::Votes { term: votes.term, leads: votes.leads, committed: votes.committed });
         }
         self.votes = votes;
+        news.extend(self.members.news(node, &mut held.logs, all));
         let mut count = 0;
         for standing in node.standings() {
             count += 1;

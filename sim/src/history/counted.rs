@@ -1,13 +1,13 @@
-//! How often rare things of groups happened in a run, by name: what never happens in a hunt was not tested.
+//! How often rare things of groups and clusters happened in a run, by name: what never happens in a hunt was not tested.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use chronik_core::wire::ErrorCode;
 
-use super::{ClientId, History, InGroup, Stands, Tag, What};
+use super::{Change, ClientId, History, InGroup, Stands, Tag, What};
 
 /// What [`counted`] may count.
-pub const COUNTED: [&str; 19] = [
+pub const COUNTED: [&str; 22] = [
     "group_commit_alone",
     "group_commit_declined",
     "group_commit_stale_declined",
@@ -27,6 +27,9 @@ pub const COUNTED: [&str; 19] = [
     "group_offsets_told",
     "group_settled",
     "group_static_back",
+    "member_forgotten",
+    "member_gets_vote",
+    "member_loses_vote",
 ];
 
 /// What is known of one group on the way.
@@ -48,6 +51,14 @@ pub fn counted(history: &History) -> BTreeMap<&'static str, u64> {
     for event in &history.events {
         let (group, what) = match &event.what {
             What::Group { group, what } => (*group, what),
+            What::MembersChanged { change, .. } => {
+                count(match change {
+                    Change::Vote => "member_gets_vote",
+                    Change::NoVote => "member_loses_vote",
+                    Change::Forget => "member_forgotten",
+                });
+                continue;
+            }
             What::Ended { .. } => {
                 for seen in groups.values_mut() {
                     if !seen.joining.is_empty() {

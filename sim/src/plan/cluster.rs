@@ -13,6 +13,10 @@ pub struct ClusterPlan {
     pub others: Vec<MachinePlan>,
     /// What the network between brokers does when nothing is wrong with it.
     pub network: NetworkPlan,
+    /// How many brokers found the cluster, the first ones; those after them run from when an operation adds them. All
+    /// found it where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub founders: Option<u32>,
 }
 
 /// What may differ between the machines of a cluster.
@@ -35,6 +39,12 @@ impl Plan {
     /// How many brokers there are; they are numbered from 1.
     pub fn nodes(&self) -> u32 {
         1 + u32::try_from(self.others().len()).expect("few brokers")
+    }
+
+    /// How many of them found the cluster, the first ones.
+    pub fn founders(&self) -> u32 {
+        let said = self.cluster.as_ref().and_then(|cluster| cluster.founders);
+        said.map_or(self.nodes(), |founders| founders.clamp(1, self.nodes()))
     }
 
     /// What there is of the broker of this number, from 1 on.

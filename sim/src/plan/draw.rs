@@ -32,7 +32,7 @@
 //!
 //! **Clusters.** How many brokers there are is drawn as well, apart from all else ([`nodes`]). A plan for several of them
 //! is that for a single broker, spread over them (`cluster`), or in one of three cases a short one that was drawn for a
-//! cluster (`dense`).
+//! cluster (`dense`). In every eighth of either brokers come and go (`members`).
 //!
 //! A plan beyond the promises has the kinds of a promised one and at least one of the others. The second checkpoint
 //! would carry a start over one that is damaged, but not where a crash has torn that second one: no fault of a file is
@@ -44,6 +44,7 @@ mod compaction;
 mod dense;
 mod faults;
 mod groups;
+mod members;
 mod moves;
 mod stories;
 
@@ -71,10 +72,9 @@ pub fn draw_beyond(seed: u64) -> Plan {
 pub fn draw_for(seed: u64, nodes: Option<u32>) -> Plan {
     let nodes = nodes.unwrap_or_else(|| self::nodes(seed));
     let root = Root(Rng::from_number(seed));
-    if nodes > 1 && dense::is_dense(&root) {
-        return dense::plan(&root, seed, nodes);
-    }
-    cluster::spread(draw(seed), nodes)
+    let is_dense = nodes > 1 && dense::is_dense(&root);
+    let plan = if is_dense { dense::plan(&root, seed, nodes) } else { cluster::spread(draw(seed), nodes) };
+    if nodes > 1 && members::are_changed(&root) { members::change(&root, plan) } else { plan }
 }
 
 /// The plan that a seed names for so many brokers, beyond what is promised; for one of them, where nothing is said: what
@@ -233,6 +233,7 @@ enum Key {
     Parting,
     Nodes,
     Dense,
+    Members,
 }
 
 /// The generator of a plan.

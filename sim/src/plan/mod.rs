@@ -431,6 +431,20 @@ pub enum Action {
         /// The partition's index.
         partition: i32,
     },
+    /// A cluster admin starts a broker that does not run, with an empty disk where it was removed before, and makes it a
+    /// voter.
+    AddNode {
+        /// The broker, from 1 on.
+        node: u32,
+        /// One that was removed comes back with the disk that it had.
+        #[serde(default)]
+        keeps_disk: bool,
+    },
+    /// A cluster admin has a broker's replicas moved to others, stops it, takes its vote, and has it forgotten.
+    RemoveNode {
+        /// The broker, from 1 on.
+        node: u32,
+    },
     /// A cluster admin asks which moves are under way, or for the metadata quorum, in turn by number.
     AskCluster {
         /// Which.
@@ -721,6 +735,12 @@ impl Plan {
             Action::MoveReplicas { topic, to, .. } if *topic == of => Some(to.as_slice()),
             _ => None,
         })
+    }
+
+    /// Whether brokers are removed, and what they hold is moved to others.
+    pub fn removes_nodes(&self) -> bool {
+        let mut operations = self.clients.iter().flat_map(|client| &client.operations);
+        operations.any(|operation| matches!(operation.what, Action::RemoveNode { .. }))
     }
 
     /// How many operations its clients have.

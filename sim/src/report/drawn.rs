@@ -41,9 +41,13 @@ pub fn draw(plan: &Plan) -> String {
         "  network  {}-{} µs one way, bytes arrive {pieces}, window {} B",
         network.latency_us_min, network.latency_us_max, network.window_bytes,
     );
-    if let Some(ClusterPlan { others, network }) = &plan.cluster {
+    if let Some(ClusterPlan { others, network, .. }) = &plan.cluster {
         let (min, max) = (network.latency_us_min, network.latency_us_max);
-        let _ = writeln!(page, "  cluster  {} brokers, {min}-{max} µs one way between them", others.len() + 1);
+        let later = match plan.nodes() - plan.founders() {
+            0 => String::new(),
+            later => format!(", {later} of them later"),
+        };
+        let _ = writeln!(page, "  cluster  {} brokers{later}, {min}-{max} µs one way between them", others.len() + 1);
     }
     for topic in &plan.topics {
         let copies = if topic.replication > 1 { format!(" on {} brokers", topic.replication) } else { String::new() };

@@ -143,6 +143,7 @@ pub(super) fn drop_node(plan: &mut Plan) {
                 to.retain(|&node| node <= nodes);
                 !to.is_empty()
             }
+            Action::AddNode { node, .. } | Action::RemoveNode { node } => *node <= nodes,
             _ => true,
         });
     }
@@ -251,6 +252,8 @@ fn topics(action: &mut Action) -> impl Iterator<Item = &mut usize> {
         | Action::DeleteGroup { .. }
         | Action::RemoveMember { .. }
         | Action::Bother { .. }
+        | Action::AddNode { .. }
+        | Action::RemoveNode { .. }
         | Action::AskCluster { .. } => [].iter_mut(),
     }
 }

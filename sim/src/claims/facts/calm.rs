@@ -74,7 +74,10 @@ impl Calm {
                     });
                 }
                 // Whom that makes lead when, nobody is told.
-                What::MoveReplicas { .. } | What::ElectLeader { .. } => {
+                What::MoveReplicas { .. }
+                | What::ElectLeader { .. }
+                | What::ChangeMembers { .. }
+                | What::Ordered(_) => {
                     let end = if has_healed {
                         event.at + elections
                     } else {

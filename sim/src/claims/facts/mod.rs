@@ -161,7 +161,8 @@ impl<'a> Facts<'a> {
             return self.plan.nodes();
         };
         // While it is moved its leader is one of several, and hands over.
-        if self.plan.moves(index).next().is_some() { topic.replication.max(2) } else { topic.replication }
+        let is_moved = self.plan.moves(index).next().is_some() || self.plan.removes_nodes();
+        if is_moved { topic.replication.max(2) } else { topic.replication }
     }
 
     /// Whether several brokers are a cluster: what one of them tells, another may not have heard of yet.

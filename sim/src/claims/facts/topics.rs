@@ -141,10 +141,11 @@ impl<'a> Topics<'a> {
     }
 
     /// Whether a request that went by name and was over at `event` surely meant the topic that its client believed to
-    /// have the name.
+    /// have the name. That the topic is never deleted does not say so while a broker may not have heard that the one
+    /// before it is.
     pub(in crate::claims) fn name_is_certain(&self, id: TopicId, event: usize) -> bool {
         let Some(known) = self.by_id.get(&id) else { return false };
-        known.is_there_at_end
+        known.is_there_at_end && self.is_heard_of(self.events[event].at)
             || !self.deletions.iter().any(|deletion| deletion.name == known.name && deletion.asked < event)
     }
 }

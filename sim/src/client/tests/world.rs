@@ -213,6 +213,7 @@ impl World {
                     }
                 }
                 Wanted::WakeAt(at) => self.enqueue_at(at, client, Happened::Timer),
+                Wanted::Order(..) => unreachable!("the only broker stays"),
                 Wanted::Record(operation, what) => {
                     self.history.events.push(Event { at: self.now, client: id, node: 1, operation, what });
                 }

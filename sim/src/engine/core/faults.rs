@@ -264,6 +264,9 @@ impl World<'_> {
 
     /// The machine dies.
     pub(super) fn lose_power(&mut self, machine: usize, down_ms: u64, keep_permille: u32, sector_bytes: u32) {
+        if self.machines[machine].is_idle() {
+            return;
+        }
         self.interrupt_works(machine);
         self.trace(self.machines[machine].lane(), None, |_| "loses its power".into());
         self.cut_power(machine, keep_permille, sector_bytes);

@@ -13,7 +13,7 @@ use super::world::{EPOCH_MS, Ending, Event, World};
 use crate::disk::SimDisk;
 use crate::engine::chance::{Chance, MACHINES, RECOVERY};
 use crate::engine::{Lane, MS, RESTART_MS, node};
-use crate::history::What;
+use crate::history::{Order, What};
 use crate::plan::{NodePlan, Plan};
 
 /// One broker's machine, with the process on it and what is wrong with it now.
@@ -42,6 +42,10 @@ pub(super) struct Machine {
     /// The machine is down: nobody is told that connections are gone.
     pub(super) is_down: bool,
     pub(super) restart_ms: Option<u64>,
+    /// Its operator wants no process on it.
+    pub(super) is_off: bool,
+    /// How often its disk was replaced.
+    pub(super) replaced: u8,
 }
 
 impl Machine {
@@ -70,7 +74,14 @@ impl Machine {
             cuts_index: false,
             is_down: false,
             restart_ms: None,
+            is_off: number > plan.founders(),
+            replaced: 0,
         }
+    }
+
+    /// Whether nothing runs on it, and nothing is to.
+    pub(super) fn is_idle(&self) -> bool {
+        self.is_off && self.process.is_none()
     }
 
     pub(super) fn lane(&self) -> Lane {
@@ -116,6 +127,9 @@ impl World<'_> {
     pub(super) fn start(&mut self, machine: usize) {
         let local = self.local(machine);
         let at = &mut self.machines[machine];
+        if at.is_off {
+            return;
+        }
         let lane = at.lane();
         at.is_down = false;
         if std::mem::take(&mut at.cuts_index) {
@@ -126,7 +140,7 @@ impl World<'_> {
             at.disk.die_after(u64::from(changes));
         }
         let entropy = at.chance.entropy(at.incarnation);
-        let recovered = Node::recover(node::options(self.plan, at.number), &*at.disk, entropy, local);
+        let recovered = Node::recover(node::options(self.plan, at.number, at.replaced), &*at.disk, entropy, local);
         if let Some((_, loses_power)) = dying {
             drop(recovered);
             self.count(if loses_power { "power_loss_in_recovery" } else { "crash_in_recovery" });
@@ -207,6 +221,31 @@ impl World<'_> {
             self.interrupt_works(machine);
             let down_ms = self.machines[machine].restart_ms.take().unwrap_or(RESTART_MS);
             self.end_process(machine, Some("stopped".into()), down_ms, Ending::Stopped);
+        }
+    }
+
+    /// Whoever runs a machine has something done to it.
+    pub(super) fn ordered(&mut self, machine: usize, order: Order) {
+        self.trace(self.machines[machine].lane(), None, |_| order.to_string());
+        self.record_of(machine, What::Ordered(order));
+        match order {
+            Order::Stop => {
+                self.machines[machine].is_off = true;
+                self.stop(machine);
+            }
+            Order::Start { empties } => {
+                let was_off = std::mem::replace(&mut self.machines[machine].is_off, false);
+                if empties {
+                    self.kill(machine, 1);
+                    let at = &mut self.machines[machine];
+                    at.disk.replace();
+                    at.replaced += 1;
+                }
+                // A process that is about to end is followed by another in any case.
+                if was_off && self.machines[machine].process.is_none() {
+                    self.start_after(machine, MS);
+                }
+            }
         }
     }
 

@@ -371,6 +371,11 @@ impl<'a> World<'a> {
                 }
             }
             Wanted::WakeAt(at) => self.plan_at(at, Event::Client(seat, Happened::Timer)),
+            Wanted::Order(node, order) => {
+                if let Some(machine) = self.machine_of(node) {
+                    self.ordered(machine, order);
+                }
+            }
             Wanted::Record(operation, what) => {
                 self.trace(self.lane(seat), None, |_| what.to_string());
                 let client = self.seats[seat].id;
@@ -410,6 +415,9 @@ impl<'a> World<'a> {
             false => FaultKind::PowerLoss { down_ms: 1, keep_permille: 500, sector_bytes: 512 },
         };
         for machine in 0..self.machines.len() {
+            if self.machines[machine].is_idle() {
+                continue;
+            }
             self.record_of(machine, What::Fault(fault.clone()));
             match fault {
                 FaultKind::PowerLoss { down_ms, keep_permille, sector_bytes } => {

@@ -107,6 +107,7 @@ fn carry_out(
             }
         }
         Wanted::WakeAt(at) => drop(timers.insert(at)),
+        Wanted::Order(node, order) => world.say(Said::Ordered(node, order)),
         Wanted::Record(operation, what) => {
             world.trace(world.lane(seat), || what.to_string());
             world.record_by(id(seat), operation, what);

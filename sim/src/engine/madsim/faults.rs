@@ -192,7 +192,7 @@ impl Supervisor {
     }
 
     /// The machine of a broker of the plan.
-    fn machine_of(&self, node: u32) -> Option<usize> {
+    pub(super) fn machine_of(&self, node: u32) -> Option<usize> {
         (node as usize).checked_sub(1).filter(|&machine| machine < self.world.machines.len())
     }
 

@@ -35,6 +35,10 @@ pub(super) struct Troubles {
     pub(super) disk_stalled_until: Instant,
     /// The process stands still until then: it was stopped, or waits for its disk.
     pub(super) paused_until: Instant,
+    /// Its operator wants no process on it.
+    pub(super) is_off: bool,
+    /// How often its disk was replaced.
+    pub(super) replaced: u8,
     /// The next recovery dies after so many changes, and whether the power fails with it.
     pub(super) dies_in_recovery: Option<(u32, bool)>,
     pub(super) cuts_index: bool,
@@ -68,6 +72,8 @@ impl Machine {
             disk_factor: 1,
             disk_stalled_until: Instant::default(),
             paused_until: Instant::default(),
+            is_off: number > plan.founders(),
+            replaced: 0,
             dies_in_recovery: None,
             cuts_index: false,
         };

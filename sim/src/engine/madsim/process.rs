@@ -23,6 +23,10 @@ use crate::plan::CLIENT_PORT;
 
 /// Runs one process on a machine from its start to its end, and says how that came, unless it is killed.
 pub(super) async fn run(world: Arc<World>, machine: usize) {
+    // madsim runs it once when its machine is made.
+    if lock(&world.machines[machine].troubles).is_off {
+        return;
+    }
     let incarnation = lock(&world.machines[machine].process).incarnation;
     let how = match serve(&world, machine).await {
         Ok(()) => How::Stopped,
@@ -34,7 +38,7 @@ pub(super) async fn run(world: Arc<World>, machine: usize) {
 async fn serve(world: &Arc<World>, machine: usize) -> Result<(), How> {
     let at = &world.machines[machine];
     let listener = listen(at, CLIENT_PORT).await?;
-    let mut options = node::options(&world.plan, at.number);
+    let mut options = node::options(&world.plan, at.number, lock(&at.troubles).replaced);
     let cluster = if options.cluster.is_some() {
         options.cluster_id = lock(&at.cluster_id).as_str().into();
         Some(clustered(world, machine, listen(at, PEER_PORT).await?))
@@ -42,6 +46,10 @@ async fn serve(world: &Arc<World>, machine: usize) -> Result<(), How> {
         None
     };
     let (limits, idle_time_max) = (options.limits, options.broker.connections_max_idle_ms.map(Duration::from_millis));
+    // While it was about to listen.
+    if lock(&at.troubles).is_off {
+        return Ok(());
+    }
     let (clock, node) = recover(world, machine, options)?;
     let (stop, stopped) = oneshot::channel();
     {

@@ -21,7 +21,7 @@ use crate::client::Happened;
 use crate::engine::chance::{CRASH, RECOVERY, mix};
 use crate::engine::node::peer_host;
 use crate::engine::{Lane, MS, RESTART_MS, audit_ms};
-use crate::history::What;
+use crate::history::{Order, What};
 use crate::plan::{FaultKind, HEAL_MS};
 
 /// What the supervisor has to do, in order of time.
@@ -140,6 +140,11 @@ impl Supervisor {
                 }
             }
             Said::StandsStill(machine) => self.pause(machine),
+            Said::Ordered(node, order) => {
+                if let Some(machine) = self.machine_of(node) {
+                    self.ordered(machine, order);
+                }
+            }
             Said::Enough => self.is_over = true,
         }
     }
@@ -221,6 +226,9 @@ impl Supervisor {
             false => FaultKind::PowerLoss { down_ms: 1, keep_permille: 500, sector_bytes: 512 },
         };
         for machine in 0..self.world.machines.len() {
+            if self.is_idle(machine) {
+                continue;
+            }
             self.world.record_of(machine, What::Fault(fault.clone()));
             match fault {
                 FaultKind::PowerLoss { down_ms, keep_permille, sector_bytes } => {
@@ -240,12 +248,48 @@ impl Supervisor {
         lock(&self.world.machines[machine].process).is_up
     }
 
+    /// Whether nothing runs on a machine, and nothing is to.
+    fn is_idle(&self, machine: usize) -> bool {
+        lock(&self.world.machines[machine].troubles).is_off && !self.is_up(machine)
+    }
+
+    /// Whoever runs a machine has something done to it.
+    fn ordered(&mut self, machine: usize, order: Order) {
+        let at = &self.world.machines[machine];
+        self.world.event(mix(5 ^ (machine as u64) << 48), at.lane(), || order.to_string());
+        self.world.record_of(machine, What::Ordered(order));
+        match order {
+            Order::Stop => {
+                lock(&at.troubles).is_off = true;
+                if let Some(stop) = lock(&at.process).stop.take() {
+                    // It may have ended by itself in this very moment.
+                    stop.send(()).ok();
+                }
+            }
+            Order::Start { empties } => {
+                let was_off = std::mem::replace(&mut lock(&at.troubles).is_off, false);
+                if empties {
+                    self.kill(machine, 1);
+                    let at = &self.world.machines[machine];
+                    at.disk.replace();
+                    lock(&at.cluster_id).clear();
+                    lock(&at.troubles).replaced += 1;
+                }
+                // A process that is about to end is followed by another in any case.
+                if was_off && !self.is_up(machine) {
+                    self.next_process(machine, MS, Ending::Stopped);
+                }
+            }
+        }
+    }
+
     fn incarnation(&self, machine: usize) -> u64 {
         lock(&self.world.machines[machine].process).incarnation
     }
 
     fn start(&mut self, machine: usize, incarnation: u64) {
-        if incarnation != self.incarnation(machine) {
+        let is_off = lock(&self.world.machines[machine].troubles).is_off;
+        if is_off || incarnation != self.incarnation(machine) {
             return;
         }
         self.world.event(mix(2 ^ (machine as u64) << 48), self.world.machines[machine].lane(), || "is started".into());
@@ -309,6 +353,9 @@ impl Supervisor {
     }
 
     pub(super) fn lose_power(&mut self, machine: usize, down_ms: u64, keep_permille: u32, sector_bytes: u32) {
+        if self.is_idle(machine) {
+            return;
+        }
         self.world.interrupt_works(machine);
         self.cut_power(machine, keep_permille, sector_bytes);
         self.end_process(machine, What::Ended { why: None }, down_ms * MS, Ending::PowerLost);

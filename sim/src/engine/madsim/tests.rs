@@ -126,7 +126,7 @@ fn cluster(faults: Vec<Fault>) -> Plan {
     };
     let network =
         NetworkPlan { latency_us_min: 50, latency_us_max: 1_000, piece_bytes_max: 0, window_bytes: 256 << 10 };
-    plan.cluster = Some(ClusterPlan { others: vec![machine(false), machine(true)], network });
+    plan.cluster = Some(ClusterPlan { others: vec![machine(false), machine(true)], network, founders: None });
     plan.node.journal_file_bytes = 256 << 10;
     plan.topics[0].replication = 3;
     plan.topics[0].configs.insert("min.insync.replicas".to_owned(), "2".to_owned());

@@ -22,7 +22,7 @@ use crate::client::ClientNow;
 use crate::engine::chance::{Chance, mix};
 use crate::engine::standings::Held;
 use crate::engine::{Lane, Run, Traced, Watch};
-use crate::history::{ClientId, Event, What, counted};
+use crate::history::{ClientId, Event, Order, What, counted};
 use crate::plan::Plan;
 
 /// What the supervisor is told.
@@ -34,6 +34,8 @@ pub(super) enum Said {
     Ended(usize, u64, How),
     /// The thread of the broker on a machine waits for its disk.
     StandsStill(usize),
+    /// A client has something done to the machine of the broker of this number.
+    Ordered(u32, Order),
     /// The run has reached the event that it is to stop before.
     Enough,
 }

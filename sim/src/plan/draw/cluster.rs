@@ -39,7 +39,7 @@ pub(super) fn spread(mut plan: Plan, nodes: u32) -> Plan {
     plan.node.journal_file_bytes = plan.node.journal_file_bytes.max(JOURNAL_FILE_BYTES_MIN);
     plan.node.trusts_os = false;
     let others = (2..=nodes).map(|node| machine(&mut root.numbered(Key::Cluster, node.into()), &plan.node)).collect();
-    plan.cluster = Some(ClusterPlan { others, network });
+    plan.cluster = Some(ClusterPlan { others, network, founders: None });
     for (index, topic) in plan.topics.iter_mut().enumerate() {
         let mut dice = root.numbered(Key::Cluster, 1 << 20 | index as u64);
         topic.replication = if dice.one_in(5) { dice.number(1, nodes.min(2)) } else { nodes.min(3) };

@@ -68,7 +68,7 @@ pub(super) fn plan(root: &Root, seed: u64, nodes: u32) -> Plan {
         duration_ms,
         is_beyond_promises: false,
         node,
-        cluster: Some(ClusterPlan { others, network: between }),
+        cluster: Some(ClusterPlan { others, network: between, founders: None }),
         network: network(&mut dice, 5_000),
         topics,
         clients,

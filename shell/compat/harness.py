@@ -51,10 +51,10 @@ class Table:
     def add(self, client, check, seconds, why=""):
         self.rows.append((client, check, seconds, why))
         verdict = "FAILED" if why else "passed"
-        print(f"{client:<18} {check:<60} {verdict:<7} {seconds:7.2f} s", flush=True)
-        if why:
-            for line in why.strip().splitlines()[-12:]:
-                print(f"{'':<18}   {line}", flush=True)
+        lines = [f"{client:<18} {check:<60} {verdict:<7} {seconds:7.2f} s"]
+        lines += [f"{'':<18}   {line}" for line in why.strip().splitlines()[-12:]]
+        # In one piece: other suites print as well.
+        print("\n".join(lines) + "\n", end="", flush=True)
 
     @property
     def failed(self):
@@ -260,14 +260,14 @@ def kill_switch(crash):
 
 
 @contextlib.contextmanager
-def chronik(binary):
-    """A running `chronik-server` on a free loopback port with a data folder of its own."""
-    port = free_port()
+def chronik(binary, log_name):
+    """A running `chronik-server` on a free loopback port with a data folder of its own. It logs to CACHE/`log_name`."""
+    port = lasting_port()
     with tempfile.TemporaryDirectory(prefix="chronik-compat-", ignore_cleanup_errors=True) as data:
         listen = ["--kafka-port", str(port), "--bind", "127.0.0.1", "--advertised-addr", f"127.0.0.1:{port}"]
         settings = [part for name, value in SETTINGS.items() for part in ("--set", f"{name}={value}")]
         command = [binary, *listen, "--data-dir", data, *settings]
-        with Broker(command, port, os.path.join(CACHE, "broker.log")).running() as broker:
+        with Broker(command, port, os.path.join(CACHE, log_name)).running() as broker:
             yield broker
 
 

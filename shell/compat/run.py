@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
 """Runs Kafka's clients and tools against a broker and prints what passed: client, check, verdict, time.
 
-Without --bootstrap it builds and starts `chronik-server` on a free loopback port; the suite `cluster` starts three of it,
-and is left out with --bootstrap and --kafka. What a suite needs beyond the
-language's own tool (a virtual environment, Go and npm modules, Kafka's jars) is installed once into target/compat.
+Without --bootstrap it builds `chronik-server` and starts one for each suite, on a free loopback port and with a data folder
+of its own, as many suites at a time as --jobs says; the suite `cluster` starts three of it, and is left out with --bootstrap
+and --kafka. What a suite needs beyond the language's own tool (a virtual environment, Go and npm modules, Kafka's jars) is
+installed once into target/compat.
 """
 
 import argparse
+import multiprocessing
 import os
 import shutil
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 # The sources' folders stay free of what Python would cache in them.
 sys.dont_write_bytecode = True
@@ -26,7 +29,8 @@ from node import suite as node
 from python import suite as python
 from rdkafka import suite as rdkafka
 
-SUITES = {"kcat": kcat, "rdkafka": rdkafka, "python": python, "go": go, "node": node, "java": java, "cluster": cluster}
+# Those that take longest come first, so that none of them is left alone at the end.
+SUITES = {"java": java, "cluster": cluster, "rdkafka": rdkafka, "python": python, "go": go, "node": node, "kcat": kcat}
 
 
 def main():
@@ -34,6 +38,7 @@ def main():
     parser.add_argument("--bootstrap", metavar="HOST:PORT", help="a broker that runs already")
     parser.add_argument("--server", metavar="FILE", help="the chronik-server to start; default: the debug build")
     parser.add_argument("--kafka", action="store_true", help="Apache Kafka instead, started here; it lets transactions in, and three checks fail that want them refused")
+    parser.add_argument("--jobs", type=int, metavar="N", default=os.cpu_count(), help="suites at a time; default: one for each core")
     parser.add_argument("--install-only", action="store_true", help="fetch what the suites need, run nothing")
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"default: all of {', '.join(SUITES)}")
     options = parser.parse_args()
@@ -65,13 +70,26 @@ def main():
             check_all(broker.address)
     else:
         binary = options.server or harness.default_binary()
-        with harness.chronik(binary) as broker:
-            check_all(broker.address)
-        if "cluster" in names:
-            cluster.check_all(table, binary, run_id)
+        # Processes and not threads: a suite tells its programs by the environment how to crash its broker. Not forked, so
+        # that none of them holds what another one has open.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
+            for done in [pool.submit(check_apart, name, binary, run_id) for name in names]:
+                table.rows += done.result()
     print()
     print(table.summary())
     return 1 if table.failed else 0
+
+
+def check_apart(name, binary, run_id):
+    """The rows of one suite's table, against a broker of its own."""
+    table = harness.Table()
+    if name == "cluster":
+        cluster.check_all(table, binary, run_id)
+    else:
+        with harness.chronik(binary, f"broker-{name}.log") as broker:
+            SUITES[name].check_all(table, broker.address, run_id)
+    return table.rows
 
 
 TOOLS = {

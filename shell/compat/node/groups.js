@@ -50,11 +50,12 @@ class Fleet {
 
   async join() {
     const consumer = kafka.consumer({ groupId: this.group, ...settings, metadataMaxAge: 500 });
-    const member = { consumer, partitions: [] };
+    const member = { consumer, partitions: [], fetched: new Set() };
     this.members.push(member);
     consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
       member.partitions = Object.entries(payload.memberAssignment).flatMap(([t, all]) => all.map((p) => `${t}/${p}`));
     });
+    consumer.on(consumer.events.FETCH, ({ payload }) => member.fetched.add(String(payload.nodeId)));
     for (const event of [consumer.events.REBALANCING, consumer.events.DISCONNECT, consumer.events.STOP]) {
       consumer.on(event, () => (member.partitions = []));
     }
@@ -117,6 +118,17 @@ class Fleet {
     };
     let found;
     await until(async () => (found = await sum()) === wanted, () => `${wanted} records are committed, not ${found}`);
+  }
+
+  // KafkaJS 2.2.4 spins for ever where a consumer is told to stop while it learns of a broker that came or went. Members ask
+  // for the brokers twice a second, so those that were gone are known to be: who fetches from all knows that they are back.
+  async knowsAllBrokers() {
+    const count = bootstrap.split(",").length;
+    const areBack = async () => (await admin.describeCluster()).brokers.length === count;
+    await until(areBack, () => `${count} brokers are there`);
+    for (const { fetched } of this.members) fetched.clear();
+    const sizes = () => this.members.map(({ fetched }) => fetched.size);
+    await until(() => Math.min(...sizes()) === count, () => `members fetch from ${count} brokers: ${sizes()}`);
   }
 
   async close() {
@@ -249,6 +261,7 @@ if (process.env.CHRONIK_COMPAT_KILL) {
     await fleet.allSeen();
     await fleet.balanced();
     await fleet.committed(240);
+    await fleet.knowsAllBrokers();
     await fleet.close();
   };
 }

@@ -83,6 +83,15 @@ fn fenced(facts: &Facts<'_>, number: u32, group: &Group, found: &mut Found) {
             InGroup::Joined { member, generation, leader, .. } if !leader.is_empty() => {
                 Knows::of(&mut clients, event.client, member).generation = *generation;
             }
+            // An empty group of one protocol that becomes one of the other begins to count anew.
+            InGroup::Joined { member, generation, .. } => {
+                let knows = Knows::of(&mut clients, event.client, member);
+                let newest = knows.told.last().copied();
+                let is_new = |(at, number)| number > *generation && !group.is_live(at, event.at, None);
+                if newest.is_some_and(is_new) {
+                    *knows = Knows { member: member.clone(), ..Knows::default() };
+                }
+            }
             InGroup::Alive { member, number, .. } => {
                 Knows::of(&mut clients, event.client, member).told.push((event.at, *number));
             }
@@ -160,6 +169,12 @@ mod tests {
         let had_not = || told().members().assigned(0, 2, &[1]).alive(0, 4).joined(0, 5, "").assigned(0, 5, &[0, 1]);
         had_not().commits_under(0, 0, 4, 5).taken(0, 0).holds();
         had_not().commits_under(0, 0, 3, 5).taken(0, 0).breaks(COMMITS_ARE_FENCED, "though none before 4 may be");
+    }
+
+    #[test]
+    fn a_group_that_was_empty_between_two_protocols_counts_anew() {
+        let old = told().members().joined(0, 9, "m1").assigned(0, 9, &[0]).wait(1_500);
+        old.joined(0, 2, "").assigned(0, 2, &[0]).commits_under(0, 0, 2, 5).taken(0, 0).holds();
     }
 
     #[test]

@@ -121,6 +121,14 @@ impl Held {
         let (durable, high_watermark) = (on_disk(&member), copies.high_watermark);
         Some(What::Lacks { partition: standing.partition, member, durable, high_watermark })
     }
+
+    /// A broker holds a partition no longer, as the metadata says that it has. What it had on its disk by then nobody saw, if
+    /// it came there in the same step, and it may have told the leader.
+    fn left(&mut self, broker: u32, partition: TopicPartition) {
+        if let Some(copies) = self.partitions.get_mut(&partition) {
+            copies.durable.insert(broker, Offset(i64::MAX));
+        }
+    }
 }
 
 impl Noted {
@@ -155,6 +163,7 @@ impl Noted {
             self.partitions.retain(|&partition, _| {
                 let stays = holds.contains(&partition);
                 if !stays {
+                    held.left(broker, partition);
                     news.push(What::Left { partition });
                 }
                 stays

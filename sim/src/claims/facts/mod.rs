@@ -349,6 +349,13 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// How far apart the brokers' clocks are at first.
+    pub(super) fn clocks_apart(&self) -> Duration {
+        let skews = (1..=self.plan.nodes()).map(|node| self.plan.machine(node).clock_skew_ms);
+        let (first, last) = (skews.clone().min(), skews.max());
+        Duration::from_millis(last.zip(first).map_or(0, |(last, first)| last.abs_diff(first)))
+    }
+
     /// Whether the broker's clock stepped.
     pub(super) fn has_clock_steps(&self) -> bool {
         self.has_steps

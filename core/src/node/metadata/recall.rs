@@ -107,6 +107,11 @@ impl Recalled {
                 let index = payload.try_get_u64_le().map_err(|_| "a record of what was applied is cut short")?;
                 self.apply_up_to(index)
             }
+            // What there is of an earlier one was cut off by a crash: the record that goes on from there is missing.
+            RecordKind::Image if payload.is_empty() => {
+                self.pieces = Some(BytesMut::new());
+                Ok(Vec::new())
+            }
             RecordKind::Image => {
                 self.pieces.get_or_insert_default().extend_from_slice(payload);
                 Ok(Vec::new())

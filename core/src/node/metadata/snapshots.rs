@@ -125,12 +125,11 @@ impl Node {
         }
     }
 
-    /// Journals an image that the leader sent, before the record that the log goes on from there.
+    /// Journals an image that the leader sent, before the record that the log goes on from there. An empty piece says where
+    /// it begins: they may lie in several commits, and a crash between them leaves the first ones behind.
     pub(super) fn journal_image(&mut self, number: u64, head: &SnapshotHead, image: Bytes) {
         let most = usize::try_from(self.journal.max_record_bytes() / 2).unwrap_or(usize::MAX);
-        if image.is_empty() {
-            self.journal_metadata(RecordKind::Image, &[]);
-        }
+        self.journal_metadata(RecordKind::Image, &[]);
         for piece in image.chunks(most) {
             self.journal_metadata(RecordKind::Image, piece);
         }

@@ -127,3 +127,23 @@ fn partitions_that_come_with_an_image_wait_for_room_in_the_journal() {
     cluster.pass(15_000);
     cluster.agree();
 }
+
+#[test]
+fn a_part_of_an_image_whose_rest_a_crash_took_is_passed_over() {
+    let mut cluster = Cluster::running(3);
+    let node = cluster.broker(3).node.as_mut().expect("it runs");
+    node.journal_metadata(RecordKind::Image, b"a part");
+    node.journal_metadata(RecordKind::Image, b"another");
+    cluster.step(3, Input::Deadline);
+    cluster.pass(100);
+    cluster.move_to_3_behind_its_back();
+    cluster.send_to_3();
+    cluster.catch_up();
+    cluster.pass(100);
+    assert_eq!(cluster.held_by_3(), PARTITIONS as usize, "{}", cluster.lines);
+    cluster.kill(3);
+    cluster.start(3);
+    assert_eq!(cluster.held_by_3(), PARTITIONS as usize);
+    cluster.pass(15_000);
+    cluster.agree();
+}

@@ -351,6 +351,11 @@ fn check_dynamic(of: &Resource, name: &str) -> Result<(), Refused> {
         Some(Update::PerBroker) if *of == Resource::Cluster => {
             format!("Cannot update {name} at default cluster level: name a broker.")
         }
+        Some(Update::ForAll) if matches!(of, Resource::Broker(_)) => {
+            format!(
+                "Cannot update {name} for one broker: all of them must go by one value. Name none (--entity-default)."
+            )
+        }
         _ => return Ok(()),
     };
     Err(Refused::new(ErrorCode::InvalidRequest, message))

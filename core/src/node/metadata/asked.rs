@@ -55,13 +55,18 @@ pub(super) struct Asked {
 }
 
 /// Those that wait, by their numbers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Waiting {
     requests: BTreeMap<u64, Asked>,
     next: u64,
 }
 
 impl Waiting {
+    /// Nothing yet, in this process: what is answered to the one before it means nobody here, so numbers begin elsewhere.
+    pub(super) fn of(process: u64) -> Waiting {
+        Waiting { requests: BTreeMap::new(), next: process >> 1 }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.requests.is_empty()
     }

@@ -162,7 +162,7 @@ impl Node {
     }
 
     /// Has another voter lead the quorum, if this node does.
-    fn hand_office_over(&mut self, out: &mut Outbox) {
+    pub(in crate::node) fn hand_office_over(&mut self, out: &mut Outbox) {
         let quorum = &mut self.metadata.quorum;
         let me = quorum.me().node;
         let voters: Vec<NodeId> = quorum.membership().voters().iter().map(|voter| voter.node).collect();

@@ -175,6 +175,7 @@ impl Metadata {
             limits,
         };
         let is_cluster = options.cluster.is_some();
+        let process = if is_cluster { rng.keyed(PROCESS, 0).u64().max(1) } else { 0 };
         let quorum = Quorum::new(raft_options.clone(), restored);
         let quorum = quorum.map_err(|error| StartError::Content(error.to_string()))?;
         Ok(Metadata {
@@ -182,7 +183,7 @@ impl Metadata {
             raft_options,
             cluster: options.cluster.clone(),
             cluster_id,
-            process: if is_cluster { rng.keyed(PROCESS, 0).u64().max(1) } else { 0 },
+            process,
             advertised: options.listeners.clone(),
             image_bytes_max,
             leading: None,
@@ -202,7 +203,7 @@ impl Metadata {
             settling: false,
             ticks_at: None,
             said_here: VecDeque::new(),
-            waiting: asked::Waiting::default(),
+            waiting: asked::Waiting::of(process),
             led_by: None,
             life: life::Life::default(),
             sweeps: sweeps::Sweeps::default(),

@@ -12,6 +12,7 @@ use super::super::slices::Long;
 use super::Metadata;
 use super::asked::encoded;
 use super::gradual::Gradual;
+use super::refusals::names_too_much;
 use crate::boundary::{Effect, Outbox, ReplyTo};
 use crate::controller::Controller;
 use crate::controller::records::{MetadataRecord, decode_some, encode_entry};
@@ -24,6 +25,9 @@ use crate::wire::{self, ErrorCode, Response, Str};
 
 /// Bytes of entries under way, beyond which further changes wait: as many as several of the largest.
 const UNDER_WAY_MAX: usize = 8 << 20;
+
+/// Requests that are decided an entry at a time, beyond which whoever asks is to ask again.
+const GRADUAL_MAX: usize = 64;
 
 /// Records that the leading view learns in one step, at about 1.5 µs each.
 const LEARNT_AT_ONCE: usize = 70;
@@ -100,6 +104,9 @@ impl Node {
 
     /// Has a request carried out that changes metadata. Alone there is room for what it leads to.
     pub(in crate::node) fn change_metadata(&mut self, now: Now, to: ReplyTo, request: wire::Request, out: &mut Outbox) {
+        if names_too_much(&request) {
+            return Node::refuse_change(to, &request, ErrorCode::PolicyViolation, out);
+        }
         if self.metadata.is_clustered() {
             return self.ask_controller(now, to, request, out);
         }
@@ -121,6 +128,7 @@ impl Node {
         if self.metadata.is_clustered() {
             return self.ask_for_topics(now, to, names, then, out);
         }
+        self.expect_members();
         if self.may_propose() && self.has_room_to_create(names) {
             let leading = self.metadata.leading.as_ref().expect("who proposes decides");
             let decision = leading.auto_create(&mut self.rng, names);
@@ -147,16 +155,31 @@ impl Node {
             return false;
         }
         if let Some(gradual) = Gradual::begin(request) {
+            if self.metadata.gradual.len() >= GRADUAL_MAX {
+                return false;
+            }
             self.metadata.gradual.push_back((asker, gradual));
             self.metadata.is_due = true;
             return true;
         }
+        let ids = self.producer_ids.clone();
+        self.expect_members();
         let Some((records, then)) = self.decide(now, version, request, out) else { return false };
         if self.propose(&records, out).is_err() {
+            // A block that the log does not grant is nobody's.
+            self.producer_ids = ids;
             return false;
         }
         self.when_applied(now, asker, then, out);
         true
+    }
+
+    /// Members of the quorum become brokers: topics are placed for as many.
+    fn expect_members(&mut self) {
+        let members = self.metadata.quorum.membership().voters().len();
+        if let Some(leading) = &mut self.metadata.leading {
+            leading.expect(members);
+        }
     }
 
     fn decide(

@@ -2,6 +2,7 @@
 
 use super::super::Node;
 use crate::boundary::{Effect, Outbox, ReplyTo};
+use crate::controller::PARTITIONS_PER_REQUEST_MAX;
 use crate::ids::Uuid;
 use crate::wire::add_raft_voter::AddRaftVoterResponse;
 use crate::wire::alter_configs::{AlterConfigsResourceResponse, AlterConfigsResponse};
@@ -25,6 +26,22 @@ impl Node {
     pub(super) fn refuse_change(to: ReplyTo, request: &Request, error: ErrorCode, out: &mut Outbox) {
         out.push(Effect::Reply { to, response: Some(refused(to.version, request, error)) });
     }
+}
+
+/// Whether a request names more than one step may look at.
+pub(super) fn names_too_much(request: &Request) -> bool {
+    let named = match request {
+        Request::CreateTopics(request) => request.topics.len(),
+        Request::DeleteTopics(request) => request.topics.len() + request.topic_names.len(),
+        Request::CreatePartitions(request) => request.topics.len(),
+        Request::AlterConfigs(request) => request.resources.iter().map(|one| 1 + one.configs.len()).sum(),
+        Request::IncrementalAlterConfigs(request) => request.resources.iter().map(|one| 1 + one.configs.len()).sum(),
+        Request::ElectLeaders(request) => {
+            request.topic_partitions.iter().flatten().map(|topic| 1 + topic.partitions.len()).sum()
+        }
+        _ => 0,
+    };
+    named > PARTITIONS_PER_REQUEST_MAX
 }
 
 /// The answer to a change of metadata of which nothing is done.

@@ -1,6 +1,7 @@
 //! Who decides, what clients are told of it, and what the others make of the silence of one.
 
 use super::*;
+use crate::wire::init_producer_id::InitProducerIdRequest;
 
 #[test]
 fn whoever_is_asked_has_it_decided_and_knows_when_it_answers() {
@@ -204,4 +205,65 @@ fn what_happens_is_the_same_each_time() {
         cluster.lines
     };
     assert_eq!(run(), run());
+}
+
+#[test]
+fn a_block_of_producer_ids_that_the_quorum_did_not_take_is_nobodys() {
+    let mut cluster = Cluster::running(3);
+    let decides = cluster.controller().expect("somebody decides");
+    // While it hands its office over the quorum takes nothing.
+    let broker = cluster.broker(decides);
+    broker.node.as_mut().expect("it runs").hand_office_over(&mut broker.out);
+    for sequence in 0..2 {
+        let request =
+            wire::Request::from(InitProducerIdRequest { producer_id: -1, producer_epoch: -1, ..Default::default() });
+        let to = ReplyTo { conn: ConnId(1), sequence, version: 4, listener: ListenerId(0) };
+        cluster.step(decides, Input::Request { to, request: Request::Other(Box::new(request)) });
+    }
+    assert!(cluster.brokers[&decides].replies.is_empty(), "{:?}", cluster.brokers[&decides].replies);
+}
+
+#[test]
+fn an_answer_to_the_process_before_is_not_taken_for_ones_own() {
+    let mut cluster = Cluster::running(3);
+    let decides = cluster.controller().expect("somebody decides");
+    let asks = (1..=3).find(|node| *node != decides).expect("one of two");
+    let away = 6 - decides - asks;
+    cluster.kill(away);
+    cluster.slow = Some(asks);
+    cluster.ask_to_create(asks, "before", 30_000);
+    cluster.kill(asks);
+    cluster.unwritten.clear();
+    cluster.start(asks);
+    for _ in 0..100 {
+        if cluster.node(asks).quorum_leader().is_some() {
+            break;
+        }
+        cluster.pass(1);
+    }
+    assert_eq!(cluster.controller(), Some(decides), "{}", cluster.lines);
+    let sequence = cluster.ask_to_create(asks, "after", 30_000);
+    cluster.catch_up();
+    cluster.pass(500);
+    let Some(Response::CreateTopics(answer)) = cluster.broker(asks).replies.remove(&sequence) else {
+        panic!("no answer: {}", cluster.lines)
+    };
+    assert_eq!(answer.topics[0].name, "after");
+}
+
+#[test]
+fn a_request_that_names_too_much_is_refused_as_a_whole() {
+    let mut cluster = Cluster::running(1);
+    let topics = |count: usize| DeleteTopicsRequest {
+        topic_names: (0..count).map(|number| format!("t{number}").as_str().into()).collect(),
+        timeout_ms: 1_000,
+        ..DeleteTopicsRequest::default()
+    };
+    for (count, code) in [(10_000, ErrorCode::UnknownTopicOrPartition), (10_001, ErrorCode::PolicyViolation)] {
+        let Response::DeleteTopics(answer) = cluster.answer(1, 5, topics(count).into()) else {
+            panic!("another answer")
+        };
+        assert_eq!(answer.responses.len(), count);
+        assert!(answer.responses.iter().all(|one| one.error_code == code.code()), "{:?}", answer.responses[0]);
+    }
 }

@@ -27,6 +27,8 @@ pub enum Update {
     PerBroker,
     /// A client may set it for one broker, or for all as the cluster's default.
     Anywhere,
+    /// A client may set it for all brokers, which must go by the same value: of several the file says nothing either.
+    ForAll,
 }
 
 /// Settings by name, as one place has them.
@@ -226,6 +228,7 @@ impl BrokerConfig {
     /// would refuse counts as not set, so that no setting can keep a broker from starting.
     #[must_use]
     pub fn with_dynamic(&self, cluster: &Layer, broker: &Layer) -> BrokerConfig {
+        let of_one = |name: &String| broker_key(name).is_none_or(|known| known.update != Update::ForAll);
         let valid = |layer: &Layer| -> Layer {
             layer
                 .iter()
@@ -233,7 +236,23 @@ impl BrokerConfig {
                 .map(|(name, text)| (name.clone(), text.trim().to_owned()))
                 .collect()
         };
-        BrokerConfig::read(self.file.clone(), valid(cluster), valid(broker))
+        let mut broker = valid(broker);
+        broker.retain(|name, _| of_one(name));
+        BrokerConfig::read(self.file.clone(), valid(cluster), broker)
+    }
+
+    /// What the file says to a broker that is one of several.
+    #[must_use]
+    pub fn among_others(&self) -> BrokerConfig {
+        let mut file = self.file.clone();
+        file.retain(|name, _| broker_key(name).is_none_or(|known| known.update != Update::ForAll));
+        BrokerConfig::read(file, Layer::new(), Layer::new())
+    }
+
+    /// What the file says of settings that all brokers must share: name and value.
+    pub fn to_be_shared(&self) -> impl Iterator<Item = (&str, &str)> {
+        let shared = |name: &str| broker_key(name).is_some_and(|known| known.update == Update::ForAll);
+        self.file.iter().filter(move |(name, _)| shared(name)).map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// Checks what a client wants to set for one broker, or, if `for_all`, as the cluster's default.

@@ -449,10 +449,11 @@ pub static BROKER_KEYS: &[BrokerKey] = &[
         Kind::Int,
         "1",
         Allowed::AtLeast(1),
-        Update::Anywhere,
+        Update::ForAll,
         "How many replicas must be in sync for a produce request with acks=all to be taken, where there are as many, and \
-         else all. Where it is not set, 2 for topics created with 3 replicas or more (Kafka: 1). In a cluster, set it for \
-         all brokers and not in one's file.",
+         else all. Where it is not set, 2 for topics created with 3 replicas or more (Kafka: 1). In a cluster all \
+         brokers go by one value: what the file of the first one says is set for all when the second one joins, and from \
+         then on clients set it for all.",
     ),
     key(
         "num.partitions",

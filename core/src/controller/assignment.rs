@@ -19,12 +19,13 @@ const REPLICAS_BY_DEFAULT: usize = 3;
 
 impl Controller {
     /// How many replicas a topic gets where its creator does not say. Where nobody has set
-    /// `default.replication.factor`, that is the smaller of 3 and the number of brokers: Kafka's default is 1.
+    /// `default.replication.factor`, that is the smaller of 3 and the number of brokers, those of the quorum's members among
+    /// them that are yet to be registered: Kafka's default is 1.
     pub fn default_replication_factor(&self) -> i16 {
         match self.config.is_set("default.replication.factor") {
             true => self.config.default_replication_factor,
             false => {
-                let brokers = self.image.brokers().len().clamp(1, REPLICAS_BY_DEFAULT);
+                let brokers = self.brokers_to_be().clamp(1, REPLICAS_BY_DEFAULT);
                 i16::try_from(brokers).expect("three at most")
             }
         }

@@ -90,7 +90,7 @@ impl Controller {
         taken: &mut BTreeSet<String>,
     ) -> Result<(), Refused> {
         let groups = &self.config.groups;
-        let brokers = i16::try_from(self.image.brokers().len()).unwrap_or(i16::MAX);
+        let brokers = i16::try_from(self.brokers_to_be()).unwrap_or(i16::MAX);
         let topic = CreatableTopic {
             name: Str::from_static(GROUP_OFFSETS),
             num_partitions: groups.offsets_topic_num_partitions,

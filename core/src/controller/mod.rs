@@ -78,6 +78,8 @@ pub struct Controller {
     /// Who decides, as clients are told it.
     leader: Option<NodeId>,
     beside_min: figures::BesideMin,
+    /// How many brokers there are to be at least.
+    expected: usize,
 }
 
 /// What a request leads to.
@@ -123,7 +125,7 @@ impl std::error::Error for Refused {}
 impl Controller {
     /// The controller of the broker `node_id`, with the settings of its configuration file and what the log says.
     pub fn new(node_id: NodeId, cluster_id: Str, file: BrokerConfig, image: MetadataImage) -> Controller {
-        let config = file.with_dynamic(image.cluster_settings(), image.broker_settings(node_id));
+        let config = in_force(&file, node_id, &image);
         let mut controller = Controller {
             node_id,
             cluster_id,
@@ -132,9 +134,20 @@ impl Controller {
             image,
             leader: Some(node_id),
             beside_min: figures::BesideMin::default(),
+            expected: 0,
         };
         controller.count_again(None);
         controller
+    }
+
+    /// At least so many brokers are to be: topics for which nobody says otherwise are placed for them, or wait.
+    pub fn expect(&mut self, brokers: usize) {
+        self.expected = brokers;
+    }
+
+    /// How many brokers there are, or are to be.
+    fn brokers_to_be(&self) -> usize {
+        self.image.brokers().len().max(self.expected)
     }
 
     /// Tells clients from now on that this broker decides, or that none is known to. That is this one to begin with.
@@ -197,12 +210,21 @@ impl Controller {
     pub fn replay(&mut self, index: u64, record: &MetadataRecord) -> Changes {
         self.count_before(record);
         let changes = self.image.replay(index, record);
-        if changes.contains(&Change::BrokerSettings) {
-            let image = &self.image;
-            self.config = self.file.with_dynamic(image.cluster_settings(), image.broker_settings(self.node_id));
+        let joins = matches!(record, MetadataRecord::RegisterBroker(_) | MetadataRecord::RemoveBroker { .. });
+        if joins || changes.contains(&Change::BrokerSettings) {
+            self.config = in_force(&self.file, self.node_id, &self.image);
         }
         self.count_after(record);
         changes
+    }
+}
+
+/// The settings of a broker: those of its file, under what clients have set.
+fn in_force(file: &BrokerConfig, node_id: NodeId, image: &MetadataImage) -> BrokerConfig {
+    let (cluster, broker) = (image.cluster_settings(), image.broker_settings(node_id));
+    match image.brokers().len() {
+        0 | 1 => file.with_dynamic(cluster, broker),
+        _ => file.among_others().with_dynamic(cluster, broker),
     }
 }
 

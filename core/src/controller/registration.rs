@@ -13,7 +13,7 @@
 
 use super::elections::{Batch, Election};
 use super::image::{FIRST_FORMAT_LEVEL, FORMAT_LEVEL};
-use super::records::{Listener, MetadataRecord, PeerAddress, Registration, Standing};
+use super::records::{Listener, MetadataRecord, PeerAddress, Registration, Resource, Standing};
 use super::{Controller, Decision, Refused};
 use crate::ids::{NodeId, Uuid};
 use crate::wire::unregister_broker::{UnregisterBrokerRequest, UnregisterBrokerResponse};
@@ -133,8 +133,21 @@ impl Controller {
             peer_address: candidate.peer_address.clone(),
             standing: Standing::Fenced,
         });
-        let records = self.raise_level(FORMAT_LEVEL).chain([register]).collect();
+        let is_second = known.is_none() && self.image.brokers().len() == 1;
+        let shared = is_second.then(|| self.to_be_shared()).into_iter().flatten();
+        let records = self.raise_level(FORMAT_LEVEL).chain(shared).chain([register]).collect();
         Ok(Decision { records, response: Registered::As(broker_epoch) })
+    }
+
+    /// What this broker has gone by alone and all must go by from now on: a leader with a smaller `min.insync.replicas` than
+    /// the controller would acknowledge what those do not have whom the controller takes for eligible (KIP-966).
+    fn to_be_shared(&self) -> impl Iterator<Item = MetadataRecord> {
+        let unset = |name: &str| !self.image.cluster_settings().contains_key(name);
+        self.file.to_be_shared().filter(move |(name, _)| unset(name)).map(|(name, value)| MetadataRecord::Config {
+            of: Resource::Cluster,
+            name: name.into(),
+            value: Some(value.into()),
+        })
     }
 
     /// The next of what is taken from the process before.

@@ -1,11 +1,16 @@
 //! Several brokers: who is registered, fenced, elected and in sync.
 
+use chronik_core::config::BrokerConfig;
 use chronik_core::controller::records::{MetadataRecord, PartitionState, PeerAddress, Standing};
-use chronik_core::controller::{Candidate, Elected, PARTITIONS_PER_ENTRY_MAX, Registered, Right};
+use chronik_core::controller::{Candidate, Controller, Elected, PARTITIONS_PER_ENTRY_MAX, Registered, Right};
 use chronik_core::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, TopicPartition, Uuid};
 use chronik_core::peer::{Damaged, Proposal, ProposalOutcome, Replica};
+use chronik_core::wire::ErrorCode;
 use chronik_core::wire::create_topics::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
+};
+use chronik_core::wire::incremental_alter_configs::{
+    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
 };
 use chronik_core::wire::unregister_broker::UnregisterBrokerRequest;
 
@@ -446,4 +451,60 @@ fn of_two_proposals_for_one_partition_the_second_is_stale() {
     let outcomes: Vec<_> = cluster.commit(decision).iter().map(|answer| answer.outcome).collect();
     assert_eq!(outcomes, [ProposalOutcome::Committed, ProposalOutcome::Stale]);
     assert_eq!(cluster.told(topic, 0), "1 of 1,2 or ");
+}
+
+#[test]
+fn the_smallest_in_sync_set_is_one_for_all_brokers() {
+    // Alone it is what the file says, and from the second broker on what all know.
+    let mut alone = Cluster::with(&[("min.insync.replicas", "3")]);
+    let topic = alone.assigned("t", &[&[1]], &[]);
+    assert_eq!(alone.controller.election_rules(topic).min_insync_replicas, Some(3));
+    alone.join(candidate(2, 1));
+    assert_eq!(alone.controller.image().cluster_settings().get("min.insync.replicas").map(String::as_str), Some("3"));
+    assert_eq!(alone.controller.election_rules(topic).min_insync_replicas, Some(3));
+
+    // What only one file of several says counts for nobody.
+    let mut decides = Cluster::of(3);
+    let topic = decides.assigned("t", &[&[1, 2, 3]], &[]);
+    let file = BrokerConfig::parse([("min.insync.replicas", "1")]).expect("it is sound");
+    let other = Controller::new(NodeId(2), "c".into(), file, decides.controller.image().clone());
+    assert_eq!(decides.controller.election_rules(topic), other.election_rules(topic));
+}
+
+#[test]
+fn no_broker_has_a_smallest_in_sync_set_of_its_own() {
+    let mut cluster = Cluster::of(2);
+    let alter = |resource_name: &str| IncrementalAlterConfigsRequest {
+        resources: vec![AlterConfigsResource {
+            resource_type: 4,
+            resource_name: resource_name.into(),
+            configs: vec![AlterableConfig {
+                name: "min.insync.replicas".into(),
+                config_operation: 0,
+                value: Some("1".into()),
+            }],
+        }],
+        validate_only: false,
+    };
+    let of_one = cluster.controller.incremental_alter_configs(&alter("1"));
+    assert_eq!((of_one.records, of_one.response.responses[0].error_code), (vec![], ErrorCode::InvalidRequest.code()));
+    let decision = cluster.controller.incremental_alter_configs(&alter(""));
+    assert_eq!(cluster.commit(decision).responses[0].error_code, 0);
+}
+
+#[test]
+fn topics_are_placed_for_brokers_that_are_yet_to_come() {
+    let mut cluster = Cluster::of(2);
+    cluster.controller.expect(3);
+    let names = ["t".into(), "__consumer_offsets".into()];
+    let refused = cluster.controller.auto_create(&mut cluster.rng, &names).response;
+    let codes: Vec<_> = refused.iter().map(|(name, refused)| (name.as_str(), refused.error.code())).collect();
+    let lacks = ErrorCode::InvalidReplicationFactor.code();
+    assert_eq!(codes, [("t", lacks), ("__consumer_offsets", lacks)]);
+    cluster.join(candidate(3, 1));
+    let decision = cluster.controller.auto_create(&mut cluster.rng, &names);
+    assert_eq!(cluster.commit(decision), []);
+    for name in ["t", "__consumer_offsets"] {
+        assert_eq!(cluster.controller.image().topic_named(name).expect("it was made").replication_factor, 3);
+    }
 }

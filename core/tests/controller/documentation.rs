@@ -53,6 +53,7 @@ fn generate() -> String {
             Update::ReadOnly => "no",
             Update::PerBroker => "for one broker",
             Update::Anywhere => "for one broker, for all brokers",
+            Update::ForAll => "for all brokers",
         };
         row(&mut page, &known.key, &[update, known.key.doc]);
     }

@@ -48,7 +48,8 @@ fn rise(facts: &Facts<'_>, group_number: u32, group: &Group, found: &mut Found) 
         let (asked_at, member, number, is_entry) = match what {
             InGroup::Joined { asked_at, member, generation, leader } => {
                 last_joined.insert(member, (*generation, leader));
-                (*asked_at, member.as_str(), *generation, group.is_pure)
+                // A coordinator that has yet to hear that it is none any more lets members in by what it knows.
+                (*asked_at, member.as_str(), *generation, group.is_pure && !facts.has_several())
             }
             InGroup::Assigned { asked_at, member, number, is_first, .. } => {
                 (*asked_at, member.as_str(), *number, *is_first && group.is_pure)
@@ -125,6 +126,8 @@ mod tests {
         told().members().joined(0, 1, "m0").assigned(0, 1, &[0]).wait(5).joined(1, 2, "m1").holds();
         let back = told().members().joined(0, 3, "m0").assigned(0, 3, &[0]).wait(5).joined(1, 2, "m1");
         back.breaks(GENERATIONS_RISE, "is told of generation or epoch 2");
+        let last = told().members().joined(0, 3, "m0").assigned(0, 3, &[0]).wait(5);
+        last.under(|plan| plan.cluster = cluster_plan(3).cluster).joined(1, 2, "m1").holds();
         // Nobody was told an assignment.
         told().members().joined(0, 3, "m0").wait(5).joined(1, 2, "m1").holds();
         let member = told().members().assigned(0, 3, &[]).wait(5).assigned(0, 2, &[]);
@@ -138,7 +141,7 @@ mod tests {
         // Another broker coordinates, which the leader's assignment never reached.
         let several = || three().under(|plan| plan.cluster = cluster_plan(3).cluster);
         several().wait(5).joined(0, 2, "m0").holds();
-        several().assigned(0, 3, &[0]).wait(5).joined(0, 2, "m0").breaks(GENERATIONS_RISE, "epoch 2");
+        several().assigned(0, 3, &[0]).wait(5).joined(0, 2, "m0").breaks(GENERATIONS_RISE, "m0 is told of 2");
     }
 
     #[test]

@@ -156,6 +156,9 @@ impl Topics {
             };
             if topic.id != id {
                 changed.push(index);
+            }
+            // A broker that lags behind may not know the topic: what is known of its epochs outlasts that, as in Kafka's clients.
+            if id.is_some() && topic.seen != id {
                 topic.leaders = Leaders::default();
             }
             topic.leaders.learn(&answer.partitions);
@@ -171,7 +174,7 @@ impl Topics {
     /// The topic was created by this client.
     pub(super) fn created(&mut self, topic: usize, id: TopicId, partitions: i32, wanted: &mut Vec<Wanted>) {
         let topic = &mut self.topics[topic];
-        if topic.id != Some(id) {
+        if topic.seen != Some(id) {
             topic.leaders = Leaders::default();
         }
         (topic.id, topic.partitions) = (Some(id), partitions);

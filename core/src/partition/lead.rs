@@ -180,6 +180,13 @@ impl Partition {
         self.leader_mut()?.send_read(node, session, batches, up_to, now, peers)
     }
 
+    /// The batches for a follower cannot be read.
+    pub fn read_failed(&mut self, (node, session): (NodeId, Session), now: Instant, peers: &mut Peers) {
+        if let Some(leader) = self.leader_mut() {
+            leader.read_failed(node, session, now, peers);
+        }
+    }
+
     /// Asserts what always holds.
     pub fn invariants(&self) {
         self.log.invariants();

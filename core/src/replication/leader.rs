@@ -50,7 +50,8 @@ pub enum Next {
     News(Append),
     /// Batches from `from` on, at most `bytes_max` bytes of them, except that one is sent whatever its size. Those in
     /// memory go to [`Leader::send`] in this turn. Where they must be read from a segment, the lane of the tail ends
-    /// with [`Leader::wait_for_catch_up`], and the lane of catching up with the read, then [`Leader::send_read`].
+    /// with [`Leader::wait_for_catch_up`], and the lane of catching up with the read, then [`Leader::send_read`] or
+    /// [`Leader::read_failed`].
     Batches {
         /// Where what was sent ends.
         from: Offset,
@@ -529,18 +530,34 @@ impl Leader {
         now: Instant,
         peers: &mut Peers,
     ) -> Option<Append> {
-        let at = self.follower(node).filter(|&at| self.followers[at].session == session)?;
-        let stream = self.followers[at].stream()?;
-        let lane = stream.reads_in.take()?;
+        let (at, lane) = self.read_ended(node, session, peers)?;
         if lane == Lane::Gated {
-            peers.gate().refund(std::mem::take(&mut stream.spent));
             peers.gate().spend(batches.bytes(), now);
         }
+        let stream = self.followers[at].stream()?;
         if stream.sent < self.log.start {
             self.begin_session(at, now, peers);
             return None;
         }
         (stream.sent < up_to).then(|| self.send_in(at, lane, batches, up_to, now, peers))
+    }
+
+    /// The batches that [`Leader::next`] asked for cannot be read. The session ends, since only a deadline brings the next
+    /// attempt where nothing more is written; it is a moment away, as the disk may go on failing.
+    pub fn read_failed(&mut self, node: NodeId, session: Session, now: Instant, peers: &mut Peers) {
+        if let Some((at, _)) = self.read_ended(node, session, peers) {
+            self.followers[at].part(Some(now + self.settings.backoff), self.log.end, now, peers);
+        }
+    }
+
+    /// A read is done for: whose it was and in which lane, unless its session has ended. What was spent on it in advance
+    /// is given back.
+    fn read_ended(&mut self, node: NodeId, session: Session, peers: &mut Peers) -> Option<(usize, Lane)> {
+        let at = self.follower(node).filter(|&at| self.followers[at].session == session)?;
+        let stream = self.followers[at].stream()?;
+        let lane = stream.reads_in.take()?;
+        peers.gate().refund(std::mem::take(&mut stream.spent));
+        Some((at, lane))
     }
 
     fn send_in(

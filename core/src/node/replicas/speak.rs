@@ -159,12 +159,10 @@ impl Node {
                 self.catch_up(now, CatchUp { at: next, ..read }, out)
             }
             Err(None) => self.catch_up(now, read, out),
-            // Whoever cannot be sent what it needs falls behind, and is tried again with the next batch.
             Err(Some(error)) => {
-                let none = Batches::default();
-                let append = hosted.partition.send_read((follower, session), none, from, now.instant, peers);
+                hosted.partition.read_failed((follower, session), now.instant, peers);
                 self.read_failed(slot, &error, out);
-                append
+                None
             }
         };
         if let Some(append) = append {

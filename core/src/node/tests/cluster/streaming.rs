@@ -101,6 +101,33 @@ fn a_follower_that_was_away_reads_what_it_missed_and_is_in_sync_again() {
     cluster.expect_same();
 }
 
+/// Nobody writes any more, so nothing but time can bring the next attempt.
+#[test]
+fn a_read_for_a_follower_that_fails_is_tried_again_though_nothing_is_written() {
+    let mut cluster = Cluster::new(3);
+    cluster.create(TOPIC, &[&[1, 2, 3]], &[]);
+    cluster.crash(3);
+    cluster.pass(11_000);
+    for n in 0..200 {
+        cluster.produce(1, &[&format!("{n}-{}", "x".repeat(1000))]);
+    }
+    cluster.pass(1000);
+    cluster.rig(1).hold_reads = true;
+    cluster.restart(3);
+    let Some(Done::Read(id, Ok(_))) = cluster.rig(1).held_reads.pop_front() else { panic!("a read for the follower") };
+    let log = cluster.host(1).partition.log();
+    let segment = log.name_of(log.segments().next().expect("what was read is in one"));
+    let error = crate::boundary::DiskError::Io(FileName::Segment(segment), "it fails once".into());
+    cluster.rig(1).hold_reads = false;
+    cluster.rig(1).step(Input::Disk(Done::Read(id, Err(error))));
+    cluster.pass(150);
+    assert_eq!(cluster.rig(1).node.counters().read_errors, 1, "it is not tried again and again");
+    assert_eq!(cluster.in_sync(), [1, 2]);
+    cluster.pass(850);
+    assert_eq!(cluster.in_sync(), [1, 2, 3]);
+    cluster.expect_same();
+}
+
 #[test]
 fn what_was_read_in_an_earlier_leadership_is_not_sent_in_a_later_one() {
     let mut cluster = Cluster::new(3);

@@ -64,8 +64,6 @@ pub(super) struct Replicas {
     me: Option<Replica>,
     settings: Settings,
     peers: Peers,
-    /// Whether there ever was somebody to say something to.
-    has_peers: bool,
     /// Who decides about in-sync sets, and in which term.
     controller: Option<(NodeId, u64)>,
     /// What was heard and is not taken up.
@@ -105,7 +103,6 @@ impl Replicas {
             me: None,
             settings: Settings::default(),
             peers: Peers::new(TAIL_CREDIT, CATCH_UP_CREDIT),
-            has_peers: false,
             controller: None,
             heard: VecDeque::new(),
             incoming: VecDeque::new(),

@@ -47,15 +47,11 @@ impl Node {
 
     /// Settings of topics may be others.
     pub(in crate::node) fn replicas_obey(&mut self) {
-        // Where nobody follows, nobody counts followers.
-        if self.replicas.has_peers {
-            self.tell_all(What::Settings);
-        }
+        self.tell_all(What::Settings);
     }
 
     /// Something can be said to a peer from now on.
     pub(in crate::node) fn peer_connected(&mut self, node: NodeId) {
-        self.replicas.has_peers = true;
         self.replicas.peers.connected(node);
         self.tell_all(What::Connected(node));
     }
@@ -291,9 +287,7 @@ impl Node {
 
     /// Whoever waits for the whole in-sync set is told when that has become too small: the high watermark stands still.
     pub(super) fn refuse_below_minimum(&mut self, slot: u32, out: &mut Outbox) {
-        let hosted = self.host(slot);
-        if hosted.partition.has_followers() && hosted.partition.leader().is_some_and(|leader| leader.is_below_minimum())
-        {
+        if self.host(slot).partition.is_below_minimum() {
             self.refuse_acks(slot, ErrorCode::NotEnoughReplicasAfterAppend, out);
             self.refuse_uncommitted(slot, out);
         }

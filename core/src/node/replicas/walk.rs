@@ -101,7 +101,7 @@ impl Node {
                 }
             }
             What::Settings => {
-                if partition.has_followers() {
+                if partition.is_led() {
                     let min_in_sync = self.min_in_sync(partition.id());
                     self.stir(slot, out, |partition, peers| partition.need(min_in_sync, now_at, peers));
                     self.refuse_below_minimum(slot, out);

@@ -214,6 +214,34 @@ fn below_the_minimum_nothing_is_taken_for_all_and_who_waits_is_told() {
     assert_eq!(cluster.consume(1), ["a", "c"]);
 }
 
+/// The other replica's broker is registered no more, so nobody follows; its place counts for the minimum all the same.
+#[test]
+fn a_leader_that_nobody_follows_hears_of_another_minimum() {
+    let mut cluster = Cluster::new(2);
+    cluster.create(TOPIC, &[&[1, 2]], &[]);
+    cluster.crash(2);
+    cluster.pass(11_000);
+    cluster.entry(vec![MetadataRecord::RemoveBroker { node_id: NodeId(2) }]);
+    cluster.crash(1);
+    cluster.restart(1);
+    assert!(!cluster.host(1).partition.has_followers());
+    cluster.produce(1, &["a"]);
+    let of = crate::controller::records::Resource::Topic(cluster.topics[TOPIC]);
+    let require = |cluster: &mut Cluster, least: &str| {
+        let name = "min.insync.replicas".into();
+        cluster.entry(vec![MetadataRecord::Config { of: of.clone(), name, value: Some(least.into()) }]);
+    };
+    require(&mut cluster, "2");
+    let refused = cluster.send(1, -1, &["b"]);
+    assert_eq!(cluster.code(1, refused), Some(ErrorCode::NotEnoughReplicas.code()));
+    let one = cluster.send(1, 1, &["c"]);
+    assert_eq!(cluster.code(1, one), Some(0));
+    assert_eq!(cluster.ends(1), (2, 1), "below the minimum the high watermark stands still");
+    require(&mut cluster, "1");
+    assert_eq!(cluster.ends(1), (2, 2));
+    cluster.produce(1, &["d"]);
+}
+
 /// As Kafka does it: a minimum above the number of replicas asks for all of them, not for the impossible. Those of brokers
 /// that are gone count among them.
 #[test]

@@ -32,8 +32,6 @@ pub(super) struct ParkedProduce {
     pending: usize,
     /// Where it waits for other brokers.
     patience: Option<Box<Patience>>,
-    /// Its client has been told already, that its time is up.
-    is_answered: bool,
 }
 
 /// How long a request waits for the in-sync set.
@@ -149,7 +147,7 @@ impl Node {
             out.push(Effect::Reply { to, response: Some(Response::Produce(response)) });
         } else {
             let pending = parked.len();
-            let parking = ParkedProduce { to, response, pending, patience: None, is_answered: false };
+            let parking = ParkedProduce { to, response, pending, patience: None };
             let id = ProduceId(self.produces.insert(parking));
             if acks == 1 {
                 parked.iter().for_each(|&(slot, end)| self.host(slot).own_acks.park(end, id));
@@ -184,22 +182,23 @@ impl Node {
         }
     }
 
+    /// A request is told that its time is up, and waits nowhere any more: of a client that sends the same again and again
+    /// each copy would be kept until the high watermark moves.
     fn lose_patience(&mut self, id: ProduceId, out: &mut Outbox) {
-        let Some(patience) = self.produces[id.0].patience.take() else { return };
+        let mut parked = self.produces.remove(id.0);
+        let patience = parked.patience.take().expect("only who has some is to lose it");
         for (partition, end) in patience.ends {
-            let hosted = self.by_id.get(&partition).and_then(|&slot| self.hosts[slot as usize].as_ref());
-            // One that has gone has been told of.
+            let hosted = self.by_id.get(&partition).and_then(|&slot| self.hosts[slot as usize].as_mut());
+            // Where it waits no more, it has been told what has become of it.
             if let Some(hosted) = hosted
-                && hosted.partition.advanced().high_watermark < end
+                && hosted.acks.leave(end, id)
             {
-                let name = hosted.name.clone();
-                self.produces[id.0].refuse(partition, &name, ErrorCode::RequestTimedOut);
+                parked.pending -= 1;
+                parked.refuse(partition, &hosted.name, ErrorCode::RequestTimedOut);
             }
         }
-        let parked = &mut self.produces[id.0];
-        parked.is_answered = true;
-        let (to, response) = (parked.to, std::mem::take(&mut parked.response));
-        out.push(Effect::Reply { to, response: Some(Response::Produce(response)) });
+        assert_eq!(parked.pending, 0, "nothing leads to a request that is no more");
+        out.push(Effect::Reply { to: parked.to, response: Some(Response::Produce(parked.response)) });
     }
 
     /// Whether a client may write to a partition: to the broker's own topics only tools may.
@@ -299,13 +298,11 @@ impl Node {
         let parked = &mut self.produces[id.0];
         parked.pending -= 1;
         if parked.pending == 0 {
-            let ParkedProduce { to, response, patience, is_answered, .. } = self.produces.remove(id.0);
+            let ParkedProduce { to, response, patience, .. } = self.produces.remove(id.0);
             if let Some(patience) = patience {
                 self.deadlines.remove(&(patience.until, Reason::Produce(id)));
             }
-            if !is_answered {
-                out.push(Effect::Reply { to, response: Some(Response::Produce(response)) });
-            }
+            out.push(Effect::Reply { to, response: Some(Response::Produce(response)) });
         }
     }
 

@@ -41,6 +41,14 @@ impl Acks {
         })
     }
 
+    /// Removes a request that was parked until `end`, once. Returns whether it was there.
+    pub fn leave(&mut self, end: Offset, id: ProduceId) -> bool {
+        let from = self.waiting.partition_point(|&(parked, _)| parked < end);
+        let same_end = self.waiting.range(from..).take_while(|&&(parked, _)| parked == end);
+        let found = same_end.enumerate().find(|&(_, &(_, parked))| parked == id).map(|(at, _)| from + at);
+        found.is_some_and(|at| self.waiting.remove(at).is_some())
+    }
+
     /// Takes all of them, where the partition goes away.
     pub fn drain(&mut self) -> impl Iterator<Item = ProduceId> {
         std::mem::take(&mut self.waiting).into_iter().map(|(_, id)| id)
@@ -92,5 +100,18 @@ mod tests {
         assert_eq!(acks.pop(Offset(15)), Some(ProduceId(3)));
         assert_eq!(acks.pop(Offset(15)), None);
         assert_eq!(acks.pop(Offset(20)), Some(ProduceId(2)));
+    }
+
+    #[test]
+    fn who_leaves_is_found_among_those_with_the_same_end_and_nowhere_else() {
+        let mut acks = Acks::default();
+        for (end, id) in [(10, 1), (20, 2), (20, 3), (20, 3), (30, 4)] {
+            acks.park(Offset(end), ProduceId(id));
+        }
+        assert!(!acks.leave(Offset(20), ProduceId(1)), "it waits for another end");
+        assert!(!acks.leave(Offset(15), ProduceId(3)) && !acks.leave(Offset(40), ProduceId(4)));
+        assert!(acks.leave(Offset(20), ProduceId(3)));
+        let left: Vec<ProduceId> = std::iter::from_fn(|| acks.pop(Offset(30))).collect();
+        assert_eq!(left, [1, 2, 3, 4].map(ProduceId));
     }
 }

@@ -76,6 +76,31 @@ fn who_waits_for_others_waits_as_long_as_its_client_lets_it_and_its_batch_stays(
     assert_eq!(cluster.consume(1), ["a"]);
 }
 
+/// Whoever sends the same again and again without patience takes no memory: a duplicate costs it nothing.
+#[test]
+fn who_was_told_that_its_time_is_up_waits_no_more_and_who_comes_next_waits_for_its_own() {
+    let mut cluster = Cluster::new(2);
+    cluster.create(TOPIC, &[&[1, 2]], &[]);
+    cluster.rig(2).hold = true;
+    let early = cluster.send(1, -1, &["a"]);
+    cluster.pass(500);
+    let late = cluster.send(1, -1, &["b"]);
+    cluster.pass(500);
+    assert_eq!(cluster.code(1, early), Some(ErrorCode::RequestTimedOut.code()));
+    assert_eq!(cluster.rig(1).node.produces.len(), 1);
+    // It takes the place of the first, whose batch is on all disks before its own is.
+    let last = cluster.send(1, -1, &["c"]);
+    let commit = cluster.rig(2).held.pop_front().expect("the first batch");
+    cluster.rig(2).commit(commit);
+    cluster.run();
+    assert_eq!((cluster.ends(1).1, cluster.code(1, late), cluster.code(1, last)), (1, None, None));
+    cluster.rig(2).release();
+    cluster.run();
+    assert_eq!((cluster.code(1, late), cluster.code(1, last)), (Some(0), Some(0)));
+    assert_eq!(cluster.rig(1).node.produces.len(), 0);
+    assert_eq!(cluster.consume(1), ["a", "b", "c"]);
+}
+
 #[test]
 fn a_follower_that_was_away_reads_what_it_missed_and_is_in_sync_again() {
     let mut cluster = Cluster::new(3);

@@ -137,6 +137,11 @@ impl Partition {
         self.leader().filter(|leader| leader.has_followers())?.deadline(now)
     }
 
+    /// The same where nobody can be asked for another in-sync set.
+    pub fn greets_at(&self) -> Option<Instant> {
+        self.leader()?.greets_at()
+    }
+
     /// Time has passed.
     pub fn on_deadline(&mut self, now: Instant, peers: &mut Peers) -> Facts {
         self.tell(|leader| leader.on_deadline(now, peers))

@@ -718,11 +718,16 @@ impl Leader {
             .iter()
             .filter(|follower| committed.contains(&follower.member.replica.node) && self.in_sync.may_propose(now));
         let leaves = leaves.filter_map(|follower| follower.falls_behind(&self.settings));
+        leaves.chain(self.greets_at()).chain(self.in_sync.deadline(now)).min()
+    }
+
+    /// The same where nobody can be asked for another in-sync set: when a follower is to be greeted again.
+    pub fn greets_at(&self) -> Option<Instant> {
         let greets = self.followers.iter().filter_map(|follower| match follower.state {
             State::Apart { until } => until,
             _ => None,
         });
-        leaves.chain(greets).chain(self.in_sync.deadline(now)).min()
+        greets.min()
     }
 
     /// Time has passed.

@@ -208,7 +208,12 @@ impl Node {
     fn plan_replicas(&mut self, now: Now, has_more: bool) {
         while let Some(slot) = self.replicas.stirred.pop() {
             let Some(hosted) = &mut self.hosts[slot as usize] else { continue };
-            let Some(at) = hosted.partition.deadline(now.instant) else { continue };
+            // What is proposed waits for a controller, and is looked at when one is known.
+            let at = match self.replicas.controller.is_none() && self.replicas.proposing.contains(&slot) {
+                true => hosted.partition.greets_at(),
+                false => hosted.partition.deadline(now.instant),
+            };
+            let Some(at) = at else { continue };
             // Whoever has just been woken, and waits for somebody to decide, is not to be woken again and again.
             let at = if at > now.instant { at } else { now.instant + AGAIN };
             // One that comes too early finds nothing to do, which is cheaper than to move it each time.

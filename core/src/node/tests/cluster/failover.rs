@@ -304,6 +304,46 @@ fn without_a_controller_nobody_leaves_the_set_and_leaders_do_not_ask_on_and_on()
     assert_eq!(cluster.consume(1), ["a"]);
 }
 
+/// How many deadlines a node has reached, of whatever kind.
+fn deadlines(cluster: &mut Cluster, node: i32) -> usize {
+    cluster.rig(node).lines.iter().filter(|line| line.contains("a deadline has come")).count()
+}
+
+#[test]
+fn a_leader_that_waits_for_a_controller_sleeps_whether_it_has_asked_the_one_before_or_not() {
+    for has_asked in [false, true] {
+        let mut cluster = Cluster::new(2);
+        cluster.create(TOPIC, &[&[1, 2]], &[]);
+        cluster.decides = false;
+        let follow = |cluster: &mut Cluster, controller| cluster.rig(1).node.follow_controller(controller);
+        cluster.crash(2);
+        cluster.send(1, 1, &["a"]);
+        if has_asked {
+            cluster.pass(11_000);
+            follow(&mut cluster, None);
+        } else {
+            follow(&mut cluster, None);
+            cluster.pass(11_000);
+        }
+        cluster.pass(5_000);
+        let before = deadlines(&mut cluster, 1);
+        cluster.pass(1_000);
+        let count = deadlines(&mut cluster, 1) - before;
+        assert!(count < 20, "{count} deadlines in a second in which nothing happens");
+        // What has nothing to do with a controller goes on.
+        cluster.restart(2);
+        cluster.pass(1_000);
+        assert_eq!(cluster.ends(2).0, 1);
+        cluster.crash(2);
+        cluster.send(1, 1, &["b"]);
+        cluster.pass(11_000);
+        cluster.decides = true;
+        follow(&mut cluster, Some((CONTROLLER, TERM)));
+        cluster.pass(20);
+        assert_eq!(cluster.in_sync(), [1]);
+    }
+}
+
 #[test]
 fn a_proposal_that_is_lost_is_made_again() {
     let mut cluster = Cluster::new(2);

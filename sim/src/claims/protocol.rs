@@ -1,10 +1,12 @@
 //! Every request gets exactly one well-formed response, in order. Clients see it as it happens; here it is only told.
 
+use std::collections::BTreeSet;
+
 use chronik_core::ids::TopicPartition;
 
 use super::facts::{Facts, client};
 use super::{Claim, Found};
-use crate::history::What;
+use crate::history::{Role, What};
 
 pub(super) const PROTOCOL_KEPT: Claim = Claim {
     name: "protocol-kept",
@@ -19,7 +21,8 @@ pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
             // Who goes by name cannot see that the topic is another, which has never heard of it.
             What::OutOfSequence { to, is_by_id, is_again, what }
                 if (*is_by_id || facts.topics.name_is_certain(to.topic, event))
-                    && !(*is_again && may_have_copied_less(facts, *to)) =>
+                    && !(*is_again && may_have_copied_less(facts, *to))
+                    && !has_deposed_leader(facts, event, *to) =>
             {
                 what
             }
@@ -39,12 +42,35 @@ fn may_have_copied_less(facts: &Facts<'_>, partition: TopicPartition) -> bool {
     facts.has_several() && facts.compacts_shared_keys(partition)
 }
 
+/// Whether a broker goes on leading a partition by then that another one leads already: it may be asked by who has not
+/// heard of that either, and misses what the other has taken meanwhile.
+fn has_deposed_leader(facts: &Facts<'_>, event: usize, partition: TopicPartition) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut leaders = 0;
+    for happened in facts.events[..event].iter().rev().filter(|_| facts.has_several()) {
+        let leads = match &happened.what {
+            What::Stands(standing) if standing.partition == partition => standing.role == Role::Leads,
+            What::Left { partition: left } if *left == partition => false,
+            What::Ended { .. } | What::Started { .. } => false,
+            _ => continue,
+        };
+        leaders += usize::from(seen.insert(happened.node) && leads);
+        if leaders > 1 {
+            return true;
+        }
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
+    use chronik_core::ids::Offset;
+
     use super::*;
     use crate::claims::told::{Told, told};
+    use crate::history::Standing;
     use crate::plan::TopicPlan;
     use crate::testing::cluster_plan;
     use crate::value::SharedKeys;
@@ -66,6 +92,38 @@ mod tests {
         let deleted = || told().asks_to_delete(0).deleted(0).created(2);
         gap(deleted(), false).holds();
         gap(deleted(), true).breaks(PROTOCOL_KEPT, "client 0, operation 1");
+    }
+
+    #[test]
+    fn a_leader_that_was_deposed_lacks_what_the_next_one_took() {
+        let leads = |told: Told, node: u32, role: Role, leader_epoch: i32| {
+            let partition = told.on;
+            let standing = Standing {
+                partition,
+                role,
+                leader_epoch,
+                partition_epoch: leader_epoch,
+                replicas: 3,
+                is_moving: false,
+                in_sync: vec![1, 2, 3],
+                in_sync_min: 1,
+                high_watermark: Offset(0),
+                start: Offset(0),
+                end: Offset(0),
+            };
+            told.of_node(node, What::Stands(Box::new(standing)))
+        };
+        let refuses = |told: Told| {
+            let what = "a batch is refused".into();
+            let what = What::OutOfSequence { to: told.on, is_by_id: true, is_again: false, what };
+            told.client(0, 1, what)
+        };
+        let two = || {
+            let told = told().under(|plan| plan.cluster = cluster_plan(3).cluster);
+            leads(leads(told, 1, Role::Leads, 1), 2, Role::Leads, 2)
+        };
+        refuses(two()).holds();
+        refuses(leads(two(), 1, Role::Follows, 2)).breaks(PROTOCOL_KEPT, "a batch is refused");
     }
 
     #[test]

@@ -110,12 +110,21 @@ impl<'a> Decompressor<'a> {
             Stream::Zstd(decoder) => decoder.read(into),
         };
         let read = result.map_err(|_| unreadable)?;
-        self.bytes_left = self.bytes_left.checked_sub(read).ok_or(too_large)?;
+        let Some(bytes_left) = self.bytes_left.checked_sub(read) else {
+            self.bytes_left = 0;
+            return Err(too_large);
+        };
+        self.bytes_left = bytes_left;
         self.ended = read == 0;
         if self.ended && !self.is_exhausted() {
             return Err(unreadable);
         }
         Ok(read)
+    }
+
+    /// How many bytes may still come out.
+    pub(super) fn bytes_left(&self) -> usize {
+        self.bytes_left
     }
 
     /// Everything, in one piece.
@@ -143,6 +152,10 @@ impl<'a> Decompressor<'a> {
         }
     }
 }
+
+/// The most that a decoder makes before it hands some of it out, in bytes: a block of lz4, the largest of all codecs'. A
+/// block of snappy may be larger, but is no more than 22 times the bytes that it is made of.
+pub(super) const AHEAD_BYTES_MAX: usize = 4 << 20;
 
 const READ_BYTES_MIN: usize = 16 << 10;
 const READ_BYTES_MAX: usize = 1 << 20;

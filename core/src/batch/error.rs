@@ -105,6 +105,11 @@ pub enum BatchError {
         /// The most that is decompressed, in bytes.
         limit: usize,
     },
+    /// The records of a request are together larger than anything that is decompressed.
+    RequestDecompressedTooLarge {
+        /// The most that is decompressed for one request, in bytes.
+        limit: usize,
+    },
     /// The bytes end although more records are announced.
     RecordsEndEarly {
         /// The index of the record that is missing or cut, from 0.
@@ -199,7 +204,9 @@ impl BatchError {
             // The two older formats are readable and refused; any other magic is damage.
             BatchError::MagicNotTwo { magic: 0 | 1 } => code::INVALID_RECORD,
             BatchError::MagicNotTwo { .. } => code::CORRUPT_MESSAGE,
-            BatchError::BatchTooLarge { .. } | BatchError::DecompressedTooLarge { .. } => code::MESSAGE_TOO_LARGE,
+            BatchError::BatchTooLarge { .. }
+            | BatchError::DecompressedTooLarge { .. }
+            | BatchError::RequestDecompressedTooLarge { .. } => code::MESSAGE_TOO_LARGE,
             BatchError::LogAppendTimeFromClient => code::INVALID_TIMESTAMP,
             BatchError::CodecUnknown { .. } => code::UNSUPPORTED_COMPRESSION_TYPE,
             BatchError::NoBatch
@@ -269,6 +276,9 @@ impl fmt::Display for BatchError {
             BatchError::CompressedBytesUnreadable { codec } => write!(f, "the records are not readable as {codec}"),
             BatchError::DecompressedTooLarge { limit } => {
                 write!(f, "the records decompress to more than {limit} bytes")
+            }
+            BatchError::RequestDecompressedTooLarge { limit } => {
+                write!(f, "the records of the request decompress to more than {limit} bytes together")
             }
             BatchError::RecordsEndEarly { record } => {
                 write!(f, "the record batch ends before or inside record {record}")

@@ -41,4 +41,4 @@ pub use placed::{PlacedBatch, verify_placed};
 pub use records::{Headers, Record, Records, find_max_timestamp, find_timestamp};
 pub use rewrite::{emptied, keep_records};
 pub use scan::{Found, Scan, ScanError, slice};
-pub use verify::{BatchLimits, VerifiedBatch, verify};
+pub use verify::{BatchLimits, VerifiedBatch, verify, verify_next};

@@ -103,6 +103,14 @@ impl<'a> Records<'a> {
         &self.head
     }
 
+    /// How many bytes may still come out; `None` where nothing is compressed.
+    pub(super) fn bytes_left(&self) -> Option<usize> {
+        match &self.body {
+            Body::Plain(_) => None,
+            Body::Packed(unpacking) => Some(unpacking.stream.bytes_left()),
+        }
+    }
+
     /// The next record; `None` behind the last.
     #[inline]
     pub fn next_record(&mut self) -> Result<Option<Record<'_>>, BatchError> {

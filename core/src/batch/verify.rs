@@ -4,7 +4,7 @@
 //! configuration (size, bounds on timestamps, keys of a compacted topic, whether transactions are served) or the
 //! producer's history is exposed as a fact, for the partition to judge in constant time.
 
-use super::compress::{Codec, Decompressor, compress_at};
+use super::compress::{AHEAD_BYTES_MAX, Codec, Decompressor, compress_at};
 use super::crc;
 use super::error::BatchError;
 use super::head::{BatchHead, HEAD_BYTES, NO_SEQUENCE, NO_TIMESTAMP, check};
@@ -42,6 +42,14 @@ pub struct VerifiedBatch {
 /// The head's max timestamp is set to the largest of the records' where it is not, as Kafka does. Checks are made in the
 /// order in which Kafka makes them: what is damaged is told as damaged before what is in it is judged.
 pub fn verify(records: Bytes, limits: &BatchLimits) -> Result<VerifiedBatch, BatchError> {
+    verify_next(records, &mut { *limits })
+}
+
+/// Like [`verify`], for one of many batches whose records may come to `limits.decompressed_bytes_max` together: that is
+/// what is left for the next one afterwards.
+///
+/// A batch that is refused counts for what came out of it, and for what its decoder may have been ahead by.
+pub fn verify_next(records: Bytes, limits: &mut BatchLimits) -> Result<VerifiedBatch, BatchError> {
     if records.is_empty() {
         return Err(BatchError::NoBatch);
     }
@@ -51,7 +59,7 @@ pub fn verify(records: Bytes, limits: &BatchLimits) -> Result<VerifiedBatch, Bat
     let head = check(&records)?;
     let codec = head.attributes.codec()?;
     allowed_from_client(&head)?;
-    let facts = walk(&head, &records[HEAD_BYTES..], limits.decompressed_bytes_max)?;
+    let facts = walk(&head, &records[HEAD_BYTES..], &mut limits.decompressed_bytes_max)?;
     let mut body = records;
     body.advance(HEAD_BYTES);
     let batch = VerifiedBatch {
@@ -113,10 +121,19 @@ struct Facts {
     has_null_key: bool,
 }
 
-fn walk(head: &BatchHead, body: &[u8], limit: usize) -> Result<Facts, BatchError> {
+/// Reads the records, and draws what they decompress to from `allowance`.
+fn walk(head: &BatchHead, body: &[u8], allowance: &mut usize) -> Result<Facts, BatchError> {
+    let mut records = Records::of(*head, body, *allowance)?;
+    let facts = facts(&mut records);
+    if let Some(left) = records.bytes_left() {
+        *allowance = if facts.is_ok() { left } else { left.saturating_sub(AHEAD_BYTES_MAX) };
+    }
+    facts
+}
+
+fn facts(records: &mut Records<'_>) -> Result<Facts, BatchError> {
     let mut facts =
         Facts { min_timestamp: None, max_timestamp: NO_TIMESTAMP, max_timestamp_offset_delta: 0, has_null_key: false };
-    let mut records = Records::of(*head, body, limit)?;
     let mut expected = 0;
     while let Some(record) = records.next_record()? {
         // The base offset is 0, so an offset is a delta, and lies within the last one.

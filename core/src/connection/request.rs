@@ -130,6 +130,10 @@ pub(super) fn may_be_outgrown(frame: &[u8]) -> bool {
 
 /// Verifies the batches of a request. They are put where they stay until they are appended: they are the largest part of
 /// what is handed over.
+///
+/// What they decompress to is bounded for all of them together: a request is read in one go, beside others that share
+/// its thread, and a few kilobytes make a batch as large as `limits` allow. To store them under another codec
+/// decompresses what has been let through once more, and nothing else.
 fn verify(
     request: produce::ProduceRequest,
     may_write_internal: bool,
@@ -138,6 +142,7 @@ fn verify(
     limits: &BatchLimits,
 ) -> Box<Produce> {
     let produce::ProduceRequest { transactional_id, acks, timeout_ms, topic_data } = request;
+    let mut left = *limits;
     let topics = SmallVec::with_capacity(topic_data.len());
     let mut produce = Box::new(Produce { acks, timeout_ms, transactional_id, may_write_internal, topics });
     for produce::TopicProduceData { name, topic_id: id, partition_data } in topic_data {
@@ -145,7 +150,7 @@ fn verify(
         produce.topics.push(ProduceTopic { name, id, partitions });
         let topic = produce.topics.last_mut().expect("it was just pushed");
         for produce::PartitionProduceData { index, records } in partition_data {
-            let batch = verify_batch(records.unwrap_or_default(), frame_bytes, limits);
+            let batch = verify_batch(records.unwrap_or_default(), frame_bytes, limits, &mut left);
             let batch = batch.and_then(|batch| codecs.store(&topic.name, id, batch, limits));
             topic.partitions.push(ProducePartition { index, batch: batch.map_err(|error| refused(&error)) });
         }
@@ -153,11 +158,22 @@ fn verify(
     produce
 }
 
-fn verify_batch(records: Bytes, frame_bytes: usize, limits: &BatchLimits) -> Result<VerifiedBatch, BatchError> {
+/// Verifies one batch of a request for which `left` is left of its `limits`.
+fn verify_batch(
+    records: Bytes,
+    frame_bytes: usize,
+    limits: &BatchLimits,
+    left: &mut BatchLimits,
+) -> Result<VerifiedBatch, BatchError> {
     // The batch may stay in memory long after the request. It must not keep a frame alive that is much larger than
     // itself.
     let records = if records.len() < frame_bytes / 2 { Bytes::copy_from_slice(&records) } else { records };
-    batch::verify(records, limits)
+    batch::verify_next(records, left).map_err(|error| match error {
+        BatchError::DecompressedTooLarge { .. } => {
+            BatchError::RequestDecompressedTooLarge { limit: limits.decompressed_bytes_max }
+        }
+        error => error,
+    })
 }
 
 fn refused(error: &BatchError) -> Refused {

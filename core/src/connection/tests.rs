@@ -1,7 +1,7 @@
 use bytes::{BufMut, Bytes};
 
 use super::*;
-use crate::batch::BatchBuilder;
+use crate::batch::{BatchBuilder, Codec};
 use crate::time::Timestamp;
 use crate::wire::{
     ApiKey, ErrorCode, Frame, RequestHeader, Str, api_versions, consumer_group_heartbeat, fetch, join_group, metadata,
@@ -324,6 +324,46 @@ fn a_damaged_batch_is_refused_alone() {
         .map(|partition| partition.batch.as_ref().map(drop).map_err(|refused| refused.code))
         .collect();
     assert_eq!(codes, [Err(ErrorCode::CorruptMessage), Ok(()), Err(ErrorCode::InvalidRecord)]);
+}
+
+#[test]
+fn what_the_batches_of_a_request_decompress_to_is_bounded_together() {
+    fn check(batches: &[&Bytes], expect: &[Result<(), ErrorCode>]) {
+        let limits = Limits { request_bytes_max: 10 << 20, ..Limits::default() };
+        let mut connection = Connection::new(ConnId(0), ListenerId(0), "/10.0.0.1".into(), &limits);
+        let batches: Vec<Bytes> = batches.iter().copied().cloned().collect();
+        for request in 0..2 {
+            let accepted = receive(&mut connection, &produce_of(&batches));
+            let Request::Produce(produce) = &accepted[0].1 else { panic!("a produce request") };
+            let codes: Vec<_> = produce.topics[0]
+                .partitions
+                .iter()
+                .map(|partition| partition.batch.as_ref().map(drop).map_err(|refused| refused.code))
+                .collect();
+            assert_eq!(codes, expect, "request {request} of {} batches", batches.len());
+        }
+    }
+    const TOO_LARGE: Result<(), ErrorCode> = Err(ErrorCode::MessageTooLarge);
+    let packed = |codec, bytes: usize| {
+        BatchBuilder::new().codec(codec).record(Timestamp(1), None, Some(&vec![0; bytes])).build()
+    };
+    // One that announces a second record.
+    let unsound = |batch: &Bytes| {
+        let mut batch = batch.to_vec();
+        batch[23..27].copy_from_slice(&1_i32.to_be_bytes());
+        batch[57..61].copy_from_slice(&2_i32.to_be_bytes());
+        let crc = crc32c::crc32c(&batch[21..]);
+        batch[17..21].copy_from_slice(&crc.to_be_bytes());
+        Bytes::from(batch)
+    };
+    for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+        let (small, large) = (packed(codec, 1 << 20), packed(codec, 6 << 20));
+        check(&[&large, &small, &large, &small], &[Ok(()), Ok(()), TOO_LARGE, TOO_LARGE]);
+        // Plain ones are bounded by the request, which has arrived.
+        check(&[&large, &large, &batch(2 << 20)], &[Ok(()), TOO_LARGE, Ok(())]);
+        // What is refused has been decompressed all the same.
+        check(&[&unsound(&large), &large], &[Err(ErrorCode::InvalidRecord), TOO_LARGE]);
+    }
 }
 
 #[test]

@@ -11,8 +11,8 @@
 //! - it is not read while it does not read its answers, nor is more prepared for it then, whatever it has asked for
 //!   already, and it is closed when it has not for [`WRITE_TIME_MAX`];
 //! - it is cut when the node wants the memory of its answers for others;
-//! - it is closed when it stops in the middle of a request for [`FRAME_TIME_MAX`], or is idle for
-//!   `connections.max.idle.ms`.
+//! - it is closed when it stops in the middle of a request for [`FRAME_TIME_MAX`], when it sends a large one more slowly
+//!   than [`BYTES_PER_SECOND_MIN`], or is idle for `connections.max.idle.ms`.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -49,6 +49,10 @@ const WRITE_PIECES: usize = 64;
 
 /// How long a client may take to send the rest of a request, counted from its last byte.
 const FRAME_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How fast a large request must come at least, beside [`FRAME_TIME_MAX`] for all of it: its place in the budget is one that
+/// others wait for. As fast as unread answers must leave that the node wants the memory of.
+const BYTES_PER_SECOND_MIN: u64 = 2 << 20;
 
 /// How long a client may leave its answers unread, counted from the last byte that it took.
 const WRITE_TIME_MAX: Duration = Duration::from_secs(60);
@@ -92,6 +96,8 @@ pub(super) struct Client<S> {
     account: Account,
     /// The number of the large request that the account has room for.
     admitted: Option<u64>,
+    /// When it got that room.
+    admitted_at: Instant,
     output: Output,
     /// Set when the node asked to close.
     closing: Option<Closing>,
@@ -135,6 +141,8 @@ enum End {
     Idle,
     /// A request stopped in its middle.
     RequestStalled,
+    /// A large request of so many bytes came too slowly.
+    RequestSlow(usize),
     /// Answers were not read.
     AnswersUnread,
 }
@@ -151,6 +159,10 @@ impl fmt::Display for End {
             End::RequestStalled => {
                 write!(f, "a request stopped in its middle for {} s", FRAME_TIME_MAX.as_secs())
             }
+            End::RequestSlow(bytes) => {
+                let seconds = large_frame_time_max(*bytes).as_secs();
+                write!(f, "a request of {bytes} bytes was not complete after {seconds} s")
+            }
             End::AnswersUnread => write!(f, "the client read no answers for {} s", WRITE_TIME_MAX.as_secs()),
         }
     }
@@ -163,6 +175,11 @@ pub(super) struct Output {
     bytes: usize,
     /// Whether something was written since the last flush.
     is_unflushed: bool,
+}
+
+/// How long a client may take to send a large request of so many bytes.
+fn large_frame_time_max(bytes: usize) -> Duration {
+    FRAME_TIME_MAX + Duration::from_millis(bytes as u64 * 1000 / BYTES_PER_SECOND_MIN)
 }
 
 /// An address as Kafka tells it of a group's member: with a slash before it, and without the short forms of IPv6.
@@ -195,6 +212,7 @@ impl<S: ByteStream> Client<S> {
             shared,
             account: Account::default(),
             admitted: None,
+            admitted_at: now,
             output: Output::default(),
             closing: None,
             last_read: now,
@@ -274,7 +292,7 @@ impl<S: ByteStream> Client<S> {
             if !may_go_on && !self.connection.wants_read(self.output.bytes) {
                 return Ok(());
             }
-            if self.poll_room(cx, &mut has_room).is_pending() {
+            if self.poll_room(cx, &mut has_room, now).is_pending() {
                 return Ok(());
             }
             if may_go_on {
@@ -292,11 +310,12 @@ impl<S: ByteStream> Client<S> {
     }
 
     /// Ready once the budget has room for what may be read next. Between small requests it has if `has_room`.
-    fn poll_room(&mut self, cx: &mut Context<'_>, has_room: &mut bool) -> Poll<()> {
+    fn poll_room(&mut self, cx: &mut Context<'_>, has_room: &mut bool, now: Instant) -> Poll<()> {
         match self.connection.under_way() {
             Some((whole, _)) if whole > READ_BYTES && !self.is_admitted() => {
                 ready!(self.account.poll_large(&self.shared.budget, whole, cx));
                 self.admitted = Some(self.connection.requests_taken());
+                self.admitted_at = now;
             }
             Some(_) => {}
             None if *has_room => {}
@@ -345,6 +364,20 @@ impl<S: ByteStream> Client<S> {
 
     /// When the connection must end if nothing moves, and how it would.
     fn deadline(&self) -> Option<(Instant, End)> {
+        let ends = [self.deadline_of_bytes(), self.deadline_of_large_frame()];
+        ends.into_iter().flatten().min_by_key(|&(at, _)| at)
+    }
+
+    /// When a large request must be complete that has its place in the budget. From there on nothing but unread answers
+    /// keeps it from being read, and those are the client's to read: were they to lengthen the time, it could keep that
+    /// place by reading a little of them now and then.
+    fn deadline_of_large_frame(&self) -> Option<(Instant, End)> {
+        let (whole, _) = self.connection.under_way().filter(|_| self.is_admitted())?;
+        Some((self.admitted_at + large_frame_time_max(whole), End::RequestSlow(whole)))
+    }
+
+    /// When the connection must end if no byte moves, and how it would.
+    fn deadline_of_bytes(&self) -> Option<(Instant, End)> {
         if self.output.bytes > 0 {
             return Some((self.last_write + WRITE_TIME_MAX, End::AnswersUnread));
         }

@@ -299,6 +299,63 @@ async fn a_large_request_waits_for_its_place_in_the_budget_and_a_small_one_does_
     assert_eq!(stage.shared.budget.used(), 0);
 }
 
+/// A connection that the test polls by hand, so that it can have time pass.
+struct ByHand {
+    stream: DuplexStream,
+    client: Client<DuplexStream>,
+}
+
+impl ByHand {
+    fn new(limits: Limits) -> ByHand {
+        let (stream, server) = duplex(2 * READ_BYTES);
+        let peer = "127.0.0.1:1".parse().expect("an address");
+        let client = Client::new(server, peer, ConnId(3), ListenerId(0), Arc::new(Shared::new(limits, None)));
+        ByHand { stream, client }
+    }
+
+    /// Whether the connection has ended after the client sent `bytes`.
+    async fn has_ended_after(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).await.expect("the pipe has room");
+        poll_fn(|cx| Poll::Ready(Pin::new(&mut self.client).poll(cx).is_ready())).await
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.client.admitted_at -= time;
+        self.client.last_read -= time;
+        self.client.last_write -= time;
+    }
+}
+
+#[tokio::test]
+async fn a_large_request_that_trickles_gives_its_place_in_the_budget_back() {
+    let limits = Limits { bytes_in_flight_max: 16 * MIB, request_bytes_max: 10 * MIB, ..Limits::default() };
+    // Also where it has an answer to read, and does that as slowly.
+    for has_unread in [false, true] {
+        let mut trickling = ByHand::new(limits);
+        let large = ask_much(1, 9 * MIB);
+        assert!(!trickling.has_ended_after(&ask_versions(0)).await);
+        assert!(!trickling.has_ended_after(&large[..READ_BYTES]).await);
+        if has_unread {
+            let api_keys = vec![api_versions::ApiVersion::default(); READ_BYTES];
+            let response = api_versions::ApiVersionsResponse { api_keys, ..Default::default() };
+            let to = ReplyTo { conn: ConnId(3), sequence: 0, version: 0, listener: ListenerId(0) };
+            trickling.client.letterbox.put(&mut vec![(to, Some(response.into()))], None);
+        }
+        let shared = trickling.client.shared.clone();
+        let budget = &shared.budget;
+        assert!(budget.used() >= 9 * MIB - 64 * 1024);
+        for (at, seconds) in [0, 20, 10, 4].into_iter().enumerate() {
+            trickling.pass(Duration::from_secs(seconds));
+            trickling.client.last_write = Instant::now();
+            assert!(!trickling.has_ended_after(&large[READ_BYTES + at..][..1]).await, "after {seconds} s more");
+        }
+        trickling.pass(Duration::from_secs(1));
+        assert!(trickling.has_ended_after(&large[READ_BYTES + 4..][..1]).await, "after 35 s");
+        drop(trickling);
+        assert_eq!(budget.used(), 0);
+    }
+}
+
 #[tokio::test]
 async fn what_is_no_request_closes_the_connection_after_what_came_before() {
     let mut stage = Stage::new(MIB, Limits::default()).await;

@@ -1,11 +1,14 @@
 //! Questions about offsets: ListOffsets, OffsetForLeaderEpoch.
 
+use std::collections::BTreeMap;
+
+use slab::Slab;
 use smallvec::SmallVec;
 
 use super::slices::Long;
 use super::{Node, Reader};
 use crate::boundary::{DiskOp, Effect, Outbox, Refused, ReplyTo};
-use crate::ids::{LeaderEpoch, Offset, TopicId, TopicPartition};
+use crate::ids::{ConnId, LeaderEpoch, Offset, TopicId, TopicPartition};
 use crate::log::{Search, Wanted};
 use crate::time::{Now, Timestamp};
 use crate::wire::list_offsets::{
@@ -41,6 +44,10 @@ const DEBUGGING: i32 = -2;
 /// searched for.
 const LOOKED_UP_AT_ONCE: usize = 200;
 
+/// Partitions of one request in which a record is searched for at the same time. Each search keeps the places where it
+/// may look, up to one for each segment.
+const SEARCHED_AT_ONCE: usize = 256;
+
 /// From this version on there is an error for an offset that a new leader does not know yet (KIP-207).
 const NOT_AVAILABLE_FROM: i16 = 5;
 
@@ -48,6 +55,16 @@ const NOT_AVAILABLE_FROM: i16 = 5;
 fn not_available(version: i16) -> Refused {
     let is_known = version >= NOT_AVAILABLE_FROM;
     if is_known { ErrorCode::OffsetNotAvailable } else { ErrorCode::LeaderNotAvailable }.into()
+}
+
+/// The answer for a partition of which nothing is known.
+fn unanswered() -> ListOffsetsPartitionResponse {
+    ListOffsetsPartitionResponse {
+        timestamp: -1,
+        offset: -1,
+        leader_epoch: -1,
+        ..ListOffsetsPartitionResponse::default()
+    }
 }
 
 /// A ListOffsets request, some of whose partitions are still looked up.
@@ -60,7 +77,14 @@ pub(super) struct OffsetQuery {
     /// The topic and the partition that is looked at next.
     next: (usize, usize),
     response: ListOffsetsResponse,
-    lookups: Vec<Lookup>,
+    /// Where in the response each partition stands that was found. As in Kafka, one that is named twice is answered as
+    /// a mistake wherever it is named.
+    named: BTreeMap<TopicPartition, (usize, usize)>,
+    /// The searches that are under way.
+    lookups: Slab<Lookup>,
+    /// Whether partitions are left to look at, and no slice will unless a search ends.
+    is_paused: bool,
+    /// The searches that are under way, and one for the partitions that are left to look at.
     left: usize,
 }
 
@@ -86,27 +110,35 @@ impl Node {
             asked: request.topics,
             next: (0, 0),
             response: ListOffsetsResponse::default(),
-            lookups: Vec::new(),
+            named: BTreeMap::new(),
+            lookups: Slab::new(),
+            is_paused: false,
             left: 1,
         };
         let query = self.offset_queries.insert(query);
         self.begin_long(now, to, Long::Offsets(query), out);
     }
 
-    /// Looks at the next partitions of a request; whether there are more.
+    /// Looks at the next partitions of a request; whether there are more to look at in the next slice. There are not
+    /// while too many searches are under way.
     pub(super) fn look_up(&mut self, query: usize, out: &mut Outbox) -> bool {
         let mut room = LOOKED_UP_AT_ONCE;
         loop {
             let OffsetQuery { asked, next: (topic, first), .. } = &self.offset_queries[query];
             let (topic, first) = (*topic, *first);
             let Some(asked) = asked.get(topic) else { break };
+            let searches_left = SEARCHED_AT_ONCE.saturating_sub(self.offset_queries[query].lookups.len());
+            if searches_left == 0 {
+                self.offset_queries[query].is_paused = true;
+                return false;
+            }
             if room == 0 {
                 return true;
             }
             let name = asked.name.clone();
             let resolved = self.resolve(&name, TopicId::ZERO);
             let next: SmallVec<[ListOffsetsPartition; 16]> =
-                asked.partitions.iter().skip(first).take(room).cloned().collect();
+                asked.partitions.iter().skip(first).take(room.min(searches_left)).cloned().collect();
             let end = first + next.len();
             let is_done = end == asked.partitions.len();
             // A topic costs as much as a partition even where it has none.
@@ -133,17 +165,21 @@ impl Node {
         out: &mut Outbox,
     ) {
         let index = asked.partition_index;
-        let mut answer = ListOffsetsPartitionResponse {
-            partition_index: index,
-            timestamp: -1,
-            offset: -1,
-            leader_epoch: -1,
-            ..ListOffsetsPartitionResponse::default()
-        };
+        let mut answer = ListOffsetsPartitionResponse { partition_index: index, ..unanswered() };
         let OffsetQuery { to: ReplyTo { version, .. }, is_debugging, .. } = self.offset_queries[query];
         let found = resolved.clone().and_then(|id| {
             let id = TopicPartition { topic: id, partition: index };
             let slot = self.hosted(id)?;
+            let OffsetQuery { response, named, .. } = &mut self.offset_queries[query];
+            let place = (topic, response.topics[topic].partitions.len());
+            if let Some(&(topic, partition)) = named.get(&id) {
+                // What may still be searched for it changes nothing any more.
+                let before = &mut response.topics[topic].partitions[partition];
+                *before = ListOffsetsPartitionResponse { partition_index: index, ..unanswered() };
+                before.error_code = ErrorCode::InvalidRequest.into();
+                return Err(ErrorCode::InvalidRequest.into());
+            }
+            named.insert(id, place);
             if is_debugging && self.answer_of_replica(slot, asked, &mut answer)? {
                 return Ok(None);
             }
@@ -162,9 +198,8 @@ impl Node {
         if let (Some((slot, id, wanted)), Some(search)) = (found, search) {
             let partition = partitions.len() - 1;
             let epoch = self.hosts[slot as usize].as_ref().expect("it was just looked up").partition.epoch();
-            lookups.push(Lookup { topic, partition, slot, id, epoch, wanted, search });
+            let index = lookups.insert(Lookup { topic, partition, slot, id, epoch, wanted, search });
             *left += 1;
-            let index = lookups.len() - 1;
             self.search_on(query, index, out);
         }
     }
@@ -250,7 +285,9 @@ impl Node {
         }
         let answer = &mut response.topics[lookup.topic].partitions[lookup.partition];
         let hosted = self.hosts[lookup.slot as usize].as_ref().expect("it was just looked at");
-        if let Err(refused) = hosted.partition.check_epoch(lookup.epoch.0) {
+        if answer.error_code == ErrorCode::InvalidRequest.code() {
+            // It was named once more.
+        } else if let Err(refused) = hosted.partition.check_epoch(lookup.epoch.0) {
             // Another broker leads by now, and what was found may be none of its log.
             answer.error_code = match refused.code {
                 ErrorCode::FencedLeaderEpoch => ErrorCode::NotLeaderOrFollower.into(),
@@ -264,9 +301,31 @@ impl Node {
             // It may lie between the high watermark that is known and the one that an older leader has shown.
             answer.error_code = not_available(to.version).code.into();
         }
+        self.end_search(query, index, out);
+    }
+
+    /// One search less is under way, so that there is room to look at further partitions.
+    fn end_search(&mut self, query: usize, index: usize, out: &mut Outbox) {
+        let OffsetQuery { to, lookups, is_paused, .. } = &mut self.offset_queries[query];
+        lookups.remove(index);
+        if std::mem::take(is_paused) {
+            self.slices.go_on_later(*to, Long::Offsets(query));
+        }
         self.end_lookup(query, out);
     }
 
+    /// Looks at no more partitions of the requests of a connection that is gone where they wait for searches.
+    pub(super) fn close_paused(&mut self, conn: ConnId, out: &mut Outbox) {
+        let is_gone = |query: &OffsetQuery| query.is_paused && query.to.conn == conn;
+        let gone: Vec<usize> =
+            self.offset_queries.iter().filter(|(_, query)| is_gone(query)).map(|(at, _)| at).collect();
+        for query in gone {
+            self.offset_queries[query].is_paused = false;
+            self.end_lookup(query, out);
+        }
+    }
+
+    /// A search has ended, or there are no partitions left to look at, or nobody waits for those.
     pub(super) fn end_lookup(&mut self, query: usize, out: &mut Outbox) {
         self.offset_queries[query].left -= 1;
         if self.offset_queries[query].left == 0 {
@@ -297,8 +356,11 @@ impl Node {
         };
         let OffsetQuery { response, lookups, .. } = &mut self.offset_queries[query];
         let lookup = &lookups[index];
-        response.topics[lookup.topic].partitions[lookup.partition].error_code = failed.into();
-        self.end_lookup(query, out);
+        let answer = &mut response.topics[lookup.topic].partitions[lookup.partition];
+        if answer.error_code != ErrorCode::InvalidRequest.code() {
+            answer.error_code = failed.into();
+        }
+        self.end_search(query, index, out);
     }
 
     pub(super) fn offset_for_leader_epoch(

@@ -129,6 +129,11 @@ impl Slices {
         self.fetches.len()
     }
 
+    /// Goes on with something long when its turn comes.
+    pub(super) fn go_on_later(&mut self, to: ReplyTo, long: Long) {
+        self.queue.push_back((to, long));
+    }
+
     /// Lets go of something as there is time for it.
     pub(super) fn let_go_of(&mut self, remains: Remains) {
         self.remains.push_back(remains);
@@ -209,6 +214,7 @@ impl Node {
         for query in gone {
             self.end_lookup(query, out);
         }
+        self.close_paused(conn, out);
     }
 
     /// One slice; what is left after it.

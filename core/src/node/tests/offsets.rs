@@ -119,6 +119,85 @@ fn a_time_is_sought_behind_the_log_start_though_a_deleted_record_has_a_later_one
     assert_eq!(rig.list_offset("t", 40), (3, 50));
 }
 
+fn asked(name: &str, partitions: &[i32], timestamp: i64) -> ListOffsetsTopic {
+    let partition = |&partition_index| ListOffsetsPartition { partition_index, timestamp, current_leader_epoch: -1 };
+    ListOffsetsTopic { name: name.into(), partitions: partitions.iter().map(partition).collect() }
+}
+
+/// Asks for offsets without carrying anything out.
+fn ask(rig: &mut Rig, sequence: u64, topics: Vec<ListOffsetsTopic>) {
+    let request = ListOffsetsRequest { replica_id: -1, topics, ..ListOffsetsRequest::default() };
+    let to = ReplyTo { conn: ConnId(1), sequence, version: 7, listener: ListenerId(0) };
+    rig.step(Input::Request { to, request: Request::Other(request.into()) });
+}
+
+#[test]
+fn a_partition_that_is_named_twice_is_answered_as_a_mistake() {
+    let mut rig = Rig::new();
+    rig.create("t", 3);
+    for partition in 0..3 {
+        rig.send("t", partition, -1, records(Timestamp(7), &["v"]));
+    }
+    let topics = vec![asked("t", &[0, 1, 0], 5), asked("t", &[1, 2], -1), asked("none", &[0, 0], 5)];
+    ask(&mut rig, 1_000, topics);
+    rig.run();
+    let Some(Some(Response::ListOffsets(response))) = rig.reply(1_000) else { panic!("no answer") };
+    let answers = response.topics.iter().flat_map(|topic| &topic.partitions);
+    let answers: Vec<_> = answers.map(|answer| (answer.partition_index, answer.error_code, answer.offset)).collect();
+    let (twice, unknown) = (ErrorCode::InvalidRequest.code(), ErrorCode::UnknownTopicOrPartition.code());
+    let expect = [(0, twice, -1), (1, twice, -1), (0, twice, -1), (1, twice, -1), (2, 0, 1), (0, unknown, -1)];
+    assert_eq!(answers[..6], expect);
+}
+
+#[test]
+fn a_request_searches_few_partitions_at_once_and_all_in_the_end() {
+    const PARTITIONS: i32 = 600;
+    let mut rig = Rig::new();
+    rig.create("t", PARTITIONS);
+    let all: Vec<i32> = (0..PARTITIONS).collect();
+    for &partition in &all {
+        rig.send("t", partition, -1, records(Timestamp(7), &["v"]));
+    }
+    rig.hold_reads = true;
+    ask(&mut rig, 1_000, vec![asked("t", &all, 5)]);
+    let mut searched = 0;
+    loop {
+        rig.pass(0);
+        assert!(rig.held_reads.len() <= 256, "{} at once", rig.held_reads.len());
+        let Some(read) = rig.held_reads.pop_front() else { break };
+        searched += 1;
+        rig.step(Input::Disk(read));
+        rig.run();
+    }
+    assert_eq!(searched, PARTITIONS);
+    let Some(Some(Response::ListOffsets(response))) = rig.reply(1_000) else { panic!("no answer") };
+    let found =
+        response.topics[0].partitions.iter().map(|answer| (answer.partition_index, answer.error_code, answer.offset));
+    assert!(found.eq((0..PARTITIONS).map(|partition| (partition, 0, 0))));
+}
+
+#[test]
+fn who_leaves_while_searches_are_under_way_has_no_more_begun() {
+    let mut rig = Rig::new();
+    rig.create("t", 600);
+    let all: Vec<i32> = (0..600).collect();
+    for &partition in &all {
+        rig.send("t", partition, -1, records(Timestamp(7), &["v"]));
+    }
+    rig.hold_reads = true;
+    ask(&mut rig, 1_000, vec![asked("t", &all, 5)]);
+    rig.pass(0);
+    rig.step(Input::Closed { conn: ConnId(1) });
+    let mut searched = 0;
+    while let Some(read) = rig.held_reads.pop_front() {
+        searched += 1;
+        rig.step(Input::Disk(read));
+        rig.pass(0);
+    }
+    assert_eq!(searched, 256);
+    assert!(rig.node.offset_queries.is_empty());
+}
+
 #[test]
 fn a_search_whose_segment_goes_meanwhile_finds_what_is_left() {
     let mut rig = Rig::new();

@@ -36,7 +36,8 @@ const MEASURED_AT_ONCE: usize = 2_000;
 /// The size of a volume that is not known (KIP-827).
 const UNKNOWN_BYTES: i64 = -1;
 
-/// Partitions that requests to delete records may name at most. Each costs about 1 µs.
+/// Partitions of one request to delete records that are looked at, at about 1 µs each; what is named behind them is
+/// refused. A topic without partitions counts as one.
 const DELETED_AT_ONCE: usize = 10_000;
 
 /// Requests to delete records that wait until no replica in sync shows them any more.
@@ -68,11 +69,18 @@ impl Node {
     pub(super) fn delete_records(&mut self, now: Now, to: ReplyTo, request: &DeleteRecordsRequest, out: &mut Outbox) {
         let mut topics = Vec::with_capacity(request.topics.len());
         let mut waiting = Vec::new();
+        let mut room = DELETED_AT_ONCE;
         for topic in &request.topics {
-            let resolved = self.resolve(&topic.name, TopicId::ZERO);
+            let resolved = if room > 0 { self.resolve(&topic.name, TopicId::ZERO) } else { Err(too_many_deletions()) };
+            if topic.partitions.is_empty() {
+                room = room.saturating_sub(1);
+            }
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for asked in &topic.partitions {
-                let result = resolved.clone().and_then(|id| {
+                let has_room = room > 0;
+                room = room.saturating_sub(1);
+                let resolved = if has_room { resolved.clone() } else { Err(too_many_deletions()) };
+                let result = resolved.and_then(|id| {
                     let slot = self.hosted(TopicPartition { topic: id, partition: asked.partition_index })?;
                     self.delete_below(slot, asked.offset).map(|start| (slot, start))
                 });
@@ -84,7 +92,7 @@ impl Node {
                 match result {
                     Ok((slot, start)) => {
                         answer.low_watermark = start.0;
-                        if self.host(slot).partition.has_followers() && waiting.len() < DELETED_AT_ONCE {
+                        if self.host(slot).partition.has_followers() {
                             waiting.push((slot, start, topics.len(), partitions.len()));
                         }
                     }
@@ -298,6 +306,11 @@ impl Node {
         };
         DescribeLogDirsResponse { results: vec![result], ..DescribeLogDirsResponse::default() }
     }
+}
+
+/// A partition that is named behind as many as one request may name.
+fn too_many_deletions() -> Refused {
+    ErrorCode::PolicyViolation.into()
 }
 
 /// The name of a partition for people.

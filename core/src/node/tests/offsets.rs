@@ -57,6 +57,24 @@ fn nobody_is_told_of_a_log_start_before_the_disk_has_it() {
 }
 
 #[test]
+fn nothing_is_deleted_where_a_request_names_too_many_partitions() {
+    let mut rig = rig(&[&[1, 2], &[3]]);
+    let partition = |offset| DeleteRecordsPartition { partition_index: 0, offset };
+    let named = |name: &str, partitions| DeleteRecordsTopic { name: name.into(), partitions };
+    let (empty, many) = (vec![named("t", Vec::new()); 5_000], vec![partition(1); 5_000]);
+    let topics = [empty, vec![named("t", many), named("t", vec![partition(2)])]].concat();
+    let request = DeleteRecordsRequest { topics, timeout_ms: 1000 };
+    let Response::DeleteRecords(response) = rig.answer(2, request.into()) else { panic!("another answer") };
+    let told = |topic: usize, partition: usize| {
+        let answer = &response.topics[topic].partitions[partition];
+        (answer.error_code, answer.low_watermark)
+    };
+    assert_eq!((told(5_000, 0), told(5_000, 4_999)), ((0, 1), (0, 1)));
+    assert_eq!(told(5_001, 0), (ErrorCode::PolicyViolation.code(), -1));
+    assert_eq!(rig.list_offset("t", EARLIEST), (1, -1));
+}
+
+#[test]
 fn a_log_start_that_was_told_never_goes_back() {
     for is_retention in [false, true] {
         let settings = [("log.retention.ms", "60000"), ("log.retention.check.interval.ms", "1000")];

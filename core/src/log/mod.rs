@@ -407,6 +407,11 @@ impl Log {
         Some(lsn)
     }
 
+    /// Whether segments go when the log start moves up to `to`.
+    pub fn frees_segments(&self, to: Offset) -> bool {
+        self.cut_at(to.min(self.end)).base > self.coming_cut().base
+    }
+
     fn cut_at(&self, start: Offset) -> Cut {
         let first = self.segments.partition_point(|segment| segment.base <= start).max(1) - 1;
         Cut { start, base: self.segments[first].base }

@@ -183,7 +183,11 @@ impl Node {
         if to.0 < 0 || to > high_watermark {
             return Err(ErrorCode::OffsetOutOfRange.into());
         }
-        if !self.has_room_to_advance() {
+        let log = hosted.partition.log();
+        // Only what frees space may take what is kept for that: who deletes record by record would else use it up.
+        let class = if log.frees_segments(to) { Class::Critical } else { Class::Ordinary };
+        let moves = to > log.coming_start();
+        if moves && !self.journal.has_room_for([OFFSET_BYTES; 2].into_iter(), class) {
             self.checkpoint_soon();
             let message = "the journal has no room for it; it has when a checkpoint is done or the disk has space";
             return Err(Refused { code: ErrorCode::KafkaStorageError, message: Some(message.to_owned().into()) });

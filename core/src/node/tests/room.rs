@@ -4,10 +4,15 @@
 use super::*;
 
 /// A node on a full disk whose journal can neither grow nor be used again, and of which only the reserve is left; and
-/// the change of a setting that waits for room.
+/// the change of a setting that waits for room. Topic "t" has a segment for each record.
 fn full() -> (Rig, u64) {
+    full_with(&[("internal.segment.bytes", "3000")])
+}
+
+/// The same where topic "t" has these settings.
+fn full_with(settings: &[(&'static str, &'static str)]) -> (Rig, u64) {
     let mut rig = Rig::new();
-    rig.create("t", 1);
+    rig.create_with("t", 1, settings);
     rig.files.set_full(true);
     let value = "v".repeat(3_000);
     while rig.node.no_space.is_none() {
@@ -48,6 +53,20 @@ fn what_adds_waits_where_only_the_reserve_is_left_and_what_deletes_goes_on() {
     rig.files.set_full(false);
     rig.pass(2_000);
     assert!(rig.reply(waiting).is_some(), "there is room again");
+}
+
+#[test]
+fn what_deletes_records_and_no_segment_leaves_the_reserve_alone() {
+    let (mut rig, _) = full_with(&[]);
+    let refused = (0..1_000).map(|_| delete_one(&mut rig)).find(|&code| code != 0);
+    assert_eq!(refused, Some(ErrorCode::KafkaStorageError.code()));
+    assert!(rig.node.has_room_to_advance(), "retention finds what is kept for it");
+    // What is deleted already needs no room.
+    let (start, _) = rig.list_offset("t", -2);
+    rig.delete_records("t", start);
+    rig.files.set_full(false);
+    rig.pass(2_000);
+    assert_eq!(delete_one(&mut rig), 0);
 }
 
 #[test]

@@ -65,9 +65,12 @@ pub use stream::ByteStream;
 /// How long connections may take to send their last answers once the node has stopped.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// Descriptors that are neither connections nor segments: listeners, the journal's slots, the runtime's own, the
-/// metrics page's connections.
+/// Descriptors that are neither connections nor of segments: listeners, the journal's slots (two for each), connections to
+/// peers, the runtime's own, the metrics page's connections.
 const OTHER_DESCRIPTORS: usize = 128;
+
+/// Descriptors that an open file may have: one more for what goes past the page cache.
+const DESCRIPTORS_PER_FILE: usize = 2;
 
 /// The stream of chance that pauses between attempts to connect to a peer are drawn from; the node has lower ones.
 const JITTER: u64 = u64::MAX;
@@ -146,7 +149,7 @@ impl Server {
     pub async fn start(options: &Options, folder: &DataDir, entropy: [u8; 32]) -> Result<Server, StartError> {
         let started = Instant::now();
         let broker = &options.kafka;
-        let limits = limits(broker, getrlimit(Resource::Nofile).current);
+        let limits = limits(broker, getrlimit(Resource::Nofile).current, options.cluster.is_some());
         // Bound before the data is recovered, which may take a while: a port in use is told at once.
         let mut listeners = Vec::new();
         let mut advertised = Vec::new();
@@ -339,12 +342,14 @@ impl Metrics {
     }
 }
 
-/// The limits, with what the operator has a say in, and as many descriptors as the process may open.
-fn limits(broker: &BrokerConfig, descriptors: Option<u64>) -> Limits {
+/// The limits, with what the operator has a say in, and as many descriptors as the process may open. The broker of a cluster
+/// leaves some for its peers.
+fn limits(broker: &BrokerConfig, descriptors: Option<u64>, is_clustered: bool) -> Limits {
     let limits = Limits::default();
     let descriptors = descriptors.map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(usize::MAX));
-    let open_files = limits.open_files.min(descriptors / 4);
-    let connections = descriptors.saturating_sub(open_files + OTHER_DESCRIPTORS).max(1);
+    let open_files = limits.open_files.min(descriptors / 4 / DESCRIPTORS_PER_FILE);
+    let left = descriptors.saturating_sub(open_files * DESCRIPTORS_PER_FILE + OTHER_DESCRIPTORS);
+    let connections = left.saturating_sub(if is_clustered { peers::connections_max(left) } else { 0 }).max(1);
     Limits {
         connections_max: limits.connections_max.min(connections),
         request_bytes_max: broker.socket_request_max_bytes as usize,

@@ -183,10 +183,17 @@ async fn those_who_never_read_what_they_fetch_hold_a_bounded_memory_and_keep_nob
 #[test]
 fn connections_and_open_files_fit_into_the_descriptors_that_there_are() {
     let broker = BrokerConfig::default();
-    for descriptors in [64, 1024, 20_000, 1_000_000] {
-        let limits = limits(&broker, Some(descriptors));
-        let needed = limits.connections_max + limits.open_files + OTHER_DESCRIPTORS;
-        assert!(needed as u64 <= descriptors.max(OTHER_DESCRIPTORS as u64 + 17), "{needed} of {descriptors}");
+    for (descriptors, is_clustered) in [64, 256, 1024, 2_351, 4_096, 20_000, 1_000_000]
+        .into_iter()
+        .flat_map(|descriptors| [(descriptors, false), (descriptors, true)])
+    {
+        let limits = limits(&broker, Some(descriptors), is_clustered);
+        let peers = if is_clustered { peers::connections_max(limits.connections_max) } else { 0 };
+        // An open file has a second descriptor for what goes past the page cache.
+        let needed = limits.connections_max + peers + 2 * limits.open_files + OTHER_DESCRIPTORS;
+        assert!(needed as u64 <= descriptors.max(OTHER_DESCRIPTORS as u64 + 33), "{needed} of {descriptors}");
     }
-    assert_eq!(limits(&broker, None).connections_max, Limits::default().connections_max);
+    let plenty = limits(&broker, None, true);
+    assert_eq!((plenty.connections_max, plenty.open_files), (20_000, Limits::default().open_files));
+    assert_eq!(peers::connections_max(plenty.connections_max), 500);
 }

@@ -30,9 +30,17 @@ use crate::server::mailbox::Arrival;
 use crate::server::stream::ByteStream;
 use crate::server::timer::Timer;
 
-/// How many connections may be open: far more than a cluster has nodes, each of which has one and may be about to have
-/// another.
-const CONNECTIONS_MAX: u32 = 500;
+/// How many connections may be open where descriptors are plenty: far more than a cluster has nodes, each of which has one
+/// and may be about to have another.
+const CONNECTIONS_MAX: usize = 500;
+
+/// How many may be open in any case: enough for a cluster of five.
+const CONNECTIONS_MIN: usize = 16;
+
+/// How many connections may be open beside at most so many of clients. Where descriptors are few, both get less.
+pub(in crate::server) fn connections_max(of_clients: usize) -> usize {
+    (of_clients / 3).clamp(CONNECTIONS_MIN, CONNECTIONS_MAX)
+}
 
 /// How much of a peer may wait for the node, in bytes. It is read on when the node has taken it; one frame may exceed
 /// that.
@@ -93,8 +101,9 @@ impl<S: ByteStream> Door<S> {
         if self.neighbours.wait_for(Option::is_some).await.is_err() {
             return;
         }
-        let admission = Arc::new(Admission::new(CONNECTIONS_MAX as usize));
-        admission.allow(CONNECTIONS_MAX, CONNECTIONS_MAX);
+        let max = connections_max(self.shared.limits.connections_max);
+        let admission = Arc::new(Admission::new(max));
+        admission.allow(u32::MAX, u32::MAX);
         let mut complaint = Complaint::default();
         for number in 0.. {
             let (stream, address) = match self.listener.accept().await {
@@ -109,7 +118,7 @@ impl<S: ByteStream> Door<S> {
             };
             complaint.over();
             let Ok(place) = admission.admit(address.ip()) else {
-                info!(%address, "a peer's connection refused: {CONNECTIONS_MAX} are open");
+                info!(%address, "a peer's connection refused: {max} are open");
                 continue;
             };
             let stream = match self.road.begin(stream, address) {

@@ -37,7 +37,7 @@ use super::mailbox::Arrival;
 use super::stream::ByteStream;
 use dial::Dialling;
 
-pub(super) use accept::Incoming;
+pub(super) use accept::{Incoming, connections_max};
 pub(super) use outgoing::Outgoing;
 
 /// How long a peer may take to introduce itself.

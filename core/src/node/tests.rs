@@ -109,6 +109,18 @@ fn a_fetch_waits_for_bytes_and_no_longer_than_it_was_told() {
 }
 
 #[test]
+fn a_fetch_waits_for_no_more_bytes_than_it_takes() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    let fetch = |max_bytes| FetchRequest { max_bytes, ..Rig::fetch_request("t", 0, 10_000, 500) };
+    let asked = [1_000, 9_000].map(|max_bytes| rig.ask(12, Request::Other(fetch(max_bytes).into())));
+    rig.produce("t", &[&"v".repeat(500)]);
+    assert_eq!(asked.map(|sequence| rig.fetched(sequence).is_some()), [false, false]);
+    rig.produce("t", &[&"v".repeat(500)]);
+    assert_eq!(asked.map(|sequence| rig.fetched(sequence).is_some()), [true, false]);
+}
+
+#[test]
 fn a_duplicate_of_a_batch_in_flight_waits_with_it() {
     let mut rig = Rig::new();
     rig.create("t", 1);

@@ -137,9 +137,11 @@ impl Node {
             return refuse_follower(to, out);
         }
         let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+        let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(self.fetch_bytes_max);
         let terms = Terms {
-            min_bytes: usize::try_from(request.min_bytes).unwrap_or(0),
-            max_bytes: usize::try_from(request.max_bytes).unwrap_or(0).min(self.fetch_bytes_max),
+            // As in Kafka: nobody waits for more than there is room for in the answer.
+            min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
+            max_bytes,
             deadline: (!wait.is_zero()).then(|| now.instant + wait),
         };
         if long::is_long(&request, self.limits.fetch_partitions_at_once) || self.comes_behind_long(&request) {

@@ -188,7 +188,7 @@ impl Broker {
     /// Encodes the answers.
     fn answer(&mut self) {
         for connection in &mut self.connections {
-            connection.encode(&mut self.writer);
+            connection.encode(&mut self.writer).expect("answers are short");
             if !self.writer.is_empty() {
                 drop(self.writer.finish());
             }

@@ -91,7 +91,7 @@ impl Path {
                 let response = response();
                 let mut writer = Writer::new();
                 let encode = move || {
-                    wire::encode_response(&response, version, 7, &mut writer);
+                    wire::encode_response(&response, version, 7, &mut writer).expect("it is short");
                     drop(writer.finish());
                 };
                 Prepared { round: Box::new(encode), requests: 1 }

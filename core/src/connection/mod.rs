@@ -51,7 +51,7 @@ use crate::boundary::{self, ReplyTo, Request};
 use crate::ids::{ConnId, ListenerId};
 use crate::limits::Limits;
 use crate::topic_codecs::TopicCodecs;
-use crate::wire::{self, Response, Str, Undecodable, Writer};
+use crate::wire::{self, Response, Str, TooLong, Undecodable, Writer};
 
 use frame::Frames;
 use held_back::HeldBack;
@@ -128,6 +128,13 @@ pub enum CloseReason {
         /// The version asked for.
         api_version: i16,
     },
+    /// An answer has 2 GiB or more, which no frame may have.
+    AnswerTooLong {
+        /// The API.
+        api_key: wire::ApiKey,
+        /// The answer's length, in bytes.
+        bytes: usize,
+    },
 }
 
 impl fmt::Display for CloseReason {
@@ -146,6 +153,9 @@ impl fmt::Display for CloseReason {
             CloseReason::Undecodable(why) => why.fmt(f),
             CloseReason::UnsupportedVersion { api_key, api_version } => {
                 write!(f, "version {api_version} of {api_key} is not supported")
+            }
+            CloseReason::AnswerTooLong { api_key, bytes } => {
+                write!(f, "an answer to {api_key} would have {bytes} bytes; ask for less at once")
             }
         }
     }
@@ -288,14 +298,21 @@ impl Connection {
     }
 
     /// Appends the answers that are due: those of the oldest requests, up to the first that is awaited.
-    pub fn encode(&mut self, writer: &mut Writer) {
+    ///
+    /// # Errors
+    /// Where an answer is too long to be sent. The connection must be closed at once: nothing is left in `writer`.
+    pub fn encode(&mut self, writer: &mut Writer) -> Result<(), CloseReason> {
         let mut encoded = 0;
         for pending in &self.pending {
             match &pending.answer {
                 Answer::Awaited => break,
                 Answer::Ready(response) => {
                     let before = writer.len();
-                    wire::encode_response(response, pending.version, pending.correlation_id, writer);
+                    let encoded = wire::encode_response(response, pending.version, pending.correlation_id, writer);
+                    if let Err(TooLong { bytes }) = encoded {
+                        writer.finish();
+                        return Err(CloseReason::AnswerTooLong { api_key: response.api_key(), bytes });
+                    }
                     self.encoded += (writer.len() - before) as u64;
                     if boundary::is_told_when_sent(response) {
                         self.told_when_sent.push_back((self.oldest, self.encoded));
@@ -313,6 +330,7 @@ impl Connection {
         if self.pending.is_empty() && self.pending.capacity() > PENDING_KEPT {
             self.pending.shrink_to(PENDING_KEPT);
         }
+        Ok(())
     }
 
     /// Whether [`Connection::encode`] would append anything.

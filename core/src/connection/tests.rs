@@ -4,8 +4,8 @@ use super::*;
 use crate::batch::{BatchBuilder, Codec};
 use crate::time::Timestamp;
 use crate::wire::{
-    ApiKey, ErrorCode, Frame, RequestHeader, Str, api_versions, consumer_group_heartbeat, fetch, join_group, metadata,
-    produce,
+    ApiKey, ErrorCode, Frame, RequestHeader, Str, api_versions, consumer_group_heartbeat, describe_groups, fetch,
+    join_group, metadata, produce,
 };
 
 const KIB: usize = 1024;
@@ -76,7 +76,7 @@ fn refusal(connection: &mut Connection, bytes: &[u8]) -> CloseReason {
 
 fn encoded(connection: &mut Connection) -> Frame {
     let mut writer = Writer::new();
-    connection.encode(&mut writer);
+    connection.encode(&mut writer).expect("answers are short");
     writer.finish()
 }
 
@@ -392,6 +392,24 @@ fn too_many_bytes_in_flight_or_unsent_stop_the_reading() {
     connection.respond(accepted[0].0, Some(produce::ProduceResponse::default().into()));
     encoded(&mut connection);
     assert!(connection.wants_read(0));
+}
+
+#[test]
+fn an_answer_that_no_frame_can_hold_ends_its_connection_and_nothing_of_it_is_sent() {
+    let mut connection = connection();
+    let ask = frame(5, 1, describe_groups::DescribeGroupsRequest { groups: vec!["g".into()], ..Default::default() });
+    let accepted = receive(&mut connection, &[ask_versions(0), ask].concat());
+    connection.respond(accepted[0].0, versions());
+    // Shared bytes: that takes no memory worth mentioning.
+    let member_metadata = Bytes::from(vec![0; 1 << 20]);
+    let member = describe_groups::DescribedGroupMember { member_metadata, ..Default::default() };
+    let group = describe_groups::DescribedGroup { members: vec![member; 2048], ..Default::default() };
+    let response = describe_groups::DescribeGroupsResponse { groups: vec![group], ..Default::default() };
+    connection.respond(accepted[1].0, Some(response.into()));
+    let mut writer = Writer::new();
+    let reason = connection.encode(&mut writer).expect_err("there are 2 GiB of metadata alone");
+    assert!(reason.to_string().contains("an answer to DescribeGroups would have 21475"), "{reason}");
+    assert!(writer.is_empty());
 }
 
 fn ask_records(correlation_id: i32) -> Vec<u8> {

@@ -6,7 +6,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::produce::ProduceRequest;
-use super::{ApiKey, Field, Malformed, Nullable, Reader, Request, Response, Shape, Str, Writer};
+use super::{ApiKey, Field, Malformed, Nullable, Reader, Request, Response, Shape, Str, TooLong, Writer};
 
 /// What precedes every request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -154,7 +154,7 @@ const CLIENT_ID: Shape = Shape { nullable: true, ..Shape::message(1, false) };
 /// Appends a request with its size prefix to `writer`, in the version that `header` names.
 ///
 /// # Panics
-/// Where `header` names another API than `request` is of, or a version that we do not speak.
+/// Where `header` names another API than `request` is of, or a version that we do not speak, or `request` has 2 GiB.
 pub fn encode_request(header: &RequestHeader, request: &Request, writer: &mut Writer) {
     let api_key = request.api_key();
     assert_eq!(header.api_key, api_key.code(), "the header names the request's API");
@@ -168,14 +168,22 @@ pub fn encode_request(header: &RequestHeader, request: &Request, writer: &mut Wr
         writer.unsigned_varint(0);
     }
     request.encode(header.api_version, writer);
-    writer.end_sized(size);
+    writer.end_sized(size).expect("nobody asks for so much at once");
 }
 
 /// Appends a response with its size prefix to `writer`.
 ///
+/// # Errors
+/// Where it has 2 GiB or more: `writer` holds what must not be sent.
+///
 /// # Panics
 /// Where we do not speak `version`.
-pub fn encode_response(response: &Response, version: i16, correlation_id: i32, writer: &mut Writer) {
+pub fn encode_response(
+    response: &Response,
+    version: i16,
+    correlation_id: i32,
+    writer: &mut Writer,
+) -> Result<(), TooLong> {
     let api_key = response.api_key();
     assert!(api_key.speaks(version), "{api_key} has no version {version}");
     let size = writer.begin_sized();
@@ -184,7 +192,7 @@ pub fn encode_response(response: &Response, version: i16, correlation_id: i32, w
         writer.unsigned_varint(0);
     }
     response.encode(version, writer);
-    writer.end_sized(size);
+    writer.end_sized(size)
 }
 
 /// Reads a response from `frame`, which does not have its size prefix any more: its correlation id and itself. The
@@ -214,7 +222,7 @@ mod tests {
 
     fn encoded(response: impl Into<Response>, version: i16) -> Bytes {
         let mut writer = Writer::new();
-        encode_response(&response.into(), version, 7, &mut writer);
+        encode_response(&response.into(), version, 7, &mut writer).expect("it is short");
         writer.finish().to_bytes()
     }
 
@@ -326,8 +334,8 @@ mod tests {
         let response = Response::from(fetch::FetchResponse { responses, ..Default::default() });
         for version in ApiKey::Fetch.versions() {
             let mut writer = Writer::new();
-            encode_response(&response, version, 7, &mut writer);
-            encode_response(&response, version, 7, &mut writer);
+            encode_response(&response, version, 7, &mut writer).expect("it is short");
+            encode_response(&response, version, 7, &mut writer).expect("it is short");
             let frame = writer.finish();
             for piece in &pieces[1..] {
                 assert_eq!(frame.chunks().iter().filter(|chunk| chunk.as_ptr() == piece.as_ptr()).count(), 2);

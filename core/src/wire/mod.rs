@@ -38,4 +38,4 @@ pub use reader::{MAX_ELEMENTS, MAX_TAGGED_FIELDS, MEMORY_ALWAYS, MEMORY_PER_BYTE
 pub(crate) use table::prelude;
 pub use table::{FieldSchema, Message, Schema};
 pub use unsupported::unsupported_version;
-pub use writer::{Frame, OpenFrame, OpenTag, Writer};
+pub use writer::{Frame, OpenFrame, OpenTag, TooLong, Writer};

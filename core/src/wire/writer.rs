@@ -60,6 +60,13 @@ pub struct OpenFrame {
     started_at: usize,
 }
 
+/// A message has become too long for its size prefix: from [`Writer::end_sized`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLong {
+    /// Its length, in bytes.
+    pub bytes: usize,
+}
+
 /// Where the length of a tagged field is to be filled in. From [`Writer::begin_tagged`].
 #[derive(Debug)]
 #[must_use = "the length stays zero until end_tagged"]
@@ -135,11 +142,13 @@ impl Writer {
 
     /// Fills in the size of all that was written since `start`.
     ///
-    /// # Panics
-    /// Where that is 2 GiB or more, which no response may become.
-    pub fn end_sized(&mut self, start: OpenFrame) {
-        let size = i32::try_from(self.len() - start.started_at).expect("a frame stays below 2 GiB");
+    /// # Errors
+    /// Where that is 2 GiB or more, which no size can say: what was written is of no use then.
+    pub fn end_sized(&mut self, start: OpenFrame) -> Result<(), TooLong> {
+        let bytes = self.len() - start.started_at;
+        let size = i32::try_from(bytes).map_err(|_| TooLong { bytes })?;
         self.buffer[start.prefix_at..start.prefix_at + 4].copy_from_slice(&size.to_be_bytes());
+        Ok(())
     }
 
     /// Opens the value of a tagged field, after its tag.
@@ -289,7 +298,7 @@ mod tests {
         writer.bytes(&long);
         writer.bytes(&long);
         writer.i16(9);
-        writer.end_sized(start);
+        writer.end_sized(start).expect("it is short");
         let frame = writer.finish();
         assert_eq!(frame.chunks().iter().map(Bytes::len).collect::<Vec<_>>(), [9, SPLICE_BYTES, SPLICE_BYTES, 2]);
         assert_eq!(frame.chunks()[1].as_ptr(), long.as_ptr());
@@ -303,12 +312,23 @@ mod tests {
         for value in [1, 2] {
             let start = writer.begin_sized();
             writer.i32(value);
-            writer.end_sized(start);
+            writer.end_sized(start).expect("it is short");
         }
         let frame = writer.finish();
         assert_eq!(frame.chunks().len(), 1);
         assert_eq!(&frame.to_bytes()[..], [0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0, 2]);
         assert!(writer.is_empty() && writer.finish().is_empty());
+    }
+
+    #[test]
+    fn a_message_of_2_gib_has_no_size() {
+        let piece = Bytes::from(vec![0; 1 << 20]);
+        let mut writer = Writer::new();
+        let start = writer.begin_sized();
+        for _ in 0..2048 {
+            writer.bytes(&piece);
+        }
+        assert_eq!(writer.end_sized(start), Err(TooLong { bytes: 1 << 31 }));
     }
 
     #[test]

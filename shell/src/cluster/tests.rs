@@ -234,7 +234,8 @@ fn serve(mut cluster: Cluster) -> (Address, Arc<Mutex<Cluster>>) {
             while let Some((header, request)) = next(&mut stream) {
                 let response = served.lock().expect("nobody panics with it").answer(node, request);
                 let mut writer = Writer::new();
-                encode_response(&response, header.api_version, header.correlation_id, &mut writer);
+                encode_response(&response, header.api_version, header.correlation_id, &mut writer)
+                    .expect("it is short");
                 stream.write_all(&writer.finish().to_bytes()).expect("it is read");
             }
         });

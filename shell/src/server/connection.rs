@@ -266,7 +266,7 @@ impl<S: ByteStream> Client<S> {
 
     /// Encodes what is due and writes until the socket takes no more.
     fn write(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch, now: Instant) -> Result<(), End> {
-        self.connection.encode(&mut scratch.writer);
+        self.connection.encode(&mut scratch.writer).map_err(End::Refused)?;
         if !scratch.writer.is_empty() {
             if self.output.bytes == 0 {
                 self.last_write = now;

@@ -99,7 +99,7 @@ impl Talk {
             _ => panic!("it asks for no more, and for {key}"),
         };
         let mut writer = Writer::new();
-        encode_response(&response, version, correlation_id, &mut writer);
+        encode_response(&response, version, correlation_id, &mut writer).expect("it is short");
         writer.finish().to_bytes()
     }
 

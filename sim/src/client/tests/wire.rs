@@ -17,7 +17,7 @@ const NOW: ClientNow = ClientNow { instant: Instant(0), wall: Timestamp(0) };
 
 fn answer(response: impl Into<Response>, version: i16, correlation_id: i32) -> Bytes {
     let mut writer = Writer::new();
-    encode_response(&response.into(), version, correlation_id, &mut writer);
+    encode_response(&response.into(), version, correlation_id, &mut writer).expect("it is short");
     writer.finish().to_bytes()
 }
 

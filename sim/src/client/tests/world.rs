@@ -239,7 +239,7 @@ impl World {
 
     fn flush(&mut self, conn: ConnId) {
         let Some(served) = self.served.get_mut(&conn) else { return };
-        served.connection.encode(&mut self.writer);
+        served.connection.encode(&mut self.writer).expect("answers are short");
         let bytes = self.writer.finish().to_bytes();
         let sent: Vec<u64> = std::iter::from_fn(|| served.connection.next_sent(0)).collect();
         if !bytes.is_empty() && !served.is_mute {

@@ -171,7 +171,7 @@ impl World<'_> {
             server.connection.respond(to, response);
         }
         let mut writer = Writer::new();
-        server.connection.encode(&mut writer);
+        server.connection.encode(&mut writer).expect("answers are short");
         if !writer.is_empty() {
             for chunk in writer.finish().into_chunks() {
                 entry.to_client.push(chunk);

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::append::Waiter;
-use super::{NEXT_STEP, Node, ROOM_RETRY, Reason, refuse};
+use super::{NEXT_STEP, Node, ROOM_RETRY, Reason, refuse, size};
 use crate::boundary::{Effect, Outbox, ReplyTo};
 use crate::group::FetchStop;
 use crate::time::Now;
@@ -42,6 +42,10 @@ const GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 /// From this version on OffsetFetch is about several groups.
 const SEVERAL_FROM: i16 = 8;
 
+/// How much of one answer lies in memory, or leaves by the wire, in bytes: as much as the largest request. What is named
+/// behind that is refused, where a few kilobytes could name a large group thousands of times.
+const ANSWER_BYTES_MAX: usize = 100 << 20;
+
 /// A request about many groups that is being worked on.
 pub(super) struct Gather {
     pub(super) to: ReplyTo,
@@ -55,6 +59,10 @@ pub(super) struct Gather {
     fetched: Option<FetchStop>,
     /// The partitions whose coordinators have been asked.
     touched: BTreeSet<i32>,
+    /// The groups that are answered. One that is named again is passed over, but for offsets: those asked for may differ.
+    told: BTreeSet<Str>,
+    /// About how long the answer is so far, in bytes.
+    bytes: usize,
 }
 
 /// What is asked.
@@ -75,6 +83,16 @@ impl Asked {
             Asked::DescribeConsumer(request) => request.group_ids.len(),
             Asked::Delete(request) => request.groups_names.len(),
             Asked::Fetch(groups) => groups.len(),
+        }
+    }
+
+    /// The group at a place, where one answer is enough for all places that name it.
+    fn name(&self, index: usize) -> Option<&Str> {
+        match self {
+            Asked::Describe(request) => Some(&request.groups[index]),
+            Asked::DescribeConsumer(request) => Some(&request.group_ids[index]),
+            Asked::Delete(request) => Some(&request.groups_names[index]),
+            Asked::List(..) | Asked::Fetch(_) => None,
         }
     }
 }
@@ -114,7 +132,8 @@ impl Node {
             R::OffsetFetch(request) => (Asked::Fetch(groups_of(to.version, request)), Answer::Fetch(Vec::new())),
             other => unreachable!("{other:?} is about one group, or none"),
         };
-        let gather = Gather { to, asked, done: 0, answer, after: None, fetched: None, touched: BTreeSet::new() };
+        let (touched, told) = (BTreeSet::new(), BTreeSet::new());
+        let gather = Gather { to, asked, done: 0, answer, after: None, fetched: None, touched, told, bytes: 0 };
         match self.gather_some(now, gather, out) {
             // Everybody waits for this one.
             Some(gather) if self.groups.is_deleting => self.groups.gathers.push_front(gather),
@@ -172,6 +191,10 @@ impl Node {
     fn ask_one(&mut self, now: Now, gather: &mut Gather, budget: &mut usize, out: &mut Outbox) {
         let (index, version) = (gather.done, gather.to.version);
         gather.done += 1;
+        if gather.asked.name(index).is_some_and(|group| gather.told.contains(group)) {
+            *budget = budget.saturating_sub(GROUP_WORK);
+            return;
+        }
         match (&gather.asked, &mut gather.answer) {
             (Asked::List(request, partitions), Answer::List(answer)) => {
                 let partition = partitions[index];
@@ -195,30 +218,35 @@ impl Node {
             }
             (Asked::Describe(request), Answer::Describe(answer)) => {
                 let group = &request.groups[index];
-                let mut described = match self.coordinating(group) {
+                let mut described = match has_room(gather.bytes).and_then(|()| self.coordinating(group)) {
                     Ok(partition) => {
                         gather.touched.insert(partition);
                         self.call(now, partition, out, |coordinator, _| coordinator.describe(version, group))
                     }
-                    Err(code) => {
-                        DescribedGroup { error_code: code.into(), group_id: group.clone(), ..DescribedGroup::default() }
-                    }
+                    Err(code) => DescribedGroup {
+                        error_code: code.into(),
+                        error_message: message(code),
+                        group_id: group.clone(),
+                        ..DescribedGroup::default()
+                    },
                 };
                 if request.include_authorized_operations && described.error_code == 0 {
                     described.authorized_operations = GROUP_OPERATIONS;
                 }
                 *budget = budget.saturating_sub(described.members.len());
+                gather.bytes += size::described(&described);
                 answer.groups.push(described);
             }
             (Asked::DescribeConsumer(request), Answer::DescribeConsumer(answer)) => {
                 let group = &request.group_ids[index];
-                let mut described = match self.coordinating(group) {
+                let mut described = match has_room(gather.bytes).and_then(|()| self.coordinating(group)) {
                     Ok(partition) => {
                         gather.touched.insert(partition);
                         self.call(now, partition, out, |coordinator, with| coordinator.describe_consumer(with, group))
                     }
                     Err(code) => consumer::DescribedGroup {
                         error_code: code.into(),
+                        error_message: message(code),
                         group_id: group.clone(),
                         ..consumer::DescribedGroup::default()
                     },
@@ -227,6 +255,7 @@ impl Node {
                     described.authorized_operations = GROUP_OPERATIONS;
                 }
                 *budget = budget.saturating_sub(described.members.len());
+                gather.bytes += size::described_consumer(&described);
                 answer.groups.push(described);
             }
             (Asked::Delete(request), Answer::Delete(answer)) => {
@@ -258,12 +287,14 @@ impl Node {
                     });
                 }
                 let told = answer.last_mut().expect("the group has been begun");
-                match self.coordinating(&group.group_id) {
+                match has_room(gather.bytes).and_then(|()| self.coordinating(&group.group_id)) {
                     Ok(partition) => {
                         gather.touched.insert(partition);
+                        let before = (told.topics.len(), told.topics.last().map_or(0, |topic| topic.partitions.len()));
                         gather.fetched = self.call(now, partition, out, |coordinator, with| {
                             coordinator.fetch_offsets(with, version, group, from, budget, told)
                         });
+                        gather.bytes += size::fetched(told, before);
                     }
                     Err(code) => *told = refused_fetch(group, version, code),
                 }
@@ -274,6 +305,7 @@ impl Node {
             }
             _ => unreachable!("an answer is of its question's kind"),
         }
+        gather.told.extend(gather.asked.name(index).cloned());
         *budget = budget.saturating_sub(GROUP_WORK);
     }
 
@@ -342,6 +374,17 @@ impl Node {
     fn check_deletable(&self, partition: i32) -> Result<i32, ErrorCode> {
         self.check_writable(partition, &DeleteGroupsRequest::default().into())
     }
+}
+
+/// Whether an answer of so many bytes may grow further.
+fn has_room(bytes: usize) -> Result<(), ErrorCode> {
+    if bytes < ANSWER_BYTES_MAX { Ok(()) } else { Err(ErrorCode::PolicyViolation) }
+}
+
+/// What a refusal says beside its code.
+fn message(code: ErrorCode) -> Option<Str> {
+    let is_full = code == ErrorCode::PolicyViolation;
+    is_full.then(|| Str::from_static("The request asks for too much at once; ask in several parts."))
 }
 
 /// The groups that a request for offsets is about.

@@ -40,6 +40,7 @@ mod load;
 mod metrics;
 mod questions;
 mod refuse;
+mod size;
 mod sweep;
 
 use std::collections::{BTreeMap, VecDeque};

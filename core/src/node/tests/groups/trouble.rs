@@ -3,13 +3,16 @@
 use super::*;
 use crate::controller::records::{MetadataRecord, PartitionState};
 use crate::ids::NodeId;
+use crate::wire::consumer_group_describe::ConsumerGroupDescribeRequest;
 use crate::wire::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use crate::wire::join_group::JoinGroupResponse;
 use crate::wire::leave_group::{LeaveGroupRequest, MemberIdentity};
 use crate::wire::list_groups::ListGroupsRequest;
 use crate::wire::offset_commit::{OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use crate::wire::offset_delete::{OffsetDeleteRequest, OffsetDeleteRequestPartition, OffsetDeleteRequestTopic};
-use crate::wire::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics};
+use crate::wire::offset_fetch::{
+    OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics, OffsetFetchResponseGroup,
+};
 
 /// A topic, as a resource with settings.
 const TOPIC: i8 = 2;
@@ -383,4 +386,64 @@ fn very_many_offsets_are_deleted_a_part_at_a_time() {
     rig.pass(10);
     let told = deleted(&mut rig, deleting).expect("an answer");
     assert_eq!((told.error_code, told.topics.len()), (code(ErrorCode::GroupIdNotFound), 0));
+}
+
+#[test]
+fn a_group_that_is_named_again_is_answered_once() {
+    let mut rig = Rig::with_groups(&[]);
+    assert_eq!(rig.commit_offset("g", 0, 5), 0);
+    let names = || vec!["g".into(), "h".into(), "g".into(), "h".into(), "g".into()];
+    let Response::DescribeGroups(response) =
+        rig.answer(5, DescribeGroupsRequest { groups: names(), ..Default::default() }.into())
+    else {
+        panic!("another answer")
+    };
+    assert_eq!(response.groups.iter().map(|group| &*group.group_id).collect::<Vec<_>>(), ["g", "h"]);
+    let Response::ConsumerGroupDescribe(response) =
+        rig.answer(1, ConsumerGroupDescribeRequest { group_ids: names(), ..Default::default() }.into())
+    else {
+        panic!("another answer")
+    };
+    assert_eq!(response.groups.iter().map(|group| &*group.group_id).collect::<Vec<_>>(), ["g", "h"]);
+    let Response::DeleteGroups(response) = rig.answer(2, DeleteGroupsRequest { groups_names: names() }.into()) else {
+        panic!("another answer")
+    };
+    let told: Vec<_> = response.results.iter().map(|result| (&*result.group_id, result.error_code)).collect();
+    assert_eq!(told, [("g", 0), ("h", code(ErrorCode::GroupIdNotFound))]);
+}
+
+#[test]
+fn an_answer_about_groups_does_not_grow_without_end() {
+    let mut rig = Rig::with_groups(&[]);
+    let partition = OffsetCommitRequestPartition {
+        committed_offset: 5,
+        committed_metadata: Some("x".repeat(4096).into()),
+        ..OffsetCommitRequestPartition::default()
+    };
+    let topic = OffsetCommitRequestTopic { name: "t".into(), partitions: vec![partition], ..Default::default() };
+    let request = OffsetCommitRequest { group_id: "g".into(), topics: vec![topic], ..Default::default() };
+    let sequence = rig.ask(8, Request::Other(request.into()));
+    assert_eq!(rig.committed(sequence), Some(0));
+    // A partition takes four bytes of the request, and a thousand times as many of the answer.
+    let mut fetch = |times| {
+        let group = |group_id: &'static str| OffsetFetchRequestGroup {
+            group_id: group_id.into(),
+            topics: Some(vec![OffsetFetchRequestTopics {
+                name: "t".into(),
+                partition_indexes: vec![0; times],
+                ..OffsetFetchRequestTopics::default()
+            }]),
+            ..OffsetFetchRequestGroup::default()
+        };
+        let request = OffsetFetchRequest { groups: vec![group("g"), group("g"), group("h")], ..Default::default() };
+        let sequence = rig.ask(FETCH_VERSION, Request::Other(request.into()));
+        rig.pass(10);
+        let groups = rig.fetched_offsets(sequence).expect("an answer");
+        let told = |group: &OffsetFetchResponseGroup| (group.error_code, group.topics.len());
+        groups.iter().map(told).collect::<Vec<_>>()
+    };
+    assert_eq!(fetch(12_000), [(0, 1); 3]);
+    let refused = (code(ErrorCode::PolicyViolation), 0);
+    assert_eq!(fetch(20_000), [(0, 1), refused, refused]);
+    assert_eq!(fetch(40_000), [refused; 3]);
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::append::Waiter;
 use super::{NEXT_STEP, Node, ROOM_RETRY, Reason, refuse, size};
 use crate::boundary::{Effect, Outbox, ReplyTo};
-use crate::group::FetchStop;
+use crate::group::{Coordinator, FetchStop, Surroundings, partition_of};
 use crate::time::Now;
 use crate::wire::consumer_group_describe::{
     self as consumer, ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse,
@@ -198,13 +198,15 @@ impl Node {
         match (&gather.asked, &mut gather.answer) {
             (Asked::List(request, partitions), Answer::List(answer)) => {
                 let partition = partitions[index];
-                match self.check_serving(partition) {
-                    Ok(()) => {
-                        gather.touched.insert(partition);
-                        let after = gather.after.take();
-                        gather.after = self.call(now, partition, out, |coordinator, _| {
-                            coordinator.list(request, after.as_ref(), budget, &mut answer.groups)
-                        });
+                let after = gather.after.take();
+                let listed = self.check_serving(partition).and_then(|()| {
+                    self.ask_coordinator(now, partition, &mut gather.touched, out, |coordinator, _| {
+                        coordinator.list(request, after.as_ref(), budget, &mut answer.groups)
+                    })
+                });
+                match listed {
+                    Ok(more) => {
+                        gather.after = more;
                         if gather.after.is_some() {
                             gather.done = index;
                         }
@@ -214,22 +216,21 @@ impl Node {
                     Err(ErrorCode::NotCoordinator) => {}
                     Err(code) => answer.error_code = code.into(),
                 }
-                gather.after = None;
             }
             (Asked::Describe(request), Answer::Describe(answer)) => {
                 let group = &request.groups[index];
-                let mut described = match has_room(gather.bytes).and_then(|()| self.coordinating(group)) {
-                    Ok(partition) => {
-                        gather.touched.insert(partition);
-                        self.call(now, partition, out, |coordinator, _| coordinator.describe(version, group))
-                    }
-                    Err(code) => DescribedGroup {
-                        error_code: code.into(),
-                        error_message: message(code),
-                        group_id: group.clone(),
-                        ..DescribedGroup::default()
-                    },
-                };
+                let partition = has_room(gather.bytes).and_then(|()| self.coordinating(group));
+                let described = partition.and_then(|partition| {
+                    self.ask_coordinator(now, partition, &mut gather.touched, out, |coordinator, _| {
+                        coordinator.describe(version, group)
+                    })
+                });
+                let mut described = described.unwrap_or_else(|code| DescribedGroup {
+                    error_code: code.into(),
+                    error_message: message(code),
+                    group_id: group.clone(),
+                    ..DescribedGroup::default()
+                });
                 if request.include_authorized_operations && described.error_code == 0 {
                     described.authorized_operations = GROUP_OPERATIONS;
                 }
@@ -239,18 +240,18 @@ impl Node {
             }
             (Asked::DescribeConsumer(request), Answer::DescribeConsumer(answer)) => {
                 let group = &request.group_ids[index];
-                let mut described = match has_room(gather.bytes).and_then(|()| self.coordinating(group)) {
-                    Ok(partition) => {
-                        gather.touched.insert(partition);
-                        self.call(now, partition, out, |coordinator, with| coordinator.describe_consumer(with, group))
-                    }
-                    Err(code) => consumer::DescribedGroup {
-                        error_code: code.into(),
-                        error_message: message(code),
-                        group_id: group.clone(),
-                        ..consumer::DescribedGroup::default()
-                    },
-                };
+                let partition = has_room(gather.bytes).and_then(|()| self.coordinating(group));
+                let described = partition.and_then(|partition| {
+                    self.ask_coordinator(now, partition, &mut gather.touched, out, |coordinator, with| {
+                        coordinator.describe_consumer(with, group)
+                    })
+                });
+                let mut described = described.unwrap_or_else(|code| consumer::DescribedGroup {
+                    error_code: code.into(),
+                    error_message: message(code),
+                    group_id: group.clone(),
+                    ..consumer::DescribedGroup::default()
+                });
                 if request.include_authorized_operations && described.error_code == 0 {
                     described.authorized_operations = GROUP_OPERATIONS;
                 }
@@ -261,14 +262,13 @@ impl Node {
             (Asked::Delete(request), Answer::Delete(answer)) => {
                 let group = &request.groups_names[index];
                 let partition = self.coordinating(group).and_then(|partition| self.check_deletable(partition));
-                let code = match partition {
-                    Ok(partition) => {
-                        gather.touched.insert(partition);
-                        let count = if *budget == usize::MAX { *budget } else { DELETED_AT_ONCE };
-                        self.call(now, partition, out, |coordinator, with| coordinator.delete(with, group, count))
-                    }
-                    Err(code) => Some(code),
-                };
+                let count = if *budget == usize::MAX { *budget } else { DELETED_AT_ONCE };
+                let deleted = partition.and_then(|partition| {
+                    self.ask_coordinator(now, partition, &mut gather.touched, out, |coordinator, with| {
+                        coordinator.delete(with, group, count)
+                    })
+                });
+                let code = deleted.unwrap_or_else(Some);
                 // Nobody finds a group of which half is deleted.
                 self.groups.is_deleting = code.is_none();
                 let Some(code) = code else {
@@ -287,13 +287,16 @@ impl Node {
                     });
                 }
                 let told = answer.last_mut().expect("the group has been begun");
-                match has_room(gather.bytes).and_then(|()| self.coordinating(&group.group_id)) {
-                    Ok(partition) => {
-                        gather.touched.insert(partition);
-                        let before = (told.topics.len(), told.topics.last().map_or(0, |topic| topic.partitions.len()));
-                        gather.fetched = self.call(now, partition, out, |coordinator, with| {
-                            coordinator.fetch_offsets(with, version, group, from, budget, told)
-                        });
+                let before = (told.topics.len(), told.topics.last().map_or(0, |topic| topic.partitions.len()));
+                let partition = has_room(gather.bytes).and_then(|()| self.coordinating(&group.group_id));
+                let fetched = partition.and_then(|partition| {
+                    self.ask_coordinator(now, partition, &mut gather.touched, out, |coordinator, with| {
+                        coordinator.fetch_offsets(with, version, group, from, budget, told)
+                    })
+                });
+                match fetched {
+                    Ok(more) => {
+                        gather.fetched = more;
                         gather.bytes += size::fetched(told, before);
                     }
                     Err(code) => *told = refused_fetch(group, version, code),
@@ -307,6 +310,21 @@ impl Node {
         }
         gather.told.extend(gather.asked.name(index).cloned());
         *budget = budget.saturating_sub(GROUP_WORK);
+    }
+
+    /// Calls the coordinator of a partition for an answer. What it says counts only if it serves on: one that cannot write
+    /// what it decided by that resigns at once.
+    fn ask_coordinator<T>(
+        &mut self,
+        now: Now,
+        partition: i32,
+        touched: &mut BTreeSet<i32>,
+        out: &mut Outbox,
+        ask: impl FnOnce(&mut Coordinator, &mut Surroundings<'_>) -> T,
+    ) -> Result<T, ErrorCode> {
+        touched.insert(partition);
+        let told = self.call(now, partition, out, ask);
+        self.check_serving(partition).map(|()| told)
     }
 
     /// All has been asked: the answer leaves when all of it is committed.
@@ -337,42 +355,73 @@ impl Node {
 
     /// What a partition's coordinator decided for an answer will not be written.
     pub(super) fn refuse_gathered(&mut self, id: usize, partition: i32, code: ErrorCode) {
-        let topic = self.groups.topic.and_then(|topic| self.controller.image().topic(topic));
-        let count = topic.map(super::count);
-        let is_its = |group: &str| count.is_none_or(|count| crate::group::partition_of(group, count) == partition);
-        match &mut self.groups.gathered[id].answer {
-            Answer::List(answer) => (answer.error_code, answer.groups) = (code.into(), Vec::new()),
-            Answer::Describe(answer) => {
-                for group in answer.groups.iter_mut().filter(|group| is_its(&group.group_id)) {
-                    let group_id = group.group_id.clone();
-                    *group = DescribedGroup { error_code: code.into(), group_id, ..DescribedGroup::default() };
-                }
-            }
-            Answer::DescribeConsumer(answer) => {
-                for group in answer.groups.iter_mut().filter(|group| is_its(&group.group_id)) {
-                    let group_id = group.group_id.clone();
-                    *group = consumer::DescribedGroup {
-                        error_code: code.into(),
-                        group_id,
-                        ..consumer::DescribedGroup::default()
-                    };
-                }
-            }
-            Answer::Delete(answer) => {
-                let results = answer.results.iter_mut().filter(|result| is_its(&result.group_id));
-                results.for_each(|result| result.error_code = code.into());
-            }
-            Answer::Fetch(groups) => {
-                for group in groups.iter_mut().filter(|group| is_its(&group.group_id)) {
-                    (group.error_code, group.topics) = (code.into(), Vec::new());
-                }
+        let count = self.group_partitions();
+        let answer = &mut self.groups.gathered[id].answer;
+        take_back(answer, code, |group| belongs(group, partition, count));
+    }
+
+    /// Takes back what a partition's coordinator has told for answers that are not complete: what it decided will not be
+    /// written, or may be cut from the log.
+    pub(super) fn refuse_gathers(&mut self, partition: i32, code: ErrorCode) {
+        let count = self.group_partitions();
+        let is_its = |group: &str| belongs(group, partition, count);
+        for gather in self.groups.gathers.iter_mut().filter(|gather| gather.touched.contains(&partition)) {
+            take_back(&mut gather.answer, code, is_its);
+            // Nothing more is told of a group of which a part has been.
+            if let (Asked::Fetch(groups), Some(_)) = (&gather.asked, &gather.fetched)
+                && is_its(&groups[gather.done].group_id)
+            {
+                (gather.done, gather.fetched) = (gather.done + 1, None);
             }
         }
+    }
+
+    /// How many partitions groups belong to, while the topic is there.
+    fn group_partitions(&self) -> Option<u32> {
+        let topic = self.groups.topic.and_then(|topic| self.controller.image().topic(topic));
+        topic.map(super::count)
     }
 
     /// Whether a group of this partition may be deleted: whether that can be written.
     fn check_deletable(&self, partition: i32) -> Result<i32, ErrorCode> {
         self.check_writable(partition, &DeleteGroupsRequest::default().into())
+    }
+}
+
+/// Whether a group belongs to a partition of so many; to any, where that is not known.
+fn belongs(group: &str, partition: i32, count: Option<u32>) -> bool {
+    count.is_none_or(|count| partition_of(group, count) == partition)
+}
+
+/// Makes what an answer says of some groups a refusal.
+fn take_back(answer: &mut Answer, code: ErrorCode, is_its: impl Fn(&str) -> bool) {
+    match answer {
+        Answer::List(answer) => (answer.error_code, answer.groups) = (code.into(), Vec::new()),
+        Answer::Describe(answer) => {
+            for group in answer.groups.iter_mut().filter(|group| is_its(&group.group_id)) {
+                let group_id = group.group_id.clone();
+                *group = DescribedGroup { error_code: code.into(), group_id, ..DescribedGroup::default() };
+            }
+        }
+        Answer::DescribeConsumer(answer) => {
+            for group in answer.groups.iter_mut().filter(|group| is_its(&group.group_id)) {
+                let group_id = group.group_id.clone();
+                *group = consumer::DescribedGroup {
+                    error_code: code.into(),
+                    group_id,
+                    ..consumer::DescribedGroup::default()
+                };
+            }
+        }
+        Answer::Delete(answer) => {
+            let results = answer.results.iter_mut().filter(|result| is_its(&result.group_id));
+            results.for_each(|result| result.error_code = code.into());
+        }
+        Answer::Fetch(groups) => {
+            for group in groups.iter_mut().filter(|group| is_its(&group.group_id)) {
+                (group.error_code, group.topics) = (code.into(), Vec::new());
+            }
+        }
     }
 }
 

@@ -285,6 +285,7 @@ impl Node {
             return;
         }
         self.resign(id.partition, ErrorCode::NotCoordinator, out);
+        self.refuse_gathers(id.partition, ErrorCode::NotCoordinator);
         let Some(seat) = self.groups.seats.remove(&id.partition) else { return };
         for (_, waiter) in seat.parked {
             self.refuse_waiter(id.partition, waiter, ErrorCode::NotCoordinator, out);
@@ -324,7 +325,8 @@ impl Node {
         self.end_gathers(now, out);
     }
 
-    /// Ends what a partition's coordinator does. What it has decided and written is told when that is committed.
+    /// Ends what a partition's coordinator does. What it has decided and written is told when that is committed, what it has
+    /// not written to nobody.
     pub(super) fn resign(&mut self, partition: i32, code: ErrorCode, out: &mut Outbox) {
         self.set_timer(partition, None);
         self.groups.questions.forget(partition);
@@ -342,10 +344,13 @@ impl Node {
             let (to, response) = long.refuse(code);
             out.push(Effect::Reply { to, response: Some(response) });
         }
-        let (gone, kept) = std::mem::take(&mut self.groups.unwritten)
+        let (gone, kept): (VecDeque<_>, _) = std::mem::take(&mut self.groups.unwritten)
             .into_iter()
             .partition(|unwritten| unwritten.partition == partition);
         self.groups.unwritten = kept;
+        if !gone.is_empty() {
+            self.refuse_gathers(partition, code);
+        }
         for waiter in gone.into_iter().flat_map(|unwritten: Unwritten| unwritten.waiters) {
             self.refuse_waiter(partition, waiter, code, out);
         }

@@ -1,6 +1,7 @@
 //! What clients are told that ask a broker that is not the leader.
 
 use super::*;
+use crate::wire::delete_groups::DeleteGroupsRequest;
 use crate::wire::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use crate::wire::offset_commit::{OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 
@@ -219,6 +220,28 @@ fn a_commit_that_waits_where_the_coordinator_moves_away_is_told_to_nobody() {
     cluster.heal(1);
     assert_eq!(committed(&mut cluster, 1, waiting), Some(ErrorCode::NotCoordinator.code()));
     cluster.pass(1000);
+    assert_eq!(cluster.rig(2).offset_of("g"), Ok(5));
+}
+
+#[test]
+fn a_deletion_that_is_not_committed_is_taken_back_while_others_of_its_request_are_under_way() {
+    const OFFSETS: &str = "__consumer_offsets";
+    let mut cluster = Cluster::new(2);
+    cluster.create(TOPIC, &[&[1]], &[]);
+    cluster.create(OFFSETS, &[&[1, 2]], &[]);
+    assert_eq!(commit(&mut cluster, 1, 5), Some(0));
+    cluster.isolate(1);
+    // The first is deleted at once; the others take several steps.
+    let others = (0..100).map(|n| Str::from(format!("group-{n}")));
+    let groups_names = std::iter::once("g".into()).chain(others).collect();
+    let deleting = cluster.rig(1).ask(2, Request::Other(DeleteGroupsRequest { groups_names }.into()));
+    assert!(cluster.rig(1).reply(deleting).is_none());
+    cluster.elect_of(OFFSETS, Some(2), &[2]);
+    cluster.heal(1);
+    cluster.pass(1000);
+    let Some(Some(Response::DeleteGroups(response))) = cluster.rig(1).reply(deleting) else { panic!("no answer") };
+    assert_eq!(response.results.len(), 101);
+    assert_eq!(response.results[0].error_code, ErrorCode::NotCoordinator.code());
     assert_eq!(cluster.rig(2).offset_of("g"), Ok(5));
 }
 

@@ -76,7 +76,7 @@ const REACHED_AT_ONCE: usize = 16;
 /// The shortest time: what is due already comes with the next step, not in this one.
 const NEXT_STEP: Duration = Duration::from_nanos(1);
 
-/// How long timers and sweeps wait that may write, where there is no room for it.
+/// How long timers and sweeps wait that may write, where there is no room for it, and timers behind requests that wait.
 const ROOM_RETRY: Duration = Duration::from_millis(10);
 
 /// How long a coordinator stays away that could not write or could not be loaded.
@@ -548,7 +548,10 @@ impl Node {
             if self.check_serving(partition).is_err() {
                 return;
             }
-            if !self.may_write_groups() {
+            // Heartbeats may be among the requests that wait. They wait for a while only: for what is under way, or for room,
+            // for which nothing here is needed.
+            let are_held_back = self.groups.is_held_up() || !self.groups.delayed.is_empty();
+            if are_held_back || !self.may_write_groups() {
                 return self.wake(now, partition, Some(now.instant + ROOM_RETRY));
             }
             match self.call(now, partition, out, |coordinator, with| coordinator.reach(with)) {

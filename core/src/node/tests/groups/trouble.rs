@@ -5,6 +5,7 @@ use crate::controller::records::{MetadataRecord, PartitionState};
 use crate::ids::NodeId;
 use crate::wire::consumer_group_describe::ConsumerGroupDescribeRequest;
 use crate::wire::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
+use crate::wire::heartbeat::HeartbeatRequest;
 use crate::wire::join_group::JoinGroupResponse;
 use crate::wire::leave_group::{LeaveGroupRequest, MemberIdentity};
 use crate::wire::list_groups::ListGroupsRequest;
@@ -13,6 +14,7 @@ use crate::wire::offset_delete::{OffsetDeleteRequest, OffsetDeleteRequestPartiti
 use crate::wire::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics, OffsetFetchResponseGroup,
 };
+use crate::wire::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment};
 
 /// A topic, as a resource with settings.
 const TOPIC: i8 = 2;
@@ -386,6 +388,45 @@ fn very_many_offsets_are_deleted_a_part_at_a_time() {
     rig.pass(10);
     let told = deleted(&mut rig, deleting).expect("an answer");
     assert_eq!((told.error_code, told.topics.len()), (code(ErrorCode::GroupIdNotFound), 0));
+}
+
+#[test]
+fn sessions_do_not_end_while_heartbeats_wait_for_room_behind_others() {
+    let mut rig = Rig::with_groups(&[]);
+    let joined = rig.stable("g");
+    // The journal alone is short of room, for a large record and not yet for a small one.
+    rig.node.limits.tail_cache_bytes = 1 << 30;
+    // It would write as much as a record of the journal holds, and is refused, since nobody is in that group.
+    let large = || {
+        let assignment = SyncGroupRequestAssignment { assignment: vec![7; 1 << 20].into(), ..Default::default() };
+        let request = SyncGroupRequest { group_id: "h".into(), assignments: vec![assignment], ..Default::default() };
+        Request::Other(request.into())
+    };
+    let offsets: Vec<(i32, i64)> = (0..60).map(|n| (n % 4, i64::from(n))).collect();
+    rig.hold = true;
+    let mut syncing = rig.ask(2, large());
+    while !rig.node.groups.has_waiting() {
+        rig.ask(8, Request::Other(Rig::commit_request("i", &offsets)));
+        syncing = rig.ask(2, large());
+    }
+    let request = HeartbeatRequest {
+        group_id: "g".into(),
+        generation_id: joined.generation_id,
+        member_id: joined.member_id.clone(),
+        ..HeartbeatRequest::default()
+    };
+    let beating = rig.ask(2, Request::Other(request.into()));
+    rig.pass(11_000);
+    assert!(rig.reply(beating).is_none() && rig.reply(syncing).is_none(), "they wait");
+    rig.release();
+    rig.pass(1000);
+    assert_eq!(rig.synced(syncing).expect("an answer").error_code, code(ErrorCode::UnknownMemberId));
+    match rig.reply(beating) {
+        Some(Some(Response::Heartbeat(response))) => assert_eq!(response.error_code, 0),
+        other => panic!("another answer: {other:?}"),
+    }
+    rig.pass(11_000);
+    assert_eq!(rig.beat("g", &joined), code(ErrorCode::UnknownMemberId), "nobody waits any more");
 }
 
 #[test]

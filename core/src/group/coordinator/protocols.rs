@@ -87,8 +87,9 @@ pub(super) fn downgrade_if_due(ctx: &mut Context<'_>, name: &Str, members: &mut 
     if !group.may_downgrade(ctx) {
         return;
     }
-    let mut classic = group.downgrade(ctx);
+    // Before they are moved: whoever is not a member any more by then is told that it is unknown.
     ctx.out.replies.extend(group.resign(ErrorCode::RebalanceInProgress));
+    let mut classic = group.downgrade(ctx);
     ctx.timers.cancel_all(name, |_| false);
     classic.begin(ctx);
     if classic.state() == classic::State::Stable {

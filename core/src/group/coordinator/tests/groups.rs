@@ -164,6 +164,27 @@ fn a_group_of_consumers_is_upgraded_by_the_first_member_of_the_next_protocol_and
 }
 
 #[test]
+fn a_classic_member_that_waits_for_its_assignment_when_its_group_becomes_classic_joins_that() {
+    let mut bench = Bench::new();
+    // More than is assigned in one step.
+    bench.rig.topic("mail", 100);
+    let seat = bench.sit_down("readers", "consumer", &["mail"]);
+    assert_eq!(bench.beat(beat("readers", 0)).error_code, 0);
+    let to = bench.rig.ask(3);
+    let mut request = join("readers", "consumer", &["mail", "bills"]);
+    request.member_id = seat.member;
+    bench.call_only(|coordinator, with| coordinator.join(with, to, &client("one"), request));
+    assert!(bench.rig.waits(to));
+    let leaving = bench.rig.ask(1);
+    bench.call_only(|coordinator, with| {
+        coordinator.consumer_heartbeat(with, leaving, &client("two"), beat("readers", -1));
+    });
+    assert_eq!(bench.groups(), ["readers PreparingRebalance classic"]);
+    let refused: JoinGroupResponse = bench.rig.reply(to);
+    assert_eq!(code(refused.error_code), ErrorCode::RebalanceInProgress);
+}
+
+#[test]
 fn whoever_would_not_be_let_in_upgrades_nothing() {
     let mut bench = Bench::new();
     bench.sit_down("readers", "consumer", &["orders"]);

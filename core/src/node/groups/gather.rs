@@ -46,6 +46,9 @@ const SEVERAL_FROM: i16 = 8;
 /// behind that is refused, where a few kilobytes could name a large group thousands of times.
 const ANSWER_BYTES_MAX: usize = 100 << 20;
 
+/// From this version on OffsetFetch has a code for the whole group. Before there is one in each partition alone.
+const GROUP_CODE_FROM: i16 = 2;
+
 /// A request about many groups that is being worked on.
 pub(super) struct Gather {
     pub(super) to: ReplyTo,
@@ -356,8 +359,8 @@ impl Node {
     /// What a partition's coordinator decided for an answer will not be written.
     pub(super) fn refuse_gathered(&mut self, id: usize, partition: i32, code: ErrorCode) {
         let count = self.group_partitions();
-        let answer = &mut self.groups.gathered[id].answer;
-        take_back(answer, code, |group| belongs(group, partition, count));
+        let Gathered { to, answer, .. } = &mut self.groups.gathered[id];
+        take_back(answer, to.version, code, |group| belongs(group, partition, count));
     }
 
     /// Takes back what a partition's coordinator has told for answers that are not complete: what it decided will not be
@@ -366,11 +369,14 @@ impl Node {
         let count = self.group_partitions();
         let is_its = |group: &str| belongs(group, partition, count);
         for gather in self.groups.gathers.iter_mut().filter(|gather| gather.touched.contains(&partition)) {
-            take_back(&mut gather.answer, code, is_its);
+            take_back(&mut gather.answer, gather.to.version, code, is_its);
             // Nothing more is told of a group of which a part has been.
-            if let (Asked::Fetch(groups), Some(_)) = (&gather.asked, &gather.fetched)
+            if let (Asked::Fetch(groups), Answer::Fetch(answer)) = (&gather.asked, &mut gather.answer)
+                && gather.fetched.is_some()
                 && is_its(&groups[gather.done].group_id)
             {
+                let told = answer.last_mut().expect("a part of it has been told");
+                *told = refused_fetch(&groups[gather.done], gather.to.version, code);
                 (gather.done, gather.fetched) = (gather.done + 1, None);
             }
         }
@@ -394,7 +400,7 @@ fn belongs(group: &str, partition: i32, count: Option<u32>) -> bool {
 }
 
 /// Makes what an answer says of some groups a refusal.
-fn take_back(answer: &mut Answer, code: ErrorCode, is_its: impl Fn(&str) -> bool) {
+fn take_back(answer: &mut Answer, version: i16, code: ErrorCode, is_its: impl Fn(&str) -> bool) {
     match answer {
         Answer::List(answer) => (answer.error_code, answer.groups) = (code.into(), Vec::new()),
         Answer::Describe(answer) => {
@@ -419,7 +425,12 @@ fn take_back(answer: &mut Answer, code: ErrorCode, is_its: impl Fn(&str) -> bool
         }
         Answer::Fetch(groups) => {
             for group in groups.iter_mut().filter(|group| is_its(&group.group_id)) {
-                (group.error_code, group.topics) = (code.into(), Vec::new());
+                group.error_code = code.into();
+                if version < GROUP_CODE_FROM {
+                    refuse::fetched(&mut group.topics, code);
+                } else {
+                    group.topics = Vec::new();
+                }
             }
         }
     }
@@ -437,7 +448,7 @@ fn message(code: ErrorCode) -> Option<Str> {
 }
 
 /// The groups that a request for offsets is about.
-fn groups_of(version: i16, request: OffsetFetchRequest) -> Vec<OffsetFetchRequestGroup> {
+pub(super) fn groups_of(version: i16, request: OffsetFetchRequest) -> Vec<OffsetFetchRequestGroup> {
     if version >= SEVERAL_FROM {
         return request.groups;
     }
@@ -452,9 +463,13 @@ fn groups_of(version: i16, request: OffsetFetchRequest) -> Vec<OffsetFetchReques
     vec![OffsetFetchRequestGroup { group_id: request.group_id, topics, ..OffsetFetchRequestGroup::default() }]
 }
 
-/// The answer for a group of which nothing can be told. Version 1 has no place for an error but in each partition.
-fn refused_fetch(group: &OffsetFetchRequestGroup, version: i16, code: ErrorCode) -> OffsetFetchResponseGroup {
-    let topics = if version < 2 { refuse::fetch_topics(group, code) } else { Vec::new() };
+/// The answer for a group of which nothing can be told.
+pub(super) fn refused_fetch(
+    group: &OffsetFetchRequestGroup,
+    version: i16,
+    code: ErrorCode,
+) -> OffsetFetchResponseGroup {
+    let topics = if version < GROUP_CODE_FROM { refuse::fetch_topics(group, code) } else { Vec::new() };
     OffsetFetchResponseGroup { group_id: group.group_id.clone(), topics, error_code: code.into() }
 }
 
@@ -464,27 +479,30 @@ fn response(version: i16, answer: Answer) -> Response {
         Answer::Describe(answer) => answer.into(),
         Answer::DescribeConsumer(answer) => answer.into(),
         Answer::Delete(answer) => answer.into(),
-        Answer::Fetch(groups) if version >= SEVERAL_FROM => {
-            OffsetFetchResponse { groups, ..OffsetFetchResponse::default() }.into()
-        }
-        Answer::Fetch(groups) => {
-            let group = groups.into_iter().next().expect("before version 8 a request is about one group");
-            let topics = group.topics.into_iter().map(|topic| OffsetFetchResponseTopic {
-                name: topic.name,
-                partitions: topic
-                    .partitions
-                    .into_iter()
-                    .map(|partition| OffsetFetchResponsePartition {
-                        partition_index: partition.partition_index,
-                        committed_offset: partition.committed_offset,
-                        committed_leader_epoch: partition.committed_leader_epoch,
-                        metadata: partition.metadata,
-                        error_code: partition.error_code,
-                    })
-                    .collect(),
-            });
-            let topics = topics.collect();
-            OffsetFetchResponse { topics, error_code: group.error_code, ..OffsetFetchResponse::default() }.into()
-        }
+        Answer::Fetch(groups) => fetched(version, groups).into(),
     }
+}
+
+/// The answer for the groups of a request for offsets.
+pub(super) fn fetched(version: i16, groups: Vec<OffsetFetchResponseGroup>) -> OffsetFetchResponse {
+    if version >= SEVERAL_FROM {
+        return OffsetFetchResponse { groups, ..OffsetFetchResponse::default() };
+    }
+    let group = groups.into_iter().next().expect("before version 8 a request is about one group");
+    let topics = group.topics.into_iter().map(|topic| OffsetFetchResponseTopic {
+        name: topic.name,
+        partitions: topic
+            .partitions
+            .into_iter()
+            .map(|partition| OffsetFetchResponsePartition {
+                partition_index: partition.partition_index,
+                committed_offset: partition.committed_offset,
+                committed_leader_epoch: partition.committed_leader_epoch,
+                metadata: partition.metadata,
+                error_code: partition.error_code,
+            })
+            .collect(),
+    });
+    let topics = topics.collect();
+    OffsetFetchResponse { topics, error_code: group.error_code, ..OffsetFetchResponse::default() }
 }

@@ -1,5 +1,6 @@
 //! Answers of requests about groups that no coordinator is asked about, or that are taken back before anybody heard them.
 
+use super::gather;
 use crate::wire::consumer_group_heartbeat::ConsumerGroupHeartbeatResponse;
 use crate::wire::heartbeat::HeartbeatResponse;
 use crate::wire::join_group::JoinGroupResponse;
@@ -9,10 +10,7 @@ use crate::wire::offset_commit::{
     OffsetCommitRequest, OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
 use crate::wire::offset_delete::OffsetDeleteResponse;
-use crate::wire::offset_fetch::{
-    OffsetFetchRequestGroup, OffsetFetchResponse, OffsetFetchResponseGroup, OffsetFetchResponsePartitions,
-    OffsetFetchResponseTopics,
-};
+use crate::wire::offset_fetch::{OffsetFetchRequestGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics};
 use crate::wire::sync_group::SyncGroupResponse;
 use crate::wire::{self, ErrorCode, Response, Str};
 use crate::wire::{consumer_group_describe, delete_groups, describe_groups};
@@ -62,12 +60,9 @@ pub(super) fn request(request: &wire::Request, version: i16, code: ErrorCode) ->
             delete_groups::DeleteGroupsResponse { results: results.collect(), ..Default::default() }.into()
         }
         R::OffsetFetch(request) => {
-            let groups = request.groups.iter().map(|group| OffsetFetchResponseGroup {
-                group_id: group.group_id.clone(),
-                topics: Vec::new(),
-                error_code,
-            });
-            OffsetFetchResponse { groups: groups.collect(), error_code, ..OffsetFetchResponse::default() }.into()
+            let groups = gather::groups_of(version, request.clone());
+            let groups = groups.iter().map(|group| gather::refused_fetch(group, version, code));
+            gather::fetched(version, groups.collect()).into()
         }
         other => unreachable!("{other:?} is not about groups"),
     }
@@ -97,16 +92,28 @@ pub(super) fn fetch_topics(group: &OffsetFetchRequestGroup, code: ErrorCode) -> 
         partitions: topic
             .partition_indexes
             .iter()
-            .map(|&partition_index| OffsetFetchResponsePartitions {
-                partition_index,
-                committed_offset: -1,
-                committed_leader_epoch: -1,
-                metadata: Some(Str::EMPTY),
-                error_code: code.into(),
-            })
+            .map(|&partition_index| refused_partition(partition_index, code))
             .collect(),
     });
     topics.collect()
+}
+
+/// Makes what was to be told of offsets an error of each partition.
+pub(super) fn fetched(topics: &mut [OffsetFetchResponseTopics], code: ErrorCode) {
+    for partition in topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+        let partition_index = partition.partition_index;
+        *partition = refused_partition(partition_index, code);
+    }
+}
+
+fn refused_partition(partition_index: i32, code: ErrorCode) -> OffsetFetchResponsePartitions {
+    OffsetFetchResponsePartitions {
+        partition_index,
+        committed_offset: -1,
+        committed_leader_epoch: -1,
+        metadata: Some(Str::EMPTY),
+        error_code: code.into(),
+    }
 }
 
 /// Makes an answer that was decided, and will not be committed, a refusal.

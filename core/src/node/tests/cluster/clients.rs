@@ -4,6 +4,7 @@ use super::*;
 use crate::wire::delete_groups::DeleteGroupsRequest;
 use crate::wire::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use crate::wire::offset_commit::{OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use crate::wire::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestTopic};
 
 fn fetch(cluster: &mut Cluster, node: i32, version: i16, request: FetchRequest) -> (u64, Option<FetchResponse>) {
     assert!(version >= 11);
@@ -193,6 +194,40 @@ fn a_group_moves_with_the_leader_of_its_partition_and_loses_no_offset() {
     cluster.elect_of(OFFSETS, Some(1), &[1, 2]);
     cluster.pass(1000);
     assert_eq!(cluster.rig(1).offset_of("g"), Ok(8));
+}
+
+#[test]
+fn offsets_that_are_taken_back_are_errors_also_for_clients_that_know_none_but_of_partitions() {
+    const OFFSETS: &str = "__consumer_offsets";
+    let mut cluster = Cluster::new(2);
+    cluster.create(TOPIC, &[&[1]], &[]);
+    cluster.create(OFFSETS, &[&[1, 2]], &[]);
+    assert_eq!(commit(&mut cluster, 1, 5), Some(0));
+    let fetch = |partitions: i32| {
+        let topic = OffsetFetchRequestTopic { name: TOPIC.into(), partition_indexes: (0..partitions).collect() };
+        let request = OffsetFetchRequest { group_id: "g".into(), topics: Some(vec![topic]), ..Default::default() };
+        Request::Other(request.into())
+    };
+    let told = |cluster: &mut Cluster, sequence| match cluster.rig(1).reply(sequence) {
+        Some(Some(Response::OffsetFetch(response))) => {
+            let partitions = response.topics[0].partitions.iter();
+            Some(partitions.map(|at| (at.error_code, at.committed_offset)).collect::<Vec<_>>())
+        }
+        None => None,
+        other => panic!("another answer: {other:?}"),
+    };
+    cluster.isolate(1);
+    ask_commit(&mut cluster, 1, 7);
+    let waiting = cluster.rig(1).ask(1, fetch(1));
+    // Of this one a part has been told.
+    let partly = cluster.rig(1).ask(1, fetch(1000));
+    assert_eq!((told(&mut cluster, waiting), told(&mut cluster, partly)), (None, None));
+    cluster.elect_of(OFFSETS, Some(2), &[2]);
+    cluster.heal(1);
+    cluster.pass(1000);
+    let refused = (ErrorCode::NotCoordinator.code(), -1);
+    assert_eq!(told(&mut cluster, waiting), Some(vec![refused]));
+    assert_eq!(told(&mut cluster, partly), Some(vec![refused; 1000]));
 }
 
 #[test]

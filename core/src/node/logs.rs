@@ -19,9 +19,7 @@ use crate::wire::describe_log_dirs::{
     DescribeLogDirsPartition, DescribeLogDirsRequest, DescribeLogDirsResponse, DescribeLogDirsResult,
     DescribeLogDirsTopic,
 };
-use crate::wire::describe_producers::{
-    DescribeProducersRequest, DescribeProducersResponse, PartitionResponse, ProducerState, TopicResponse,
-};
+use crate::wire::describe_producers::{PartitionResponse, ProducerState};
 use crate::wire::{ErrorCode, Response, Str};
 
 /// The offset that stands for the high watermark in DeleteRecords.
@@ -209,40 +207,31 @@ impl Node {
         }
     }
 
-    pub(super) fn describe_producers(&mut self, to: ReplyTo, request: &DescribeProducersRequest, out: &mut Outbox) {
-        let mut topics = Vec::with_capacity(request.topics.len());
-        for topic in &request.topics {
-            let resolved = self.resolve(&topic.name, TopicId::ZERO);
-            let mut partitions = Vec::with_capacity(topic.partition_indexes.len());
-            for &partition_index in &topic.partition_indexes {
-                let mut answer = PartitionResponse { partition_index, ..PartitionResponse::default() };
-                let found = resolved
-                    .clone()
-                    .and_then(|id| self.hosted(TopicPartition { topic: id, partition: partition_index }));
-                let found = found.and_then(|slot| self.host(slot).partition.check_epoch(-1).map(|()| slot));
-                match found {
-                    Ok(slot) => {
-                        let producers = self.host(slot).partition.log().producers();
-                        answer.active_producers = producers
-                            .iter()
-                            .map(|(id, producer)| ProducerState {
-                                producer_id: id.0,
-                                producer_epoch: i32::from(producer.epoch.0),
-                                last_sequence: producer.batches.last().map_or(-1, |batch| batch.last_sequence),
-                                last_timestamp: producer.batches.last().map_or(-1, |batch| batch.timestamp.0),
-                                coordinator_epoch: -1,
-                                current_txn_start_offset: -1,
-                            })
-                            .collect();
-                    }
-                    Err(refused) => answer.error_code = refused.code.into(),
-                }
-                partitions.push(answer);
+    /// The producers that a partition remembers, for DescribeProducers.
+    pub(super) fn describe_producers(&mut self, topic: &Str, partition_index: i32) -> PartitionResponse {
+        let mut answer = PartitionResponse { partition_index, ..PartitionResponse::default() };
+        let found = self
+            .resolve(topic, TopicId::ZERO)
+            .and_then(|id| self.hosted(TopicPartition { topic: id, partition: partition_index }))
+            .and_then(|slot| self.host(slot).partition.check_epoch(-1).map(|()| slot));
+        match found {
+            Ok(slot) => {
+                let producers = self.host(slot).partition.log().producers();
+                answer.active_producers = producers
+                    .iter()
+                    .map(|(id, producer)| ProducerState {
+                        producer_id: id.0,
+                        producer_epoch: i32::from(producer.epoch.0),
+                        last_sequence: producer.batches.last().map_or(-1, |batch| batch.last_sequence),
+                        last_timestamp: producer.batches.last().map_or(-1, |batch| batch.timestamp.0),
+                        coordinator_epoch: -1,
+                        current_txn_start_offset: -1,
+                    })
+                    .collect();
             }
-            topics.push(TopicResponse { name: topic.name.clone(), partitions });
+            Err(refused) => answer.error_code = refused.code.into(),
         }
-        let response = DescribeProducersResponse { topics, ..DescribeProducersResponse::default() };
-        out.push(Effect::Reply { to, response: Some(Response::DescribeProducers(response)) });
+        answer
     }
 
     pub(super) fn describe_log_dirs(

@@ -440,7 +440,9 @@ impl Node {
             R::ListOffsets(request) => self.list_offsets(now, to, request, out),
             R::OffsetForLeaderEpoch(request) => self.offset_for_leader_epoch(to, &request, out),
             R::DeleteRecords(request) => self.delete_records(now, to, &request, out),
-            R::DescribeProducers(request) => self.describe_producers(to, &request, out),
+            R::DescribeProducers(request) => {
+                self.begin_long(now, to, slices::Long::Producers(request, Vec::new(), 0), out);
+            }
             R::DescribeLogDirs(request) => self.describe_log_dirs(now, to, &request, out),
             R::FindCoordinator(request) => self.find_coordinator(now, to, request, out),
             request @ (R::JoinGroup(_)

@@ -1,8 +1,10 @@
 //! What one request may name thousands of is answered a slice at a time.
 
 use super::*;
+use crate::node::slices::Long;
 use crate::wire::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
 use crate::wire::describe_log_dirs::DescribeLogDirsRequest;
+use crate::wire::describe_producers::{DescribeProducersRequest, TopicRequest};
 use crate::wire::find_coordinator::FindCoordinatorRequest;
 
 const PARTITIONS: i32 = 2_500;
@@ -403,4 +405,39 @@ fn a_topic_that_is_deleted_while_it_comes_leaves_nothing() {
     assert!(is_answered(&mut rig, created));
     assert_eq!((partitions_of(&rig, "many"), rig.node.by_id.len()), (0, 0));
     assert!(rig.node.moves.is_empty());
+}
+
+#[test]
+fn producers_of_a_partition_that_is_named_again_and_again_are_told_in_many_steps_and_not_without_end() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    let request = |times| DescribeProducersRequest {
+        topics: vec![
+            TopicRequest { name: "t".into(), partition_indexes: vec![0; times] },
+            TopicRequest { name: "none".into(), partition_indexes: vec![7] },
+        ],
+    };
+    let codes = |rig: &mut Rig, sequence| match rig.reply(sequence) {
+        Some(Some(Response::DescribeProducers(response))) => {
+            let topics = response.topics.iter();
+            let codes = topics.map(|topic| topic.partitions.iter().map(|at| at.error_code).collect::<Vec<_>>());
+            Some(codes.collect::<Vec<_>>())
+        }
+        None => None,
+        other => panic!("another answer: {other:?}"),
+    };
+    let unknown = ErrorCode::UnknownTopicOrPartition.code();
+    let sequence = rig.ask(0, Request::Other(request(1_200).into()));
+    assert_eq!(codes(&mut rig, sequence), None);
+    assert!(slice(&mut rig));
+    assert!(!slice(&mut rig));
+    assert_eq!(codes(&mut rig, sequence), Some(vec![vec![0; 1_200], vec![unknown]]));
+
+    // As if many had been told of before.
+    let to = ReplyTo { conn: ConnId(1), sequence: 1_000, version: 0, listener: ListenerId(0) };
+    let long = Long::Producers(request(2), Vec::new(), 2_499_999);
+    rig.node.begin_long(rig.now, to, long, &mut rig.out);
+    rig.run();
+    let refused = ErrorCode::PolicyViolation.code();
+    assert_eq!(codes(&mut rig, 1_000), Some(vec![vec![0, refused], vec![refused]]));
 }

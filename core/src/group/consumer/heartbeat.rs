@@ -107,6 +107,7 @@ impl Group {
         let is_as_before = sender == Sender::Known && says_nothing_new(&self.members[&id].about, client, &request);
         let subscription_changed = !is_as_before && self.take_news(ctx, &id, sender, client, &request)?;
         self.renew_session(ctx, &id);
+        self.check_expression(&id)?;
         // A full request has all that only a first request must have; it is also sent after an answer was lost.
         let is_full = request.rebalance_timeout_ms != -1
             && (request.subscribed_topic_names.is_some() || request.subscribed_topic_regex.is_some())

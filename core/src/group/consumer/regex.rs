@@ -12,6 +12,7 @@
 //! all of them match is decided at its end, so that new topics raise the group's epoch once. There are at least
 //! [`LOOKUP_INTERVAL_MIN`] between two lookups: a client that changes its expression again and again costs no more.
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -71,6 +72,8 @@ pub(super) struct Lookups {
     running: Option<Lookup>,
     /// When the last one ended; `None` before the first.
     ended: Option<Instant>,
+    /// The expressions that matched more than a record holds in the last one.
+    too_wide: BTreeSet<Str>,
 }
 
 /// A lookup on its way.
@@ -226,6 +229,21 @@ impl Group {
         ctx.call_after(&self.name, TimerKind::Regex, after);
     }
 
+    /// Whether it is known what a member's expression matches, or will be.
+    ///
+    /// # Errors
+    /// Where it matches more than can be remembered, and meant nothing before: its members would wait for ever.
+    pub(super) fn check_expression(&self, member: &Str) -> Result<(), Refusal> {
+        let regex = self.members.get(member).and_then(|member| member.about.regex.as_ref());
+        match regex.filter(|&regex| self.lookups.too_wide.contains(regex) && !self.resolved.contains_key(regex)) {
+            None => Ok(()),
+            Some(_) => {
+                let message = "SubscribedTopicRegex matches more topics than can be remembered; subscribe to fewer.";
+                Err(Refusal::new(ErrorCode::UnknownServerError, message))
+            }
+        }
+    }
+
     /// A lookup is due to begin.
     pub(super) fn lookup_due(&mut self, ctx: &mut Context<'_>) {
         // Without an expression there is nothing to look up, until a member comes with one.
@@ -258,6 +276,7 @@ impl Group {
 
     fn end_lookup(&mut self, ctx: &mut Context<'_>, version: u64, found: Vec<(Str, Vec<Str>)>) {
         self.lookups.ended = Some(ctx.now.instant);
+        self.lookups.too_wide.clear();
         let mut changed = false;
         for (regex, topics) in found {
             // Who subscribed to it may have left meanwhile.
@@ -266,8 +285,12 @@ impl Group {
             }
             let before = self.resolved.get(&regex).map(|resolved| &resolved.topics);
             let size: usize = regex.len() + topics.iter().map(|topic| topic.len() + NAME_OVERHEAD_BYTES).sum::<usize>();
+            if before == Some(&topics) {
+                continue;
+            }
             // More than a record holds cannot be remembered: what it meant before stays.
-            if before == Some(&topics) || size + RECORD_OVERHEAD_BYTES > ctx.settings.record_bytes_max {
+            if size + RECORD_OVERHEAD_BYTES > ctx.settings.record_bytes_max {
+                self.lookups.too_wide.insert(regex);
                 continue;
             }
             changed |= before.map_or(&[][..], Vec::as_slice) != topics.as_slice();

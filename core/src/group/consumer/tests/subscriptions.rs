@@ -170,3 +170,28 @@ fn a_member_may_subscribe_by_name_and_by_expression() {
     scene.accepted(names);
     assert_eq!(scene.group.subscribed(), [Str::from("orders")].into());
 }
+
+#[test]
+fn whoever_subscribes_to_more_topics_than_a_record_holds_is_told_so() {
+    let mut scene = Scene::new(&[]);
+    scene.rig.settings.record_bytes_max = 2_000;
+    let names: Vec<String> = (0..100).map(|n| format!("topic-{n:02}")).collect();
+    for name in &names {
+        scene.rig.topic(name, 1);
+    }
+    assert_eq!(scene.accepted(matching("a", "topic.*")).assignment, told(&[]));
+    scene.pass(Duration::ZERO);
+    assert_eq!(scene.refused(steady("a", 1)), ErrorCode::UnknownServerError);
+    assert_eq!(scene.accepted(matching("b", "topic-0[12]")).member_epoch, 1);
+    scene.pass(Duration::from_secs(10));
+    assert_eq!(scene.refused(steady("a", 1)), ErrorCode::UnknownServerError);
+    // Others of its group go on, and it does once there are fewer.
+    let b = scene.accepted(steady("b", 1));
+    assert_eq!(b.assignment, told(&[("topic-01", &[0]), ("topic-02", &[0])]));
+    for name in &names[10..] {
+        scene.rig.topics.remove(name);
+    }
+    scene.topics_changed();
+    scene.pass(Duration::from_secs(20));
+    assert_eq!(scene.accepted(steady("a", 1)).error_code, 0);
+}

@@ -311,19 +311,20 @@ fn a_batch_keeps_at_most_twice_its_size_alive() {
     check(&[300, 300, 300], &[false, false, false]);
 }
 
+/// What becomes of each batch of the first topic.
+fn codes(request: &Request) -> Vec<Result<(), ErrorCode>> {
+    let Request::Produce(produce) = request else { panic!("a produce request") };
+    let batches = produce.topics[0].partitions.iter().map(|partition| partition.batch.as_ref());
+    batches.map(|batch| batch.map(drop).map_err(|refused| refused.code)).collect()
+}
+
 #[test]
 fn a_damaged_batch_is_refused_alone() {
     let good = batch(100);
     let mut bad = good.to_vec();
     *bad.last_mut().expect("not empty") ^= 1;
     let accepted = receive(&mut connection(), &produce_of(&[bad.into(), good, Bytes::new()]));
-    let Request::Produce(produce) = &accepted[0].1 else { panic!("a produce request") };
-    let codes: Vec<_> = produce.topics[0]
-        .partitions
-        .iter()
-        .map(|partition| partition.batch.as_ref().map(drop).map_err(|refused| refused.code))
-        .collect();
-    assert_eq!(codes, [Err(ErrorCode::CorruptMessage), Ok(()), Err(ErrorCode::InvalidRecord)]);
+    assert_eq!(codes(&accepted[0].1), [Err(ErrorCode::CorruptMessage), Ok(()), Err(ErrorCode::InvalidRecord)]);
 }
 
 #[test]
@@ -334,13 +335,7 @@ fn what_the_batches_of_a_request_decompress_to_is_bounded_together() {
         let batches: Vec<Bytes> = batches.iter().copied().cloned().collect();
         for request in 0..2 {
             let accepted = receive(&mut connection, &produce_of(&batches));
-            let Request::Produce(produce) = &accepted[0].1 else { panic!("a produce request") };
-            let codes: Vec<_> = produce.topics[0]
-                .partitions
-                .iter()
-                .map(|partition| partition.batch.as_ref().map(drop).map_err(|refused| refused.code))
-                .collect();
-            assert_eq!(codes, expect, "request {request} of {} batches", batches.len());
+            assert_eq!(codes(&accepted[0].1), expect, "request {request} of {} batches", batches.len());
         }
     }
     const TOO_LARGE: Result<(), ErrorCode> = Err(ErrorCode::MessageTooLarge);

@@ -194,6 +194,12 @@ fn resolve(settings: Settings, role: Role, warnings: &mut Vec<String>) -> Result
     for (name, why) in kafka.without_effect() {
         warnings.push(format!("the Kafka setting {name} has no effect here: {why}"));
     }
+    for (name, _) in kafka.to_be_shared().filter(|_| cluster.is_some()) {
+        warnings.push(format!(
+            "the Kafka setting {name} counts while this broker is the only one; of several all go by one value: set it for \
+             all brokers (kafka-configs --entity-type brokers --entity-default)"
+        ));
+    }
     let Settings { data_dir, durability, commit, metrics_addr, log_level, log_format, .. } = settings;
     Ok(Options {
         node_id,

@@ -349,6 +349,15 @@ fn a_kafka_setting_without_effect_is_warned_of() {
 }
 
 #[test]
+fn a_setting_that_all_brokers_share_is_warned_of_in_the_file_of_one() {
+    let minimum = ["--set", "min.insync.replicas=2"];
+    assert_eq!(warnings(&[&["--bind", "127.0.0.1"], &minimum[..]].concat()), Vec::<String>::new());
+    let of_cluster = warnings(&[&CLUSTER, &minimum[..]].concat());
+    let is_told = |warning: &String| warning.starts_with("the Kafka setting min.insync.replicas counts while");
+    assert!(of_cluster.iter().any(is_told), "{of_cluster:?}");
+}
+
+#[test]
 fn help_and_version_are_printed() {
     let Ok(Invocation::Print(help)) = parsed(&["--help"], &[]) else { panic!("no help") };
     for expected in ["[env: CHRONIK_ADVERTISED_ADDR]", "--kafka-port", "dump", "100 MiB", "bytes in flight"] {

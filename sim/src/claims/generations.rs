@@ -13,8 +13,8 @@ use crate::history::{Event, InGroup, What};
 
 pub(super) const GENERATIONS_RISE: Claim = Claim {
     name: "generations-rise",
-    meaning: "Who joins a group is told no smaller generation or epoch than anybody was told an assignment in before, \
-              and no member's goes back; a generation has one leader.",
+    meaning: "Who joins a group is told no smaller generation or epoch than anybody was told an assignment in before \
+              (of several brokers, no smaller epoch), and no member's goes back; a generation has one leader.",
 };
 
 pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {

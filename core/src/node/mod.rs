@@ -50,7 +50,7 @@ use crate::controller::{Controller, ProducerIdBlock};
 use crate::ids::{ConnId, Lsn, TopicId, TopicPartition, Uuid};
 use crate::journal;
 use crate::limits::Limits;
-use crate::log::{Log, Place, ReadOutcome, ReadPlan};
+use crate::log::{Log, Place, ReadOutcome, ReadPlan, Sought};
 use crate::partition::{Advanced, Partition};
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
@@ -132,8 +132,8 @@ enum Woken {
 /// Who waits for a read.
 #[derive(Debug)]
 enum Reader {
-    /// A fetch, and for which of its partitions.
-    Fetch(FetchId, usize),
+    /// A fetch, for which of its partitions, and what is sought.
+    Fetch(FetchId, usize, Sought),
     /// A ListOffsets request, and which of its partitions.
     Offsets(usize, usize),
     Scrub,
@@ -491,19 +491,18 @@ impl Node {
             Done::Read(id, result) => {
                 let Some((reader, segment)) = self.reads.remove(&id) else { return };
                 // A file may go while it is read; then nothing is wrong with the disk, whatever it says.
+                if result.is_err()
+                    && let Reader::Fetch(fetch, index, sought) = reader
+                    && let Some(name) = segment.filter(|&name| self.is_replaced(name))
+                {
+                    return self.fetch_again(fetch, index, sought, name.partition, out);
+                }
                 let result = match result {
-                    // Another file has taken its place: the client asks again.
-                    Err(_)
-                        if matches!(reader, Reader::Fetch(..))
-                            && segment.is_some_and(|name| self.is_replaced(name)) =>
-                    {
-                        Ok(ReadOutcome::Nothing)
-                    }
                     Err(_) if segment.is_some_and(|name| !self.is_live(name)) => Err(None),
                     result => result.map_err(Some),
                 };
                 match reader {
-                    Reader::Fetch(fetch, index) => self.fetch_read(fetch, index, result, out),
+                    Reader::Fetch(fetch, index, _) => self.fetch_read(fetch, index, result, out),
                     Reader::Offsets(query, index) => self.offset_read(query, index, result, out),
                     Reader::Scrub => self.scrubbed(now, result, out),
                     Reader::Mending => self.mended(result, out),

@@ -8,8 +8,8 @@ use super::part::FetchPart;
 use super::turns::Need;
 use super::{Node, ParkedFetch, SERVED_WEIGHT, State, Wanted};
 use crate::boundary::{DiskError, DiskOp, Effect, Level, Outbox, PARTITION_BYTES, ReplyTo, TOLD_FROM_BYTES};
-use crate::ids::NodeId;
-use crate::log::ReadOutcome;
+use crate::ids::{NodeId, TopicPartition};
+use crate::log::{Read, ReadOutcome, ReadPlan, Sought};
 use crate::node::leaders::Endpoint;
 use crate::node::{ReadResult, Reader, segment_of};
 use crate::wait::FetchId;
@@ -62,10 +62,50 @@ impl Node {
             return self.answer_read(id, out);
         }
         for (index, plan) in look.reads {
-            let read = self.next_read();
-            self.reads.insert(read, (Reader::Fetch(id, index), segment_of(&plan)));
-            out.push(Effect::Disk(DiskOp::Read(read, plan)));
+            self.read_part(id, index, plan, out);
         }
+    }
+
+    fn read_part(&mut self, id: FetchId, index: usize, plan: ReadPlan, out: &mut Outbox) {
+        let read = self.next_read();
+        self.reads.insert(read, (Reader::Fetch(id, index, plan.sought), segment_of(&plan)));
+        out.push(Effect::Disk(DiskOp::Read(read, plan)));
+    }
+
+    /// A segment went while it was read for a fetch, and what compaction left of it lies elsewhere: reads that, and no more
+    /// than before, since the fetch's turn is for so much.
+    pub(in crate::node) fn fetch_again(
+        &mut self,
+        id: FetchId,
+        index: usize,
+        before: Sought,
+        partition: TopicPartition,
+        out: &mut Outbox,
+    ) {
+        let Sought::Batches { from, max_bytes, at_least_one, .. } = before else {
+            unreachable!("fetches seek batches")
+        };
+        let is_closed = |fetch: &ParkedFetch| matches!(fetch.state, State::Reading { is_closed: true, .. });
+        if self.fetches.get(id.0).is_none_or(is_closed) {
+            return self.fetch_read(id, index, Ok(ReadOutcome::Nothing), out);
+        }
+        let slot = self.by_id[&partition];
+        let partition = &self.host(slot).partition;
+        let result = match partition.read(from, max_bytes) {
+            Ok(Read::Disk(mut plan, _)) => {
+                if let Sought::Batches { at_least_one: is_given, .. } = &mut plan.sought {
+                    *is_given = at_least_one;
+                }
+                return self.read_part(id, index, plan, out);
+            }
+            Ok(Read::Memory(slices, bytes)) if bytes <= max_bytes || at_least_one => {
+                Ok(ReadOutcome::Batches(slices.concat().into()))
+            }
+            Err(_) if from < partition.log().start() => Err(None),
+            // The next fetch is told what has changed.
+            _ => Ok(ReadOutcome::Nothing),
+        };
+        self.fetch_read(id, index, result, out);
     }
 
     /// Answers a fetch that has all that it reads.

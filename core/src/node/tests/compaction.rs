@@ -470,6 +470,40 @@ fn checkpoint_number(rig: &Rig, slot: u32) -> u64 {
 }
 
 #[test]
+fn a_fetch_whose_segment_goes_while_it_is_read_gets_what_compaction_left() {
+    let mut rig = Rig::with(&[("log.cleaner.backoff.ms", "1000")]);
+    let settings = [
+        ("cleanup.policy", "compact"),
+        ("internal.segment.bytes", "60000"),
+        ("min.cleanable.dirty.ratio", "0.01"),
+        ("file.delete.delay.ms", "0"),
+    ];
+    rig.create_with("t", 1, &settings);
+    for number in 0..200 {
+        put(&mut rig, ["a", "b", "c"][number % 3], &"v".repeat(3_000));
+    }
+    rig.stop();
+    // Memory has nothing then, and no pass has begun.
+    let mut rig = rig.crash();
+    let request = Rig::fetch_request("t", 0, 0, 0);
+    let to = ReplyTo { conn: ConnId(7), sequence: 1, version: 12, listener: ListenerId(0) };
+    rig.step(Input::Request { to, request: Request::Other(request.into()) });
+    let is_read = |effect: &Effect| matches!(effect, Effect::Disk(DiskOp::Read(..)));
+    let at = rig.out.0.iter().position(is_read).expect("the beginning is on disk");
+    let Effect::Disk(DiskOp::Read(id, plan)) = rig.out.0.remove(at) else { unreachable!("it was just found") };
+    rig.pass(ENOUGH);
+    let outcome = plan.run(&rig.files);
+    assert!(outcome.is_err(), "its file is still there");
+    rig.step(Input::Disk(Done::Read(id, outcome)));
+    rig.run();
+    let response = rig.fetched(1).expect("an answer");
+    let data = &response.responses[0].partitions[0];
+    assert_eq!(data.error_code, 0);
+    let bytes = data.records.as_ref().map_or(0, crate::wire::Records::len);
+    assert!(bytes > 0, "it is answered without data");
+}
+
+#[test]
 fn a_search_by_time_finds_what_compaction_left() {
     let mut rig = compacting();
     let begin = rig.now.wall.0;

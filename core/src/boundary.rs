@@ -482,6 +482,14 @@ pub trait Files: Send + Sync {
     fn len(&self, file: FileName) -> Result<Option<u64>, DiskError>;
     /// Fills `buf` from `position` on; fewer bytes are returned only at the end of the file.
     fn read_at(&self, file: FileName, position: u64, buf: &mut [u8]) -> Result<usize, DiskError>;
+    /// Reads `bytes` bytes from `position` on; fewer only at the end of the file. For large reads: the memory may be
+    /// lent, and is used again once nobody holds what was read.
+    fn read(&self, file: FileName, position: u64, bytes: usize) -> Result<Bytes, DiskError> {
+        let mut buffer = vec![0; bytes];
+        let read = self.read_at(file, position, &mut buffer)?;
+        buffer.truncate(read);
+        Ok(buffer.into())
+    }
     /// Writes all pieces one after another from `position` on, making file and folder where they do not exist.
     fn write_at(&self, file: FileName, position: u64, pieces: &[Bytes]) -> Result<(), DiskError>;
     /// As [`Files::write_at`] for whole blocks ([`DIRECT_BLOCK`]), past the page cache where there is one: large

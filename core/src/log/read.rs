@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::index::{ENTRY_BYTES, Entry};
+use super::index::{CHUNK_BYTES, ENTRY_BYTES, Entry};
 use super::mend::{Mend, Mended};
 use super::search::{Rank, Wanted};
 use crate::batch::{self, HEAD_BYTES, Scan};
@@ -123,6 +123,9 @@ const OPENED_BYTES_MAX: usize = 1 << 20;
 
 /// How many index entries are read at once.
 const ENTRIES_AT_ONCE: u64 = 256;
+
+/// A chunk of more bytes is mostly its last batch: where not all of the chunk fits, hardly anything of it does.
+const LONG_CHUNK: usize = 2 * CHUNK_BYTES;
 
 /// How many bytes are checked for damage at once, unless one chunk has more: what a disk reads in a few milliseconds.
 const CHECKED_AT_ONCE: u64 = 1 << 20;
@@ -263,9 +266,8 @@ impl Segment<'_> {
         if left < bytes as u64 {
             return corrupt(left);
         }
-        let mut buffer = vec![0; bytes];
-        let read = self.files.read_at(file, position, &mut buffer)?;
-        if read < bytes { corrupt(read as u64) } else { Ok(Bytes::from(buffer)) }
+        let read = self.files.read(file, position, bytes)?;
+        if read.len() < bytes { corrupt(read.len() as u64) } else { Ok(read) }
     }
 
     /// How many entries are read at once from one on.
@@ -353,8 +355,13 @@ impl Segment<'_> {
         let mut next = first;
         'reading: while next < self.entries {
             for entry in self.entries_from(next)? {
-                // The first chunk may hold little from the offset on, so one more than the limit asks for is read.
-                if entry.offset >= below.0 || (wanted.len() > 1 && total >= max_bytes) {
+                if entry.offset >= below.0 {
+                    break 'reading;
+                }
+                // A chunk in whose middle it begins may hold little from there on, so one more is read.
+                let has_some = wanted.len() > 1 || wanted.first().is_some_and(|first: &Entry| first.offset >= from.0);
+                let is_too_long = entry.bytes as usize > LONG_CHUNK && total + entry.bytes as usize > max_bytes;
+                if has_some && (total >= max_bytes || is_too_long) {
                     break 'reading;
                 }
                 next += 1;

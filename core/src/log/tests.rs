@@ -420,3 +420,28 @@ fn a_search_for_the_largest_timestamp_looks_no_further_than_it_must() {
     rig.commit();
     rig.check_searches();
 }
+
+#[test]
+fn a_cold_read_reads_no_long_batch_that_it_cannot_give() {
+    const LENGTH: usize = 300_000;
+    let mut rig = Rig::new();
+    for _ in 0..4 {
+        rig.append(1, LENGTH);
+    }
+    evicted(&mut rig);
+    let batch = rig.model[0].bytes.len();
+    let largest = |from: i64, max_bytes: usize| {
+        let Read::Disk(plan, _) = rig.log.read(Offset(from), rig.log.end(), max_bytes) else {
+            panic!("memory has nothing")
+        };
+        let files = rig.files.copy();
+        let ReadOutcome::Batches(batches) = plan.run(&files).expect("sound") else { panic!("there are batches") };
+        (batches.len() / batch, files.largest_read())
+    };
+    for from in 0..3 {
+        assert_eq!(largest(from, batch + LENGTH / 2), (1, batch));
+        assert_eq!(largest(from, 10), (1, batch));
+    }
+    assert_eq!(largest(0, 2 * batch), (2, 2 * batch));
+    assert_eq!(largest(1, 3 * batch), (3, 3 * batch));
+}

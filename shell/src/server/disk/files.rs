@@ -26,6 +26,7 @@ use chronik_core::ids::{Offset, TopicPartition};
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 
+use super::buffers::Buffers;
 use super::names;
 
 /// What O_DIRECT asks of positions, lengths and addresses on every disk in use.
@@ -56,6 +57,7 @@ pub(crate) struct DataFolder {
     /// Unset for good when the file system refuses a direct write.
     is_direct: AtomicBool,
     aligned: Mutex<Aligned>,
+    buffers: Buffers,
 }
 
 /// A folder of the data folder.
@@ -195,6 +197,7 @@ impl DataFolder {
             folders: Mutex::new(BTreeMap::new()),
             is_direct: AtomicBool::new(journal == JournalWrites::Direct),
             aligned: Mutex::new(Aligned::default()),
+            buffers: Buffers::default(),
         })
     }
 
@@ -390,6 +393,12 @@ impl Files for DataFolder {
             Ok(filled)
         };
         read().map_err(|error| failed("read", file, &error))
+    }
+
+    fn read(&self, file: FileName, position: u64, bytes: usize) -> Result<Bytes, DiskError> {
+        let mut buffer = self.buffers.take(bytes);
+        let read = self.read_at(file, position, buffer.as_mut())?;
+        Ok(buffer.into_bytes(read))
     }
 
     fn write_at(&self, file: FileName, position: u64, pieces: &[Bytes]) -> Result<(), DiskError> {

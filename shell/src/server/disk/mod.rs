@@ -13,6 +13,7 @@
 //! What happens to bytes below is the matter of [`Files`](chronik_core::boundary::Files), which a simulator has one of
 //! its own for.
 
+mod buffers;
 mod files;
 mod names;
 mod threads;

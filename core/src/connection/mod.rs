@@ -303,7 +303,7 @@ impl Connection {
     /// Where an answer is too long to be sent. The connection must be closed at once: nothing is left in `writer`.
     pub fn encode(&mut self, writer: &mut Writer) -> Result<(), CloseReason> {
         let mut encoded = 0;
-        for pending in &self.pending {
+        for (sequence, pending) in (self.oldest..).zip(&self.pending) {
             match &pending.answer {
                 Answer::Awaited => break,
                 Answer::Ready(response) => {
@@ -315,7 +315,7 @@ impl Connection {
                     }
                     self.encoded += (writer.len() - before) as u64;
                     if boundary::is_told_when_sent(response) {
-                        self.told_when_sent.push_back((self.oldest, self.encoded));
+                        self.told_when_sent.push_back((sequence, self.encoded));
                     }
                 }
                 Answer::Omitted => {}

@@ -415,6 +415,13 @@ fn no_records() -> Option<Response> {
     Some(fetch::FetchResponse::default().into())
 }
 
+/// An answer with so many bytes of records.
+fn records(bytes: usize) -> Option<Response> {
+    let data = fetch::PartitionData { records: Some(Bytes::from(vec![7; bytes]).into()), ..Default::default() };
+    let topic = fetch::FetchableTopicResponse { partitions: vec![data], ..Default::default() };
+    Some(fetch::FetchResponse { responses: vec![topic], ..Default::default() }.into())
+}
+
 /// Has `connection` go on until it waits for an answer, with all of them sent at once.
 fn go_on(connection: &mut Connection) -> Vec<(ReplyTo, Request)> {
     let mut accepted = Vec::new();
@@ -476,17 +483,27 @@ fn the_node_is_told_of_an_answer_with_much_when_its_last_byte_has_left() {
     let most = boundary::TOLD_FROM_BYTES - boundary::PARTITION_BYTES;
     for (bytes, is_told) in [(most, true), (most - 1, false)] {
         let accepted = receive(&mut connection, &[ask_records(1), ask_versions(2)].concat());
-        let data = fetch::PartitionData { records: Some(Bytes::from(vec![7; bytes]).into()), ..Default::default() };
-        let topic = fetch::FetchableTopicResponse { partitions: vec![data], ..Default::default() };
-        let response = fetch::FetchResponse { responses: vec![topic], ..Default::default() };
         assert_eq!(connection.next_sent(0), None);
-        connection.respond(accepted[0].0, Some(response.into()));
+        connection.respond(accepted[0].0, records(bytes));
         encoded(&mut connection);
         connection.respond(accepted[1].0, versions());
         let behind = encoded(&mut connection).len();
         assert_eq!(connection.next_sent(behind + 1), None);
         assert_eq!(connection.next_sent(behind), is_told.then_some(accepted[0].0.sequence));
         assert_eq!(connection.next_sent(0), None, "it is told once");
+    }
+}
+
+#[test]
+fn the_node_is_told_of_the_very_answer_with_much_among_those_that_leave_together() {
+    let mut connection = connection();
+    for _ in 0..2 {
+        let accepted = receive(&mut connection, &[ask_versions(1), ask_records(2), ask_versions(3)].concat());
+        connection.respond(accepted[1].0, records(boundary::TOLD_FROM_BYTES));
+        connection.respond(accepted[2].0, versions());
+        connection.respond(accepted[0].0, versions());
+        assert_eq!(correlation_ids(&encoded(&mut connection)), [1, 2, 3]);
+        assert_eq!(connection.next_sent(0), Some(accepted[1].0.sequence));
     }
 }
 

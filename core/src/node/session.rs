@@ -379,10 +379,13 @@ impl Sessions {
         let now = Told::by(&answer.data);
         let before = known.told.replace(now);
         let has_data = answer.data.records.as_ref().is_some_and(|records| !records.is_empty());
-        if has_data || now.failed {
+        // Where to read instead is told each time: the consumer asks here again when it knows that no more.
+        let is_sent_on = answer.data.preferred_read_replica >= 0;
+        let must_be_told = has_data || now.failed || is_sent_on;
+        if must_be_told {
             session.take_turn(place);
         }
-        has_data || now.failed || before != Some(now)
+        must_be_told || before != Some(now)
     }
 
     /// A request that is too long for one step names a session, or does no more.

@@ -146,6 +146,25 @@ fn a_reader_is_sent_to_the_replica_in_its_rack_that_has_what_it_wants() {
 }
 
 #[test]
+fn a_reader_with_a_session_is_sent_on_each_time_it_comes_back() {
+    let settings = [("replica.selector.class", "org.apache.kafka.common.replica.RackAwareReplicaSelector")];
+    let mut cluster = Cluster::in_racks(2, &settings, &[(1, "east"), (2, "west")]);
+    cluster.create(TOPIC, &[&[1, 2]], &[]);
+    cluster.produce(1, &["a"]);
+    let begins = FetchRequest { session_epoch: 0, ..by_id(&cluster, 0, "west") };
+    let (_, response) = fetch(&mut cluster, 1, 13, begins);
+    let session_id = response.expect("an answer").session_id;
+    assert_ne!(session_id, 0);
+    for session_epoch in 1..4 {
+        let next = FetchRequest { session_id, session_epoch, topics: Vec::new(), ..by_id(&cluster, 0, "west") };
+        let (_, response) = fetch(&mut cluster, 1, 13, next);
+        let response = response.expect("an answer");
+        let told: Vec<_> = response.responses.iter().flat_map(|topic| &topic.partitions).collect();
+        assert_eq!(told.iter().map(|data| data.preferred_read_replica).collect::<Vec<_>>(), [2]);
+    }
+}
+
+#[test]
 fn a_fetch_that_waits_at_a_leader_is_answered_when_another_leads() {
     let mut cluster = Cluster::new(2);
     cluster.create(TOPIC, &[&[1, 2]], &[]);

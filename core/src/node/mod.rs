@@ -438,7 +438,9 @@ impl Node {
             R::Produce(_) => unreachable!("the connection verifies batches and makes a produce input of them"),
             R::Fetch(request) => self.fetch(now, to, request, out),
             R::ListOffsets(request) => self.list_offsets(now, to, request, out),
-            R::OffsetForLeaderEpoch(request) => self.offset_for_leader_epoch(to, &request, out),
+            R::OffsetForLeaderEpoch(request) => {
+                self.begin_long(now, to, slices::Long::EpochEnds(request, Vec::new()), out);
+            }
             R::DeleteRecords(request) => self.delete_records(now, to, &request, out),
             R::DescribeProducers(request) => {
                 self.begin_long(now, to, slices::Long::Producers(request, Vec::new(), 0), out);

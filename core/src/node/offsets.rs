@@ -16,7 +16,7 @@ use crate::wire::list_offsets::{
     ListOffsetsTopicResponse,
 };
 use crate::wire::offset_for_leader_epoch::{
-    EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OffsetForLeaderTopicResult,
+    EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopicResult,
 };
 use crate::wire::{ErrorCode, Response};
 
@@ -47,6 +47,9 @@ const LOOKED_UP_AT_ONCE: usize = 200;
 /// Partitions of one request in which a record is searched for at the same time. Each search keeps the places where it
 /// may look, up to one for each segment.
 const SEARCHED_AT_ONCE: usize = 256;
+
+/// Partitions of OffsetForLeaderEpoch that are looked at in one step, at about 0.2 µs each.
+const EPOCH_ENDS_AT_ONCE: usize = 500;
 
 /// From this version on there is an error for an offset that a new leader does not know yet (KIP-207).
 const NOT_AVAILABLE_FROM: i16 = 5;
@@ -363,51 +366,65 @@ impl Node {
         self.end_search(query, index, out);
     }
 
-    pub(super) fn offset_for_leader_epoch(
-        &mut self,
-        to: ReplyTo,
+    /// Finds where the epochs end of the next partitions of a request, and says whether there are more.
+    pub(super) fn find_epoch_ends(
+        &self,
         request: &OffsetForLeaderEpochRequest,
-        out: &mut Outbox,
-    ) {
-        let mut topics = Vec::with_capacity(request.topics.len());
-        for topic in &request.topics {
-            let resolved = self.resolve(&topic.topic, TopicId::ZERO);
-            let mut partitions = Vec::with_capacity(topic.partitions.len());
-            for asked in &topic.partitions {
-                let mut answer = EpochEndOffset {
-                    partition: asked.partition,
-                    leader_epoch: -1,
-                    end_offset: -1,
-                    ..EpochEndOffset::default()
-                };
-                let found = resolved.clone().and_then(|id| {
-                    let slot = self.hosted(TopicPartition { topic: id, partition: asked.partition })?;
-                    let partition = &self.host(slot).partition;
-                    partition.check_epoch(asked.current_leader_epoch)?;
-                    // An epoch above the leader's own is unknown to it; its own one ends at the end of the log, even
-                    // before it wrote anything (KAFKA-7415).
-                    let log = partition.log();
-                    Ok(if asked.leader_epoch == partition.epoch().0 {
-                        Some((partition.epoch(), log.end()))
-                    } else if asked.leader_epoch > partition.epoch().0 {
-                        None
-                    } else {
-                        log.epochs().end_of(LeaderEpoch(asked.leader_epoch), log.end())
-                    })
-                });
-                match found {
-                    Ok(Some((epoch, end))) => {
-                        answer.leader_epoch = epoch.0;
-                        answer.end_offset = end.0;
-                    }
-                    Ok(None) => {}
-                    Err(refused) => answer.error_code = refused.code.into(),
-                }
-                partitions.push(answer);
+        topics: &mut Vec<OffsetForLeaderTopicResult>,
+    ) -> bool {
+        let mut room = EPOCH_ENDS_AT_ONCE;
+        loop {
+            let at = match topics.len().checked_sub(1) {
+                Some(last) if topics[last].partitions.len() < request.topics[last].partitions.len() => last,
+                _ => topics.len(),
+            };
+            let Some(asked) = request.topics.get(at) else { return false };
+            if room == 0 {
+                return true;
             }
-            topics.push(OffsetForLeaderTopicResult { topic: topic.topic.clone(), partitions });
+            if at == topics.len() {
+                let partitions = Vec::with_capacity(asked.partitions.len());
+                topics.push(OffsetForLeaderTopicResult { topic: asked.topic.clone(), partitions });
+            }
+            let resolved = self.resolve(&asked.topic, TopicId::ZERO);
+            let found = &mut topics[at].partitions;
+            let next = asked.partitions.iter().skip(found.len()).take(room);
+            // A topic costs as much as a partition even where it has none.
+            room = room.saturating_sub(next.len().max(1));
+            found.extend(next.map(|asked| self.epoch_end(&resolved, asked)));
         }
-        let response = OffsetForLeaderEpochResponse { topics, ..OffsetForLeaderEpochResponse::default() };
-        out.push(Effect::Reply { to, response: Some(Response::OffsetForLeaderEpoch(response)) });
+    }
+
+    fn epoch_end(&self, topic: &Result<TopicId, Refused>, asked: &OffsetForLeaderPartition) -> EpochEndOffset {
+        let mut answer = EpochEndOffset {
+            partition: asked.partition,
+            leader_epoch: -1,
+            end_offset: -1,
+            ..EpochEndOffset::default()
+        };
+        let found = topic.clone().and_then(|id| {
+            let slot = self.hosted(TopicPartition { topic: id, partition: asked.partition })?;
+            let partition = &self.hosts[slot as usize].as_ref().expect("it was just looked up").partition;
+            partition.check_epoch(asked.current_leader_epoch)?;
+            // An epoch above the leader's own is unknown to it; its own one ends at the end of the log, even before it
+            // wrote anything (KAFKA-7415).
+            let log = partition.log();
+            Ok(if asked.leader_epoch == partition.epoch().0 {
+                Some((partition.epoch(), log.end()))
+            } else if asked.leader_epoch > partition.epoch().0 {
+                None
+            } else {
+                log.epochs().end_of(LeaderEpoch(asked.leader_epoch), log.end())
+            })
+        });
+        match found {
+            Ok(Some((epoch, end))) => {
+                answer.leader_epoch = epoch.0;
+                answer.end_offset = end.0;
+            }
+            Ok(None) => {}
+            Err(refused) => answer.error_code = refused.code.into(),
+        }
+        answer
     }
 }

@@ -27,6 +27,9 @@ use crate::wire::describe_producers::{
     DescribeProducersRequest, DescribeProducersResponse, PartitionResponse, TopicResponse,
 };
 use crate::wire::describe_topic_partitions::DescribeTopicPartitionsRequest;
+use crate::wire::offset_for_leader_epoch::{
+    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OffsetForLeaderTopicResult,
+};
 use crate::wire::{ErrorCode, Response, Str};
 
 /// Topics and partitions that a slice of Metadata describes, at about 0.1 µs each.
@@ -82,6 +85,8 @@ pub(super) enum Long {
     Moved(Box<Response>),
     /// The number of a ListOffsets request among those that search.
     Offsets(usize),
+    /// The topics so far.
+    EpochEnds(OffsetForLeaderEpochRequest, Vec<OffsetForLeaderTopicResult>),
 }
 
 impl Long {
@@ -97,6 +102,7 @@ impl Long {
             Long::Altered(response) => Long::Altered(response),
             Long::Moved(response) => Long::Moved(response),
             Long::Offsets(query) => Long::Offsets(query),
+            Long::EpochEnds(request, _) => Long::EpochEnds(request, Vec::new()),
         }
     }
 }
@@ -308,6 +314,13 @@ impl Node {
                 out.push(Effect::Reply { to, response: Some(*response) });
             }
             Long::Offsets(query) => return self.look_up(query, out).then_some(Long::Offsets(query)),
+            Long::EpochEnds(request, mut topics) => {
+                if self.find_epoch_ends(&request, &mut topics) {
+                    return Some(Long::EpochEnds(request, topics));
+                }
+                let response = OffsetForLeaderEpochResponse { topics, ..OffsetForLeaderEpochResponse::default() };
+                out.push(Effect::Reply { to, response: Some(Response::OffsetForLeaderEpoch(response)) });
+            }
         }
         None
     }

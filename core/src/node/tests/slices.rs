@@ -6,6 +6,9 @@ use crate::wire::describe_configs::{DescribeConfigsRequest, DescribeConfigsResou
 use crate::wire::describe_log_dirs::DescribeLogDirsRequest;
 use crate::wire::describe_producers::{DescribeProducersRequest, TopicRequest};
 use crate::wire::find_coordinator::FindCoordinatorRequest;
+use crate::wire::offset_for_leader_epoch::{
+    OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
 
 const PARTITIONS: i32 = 2_500;
 
@@ -170,6 +173,46 @@ fn offsets_of_thousands_of_partitions_are_those_of_each() {
         let expect = if [0, 700].contains(&at) { 0 } else { -1 };
         assert_eq!((partition.offset, partition.error_code), (expect, 0), "partition {at}");
     }
+}
+
+#[test]
+fn epochs_of_thousands_of_partitions_end_where_each_ends() {
+    let mut rig = rig();
+    for partition in [0, 700, PARTITIONS - 1] {
+        let batch = records(rig.now.wall, &["x"; 5]);
+        rig.send("many", partition, -1, batch);
+    }
+    let asked = |topic: &'static str, partitions: std::ops::Range<i32>| OffsetForLeaderTopic {
+        topic: topic.into(),
+        partitions: partitions
+            .map(|partition| OffsetForLeaderPartition { partition, ..OffsetForLeaderPartition::default() })
+            .collect(),
+    };
+    // A partition too many, a topic that is none, and ones without partitions.
+    let mut topics = vec![asked("many", 0..PARTITIONS + 1), asked("none", 0..1)];
+    topics.extend(vec![asked("a", 0..0); 1_000]);
+    let request = OffsetForLeaderEpochRequest { topics, ..OffsetForLeaderEpochRequest::default() };
+    let sequence = rig.ask(4, Request::Other(request.into()));
+    let mut slices = 1;
+    while slice(&mut rig) {
+        assert_eq!(rig.reply(sequence), None);
+        slices += 1;
+    }
+    assert!(slices > 5, "{slices} slices");
+    let Some(Some(Response::OffsetForLeaderEpoch(response))) = rig.reply(sequence) else { panic!("no answer") };
+    assert_eq!(response.topics.len(), 1_002);
+    let sizes: Vec<usize> = response.topics.iter().map(|topic| topic.partitions.len()).collect();
+    assert_eq!((&sizes[..2], sizes.iter().sum()), (&[2_501, 1][..], 2_502));
+    for (at, partition) in response.topics[0].partitions.iter().enumerate() {
+        let expect = match at {
+            0 | 700 | 2_499 => (5, 0),
+            2_500 => (-1, ErrorCode::UnknownTopicOrPartition.code()),
+            _ => (0, 0),
+        };
+        assert_eq!((partition.end_offset, partition.error_code), expect, "partition {at}");
+        assert_eq!(partition.partition, i32::try_from(at).expect("a few thousand"));
+    }
+    assert_eq!(response.topics[1].partitions[0].error_code, ErrorCode::UnknownTopicOrPartition.code());
 }
 
 #[test]

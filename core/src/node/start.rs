@@ -136,6 +136,17 @@ impl<'a> Numbered<'a> {
         }
         Ok(Numbered { files, name, lengths })
     }
+
+    /// A file that lies behind the row's end, up to `ahead` numbers further.
+    fn beyond(&self, ahead: u32) -> Result<Option<FileName>, DiskError> {
+        let end = u32::try_from(self.lengths.len()).expect("few files");
+        for file in (end + 1..=end.saturating_add(ahead)).map(self.name) {
+            if self.files.len(file)?.is_some() {
+                return Ok(Some(file));
+            }
+        }
+        Ok(None)
+    }
 }
 
 impl journal::Slots for Numbered<'_> {
@@ -422,9 +433,17 @@ impl Node {
             kept.push_back(newest.header.replay.lsn);
             start = journal::Start { journal, replay: newest.header.replay, keep: kept[0] };
         }
+        let made = Numbered::open(files, FileName::Journal, u32::MAX)?;
+        // Each file is durable before the next one is begun, so no crash leaves a gap: what was in the missing one, and is
+        // in those behind it, was acknowledged.
+        if let Some(behind) = made.beyond(options.journal.max_files)? {
+            let file = FileName::Journal(u32::try_from(made.lengths.len()).expect("few slots"));
+            let text = format!("{file} is missing, while {behind} is there: put the journal's files back");
+            return Err(StartError::Content(text));
+        }
         // The last slot may be half-made. One that was ever written to has a commit in its first block: whatever its
         // length, it is not for us to remove.
-        let made = Numbered::open(files, FileName::Journal, u32::MAX)?.lengths;
+        let made = made.lengths;
         for (slot, _) in made.iter().enumerate().rev().take_while(|&(_, &bytes)| bytes < options.journal.file_bytes) {
             let file = FileName::Journal(u32::try_from(slot).expect("few slots"));
             let mut first = [0; journal::BLOCK_BYTES as usize];

@@ -51,6 +51,30 @@ fn a_journal_that_is_gone_is_missed() {
 }
 
 #[test]
+fn a_journal_that_lacks_a_file_in_between_is_not_taken_for_a_shorter_one() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    for _ in 0..60 {
+        rig.produce("t", &["v".repeat(15_000).as_str()]);
+    }
+    let made = |rig: &Rig| rig.files.names().iter().filter(|name| matches!(name, FileName::Journal(_))).count();
+    let count = u32::try_from(made(&rig)).expect("few");
+    assert!(count >= 4, "{count} files");
+    for number in 0..count - 1 {
+        let files = rig.files.copy();
+        files.remove(FileName::Journal(number)).expect("it is there");
+        let Err(error) = Node::recover(options(&[]), &files, [9; 32], rig.now) else {
+            panic!("it must not start without file {number}")
+        };
+        let told =
+            format!("{} is missing, while {} is there", FileName::Journal(number), FileName::Journal(number + 1));
+        assert!(error.to_string().contains(&told), "{error}");
+        assert_eq!(files.names().len() + 1, rig.files.names().len(), "nothing is made or removed");
+    }
+    assert_eq!(rig.crash().consume("t", 0).len(), 60);
+}
+
+#[test]
 fn a_body_that_is_damaged_stops_its_partition_alone() {
     check_damaged_body(false);
 }

@@ -7,8 +7,8 @@
 //!
 //! `Mapping` (reads the part that is dirty, and remembers where each key is newest) → `Looking` (reads a run of adjacent
 //! segments that fit into one, to see whether anything goes) → `Writing` (copies what stays into a new segment) →
-//! `Looking` at the next run … → `Done`. A run of several goes straight to `Writing`, and one where nothing goes straight
-//! to the next.
+//! `Looking` at the next run … → `Done`. A run of several goes straight to `Writing`, as does one of a segment that was cut,
+//! and one where nothing goes straight to the next.
 //!
 //! What stays, by the rules of Kafka, so that replicas and clients of both find the same:
 //! - Below the log start nothing does; from the pass's end on everything does, as it is.
@@ -327,7 +327,9 @@ impl Pass {
         });
         let count = fitting.count().max(1);
         let run = Run { sources: first..first + count, at: Cursor { source: first, edge: Edge::default() } };
-        if count > 1 {
+        // Of a segment that was cut, a replay may begin where less of it was on disk than when it was cut, and must not be
+        // told how many entries its index has: its own replacement says where it ends before another one seals it.
+        if count > 1 || sources[first].is_cut {
             return self.begin_writing(run);
         }
         self.stage = Stage::Looking(run, self.judge.clone());

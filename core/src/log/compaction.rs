@@ -81,6 +81,12 @@ pub struct Seal {
     pub entries: u64,
 }
 
+impl Seal {
+    fn of(segment: &Segment) -> Seal {
+        Seal { base: segment.base, entries: segment.entries }
+    }
+}
+
 impl Log {
     /// Where its oldest segment begins, once the log start is where it is to be.
     pub fn coming_first_base(&self) -> Offset {
@@ -140,11 +146,19 @@ impl Log {
             .collect()
     }
 
-    /// The segments before `base` of which the journal does not know yet that they are on disk.
-    fn unsealed(&self, base: Offset) -> impl Iterator<Item = Seal> {
-        let first = self.segments.partition_point(|segment| segment.base < self.sealed_to);
-        let unsealed = self.segments.range(first..).take_while(move |segment| segment.base < base);
-        unsealed.map(|segment| Seal { base: segment.base, entries: segment.entries })
+    /// The segments before `base` of which the journal does not know yet that they are on disk. Those that the log lets go
+    /// of are gone for a replay.
+    fn unsealed(&self, base: Offset) -> impl Iterator<Item = &Segment> {
+        let from = self.sealed_to.max(self.coming_cut().base);
+        let first = self.segments.partition_point(|segment| segment.base < from);
+        self.segments.range(first..).take_while(move |segment| segment.base < base)
+    }
+
+    /// Whether the segments before `base` are on disk, and a seal would say to every replay what it says here. Of one that
+    /// was cut it would not: where a replay begins with less of it on disk than when it was cut, it ends elsewhere.
+    fn is_sealable(&self, base: Offset) -> bool {
+        let next = self.segments.partition_point(|segment| segment.base < base);
+        self.segments.range(..next).all(Segment::is_synced) && !self.unsealed(base).any(|segment| segment.is_cut)
     }
 
     /// How long the record of a replacement at `base` would be, in bytes.
@@ -155,15 +169,13 @@ impl Log {
     /// How long a record is that says of the first `count` segments before `base` that they are on disk, in bytes; `None`
     /// where the journal does not know it of fewer than that, so that the record of a replacement may say it.
     pub fn sealing_bytes(&self, base: Offset, count: usize) -> Option<u64> {
-        let next = self.segments.partition_point(|segment| segment.base < base);
-        let is_synced = self.segments.range(..next).all(Segment::is_synced);
-        (is_synced && self.unsealed(base).nth(count).is_some()).then(|| payload::sealed_bytes(count))
+        (self.is_sealable(base) && self.unsealed(base).nth(count).is_some()).then(|| payload::sealed_bytes(count))
     }
 
     /// Has the journal know of the first `count` segments before `base`, which are all on disk, that they are. So a replacement behind
     /// thousands of segments that never needed one takes many small records, and no large one.
     pub fn seal(&mut self, base: Offset, count: usize, journal: &mut journal::Writer) {
-        let seals: Vec<Seal> = self.unsealed(base).take(count).collect();
+        let seals: Vec<Seal> = self.unsealed(base).take(count).map(Seal::of).collect();
         let Some(last) = seals.last() else { return };
         let next = self.segments.partition_point(|segment| segment.base <= last.base);
         let to = self.segments[next].base;
@@ -174,7 +186,8 @@ impl Log {
     }
 
     /// Has a new segment take the place of the segments `replaced`, which then need no files. Returns whether it does:
-    /// not where the log has let go of one of them meanwhile, or is about to.
+    /// not where the log has let go of one of them meanwhile, or is about to, nor behind a segment that was cut and has
+    /// itself not been replaced.
     pub fn replace(
         &mut self,
         replaced: &[SegmentName],
@@ -187,10 +200,10 @@ impl Log {
         // A cut that waits for the disk counts as made: replay finds it in the journal before this record.
         let is_kept = self.coming_cut().base <= replacement.base;
         let is_synced = self.segments.range(..first + count).all(Segment::is_synced);
-        if !(is_known && is_kept && is_synced) {
+        if !(is_known && is_kept && is_synced && self.is_sealable(replacement.base)) {
             return false;
         }
-        let seals: Vec<Seal> = self.unsealed(replacement.base).collect();
+        let seals: Vec<Seal> = self.unsealed(replacement.base).map(Seal::of).collect();
         let payload = payload::replace(&replacement, &seals);
         self.record(journal, RecordKind::Replace, &[&payload]);
         self.put_in_place(first, count, replacement);

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::batch::{HEAD_BYTES, Scan};
 use crate::boundary::{DirectWrite, FileName, Files, write_direct};
+use crate::compact::{Pass, Progress, Scope};
 use crate::journal::{BLOCK_BYTES, Position, ReadError, Slots};
 use crate::testing::LossyFiles;
 
@@ -223,7 +224,9 @@ impl Replica {
         for at in 0..records {
             let mut value = vec![u8::try_from(at % 7).expect("small"); append.bytes];
             value.extend_from_slice(&self.written.to_le_bytes());
-            batch = batch.record(Timestamp(timestamp), None, Some(&value));
+            // Of keys that come once compaction keeps all records.
+            let key = [self.written.to_le_bytes(), at.to_le_bytes()].concat();
+            batch = batch.record(Timestamp(timestamp), Some(&key), Some(&value));
         }
         let bytes = batch.build();
         let head = BatchHead::parse(&bytes).expect("a sound batch");
@@ -337,6 +340,50 @@ impl Replica {
             }
             Some(Job::Other(task)) => task.run(&self.files).expect("memory has room"),
             None => {}
+        }
+    }
+
+    /// Has the segments compacted that end at or below `end`, into ones of at most `segment_bytes` bytes.
+    fn compact(&mut self, end: i64, segment_bytes: u64) {
+        let sources = self.log.sources(Offset(end));
+        if sources.is_empty() {
+            return;
+        }
+        let there = self.files.segments(ID).expect("memory is read").into_iter();
+        let named = there.map(|name| name.generation).filter(|&generation| generation < SegmentName::AFTER_CUT);
+        let mut pass = Pass::new(Scope {
+            partition: ID,
+            sources,
+            start: Offset(0),
+            dirty_from: self.log.clean_to(),
+            now: Timestamp(0),
+            delete_retention_ms: 0,
+            is_everywhere: true,
+            segment_bytes,
+            map_bytes_max: 1 << 20,
+            secret: 5,
+            generation: named.max().unwrap_or(0) + 1,
+            producers: Vec::new(),
+        });
+        loop {
+            match pass.step(&self.files).expect("sound files") {
+                Progress::Ahead => {}
+                Progress::Replaced(replacement, replaced) => {
+                    while self.log.sealing_bytes(replacement.base, 2).is_some() {
+                        self.log.seal(replacement.base, 2, &mut self.journal);
+                        self.remember();
+                    }
+                    assert!(self.log.replace(&replaced, replacement, &mut self.journal), "nothing came in between");
+                    self.remember();
+                    self.log.forget_below(replacement.end, usize::MAX);
+                    self.dropped.extend(replaced);
+                }
+                Progress::Done(end) => {
+                    self.log.cleaned(end, &mut self.journal);
+                    return self.remember();
+                }
+                Progress::Stuck(why) => panic!("{why}"),
+            }
         }
     }
 
@@ -487,6 +534,8 @@ enum Do {
     Evict,
     Roll,
     Checkpoint,
+    /// What lies below the high watermark, into small segments or large ones.
+    Compact(u64),
     /// After so many changes on disk during a commit or a task, losing some of what was not synced or nothing.
     Crash {
         after: u64,
@@ -524,6 +573,7 @@ fn action() -> impl Strategy<Value = Do> {
         2 => Just(Do::Evict),
         1 => Just(Do::Roll),
         1 => Just(Do::Checkpoint),
+        1 => prop_oneof![Just(0), 2_000..60_000_u64].prop_map(Do::Compact),
         2 => crash,
     ]
 }
@@ -564,6 +614,7 @@ fn perform(replica: &mut Replica, action: &Do) {
             replica.remember();
         }
         Do::Checkpoint => replica.checkpoint(),
+        Do::Compact(segment_bytes) => replica.compact(high_watermark, segment_bytes),
         Do::Crash { after, in_commit, power, from_older } => {
             let durable = replica.journal.durable();
             replica.files.die_after(after);
@@ -604,4 +655,58 @@ proptest! {
         }
         replica.crash(Some(3), false);
     }
+}
+
+#[test]
+fn a_cut_segment_ends_where_it_was_cut_however_little_of_it_a_checkpoint_knew_before_one_behind_it_was_replaced() {
+    let mut replica = Replica::new();
+    let plain = |bytes| Append {
+        leads: true,
+        gap: 0,
+        records: 1,
+        new_epoch: false,
+        producer: None,
+        bytes,
+        off: 0,
+        is_direct: false,
+    };
+    let secure = |replica: &mut Replica| {
+        replica.commit();
+        while replica.log.has_unwritten_before(Lsn(u64::MAX), 1) {
+            replica.flush();
+            replica.run_job();
+        }
+        replica.sync();
+        replica.run_job();
+    };
+    replica.append(&plain(1_000));
+    secure(&mut replica);
+    replica.checkpoint();
+    replica.commit();
+    // One entry of the index for two batches, of which one is cut off.
+    replica.append(&plain(1_000));
+    replica.append(&plain(1_000));
+    secure(&mut replica);
+    replica.cut(2);
+    for _ in 0..3 {
+        replica.append(&plain(1_000));
+        replica.log.roll(&mut replica.journal);
+        replica.remember();
+    }
+    secure(&mut replica);
+    // The cut segment and the next one do not fit into one together, the others do.
+    let whole: Vec<u64> = replica.log.segments().map(|segment| segment.bytes).collect();
+    replica.compact(5, whole[1] + whole[2]);
+    replica.commit();
+    let is_it =
+        |log: &Log| log.segments().map(|segment| (segment.base, segment.bytes, segment.is_cut)).collect::<Vec<_>>();
+    let live = is_it(&replica.log);
+    assert_eq!(live.iter().map(|segment| segment.0.0).collect::<Vec<_>>(), [0, 2, 4, 5]);
+    replica.crash(None, false);
+    assert_eq!(is_it(&replica.log), live);
+    replica.trim();
+    while !replica.jobs.is_empty() {
+        replica.run_job();
+    }
+    replica.check();
 }

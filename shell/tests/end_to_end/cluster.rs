@@ -40,6 +40,13 @@ fn every_node_tells_the_same_and_creates_topics() {
 }
 
 #[test]
+fn nodes_that_meet_the_only_founder_before_there_is_a_cluster_are_part_of_it() {
+    let Some(cluster) = Cluster::start_by_one_founder() else { return };
+    let topic = cluster.create(2, "founded", 1);
+    cluster.wait_until_in_sync(&topic, &NODES, &NODES);
+}
+
+#[test]
 fn what_was_acknowledged_is_there_once_and_in_order_after_kill_9_of_each_leader_in_turn() {
     let Some(mut cluster) = Cluster::start() else { return };
     let topic = cluster.create(1, "failover", 1);

@@ -34,6 +34,10 @@ const INTRODUCED_MAX: usize = 1_000;
 /// How often an operator is told whom a node waits for.
 const TELL_AGAIN: Duration = Duration::from_secs(10);
 
+/// What an operator is told of a node that has met all of its peers.
+const NO_CLUSTER: &str = "this node is of no cluster yet, nor is any that it has met: start one of the first ones with \
+                          --bootstrap and with all the others in --peers, or add this one to a cluster (add-node)";
+
 /// How long a stop waits until others lead what this broker led.
 const STOP_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -178,9 +182,14 @@ impl Node {
         if now.instant < self.metadata.life.next_line {
             return;
         }
+        let is_first = self.metadata.life.next_line == Instant::default();
         self.metadata.life.next_line = now.instant + TELL_AGAIN;
         let missing: Vec<String> = self.missing_founders().iter().map(ToString::to_string).collect();
         if missing.is_empty() {
+            // Who has just been met may be about to found one.
+            if !is_first {
+                out.log(Level::Info, NO_CLUSTER);
+            }
             return;
         }
         let missing = missing.join(", ");

@@ -9,13 +9,13 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use chronik_core::boundary::{Neighbours, PeerInput};
-use chronik_core::peer::{Acceptor, Ended};
+use chronik_core::peer::{Acceptor, Ended, Hello};
 use chronik_core::wire::Writer;
 use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::sync::watch;
@@ -59,14 +59,39 @@ pub(in crate::server) struct Incoming {
     pub(super) number: u64,
     /// Bytes that were read and that the node has not taken.
     untaken: AtomicUsize,
-    is_replaced: AtomicBool,
+    /// As whom this broker has introduced itself by it.
+    answered_as: OnceLock<Hello>,
+    /// Why it is to end.
+    over: OnceLock<Over>,
     connection: Mutex<Option<Waker>>,
+}
+
+/// Why the node's task ends a connection.
+#[derive(Clone, Copy, Debug)]
+enum Over {
+    Replaced,
+    Outdated,
 }
 
 impl Incoming {
     /// The peer has another connection that counts.
     pub(super) fn replace(&self) {
-        self.is_replaced.store(true, Ordering::Release);
+        self.end(Over::Replaced);
+    }
+
+    /// This broker introduces itself as somebody else by now.
+    pub(super) fn outdate(&self) {
+        self.end(Over::Outdated);
+    }
+
+    /// Whether the peer was told of this broker as it introduces itself now.
+    pub(super) fn is_answered_as(&self, me: &Hello) -> bool {
+        self.answered_as.get() == Some(me)
+    }
+
+    fn end(&self, over: Over) {
+        // What it ends for first is said of it.
+        self.over.set(over).ok();
         self.wake();
     }
 
@@ -87,8 +112,8 @@ impl Incoming {
     fn may_read(&self, cx: &Context<'_>) -> Result<bool, End> {
         // Registered before looking, so that a change in between is not missed.
         *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
-        if self.is_replaced.load(Ordering::Acquire) {
-            return Err(End::Replaced);
+        if let Some(over) = self.over.get() {
+            return Err(End::Over(*over));
         }
         Ok(self.untaken.load(Ordering::Acquire) < UNTAKEN_BYTES_MAX)
     }
@@ -141,7 +166,7 @@ enum End {
     Closed,
     Failed(io::Error),
     Ended(Ended),
-    Replaced,
+    Over(Over),
     NotGreeted,
     Stalled,
 }
@@ -152,7 +177,10 @@ impl fmt::Display for End {
             End::Closed => f.write_str("the peer closed it"),
             End::Failed(error) => error.fmt(f),
             End::Ended(ended) => ended.fmt(f),
-            End::Replaced => f.write_str("the peer has made a newer one"),
+            End::Over(Over::Replaced) => f.write_str("the peer has made a newer one"),
+            End::Over(Over::Outdated) => {
+                f.write_str("this broker has learned of which cluster it is, and says so anew")
+            }
             End::NotGreeted => {
                 let seconds = GREETING_TIME_MAX.as_secs();
                 write!(f, "whoever connected did not introduce itself for {seconds} s; clients connect to --kafka-port")
@@ -271,6 +299,7 @@ impl<S: ByteStream> Hearing<S> {
         let ended = self.acceptor.receive(bytes, &neighbours, &mut heard).err();
         if let Some(answer) = self.acceptor.answer(writer) {
             self.output.extend(answer);
+            self.incoming.answered_as.get_or_init(|| neighbours.me.clone());
         }
         self.end = ended.map(End::Ended);
         if let [PeerInput::Arrived(peer), ..] = &heard[..] {

@@ -192,7 +192,8 @@ impl Peers {
         (peers, door)
     }
 
-    /// Keeps connections to these from now on, and to no others.
+    /// Keeps connections to these from now on, and to no others. Who this broker is, a peer hears once by each connection:
+    /// where it has learned of which cluster it is, once in its life, all of them are made anew.
     ///
     /// # Errors
     /// Where the cluster's id cannot be kept, or is not the one that was known.
@@ -203,17 +204,22 @@ impl Peers {
         {
             (self.on_cluster_known)(cluster_id)?;
         }
-        self.neighbours.send_replace(Some(neighbours.clone()));
+        let was = self.neighbours.send_replace(Some(neighbours.clone()));
+        let is_renamed = was.is_some_and(|was| was.me != neighbours.me);
+        if is_renamed {
+            self.incoming.values().for_each(|incoming| incoming.outdate());
+        }
         // A connection ends with its task, and the node is told of that in its turn.
         self.dialling.retain(|node, dialled| {
             let neighbour = neighbours.peers.get(node);
             let is_there = neighbour.is_some_and(|peer| dialled.host_and_port == host_and_port(peer));
             let is_meant =
                 self.outgoing.get(node).is_none_or(|(outgoing, _)| peer::may_answer(&outgoing.peer, &neighbours));
-            if !is_there || !is_meant {
+            let is_kept = is_there && is_meant && !is_renamed;
+            if !is_kept {
                 dialled.task.abort();
             }
-            is_there && is_meant
+            is_kept
         });
         for (node, neighbour) in &neighbours.peers {
             if !self.dialling.contains_key(node) {
@@ -267,6 +273,10 @@ impl Peers {
     /// Whether what came by a connection counts: not where its peer has made a newer one.
     fn is_current(&mut self, incoming: &Arc<Incoming>, input: &PeerInput) -> bool {
         match input {
+            PeerInput::Arrived(_) if !self.is_up_to_date(incoming) => {
+                incoming.outdate();
+                false
+            }
             PeerInput::Arrived(peer) => match self.incoming.get(&peer.node_id) {
                 Some(current) if current.number > incoming.number => {
                     incoming.replace();
@@ -288,6 +298,11 @@ impl Peers {
                 unreachable!("nobody hears this from a peer")
             }
         }
+    }
+
+    /// Whether a connection's peer was told who this broker is now: it may have been answered just before that was known.
+    fn is_up_to_date(&self, incoming: &Incoming) -> bool {
+        self.neighbours.borrow().as_ref().is_some_and(|now| incoming.is_answered_as(&now.me))
     }
 
     /// Sees to it that there is a connection to the very process that has connected.

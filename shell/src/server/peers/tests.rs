@@ -128,17 +128,27 @@ impl Stranger {
     }
 
     async fn greet(&mut self) -> Result<PeerInput, peer::Ended> {
+        let told = self.answer().await?;
+        self.begin().await;
+        Ok(told)
+    }
+
+    /// Introduces itself, and gives the answer.
+    async fn answer(&mut self) -> Result<PeerInput, peer::Ended> {
         for piece in self.dialler.hello(&mut Writer::new()) {
             self.stream.write_all(&piece).await.expect("the connection is open");
         }
         let mut buffer = [0; 4096];
         let count = self.stream.read(&mut buffer).await.expect("an answer");
-        let told = self.dialler.receive(&buffer[..count]).map(|told| told.expect("the whole answer"))?;
+        self.dialler.receive(&buffer[..count]).map(|told| told.expect("the whole answer"))
+    }
+
+    /// Says that the answer was heard.
+    async fn begin(&mut self) {
         for piece in self.dialler.begun(&mut Writer::new()) {
             // The other side may have closed it, which it is the test's to find out.
             self.stream.write_all(&piece).await.ok();
         }
-        Ok(told)
     }
 
     async fn say(&mut self, message: Message) {
@@ -345,6 +355,48 @@ async fn the_clusters_id_is_kept_once_before_anybody_is_told() {
     let other = Neighbours { me: hello(1, "another"), peers: BTreeMap::new() };
     let why = side.peers.use_neighbours(Arc::new(other)).expect_err("it is of another cluster");
     assert_eq!(why, "the folder is of another cluster");
+}
+
+#[tokio::test]
+async fn who_has_met_a_founder_before_there_was_a_cluster_hears_of_it() {
+    let (mut founder, mut other) = (Side::new(1).await, Side::new(2).await);
+    founder.me.cluster_id = "".into();
+    other.me.cluster_id = "".into();
+    founder.know(&[(2, other.port)]);
+    other.know(&[(1, founder.port)]);
+    founder.meet(2).await;
+    other.meet(1).await;
+    founder.me.cluster_id = "c".into();
+    founder.know(&[(2, other.port)]);
+    let (mut connected, mut arrived) = (false, false);
+    while !connected || !arrived {
+        match other.next().await {
+            PeerInput::Connected(peer) => connected |= peer == founder.me,
+            PeerInput::Arrived(peer) => arrived |= peer == founder.me,
+            PeerInput::Disconnected(NodeId(1)) => {}
+            input => panic!("{input:?} where the cluster was to be heard of"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_was_answered_just_before_there_was_a_cluster_is_not_left_with_that() {
+    let mut side = Side::new(2).await;
+    side.me.cluster_id = "".into();
+    side.know(&[]);
+    let mut early = Stranger::connect(&side, hello(1, "")).await;
+    // The answer is on its way, and nothing has come back.
+    let told = early.answer().await.expect("it may talk");
+    assert_eq!(told, PeerInput::Connected(side.me.clone()));
+    side.me.cluster_id = "c".into();
+    side.know(&[]);
+    early.begin().await;
+    let mut later = Stranger::connect(&side, hello(3, "")).await;
+    assert_eq!(later.greet().await.expect("it may talk"), PeerInput::Connected(side.me.clone()));
+    assert_eq!(side.next().await, PeerInput::Arrived(hello(3, "")));
+    let mut end = Vec::new();
+    early.stream.read_to_end(&mut end).await.ok();
+    assert!(end.is_empty());
 }
 
 #[tokio::test]

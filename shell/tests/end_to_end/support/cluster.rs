@@ -88,6 +88,19 @@ impl Cluster {
         Some(cluster)
     }
 
+    /// The same, founded by node 1 alone when it has met the last of the others, which met each other long before.
+    pub(crate) fn start_by_one_founder() -> Option<Self> {
+        let mut cluster = Self::of_none()?;
+        for node in NODES {
+            let founds = (node == 1).then_some("--bootstrap");
+            let peers = cluster.peers_of(node);
+            let flags: Vec<&str> = ["--peers", &peers].into_iter().chain(founds).collect();
+            cluster.launch(node, Folder::new(), &flags);
+        }
+        cluster.wait_until_all_serve();
+        Some(cluster)
+    }
+
     /// Node 1 alone as a cluster, on the data folder that `prepare` makes at a path; none if the tests run against
     /// another's broker.
     pub(crate) fn start_alone_on(prepare: impl FnOnce(&Path)) -> Option<Self> {

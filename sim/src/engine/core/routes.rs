@@ -135,10 +135,13 @@ impl World<'_> {
         self.plan_after(nanos, Event::Route(route, step));
     }
 
-    /// The node says whom it talks to from now on.
+    /// The node says whom it talks to from now on. Once it knows of which cluster it is, it introduces itself to all anew.
     pub(super) fn keep_routes(&mut self, machine: usize, neighbours: Arc<Neighbours>) {
         let Some(process) = &mut self.machines[machine].process else { return };
-        process.neighbours = Some(neighbours);
+        let me = neighbours.me.clone();
+        if process.neighbours.replace(neighbours).is_some_and(|was| was.me != me) {
+            self.end_standing_calls(machine);
+        }
         for to in 0..self.machines.len() {
             let route = self.place(machine, to);
             if !self.is_kept(route) {
@@ -146,6 +149,21 @@ impl World<'_> {
             } else if self.routes[route].newest().is_none() {
                 self.dial_after(route, 0);
             }
+        }
+    }
+
+    /// All calls of a machine end in order, made by it and to it.
+    fn end_standing_calls(&mut self, machine: usize) {
+        for other in 0..self.machines.len() {
+            let (there, back) = (self.place(machine, other), self.place(other, machine));
+            let is_speaking = |(_, at): (u64, &mut Call)| at.dialler.as_ref().is_some_and(Dialler::is_speaking);
+            if self.routes[there].newest().is_some_and(is_speaking) {
+                self.tell(machine, PeerInput::Disconnected(self.node_id(other)));
+            }
+            self.hang_up(there);
+            let answered = self.routes[back].calls.iter().filter(|(_, at)| at.acceptor.is_some());
+            let answered: Vec<u64> = answered.map(|(&call, _)| call).collect();
+            answered.into_iter().for_each(|call| self.end_acceptor(back, call));
         }
     }
 

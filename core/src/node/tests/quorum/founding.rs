@@ -26,6 +26,21 @@ fn a_cluster_is_not_founded_before_all_folders_are_known() {
 }
 
 #[test]
+fn where_nobody_founds_a_cluster_each_node_says_so() {
+    let mut cluster = Cluster::of(2);
+    cluster.bootstrap.clear();
+    cluster.told_of = BTreeMap::from([(1, BTreeSet::from([2])), (2, BTreeSet::from([1]))]);
+    (1..=2).for_each(|node| cluster.start(node));
+    cluster.pass(5_000);
+    assert!(!cluster.lines.contains("of no cluster yet"), "{}", cluster.lines);
+    cluster.pass(10_000);
+    for node in 1..=2 {
+        let line = format!("node {node}: this node is of no cluster yet, nor is any that it has met");
+        assert_eq!(cluster.lines.matches(&line).count(), 1, "{}", cluster.lines);
+    }
+}
+
+#[test]
 fn who_knows_of_a_cluster_founds_no_other() {
     let mut cluster = Cluster::of(3);
     // Node 3 was there before: alone, it is a cluster.

@@ -22,8 +22,12 @@ fn world<'a>(plan: &'a Plan, watch: &'a Watch) -> World<'a> {
 }
 
 fn introduce(world: &mut World<'_>, machine: usize, process: u64) {
+    introduce_as(world, machine, process, "simulated");
+}
+
+fn introduce_as(world: &mut World<'_>, machine: usize, process: u64, cluster_id: &str) {
     let hello = |machine: usize| Hello {
-        cluster_id: "simulated".into(),
+        cluster_id: cluster_id.into(),
         node_id: NodeId(machine as i32 + 1),
         directory_id: chronik_core::ids::Uuid([machine as u8; 16]),
         process,
@@ -70,6 +74,19 @@ fn whoever_wants_to_talk_is_connected_both_ways_and_heard_in_order() {
     world.run_routes(Instant(2_000 * MS));
     let heard: Vec<String> = (10..30).map(|number| format!("1: {number}")).collect();
     assert_eq!(told(&mut world, 1), heard);
+}
+
+#[test]
+fn who_learns_of_which_cluster_it_is_introduces_itself_to_all_anew() {
+    let (plan, watch) = (plan(), Watch::default());
+    let mut world = world(&plan, &watch);
+    introduce_as(&mut world, 0, 1, "");
+    world.run_routes(Instant(2_000 * MS));
+    (0..3).for_each(|machine| drop(told(&mut world, machine)));
+    introduce_as(&mut world, 0, 1, "simulated");
+    world.run_routes(Instant(3_000 * MS));
+    assert_eq!(told(&mut world, 0), ["from 2", "from 3", "no 2", "no 3", "to 2", "to 3"]);
+    assert_eq!(told(&mut world, 1), ["from 1", "no 1", "to 1"]);
 }
 
 #[test]

@@ -35,17 +35,28 @@ const STALLED_AFTER: Duration = Duration::from_secs(15 * 60);
 /// Who is elected: the first of the replicas, where it is in sync.
 const PREFERRED: i8 = 0;
 
-/// Takes all replicas off a node, and waits until they are gone.
+/// Takes all replicas off a node, and waits until they are gone: those that others have begun to move, and those of
+/// topics that were made meanwhile, too.
 pub(super) fn drain(link: &mut Link, node: NodeId, out: &mut impl Write) -> Result<Outcome, Fault> {
-    let view = View::of_decided(link)?;
-    let holds = |partition: &Partition| partition.replicas.contains(&node.0);
-    if !view.nodes.contains_key(&node.0) && !view.partitions.values().any(holds) {
-        return Err(Fault::Refused(format!("the cluster knows no node {node}")));
+    let mut is_known = false;
+    loop {
+        let view = View::of_decided(link)?;
+        let holds = |(_, partition): &(&Name, &Partition)| partition.replicas.contains(&node.0);
+        let held: Vec<&Name> = view.partitions.iter().filter(holds).map(|(name, _)| name).collect();
+        is_known |= view.nodes.contains_key(&node.0) || !held.is_empty();
+        if !is_known {
+            return Err(Fault::Refused(format!("the cluster knows no node {node}")));
+        }
+        if held.is_empty() {
+            writeln!(out, "node {node} holds no replica")?;
+            return Ok(Outcome::Well);
+        }
+        let moves =
+            Placement::new(&view.nodes, &view.partitions, Some(node.0)).drain(node.0).map_err(Fault::Refused)?;
+        let leaving: Vec<&Name> = held.into_iter().filter(|name| !moves.contains_key(*name)).collect();
+        carry_out(link, moves, out)?;
+        wait(link, &leaving, |under_way| writeln!(out, "{under_way} partitions that others move have yet to arrive"))?;
     }
-    let moves = Placement::new(&view.nodes, &view.partitions, Some(node.0)).drain(node.0).map_err(Fault::Refused)?;
-    carry_out(link, moves, out)?;
-    writeln!(out, "node {node} holds no replica")?;
-    Ok(Outcome::Well)
 }
 
 /// Spreads replicas and leaders, and waits until that is done.
@@ -116,7 +127,7 @@ fn carry_out(link: &mut Link, moves: Moves, out: &mut impl Write) -> Result<(), 
             return Ok(());
         }
         begin(link, &round)?;
-        wait(link, &round, |under_way| {
+        wait(link, &round.keys().collect::<Vec<_>>(), |under_way| {
             writeln!(out, "moved {} of {total} partitions", done + round.len() - under_way)
         })?;
         done += round.len();
@@ -151,11 +162,14 @@ fn begin(link: &mut Link, round: &Moves) -> Result<(), Fault> {
 }
 
 /// Returns when none of these is under way; calls `tell` whenever that are fewer.
-fn wait(link: &mut Link, round: &Moves, mut tell: impl FnMut(usize) -> std::io::Result<()>) -> Result<(), Fault> {
-    let mut before = round.len();
+fn wait(link: &mut Link, names: &[&Name], mut tell: impl FnMut(usize) -> std::io::Result<()>) -> Result<(), Fault> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let mut before = names.len();
     let mut since = Instant::now();
     loop {
-        let under_way = under_way(link, round)?;
+        let under_way = under_way(link, names)?;
         if under_way < before {
             tell(under_way)?;
             (before, since) = (under_way, Instant::now());
@@ -174,10 +188,12 @@ fn wait(link: &mut Link, round: &Moves, mut tell: impl FnMut(usize) -> std::io::
     }
 }
 
-fn under_way(link: &mut Link, round: &Moves) -> Result<usize, Fault> {
-    let topics = by_topic(round.iter()).into_iter().map(|(name, partitions)| ListPartitionReassignmentsTopics {
-        name: name.into(),
-        partition_indexes: partitions.into_iter().map(|(index, _)| index).collect(),
+fn under_way(link: &mut Link, names: &[&Name]) -> Result<usize, Fault> {
+    let topics = by_topic(names.iter().map(|name| (*name, ()))).into_iter().map(|(name, partitions)| {
+        ListPartitionReassignmentsTopics {
+            name: name.into(),
+            partition_indexes: partitions.into_iter().map(|(index, _)| index).collect(),
+        }
     });
     let request = ListPartitionReassignmentsRequest { timeout_ms: timeout_ms(link), topics: Some(topics.collect()) };
     let Response::ListPartitionReassignments(response) = link.ask(request)? else { return Err(unasked()) };

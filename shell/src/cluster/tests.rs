@@ -46,6 +46,8 @@ struct Cluster {
     partitions: Vec<(i32, Vec<i32>, Vec<i32>)>,
     /// Those that are on their way, and how often that is told before they have arrived.
     moving: BTreeMap<usize, (Vec<i32>, u32)>,
+    /// Partitions that are made while others move.
+    made: Vec<(i32, Vec<i32>, Vec<i32>)>,
     /// By number, where its brokers listen.
     ports: BTreeMap<i32, u16>,
     /// Brokers that do not run, whatever the others say.
@@ -132,6 +134,7 @@ impl Cluster {
             }
             Request::ListPartitionReassignments(_) => self.under_way().into(),
             Request::AlterPartitionReassignments(request) => {
+                self.partitions.append(&mut self.made);
                 let mut partitions = Vec::new();
                 for asked in request.topics.into_iter().flat_map(|topic| topic.partitions) {
                     let replicas = asked.replicas.expect("nobody stops a move here");
@@ -405,6 +408,41 @@ fn a_drained_node_holds_nothing_when_the_command_returns() {
     assert_eq!((told.as_str(), outcome), ("moved 2 of 2 partitions\nnode 1 holds no replica\n", Ok(true)));
     let (_, outcome, asked) = run_on(three_nodes(), Command::Drain { node: NodeId(9) });
     assert_eq!((outcome, asked), (Err("the cluster knows no node 9".to_owned()), vec![]));
+}
+
+#[test]
+fn what_is_on_its_way_off_a_drained_node_is_waited_for() {
+    // One that arrives while the cluster is looked at is not sent on.
+    for looks in [2, 3, 6] {
+        let cluster = Cluster {
+            nodes: BTreeMap::from([(1, false), (2, false), (3, false), (4, false)]),
+            partitions: vec![(1, vec![1, 2], vec![1, 2]), (2, vec![2, 3], vec![2, 3])],
+            moving: BTreeMap::from([(0, (vec![4, 2], looks))]),
+            ..three_nodes()
+        };
+        let (server, cluster) = serve(cluster);
+        let command = Command::Drain { node: NodeId(1) };
+        let errand = Errand { servers: vec![server], timeout: Duration::from_secs(10), command };
+        let mut out = Vec::new();
+        assert!(matches!(run(&errand, &mut out), Ok(Outcome::Well)));
+        let cluster = cluster.lock().expect("nobody panics with it");
+        assert_eq!(cluster.partitions[0].1, [4, 2], "{looks} looks");
+        assert_eq!(cluster.asked, [""; 0], "{looks} looks");
+        assert!(String::from_utf8(out).expect("text").ends_with("node 1 holds no replica\n"));
+    }
+}
+
+#[test]
+fn what_a_drained_node_is_given_meanwhile_is_taken_off_again() {
+    let cluster = Cluster {
+        nodes: BTreeMap::from([(1, false), (2, false), (3, false), (4, false)]),
+        made: vec![(1, vec![1], vec![1])],
+        ..three_nodes()
+    };
+    let (told, outcome, asked) = run_on(cluster, Command::Drain { node: NodeId(1) });
+    assert_eq!(asked, ["move 0 to 4,2", "move 2 to 3,4", "move 3 to 2"]);
+    assert!(told.ends_with("moved 1 of 1 partitions\nnode 1 holds no replica\n"), "{told}");
+    assert_eq!(outcome, Ok(true));
 }
 
 #[test]

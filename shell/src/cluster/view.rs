@@ -8,7 +8,7 @@ use chronik_core::wire::describe_cluster::DescribeClusterRequest;
 use chronik_core::wire::describe_quorum::{
     DescribeQuorumPartition, DescribeQuorumRequest, DescribeQuorumTopic, DescribedQuorumPartition,
 };
-use chronik_core::wire::list_partition_reassignments::ListPartitionReassignmentsRequest;
+use chronik_core::wire::list_partition_reassignments::{ListPartitionReassignmentsRequest, OngoingTopicReassignment};
 use chronik_core::wire::metadata::{MetadataRequest, MetadataResponsePartition};
 use chronik_core::wire::{ApiKey, Response};
 
@@ -75,8 +75,16 @@ impl View {
     pub(super) fn of(link: &mut Link) -> Result<View, Fault> {
         let mut view = View::default();
         view.ask_for_nodes(link)?;
+        // Asked before and after: of a move that ends or begins in between the partitions may tell either way, and one
+        // that is taken for settled with the replicas of both ends would be given as many.
+        let before = moves(link)?;
         view.ask_for_partitions(link)?;
-        view.ask_for_moves(link)?;
+        let after = moves(link)?;
+        for (name, adding, removing) in before.into_iter().chain(after) {
+            if let Some(partition) = view.partitions.get_mut(&name) {
+                (partition.adding, partition.removing) = (adding, removing);
+            }
+        }
         // Nobody else can tell of it, and a broker would wait for one as long as it may.
         if view.controller.is_some() {
             // Last, so that the rest can be told whatever comes of it: a broker learns a moment later than we that its
@@ -146,26 +154,6 @@ impl View {
         Ok(())
     }
 
-    /// Which partitions are being moved.
-    fn ask_for_moves(&mut self, link: &mut Link) -> Result<(), Fault> {
-        if !link.knows(ApiKey::ListPartitionReassignments) {
-            return Ok(());
-        }
-        let timeout_ms = link.timeout().as_millis().try_into().unwrap_or(i32::MAX);
-        let request = ListPartitionReassignmentsRequest { timeout_ms, topics: None };
-        let Response::ListPartitionReassignments(response) = link.ask(request)? else { return Err(unasked()) };
-        check("asking what is being moved", response.error_code, response.error_message.as_deref())?;
-        for topic in response.topics {
-            for moving in topic.partitions {
-                if let Some(partition) = self.partitions.get_mut(&(topic.name.to_string(), moving.partition_index)) {
-                    partition.adding = moving.adding_replicas;
-                    partition.removing = moving.removing_replicas;
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn ask_for_quorum(&mut self, link: &mut Link) -> Result<(), Fault> {
         if !link.knows(ApiKey::DescribeQuorum) {
             return Ok(());
@@ -182,6 +170,27 @@ impl View {
         self.quorum = described;
         Ok(())
     }
+}
+
+/// A partition that is being moved, the replicas that come, and those that go.
+type Moving = ((String, i32), Vec<i32>, Vec<i32>);
+
+/// Which partitions are being moved.
+fn moves(link: &mut Link) -> Result<Vec<Moving>, Fault> {
+    if !link.knows(ApiKey::ListPartitionReassignments) {
+        return Ok(Vec::new());
+    }
+    let timeout_ms = link.timeout().as_millis().try_into().unwrap_or(i32::MAX);
+    let request = ListPartitionReassignmentsRequest { timeout_ms, topics: None };
+    let Response::ListPartitionReassignments(response) = link.ask(request)? else { return Err(unasked()) };
+    check("asking what is being moved", response.error_code, response.error_message.as_deref())?;
+    let of_topic = |topic: OngoingTopicReassignment| {
+        let name = topic.name.to_string();
+        topic.partitions.into_iter().map(move |moving| {
+            ((name.clone(), moving.partition_index), moving.adding_replicas, moving.removing_replicas)
+        })
+    };
+    Ok(response.topics.into_iter().flat_map(of_topic).collect())
 }
 
 /// An answer to another request than the one that was sent; the correlation id says otherwise, so no broker does it.

@@ -1,14 +1,17 @@
-//! What every broker that serves says of itself: whether it takes records, and where the logs that it holds end, leaders
-//! first. So a follower is behind by what it still lacks of what its leader had when it was asked.
+//! What every broker that serves says of itself: whether it takes records, where the logs that it holds end, leaders first,
+//! and which of those that it leads it does not serve. So a follower is behind by what it still lacks of what its leader had
+//! when it was asked.
 
 use std::collections::BTreeMap;
 use std::slice;
 use std::thread;
 use std::time::Duration;
 
-use chronik_core::wire::Response;
 use chronik_core::wire::describe_log_dirs::DescribeLogDirsRequest;
-use chronik_core::wire::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
+use chronik_core::wire::list_offsets::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, ListOffsetsTopicResponse,
+};
+use chronik_core::wire::{ErrorCode, Response};
 
 use super::Fault;
 use super::link::{Link, told};
@@ -34,6 +37,8 @@ pub(super) struct Lags {
     silent: BTreeMap<i32, String>,
     /// Brokers whose data folder takes no records, with the error that they tell.
     full: BTreeMap<i32, String>,
+    /// Partitions that their leaders do not serve, with the error that these answer.
+    unserved: BTreeMap<Name, String>,
 }
 
 /// One broker while it is asked.
@@ -41,21 +46,20 @@ struct Asked {
     node: i32,
     link: Result<Link, Fault>,
     ends: BTreeMap<Name, i64>,
+    /// What is led and not served, with the error.
+    unserved: BTreeMap<Name, String>,
     /// Why its data folder takes no records, if it takes none.
     full: Option<String>,
 }
 
 impl Lags {
-    /// Asks all brokers that serve, where there are several.
+    /// Asks all brokers that serve.
     pub(super) fn of(view: &View, timeout: Duration) -> Lags {
         let serving: Vec<_> = view.nodes.iter().filter(|(_, node)| !node.is_fenced).collect();
-        if view.nodes.len() < 2 {
-            return Lags::default();
-        }
         let timeout = timeout.min(ANSWER_WITHIN);
         let connect = |(&node, told): (&i32, &super::view::Node)| {
             let link = Link::connect(slice::from_ref(&told.address), timeout);
-            Asked { node, link, ends: BTreeMap::new(), full: None }.ask_for_folder()
+            Asked { node, link, ends: BTreeMap::new(), unserved: BTreeMap::new(), full: None }.ask_for_folder()
         };
         let mut brokers = at_once(serving, connect);
         // Who asks the followers later than the leaders takes nothing for a lag that has only just been written.
@@ -74,6 +78,7 @@ impl Lags {
             if let Some(error) = broker.full {
                 lags.full.insert(broker.node, error);
             }
+            lags.unserved.extend(broker.unserved);
             match broker.link {
                 Ok(_) => drop(ends.insert(broker.node, broker.ends)),
                 Err(why) => drop(lags.silent.insert(broker.node, why.to_string())),
@@ -113,6 +118,11 @@ impl Lags {
         &self.full
     }
 
+    /// Partitions that their leaders do not serve, with the error that these answer.
+    pub(super) fn unserved(&self) -> &BTreeMap<Name, String> {
+        &self.unserved
+    }
+
     /// Brokers that are said to serve and do not answer, with why.
     pub(super) fn silent(&self) -> &BTreeMap<i32, String> {
         &self.silent
@@ -136,11 +146,21 @@ impl Asked {
             view.partitions.iter().filter(|(_, partition)| wants(partition, self.node)).map(|(name, _)| name).collect();
         for some in wanted.chunks(ASKED_AT_ONCE) {
             let Ok(link) = &mut self.link else { break };
-            if let Err(why) = ask_for_ends(link, some, &mut self.ends) {
-                self.link = Err(why);
+            match ask_for_ends(link, some) {
+                Ok(told) => told.into_iter().for_each(|(name, end)| self.take(view, name, end)),
+                Err(why) => self.link = Err(why),
             }
         }
         self
+    }
+
+    fn take(&mut self, view: &View, name: Name, end: Result<i64, i16>) {
+        let leads = view.partitions.get(&name).is_some_and(|partition| partition.leader == Some(self.node));
+        match end {
+            Ok(end) => drop(self.ends.insert(name, end)),
+            Err(code) if leads && !is_passing(code) => drop(self.unserved.insert(name, told(code, None))),
+            Err(_) => {}
+        }
     }
 }
 
@@ -153,7 +173,17 @@ fn folder_error(link: &mut Link) -> Result<Option<String>, Fault> {
     Ok(error.map(|code| told(code, None)))
 }
 
-fn ask_for_ends(link: &mut Link, partitions: &[&Name], ends: &mut BTreeMap<Name, i64>) -> Result<(), Fault> {
+/// Whether a broker answers this of a partition that has moved, or is gone, since the cluster was looked at.
+fn is_passing(code: i16) -> bool {
+    let passing = [ErrorCode::NotLeaderOrFollower, ErrorCode::UnknownTopicOrPartition, ErrorCode::UnknownTopicId];
+    passing.iter().any(|error| error.code() == code)
+}
+
+/// Where a log ends, or the code that was answered instead.
+type End = (Name, Result<i64, i16>);
+
+/// Where a broker's logs of these end, or the error that it answers.
+fn ask_for_ends(link: &mut Link, partitions: &[&Name]) -> Result<Vec<End>, Fault> {
     let mut topics: Vec<ListOffsetsTopic> = Vec::new();
     for (topic, index) in partitions {
         if topics.last().is_none_or(|last| *last.name != **topic) {
@@ -164,12 +194,14 @@ fn ask_for_ends(link: &mut Link, partitions: &[&Name], ends: &mut BTreeMap<Name,
     }
     let request = ListOffsetsRequest { replica_id: DEBUGGING, topics, ..ListOffsetsRequest::default() };
     let Response::ListOffsets(response) = link.ask(request)? else { return Err(unasked()) };
-    for topic in response.topics {
-        for told in topic.partitions.into_iter().filter(|told| told.error_code == 0) {
-            ends.insert((topic.name.to_string(), told.partition_index), told.offset);
-        }
-    }
-    Ok(())
+    let of_topic = |topic: ListOffsetsTopicResponse| {
+        let name = topic.name.to_string();
+        topic.partitions.into_iter().map(move |told| {
+            let end = if told.error_code == 0 { Ok(told.offset) } else { Err(told.error_code) };
+            ((name.clone(), told.partition_index), end)
+        })
+    };
+    Ok(response.topics.into_iter().flat_map(of_topic).collect())
 }
 
 /// Does `work` for each, all at a time: none waits for one that does not answer.

@@ -1,5 +1,6 @@
 //! How the cluster is: what is said of it, and whether it is well.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use super::lags::Lags;
@@ -103,9 +104,11 @@ fn tell_partitions(view: &View, lags: &Lags, out: &mut impl Write) -> Result<(),
         count(Partition::is_under_replicated),
         count(Partition::is_moving)
     )?;
-    let is_worth_telling =
-        |partition: &Partition| partition.leader.is_none() || partition.is_under_replicated() || partition.is_moving();
-    let mut told = view.partitions.iter().filter(|(_, partition)| is_worth_telling(partition));
+    let is_worth_telling = |name: &(String, i32), partition: &Partition| {
+        let is_served = partition.leader.is_some() && !lags.unserved().contains_key(name);
+        !is_served || partition.is_under_replicated() || partition.is_moving()
+    };
+    let mut told = view.partitions.iter().filter(|(name, partition)| is_worth_telling(name, partition));
     let row = |(name, partition): (&(String, i32), &Partition)| {
         let (topic, index) = name;
         let lag = |(node, lag): (i32, Option<i64>)| {
@@ -161,8 +164,8 @@ fn complaints(view: &View, lags: &Lags) -> Vec<String> {
         complaints.push(format!("node {node} is said to serve, but {why}"));
     }
     for (node, error) in lags.full() {
-        complaints
-            .push(format!("node {node} takes no records ({error}), as when its disk is full: others may lead instead"));
+        let instead = if view.nodes.len() > 1 { ": others may lead instead" } else { "" };
+        complaints.push(format!("node {node} takes no records ({error}), as when its disk is full{instead}"));
     }
     if let Some(quorum) = &view.quorum {
         let absent = quorum.current_voters.iter().map(|voter| voter.replica_id);
@@ -179,6 +182,14 @@ fn complaints(view: &View, lags: &Lags) -> Vec<String> {
         if count > 0 {
             complaints.push(format!("{count} of {} partitions {what}", view.partitions.len()));
         }
+    }
+    let mut errors: BTreeMap<&str, usize> = BTreeMap::new();
+    for error in lags.unserved().values() {
+        *errors.entry(error).or_default() += 1;
+    }
+    for (error, count) in errors {
+        let of = view.partitions.len();
+        complaints.push(format!("{count} of {of} partitions whose leader does not serve them ({error})"));
     }
     complaints
 }

@@ -56,6 +56,8 @@ struct Cluster {
     full: Vec<i32>,
     /// Where a broker's log of a partition ends, if not at 10.
     ends: BTreeMap<(i32, i32), i64>,
+    /// What a broker answers of a partition instead.
+    errors: BTreeMap<(i32, i32), ErrorCode>,
     /// What it was asked to change.
     asked: Vec<String>,
 }
@@ -105,7 +107,13 @@ impl Cluster {
                 let end = |asked: &ListOffsetsPartition| {
                     let offset = self.ends.get(&(node, asked.partition_index)).copied().unwrap_or(10);
                     let partition_index = asked.partition_index;
-                    ListOffsetsPartitionResponse { partition_index, offset, ..ListOffsetsPartitionResponse::default() }
+                    let error_code = self.errors.get(&(node, partition_index)).map_or(0, |error| error.code());
+                    ListOffsetsPartitionResponse {
+                        partition_index,
+                        error_code,
+                        offset,
+                        ..ListOffsetsPartitionResponse::default()
+                    }
                 };
                 let topic = |topic: &ListOffsetsTopic| ListOffsetsTopicResponse {
                     name: topic.name.clone(),
@@ -381,6 +389,43 @@ fn a_broker_whose_disk_is_full_is_told() {
         told.contains("UNHEALTHY: node 3 takes no records (KAFKA_STORAGE_ERROR), as when its disk is full"),
         "{told}"
     );
+    assert_eq!(outcome, Ok(false));
+}
+
+#[test]
+fn a_single_broker_is_asked_as_the_nodes_of_a_cluster_are() {
+    let one = || Cluster {
+        nodes: BTreeMap::from([(1, false)]),
+        voters: vec![1],
+        partitions: vec![(1, vec![1], vec![1])],
+        ..Cluster::default()
+    };
+    let (told, outcome, _) = run_on(Cluster { full: vec![1], ..one() }, Command::Status);
+    let why = "UNHEALTHY: node 1 takes no records (KAFKA_STORAGE_ERROR), as when its disk is full\n";
+    assert!(told.ends_with(why), "{told}");
+    assert_eq!(outcome, Ok(false));
+    let errors = BTreeMap::from([((1, 0), ErrorCode::KafkaStorageError)]);
+    let (told, outcome, _) = run_on(Cluster { errors, ..one() }, Command::Status);
+    let why = "UNHEALTHY: 1 of 1 partitions whose leader does not serve them (KAFKA_STORAGE_ERROR)\n";
+    assert!(told.ends_with(why), "{told}");
+    assert_eq!(outcome, Ok(false));
+    let (told, outcome, _) = run_on(one(), Command::Status);
+    assert_eq!(outcome, Ok(true), "{told}");
+}
+
+#[test]
+fn a_partition_that_its_leader_does_not_serve_is_told_and_listed() {
+    let errors = BTreeMap::from([
+        ((2, 1), ErrorCode::KafkaStorageError),
+        // As a leader does whose office has passed on, and a follower that is to be made anew.
+        ((1, 0), ErrorCode::NotLeaderOrFollower),
+        ((3, 2), ErrorCode::UnknownTopicOrPartition),
+        ((2, 0), ErrorCode::KafkaStorageError),
+    ]);
+    let (told, outcome, _) = run_on(Cluster { errors, ..three_nodes() }, Command::Status);
+    assert!(told.contains("\nt              1       2      3  2,3       2,3      -       3:?\n\n"), "{told}");
+    let why = "\n\nUNHEALTHY: 1 of 3 partitions whose leader does not serve them (KAFKA_STORAGE_ERROR)\n";
+    assert!(told.ends_with(why), "{told}");
     assert_eq!(outcome, Ok(false));
 }
 

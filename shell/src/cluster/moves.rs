@@ -2,6 +2,9 @@
 //!
 //! Moves are asked for in rounds, and a round is waited for before the next, so that what is interrupted leaves little
 //! under way. What is under way goes on without us.
+//!
+//! A move ends when all replicas that are to stay are in sync, so none is begun of a partition that keeps one on a node that
+//! is down.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -54,6 +57,13 @@ pub(super) fn drain(link: &mut Link, node: NodeId, out: &mut impl Write) -> Resu
         let moves =
             Placement::new(&view.nodes, &view.partitions, Some(node.0)).drain(node.0).map_err(Fault::Refused)?;
         let leaving: Vec<&Name> = held.into_iter().filter(|name| !moves.contains_key(*name)).collect();
+        let (held_up, moves): (Moves, Moves) = moves.into_iter().partition(|(name, to)| is_held_up(&view, name, to));
+        if moves.is_empty()
+            && leaving.is_empty()
+            && let Some(why) = who_is_down(&view, held_up.values())
+        {
+            return Err(Fault::Refused(format!("{} partitions stay on node {node}: {why}", held_up.len())));
+        }
         carry_out(link, moves, out)?;
         wait(link, &leaving, |under_way| writeln!(out, "{under_way} partitions that others move have yet to arrive"))?;
     }
@@ -69,6 +79,10 @@ pub(super) fn rebalance(link: &mut Link, out: &mut impl Write) -> Result<Outcome
         )));
     }
     let moves = Placement::new(&view.nodes, &view.partitions, None).balance();
+    let held_up = moves.iter().filter(|(name, to)| is_held_up(&view, name, to));
+    if let Some(why) = who_is_down(&view, held_up.map(|(_, to)| to)) {
+        return Err(Fault::Refused(format!("not all partitions that are to be moved would arrive: {why}")));
+    }
     carry_out(link, moves, out)?;
     elect(link, None)?;
     writeln!(out, "replicas and leaders are spread evenly")?;
@@ -114,6 +128,27 @@ fn may_lead(partition: &Partition, node: NodeId) -> Result<Vec<i32>, String> {
     }
     replicas[..=place].rotate_right(1);
     Ok(replicas)
+}
+
+/// Whether a partition never arrives there while nodes that are down stay so. One whose replicas change places only is there
+/// at once.
+fn is_held_up(view: &View, name: &Name, to: &[i32]) -> bool {
+    let is_new = |node: &i32| view.partitions.get(name).is_none_or(|partition| !partition.settled().contains(node));
+    to.iter().any(is_new) && to.iter().any(|node| view.is_down(*node))
+}
+
+/// Which nodes hold up partitions that are to have these replicas, and what to do about it.
+fn who_is_down<'a>(view: &View, replicas: impl Iterator<Item = &'a Vec<i32>>) -> Option<String> {
+    let mut down: BTreeMap<i32, usize> = BTreeMap::new();
+    for node in replicas.flatten().filter(|node| view.is_down(**node)) {
+        *down.entry(*node).or_default() += 1;
+    }
+    let told = down.into_iter().map(|(node, count)| {
+        format!(
+            "node {node} is down and holds {count} of them: bring it back, or `chronik-server cluster drain {node}` first"
+        )
+    });
+    told.reduce(|before, next| format!("{before}; {next}"))
 }
 
 /// Moves partitions, round by round.
@@ -178,14 +213,22 @@ fn wait(link: &mut Link, names: &[&Name], mut tell: impl FnMut(usize) -> std::io
             return Ok(());
         }
         if since.elapsed() > STALLED_AFTER {
-            return Err(Fault::Refused(format!(
-                "{under_way} partitions have not arrived and none has for {} minutes; they are still on their way \
-                 (`cluster status` says which)",
-                STALLED_AFTER.as_secs() / 60
-            )));
+            return Err(Fault::Refused(stalled(&View::of(link)?, names, under_way)));
         }
         thread::sleep(LOOK_EVERY);
     }
+}
+
+/// Why it is waited no longer for these partitions, of which some are under way.
+pub(super) fn stalled(view: &View, names: &[&Name], under_way: usize) -> String {
+    let moving = names.iter().filter_map(|name| view.partitions.get(*name)).filter(|partition| partition.is_moving());
+    let targets: Vec<Vec<i32>> = moving.map(Partition::settled).collect();
+    let why = who_is_down(view, targets.iter()).map_or(String::new(), |why| format!(" ({why})"));
+    format!(
+        "{under_way} partitions have not arrived and none has for {} minutes{why}; they are still on their way \
+         (`cluster status` says which)",
+        STALLED_AFTER.as_secs() / 60
+    )
 }
 
 fn under_way(link: &mut Link, names: &[&Name]) -> Result<usize, Fault> {

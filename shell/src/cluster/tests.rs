@@ -491,6 +491,60 @@ fn what_a_drained_node_is_given_meanwhile_is_taken_off_again() {
 }
 
 #[test]
+fn no_move_is_begun_that_a_node_that_is_down_would_hold_up() {
+    let four = |partitions: &[&[i32]]| Cluster {
+        nodes: BTreeMap::from([(1, false), (2, false), (3, true), (4, false)]),
+        partitions: partitions.iter().map(|replicas| (1, replicas.to_vec(), vec![1])).collect(),
+        ..three_nodes()
+    };
+    let held = "node 3 is down and holds 1 of them: bring it back, or `chronik-server cluster drain 3` first";
+    // The others are moved nevertheless, since each is safer then.
+    let (told, outcome, asked) = run_on(four(&[&[1, 3], &[1, 2]]), Command::Drain { node: NodeId(1) });
+    assert_eq!(asked, ["move 1 to 4,2"]);
+    assert_eq!(
+        (told.as_str(), outcome),
+        ("moved 1 of 1 partitions\n", Err(format!("1 partitions stay on node 1: {held}")))
+    );
+    // The node itself can be drained, and leaders can be spread.
+    let (_, outcome, asked) = run_on(four(&[&[1, 3], &[1, 2]]), Command::Drain { node: NodeId(3) });
+    assert_eq!((outcome, asked), (Ok(true), vec!["move 0 to 1,4".to_owned()]));
+    let led_by_one: [&[i32]; 3] = [&[1, 2, 3], &[1, 2, 3], &[1, 2, 3]];
+    let cluster = Cluster { nodes: BTreeMap::from([(1, false), (2, false), (3, true)]), ..four(&led_by_one) };
+    let (_, outcome, asked) = run_on(cluster, Command::Rebalance);
+    assert_eq!((outcome, asked), (Ok(true), vec!["move 0 to 2,1,3".to_owned(), "elect in all".to_owned()]));
+    let (_, outcome, asked) = run_on(four(&[&[1, 3], &[1], &[1]]), Command::Rebalance);
+    let why = format!("not all partitions that are to be moved would arrive: {held}");
+    assert_eq!((outcome, asked), (Err(why), vec![]));
+}
+
+#[test]
+fn who_is_waited_for_in_vain_is_told_which_node_is_down() {
+    let node =
+        |is_fenced| view::Node { address: Address { host: "host".to_owned(), port: 9092 }, rack: None, is_fenced };
+    let moving = |replicas: &[i32], adding| view::Partition {
+        replicas: replicas.to_vec(),
+        adding: vec![adding],
+        removing: vec![1],
+        ..view::Partition::default()
+    };
+    let names = [("t".to_owned(), 0), ("t".to_owned(), 1)];
+    let partitions = names.iter().cloned().zip([moving(&[4, 3, 1], 4), moving(&[4, 2, 1], 4)]).collect();
+    let mut view = View {
+        nodes: BTreeMap::from([(1, node(false)), (2, node(false)), (3, node(true)), (4, node(false))]),
+        partitions,
+        ..View::default()
+    };
+    let names: Vec<_> = names.iter().collect();
+    let held = "node 3 is down and holds 1 of them: bring it back, or `chronik-server cluster drain 3` first";
+    let still = "they are still on their way (`cluster status` says which)";
+    let told = moves::stalled(&view, &names, 2);
+    assert_eq!(told, format!("2 partitions have not arrived and none has for 15 minutes ({held}); {still}"));
+    view.nodes.insert(3, node(false));
+    let told = moves::stalled(&view, &names, 2);
+    assert_eq!(told, format!("2 partitions have not arrived and none has for 15 minutes; {still}"));
+}
+
+#[test]
 fn replicas_are_spread_and_then_leaders_elected() {
     let partitions = vec![(1, vec![1], vec![1]), (1, vec![1], vec![1]), (1, vec![1], vec![1])];
     let (told, outcome, asked) = run_on(Cluster { partitions, ..three_nodes() }, Command::Rebalance);

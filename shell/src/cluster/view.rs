@@ -113,6 +113,11 @@ impl View {
         }
     }
 
+    /// Whether a node does not serve, or is none of the cluster.
+    pub(super) fn is_down(&self, node: i32) -> bool {
+        self.nodes.get(&node).is_none_or(|node| node.is_fenced)
+    }
+
     fn ask_for_nodes(&mut self, link: &mut Link) -> Result<(), Fault> {
         let request = DescribeClusterRequest {
             endpoint_type: 1,

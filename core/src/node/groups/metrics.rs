@@ -118,13 +118,17 @@ impl Node {
                 survey.members += members;
             }
             Seen::Offset { group, topic, partition, offset } => {
-                let id = self.controller.image().topic_named::<str>(topic).map(|topic| topic.id);
-                let slot = id.and_then(|topic| self.by_id.get(&TopicPartition { topic, partition }));
-                let Some(hosted) = slot.and_then(|&slot| self.hosts[slot as usize].as_ref()) else { return };
-                if survey.lags_told >= LAGS_MAX || survey.lags.len() >= LAG_BYTES_MAX {
+                let image = self.controller.image();
+                let id = image.topic_named::<str>(topic).map(|topic| TopicPartition { topic: topic.id, partition });
+                // Of what is gone there is nothing to tell.
+                let Some(id) = id.filter(|id| image.partition(*id).is_some()) else { return };
+                let hosted = self.by_id.get(&id).and_then(|&slot| self.hosts[slot as usize].as_ref());
+                let has_room = survey.lags_told < LAGS_MAX && survey.lags.len() < LAG_BYTES_MAX;
+                // Where a partition ends only those know who have it.
+                let Some(hosted) = hosted.filter(|_| has_room) else {
                     survey.lags_untold += 1;
                     return;
-                }
+                };
                 survey.lags_told += 1;
                 let lag = hosted.partition.advanced().high_watermark.0.saturating_sub(offset).max(0);
                 let (group, topic) = (Label(group), Label(topic));
@@ -164,7 +168,7 @@ impl Node {
         let help = "Records between a group's committed offset and the partition's end.";
         writeln!(text, "# HELP chronik_group_lag {help}\n# TYPE chronik_group_lag gauge")?;
         text.push_str(&survey.lags);
-        let help = "Partitions whose lag is not told, since there are too many.";
+        let help = "Partitions whose lag is not told, since there are too many, or none of their replicas is here.";
         writeln!(text, "# HELP chronik_group_lags_untold {help}\n# TYPE chronik_group_lags_untold gauge")?;
         writeln!(text, "chronik_group_lags_untold {}", survey.lags_untold)
     }

@@ -216,6 +216,23 @@ fn a_group_moves_with_the_leader_of_its_partition_and_loses_no_offset() {
 }
 
 #[test]
+fn a_lag_in_a_partition_that_others_have_is_counted_as_one_that_is_not_told() {
+    for (replica, lags, untold) in [(1, 1, 0), (2, 0, 1)] {
+        let mut cluster = Cluster::new(2);
+        cluster.create(TOPIC, &[&[replica]], &[]);
+        cluster.create("__consumer_offsets", &[&[1]], &[]);
+        assert_eq!(commit(&mut cluster, 1, 5), Some(0));
+        let text = cluster.rig(1).node.metrics();
+        assert_eq!(text.lines().filter(|line| line.starts_with("chronik_group_lag{")).count(), lags, "{text}");
+        assert!(text.contains(&format!("\nchronik_group_lags_untold {untold}\n")), "{text}");
+        // What is gone has no lag.
+        let id = cluster.topics[TOPIC];
+        cluster.entry(vec![MetadataRecord::RemoveTopic { id }]);
+        assert!(cluster.rig(1).node.metrics().contains("\nchronik_group_lags_untold 0\n"));
+    }
+}
+
+#[test]
 fn offsets_that_are_taken_back_are_errors_also_for_clients_that_know_none_but_of_partitions() {
     const OFFSETS: &str = "__consumer_offsets";
     let mut cluster = Cluster::new(2);

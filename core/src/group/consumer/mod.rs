@@ -257,7 +257,13 @@ impl Group {
         self.members.len()
     }
 
-    /// The topics that its members subscribe to, by name or by what their expressions match.
+    /// Whether it is known what all expressions match that its members subscribe to: one that is new to the group is looked
+    /// up after a while.
+    pub fn knows_its_topics(&self) -> bool {
+        self.expressions.keys().all(|expression| self.resolved.contains_key(expression))
+    }
+
+    /// The topics that its members subscribe to, by name or by what their expressions match, as far as that is known.
     pub fn subscribed(&self) -> BTreeSet<Str> {
         let by_expression = self.expressions.keys().filter_map(|expression| self.resolved.get(expression));
         self.topics.keys().chain(by_expression.flat_map(|resolved| &resolved.topics)).cloned().collect()

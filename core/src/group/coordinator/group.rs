@@ -31,7 +31,7 @@ impl Group {
     /// What of its offsets may expire now, if anything.
     ///
     /// Nothing does while members are on their way into a generation, since what they read is not known for certain
-    /// then (KAFKA-13636).
+    /// then (KAFKA-13636), nor before it is known what their expressions match.
     pub(super) fn expiry(&self) -> Option<Expiry> {
         match &self.members {
             Members::Classic(group) => match (group.state(), group.protocol_type()) {
@@ -43,7 +43,7 @@ impl Group {
                 }
                 _ => None,
             },
-            Members::Consumer(group) => matches!(group.state(), "Empty" | "Stable")
+            Members::Consumer(group) => (group.knows_its_topics() && matches!(group.state(), "Empty" | "Stable"))
                 .then(|| Expiry { empty_since: group.empty_since(), subscribed: group.subscribed() }),
         }
     }
@@ -52,7 +52,8 @@ impl Group {
     /// of another protocol type.
     pub(super) fn subscribed(&self) -> Result<Subscribed, ErrorCode> {
         match &self.members {
-            Members::Consumer(group) => Ok(Subscribed::To(group.subscribed())),
+            Members::Consumer(group) if group.knows_its_topics() => Ok(Subscribed::To(group.subscribed())),
+            Members::Consumer(_) => Ok(Subscribed::Unknown),
             Members::Classic(group) if group.state() == classic::State::Empty => Ok(Subscribed::To(BTreeSet::new())),
             Members::Classic(group) if group.protocol_type() == Some(&PROTOCOL_TYPE) => {
                 Ok(group.subscribed().map_or(Subscribed::Unknown, Subscribed::To))

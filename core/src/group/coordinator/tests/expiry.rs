@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::bench::{Bench, NOBODY, Seat, join, load};
+use super::bench::{Bench, NOBODY, Seat, beat, join, load};
 use crate::group::coordinator::upkeep::{GROUPS_PER_CALL, OFFSETS_PER_CALL};
 use crate::group::testing::client;
+use crate::wire::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use crate::wire::heartbeat::{HeartbeatRequest, HeartbeatResponse};
 use crate::wire::{ErrorCode, Str};
 
@@ -44,6 +45,36 @@ fn offsets_of_a_group_that_lives_do_not_expire_however_old_they_are() {
     bench.expire();
     // But those in a topic that it does not read do.
     assert_eq!(bench.all_offsets("readers"), [("orders".to_owned(), 0, 5)]);
+}
+
+#[test]
+fn nothing_expires_before_it_is_known_what_an_expression_matches() {
+    let mut bench = week();
+    let join = |bench: &mut Bench, expression: &str| {
+        let request = ConsumerGroupHeartbeatRequest {
+            subscribed_topic_names: None,
+            subscribed_topic_regex: Some(Str::from(expression)),
+            ..beat("readers", 0)
+        };
+        assert_eq!(bench.beat(request).error_code, 0);
+    };
+    join(&mut bench, "ord.*");
+    let member_epoch = bench.beat(beat("readers", 1)).member_epoch;
+    let seat = Seat { member: Str::from("m"), generation: member_epoch };
+    assert_eq!(bench.commit("readers", &seat, ("orders", 0), 5), ErrorCode::None);
+    bench.beat(beat("readers", -1));
+    bench.pass(8 * DAY);
+    join(&mut bench, "bil.*");
+    bench.beat(beat("readers", -1));
+    // The group has just had a lookup, so that the next one waits.
+    join(&mut bench, "ord.*");
+    assert_eq!(bench.groups(), ["readers Stable consumer"]);
+    bench.expire();
+    assert_eq!(bench.fetch("readers", ("orders", 0)), 5);
+    assert_eq!(bench.delete_offset("readers", ("orders", 0)).1, ErrorCode::GroupSubscribedToTopic);
+    bench.pass(Duration::from_secs(10));
+    bench.expire();
+    assert_eq!(bench.fetch("readers", ("orders", 0)), 5);
 }
 
 #[test]

@@ -49,6 +49,8 @@ pub(crate) enum Mode {
     EndToEnd,
     /// Commit offsets of a group for each connection, one partition a request; latency is from due to acknowledged.
     Commit,
+    /// Fetch at the topic's end, where nothing comes, as idle consumers do; latency is of each fetch.
+    Wait,
 }
 
 /// When a broker may acknowledge.
@@ -246,7 +248,8 @@ impl LoadArgs {
     /// Checks what no single flag can tell.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         let needed = u64::from(self.connections) * u64::from(self.batch_records);
-        if self.mode != Mode::Consume && u64::from(self.concurrency) < needed {
+        let is_writing = !matches!(self.mode, Mode::Consume | Mode::Wait);
+        if is_writing && u64::from(self.concurrency) < needed {
             return Err(Failure::Usage(format!(
                 "--concurrency {} leaves some of {} connections without a batch of {} to send; \
                  give at least --concurrency {needed}",
@@ -276,6 +279,17 @@ impl LoadArgs {
             return Err(Failure::Usage("--topic must have 1 to 249 characters".to_owned()));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+impl CompareArgs {
+    /// The defaults of the command line, with a floor that is not there.
+    pub(crate) fn for_tests() -> CompareArgs {
+        match Cli::parse_from(["chronik-bench", "compare", "--floor", "nullbroker"]).command {
+            Some(Command::Compare(args)) => args,
+            None => unreachable!("the line has a command"),
+        }
     }
 }
 
@@ -326,6 +340,14 @@ mod tests {
         assert_eq!((load.concurrency, load.connections, load.message_size), (128, 1, 256));
         assert_eq!((load.verify, load.acks, load.mode), (Verify::Offsets, Acks::All, Mode::Produce));
         assert!(load.check().is_ok());
+    }
+
+    #[test]
+    fn readers_need_no_records_outstanding() {
+        for mode in ["consume", "wait"] {
+            let load = parse(&format!("--mode {mode} --connections 1000")).expect("valid").load;
+            assert!(load.check().is_ok(), "{mode}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! The reading side: connections with one Fetch in flight each, several to a thread. It serves three ends: to measure
-//! reading, to see end-to-end latency, and to look after a load whether what was acknowledged is there.
+//! The reading side: connections with one Fetch in flight each, several to a thread. It serves four ends: to measure
+//! reading, to be the idle consumers that a broker keeps waiting, to see end-to-end latency, and to look after a load
+//! whether what was acknowledged is there.
 
 use crate::board::Board;
 use crate::clock::{Clock, Window};
@@ -28,6 +29,8 @@ pub(crate) enum Goal {
     Repeat,
     /// Read new records and take the send time from each batch, until the writers' last has come.
     Follow,
+    /// Ask for new records until the time is up; each answer counts as a record, since none is expected to bring one.
+    Wait,
 }
 
 /// What all reading threads of a run have in common.
@@ -142,7 +145,7 @@ impl ReadLane {
     /// Chooses what to ask for next; gives false when nothing is left.
     fn choose(&mut self, goal: Goal) -> bool {
         self.asked.clear();
-        if goal == Goal::Follow {
+        if matches!(goal, Goal::Follow | Goal::Wait) {
             self.asked.extend(0..self.cursors.len());
             return true;
         }
@@ -263,7 +266,7 @@ fn run(lanes: &mut [ReadLane], plan: &ReadPlan<'_>, received: &mut Received) -> 
 
 fn is_over(plan: &ReadPlan<'_>, now: u64, total: u64, progress: u64) -> bool {
     match plan.goal {
-        Goal::Once { bounded: true } | Goal::Repeat => now >= plan.window.until,
+        Goal::Once { bounded: true } | Goal::Repeat | Goal::Wait => now >= plan.window.until,
         // Records that never come are the finding, not an error: the caller counts.
         Goal::Once { bounded: false } => now - progress > ANSWER_WITHIN.as_nanos() as u64,
         Goal::Follow => {
@@ -345,8 +348,11 @@ fn take_response(
         let subject = format!("topic {}", plan.topic);
         return Err(Unusable::Failure(Failure::Refused { api: Api::Fetch, subject, code, message: None }));
     }
-    if plan.goal != Goal::Follow && records > 0 {
-        received.measured.answered(lane.asked_at, now, records, bytes);
+    match plan.goal {
+        Goal::Follow => {}
+        Goal::Wait => received.measured.answered(lane.asked_at, now, 1, bytes),
+        Goal::Once { .. } | Goal::Repeat if records == 0 => {}
+        Goal::Once { .. } | Goal::Repeat => received.measured.answered(lane.asked_at, now, records, bytes),
     }
     Ok(Some(records))
 }

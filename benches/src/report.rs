@@ -84,7 +84,7 @@ impl Report {
                 grouped(self.measured.requests as f64 / self.elapsed.as_secs_f64()),
                 match load.mode {
                     Mode::Produce => "requests",
-                    Mode::Consume => "fetches",
+                    Mode::Consume | Mode::Wait => "fetches",
                     Mode::EndToEnd => "batches",
                     Mode::Commit => "commits",
                 }
@@ -166,6 +166,10 @@ fn describe(load: &LoadArgs, partitions: usize) -> String {
     if load.mode == Mode::Consume {
         return format!("consume from {topic}, {connections}, fetches of up to {} bytes", load.fetch_max_bytes);
     }
+    if load.mode == Mode::Wait {
+        let wait = time(load.fetch_max_wait.as_secs_f64() * 1e6);
+        return format!("wait at the end of {topic}, {connections}, {wait} a fetch; a fetch counts as a record");
+    }
     let rate = load.rate.map_or(String::new(), |rate| format!(", {} records/s", grouped(rate as f64)));
     if load.mode == Mode::Commit {
         let group = if load.connections == 1 { "one group" } else { "a group each" };
@@ -190,6 +194,7 @@ fn load_json(load: &LoadArgs, partitions: usize) -> Json {
         Mode::Consume => "consume",
         Mode::EndToEnd => "end-to-end",
         Mode::Commit => "commit",
+        Mode::Wait => "wait",
     };
     Json::Object(vec![
         ("mode", Json::text(mode)),
@@ -201,6 +206,7 @@ fn load_json(load: &LoadArgs, partitions: usize) -> Json {
         ("message_size", Json::Whole(load.message_size.into())),
         ("acks", Json::text(acks(load))),
         ("rate", load.rate.map_or(Json::Null, Json::Whole)),
+        ("fetch_max_wait_ms", Json::Whole(load.fetch_max_wait.as_millis() as u64)),
     ])
 }
 

@@ -37,6 +37,7 @@ pub(crate) fn run(load: &LoadArgs, is_watched: bool) -> Result<Report, Failure> 
         Mode::Consume => consume(load, is_watched),
         Mode::EndToEnd => end_to_end(load, is_watched),
         Mode::Commit => commit::commit(load, is_watched),
+        Mode::Wait => wait(load, is_watched),
     }
 }
 
@@ -72,18 +73,7 @@ fn consume(load: &LoadArgs, is_watched: bool) -> Result<Report, Failure> {
     let stage = Stage::new(load, warmup, is_watched, &cluster);
 
     let goal = if load.repeat { Goal::Repeat } else { Goal::Once { bounded: true } };
-    let plan = stage.read_plan(load, goal);
-    let threads = thread_count(load, lanes.len());
-    let (received, used) = thread::scope(|scope| {
-        let threads: Vec<_> =
-            deal(lanes, threads).into_iter().map(|own| scope.spawn(|| consume::read(own, &plan))).collect();
-        let used = stage.watch(load, || threads.iter().all(ScopedJoinHandle::is_finished))?;
-        let mut received = Received::nothing(stage.window, stage.partitions);
-        for thread in threads {
-            received.merge(joined(thread)?);
-        }
-        Ok((received, used))
-    })?;
+    let (received, used) = stage.read(load, lanes, goal)?;
 
     let ended = if load.repeat { stage.window.until } else { received.last_at.min(stage.window.until) };
     let verdict = (received.damaged > 0).then(|| Verdict {
@@ -95,12 +85,20 @@ fn consume(load: &LoadArgs, is_watched: bool) -> Result<Report, Failure> {
     Ok(Report { elapsed, verdict, ..report(load, &cluster, used, received.measured) })
 }
 
+fn wait(load: &LoadArgs, is_watched: bool) -> Result<Report, Failure> {
+    let mut cluster = Cluster::open(load, true)?;
+    let ends = cluster.offsets(wire::LATEST)?;
+    let lanes = read_lanes(&mut cluster, load.connections, &ends, &unbounded(&ends))?;
+    let stage = Stage::new(load, load.warmup, is_watched, &cluster);
+    let (received, used) = stage.read(load, lanes, Goal::Wait)?;
+    Ok(report(load, &cluster, used, received.measured))
+}
+
 fn end_to_end(load: &LoadArgs, is_watched: bool) -> Result<Report, Failure> {
     let mut cluster = Cluster::open(load, true)?;
     let before = cluster.offsets(wire::LATEST)?;
     let lanes = write_lanes(load, &mut cluster)?;
-    let unbounded: BTreeMap<_, _> = before.keys().map(|partition| (*partition, i64::MAX)).collect();
-    let readers = read_lanes(&mut cluster, 1, &before, &unbounded)?;
+    let readers = read_lanes(&mut cluster, 1, &before, &unbounded(&before))?;
     let stage = Stage::new(load, load.warmup, is_watched, &cluster);
 
     let write_plan = stage.write_plan(load, true);
@@ -212,6 +210,22 @@ impl Stage {
         })
     }
 
+    /// Has threads read on `lanes` until they have reached `goal`.
+    fn read(&self, load: &LoadArgs, lanes: Vec<ReadLane>, goal: Goal) -> Result<(Received, Used), Failure> {
+        let plan = self.read_plan(load, goal);
+        let threads = thread_count(load, lanes.len());
+        thread::scope(|scope| {
+            let threads: Vec<_> =
+                deal(lanes, threads).into_iter().map(|own| scope.spawn(|| consume::read(own, &plan))).collect();
+            let used = self.watch(load, || threads.iter().all(ScopedJoinHandle::is_finished))?;
+            let mut received = Received::nothing(self.window, self.partitions);
+            for thread in threads {
+                received.merge(joined(thread)?);
+            }
+            Ok((received, used))
+        })
+    }
+
     /// Shows the progress and takes the CPU times at both ends of the window, or when `is_over` if that is earlier.
     fn watch(&self, load: &LoadArgs, is_over: impl Fn() -> bool) -> Result<Used, Failure> {
         let measure = || -> Result<_, Failure> { Ok((own_cpu(), ProcessUsage::of_all(&load.server_pid)?)) };
@@ -288,6 +302,11 @@ fn read_lanes(
         lanes.push(ReadLane::new(connect(&address, true)?, address, version, cursors.collect())?);
     }
     Ok(lanes)
+}
+
+/// Ends that no partition reaches, for readers that wait for what is yet to come.
+fn unbounded(partitions: &BTreeMap<i32, i64>) -> BTreeMap<i32, i64> {
+    partitions.keys().map(|partition| (*partition, i64::MAX)).collect()
 }
 
 fn start_writers<'scope, 'env>(

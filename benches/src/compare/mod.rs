@@ -6,20 +6,20 @@
 //! pays for the background work of another.
 
 mod broker;
+mod idle;
+mod rest;
 mod table;
 
 use crate::args::{Acks, CompareArgs, LoadArgs, Mode, Verify};
-use crate::cluster::{Cluster, LEADERS_WITHIN};
 use crate::failure::Failure;
 use crate::json::Json;
 use crate::report::Report;
 use crate::run;
-use crate::usage::ProcessUsage;
-use crate::wire::{Acknowledged, Api, Batch, Malformed, ProduceTemplate};
 use broker::{Contender, Lifetime, Running};
+use idle::Idle;
 use indicatif::{ProgressBar, ProgressStyle};
+use rest::Rest;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 /// A row of the comparison: one kind of work.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +63,9 @@ const ROWS: [Row; 5] = [
     Row { name: "fetch, 1 MiB responses", kind: Kind::Fetch { bytes_max: 1 << 20 } },
 ];
 
+/// What is found of one broker by itself.
+const APART: [&str; 2] = [rest::NAME, idle::NAME];
+
 /// What fills the topic that a fetch row reads.
 const FILL: Kind = Kind::Produce { connections: 1, batches_outstanding: 5, batch_records: 1000, message_size: 1024 };
 
@@ -86,19 +89,13 @@ struct Series {
     turns: Vec<Turn>,
 }
 
-/// A broker started and left alone.
-#[derive(Clone, Copy, Debug)]
-struct Rest {
-    first_ack: Duration,
-    idle_processors: f64,
-    resident_bytes: u64,
-}
-
 /// All that a comparison found.
 struct Findings {
     rows: Vec<(&'static str, Vec<Series>)>,
-    /// By broker: its starts, and the size of its binary where it is one file.
-    rest: Vec<(String, Vec<Rest>, Option<u64>)>,
+    /// By broker.
+    rest: Vec<Rest>,
+    /// Chronik's, by the time of waiting.
+    idle: Vec<Idle>,
     /// Turns in which something acknowledged was missing.
     lost: Vec<String>,
 }
@@ -106,8 +103,8 @@ struct Findings {
 /// Runs the comparison and prints it. Gives whether everything acknowledged was there.
 pub(crate) fn compare(args: &CompareArgs) -> Result<bool, Failure> {
     let rows: Vec<Row> = ROWS.into_iter().filter(|row| is_chosen(row.name, &args.rows)).collect();
-    if rows.is_empty() {
-        let names = ROWS.map(|row| row.name).join("; ");
+    if rows.is_empty() && !APART.iter().any(|name| is_chosen(name, &args.rows)) {
+        let names = ROWS.map(|row| row.name).into_iter().chain(APART).collect::<Vec<_>>().join("; ");
         return Err(Failure::Usage(format!("--rows matches none of: {names}")));
     }
     let contenders = contenders(args)?;
@@ -142,21 +139,29 @@ fn contenders(args: &CompareArgs) -> Result<Vec<Contender>, Failure> {
     Ok(contenders)
 }
 
-fn measure(args: &CompareArgs, rows: &[Row], contenders: &[Contender]) -> Result<Findings, Failure> {
-    let turns = rows.len() * args.rounds as usize * contenders.len();
-    let starts = args.rounds as usize * (contenders.len() - 1);
-    let progress = ProgressBar::new((turns + starts) as u64);
-    progress.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}").expect("the template is valid"));
+/// The broker that this is about, among those to be measured.
+fn chronik(contenders: &[Contender]) -> Option<&Contender> {
+    contenders.iter().find(|contender| contender.lifetime == Lifetime::Turn)
+}
 
-    let mut findings = Findings { rows: Vec::new(), rest: Vec::new(), lost: Vec::new() };
-    for contender in contenders.iter().filter(|contender| contender.lifetime != Lifetime::Comparison) {
-        let mut rests = Vec::new();
-        for _ in 0..args.rounds {
-            progress.set_message(format!("{}: start and rest", contender.name));
-            rests.push(rest(args, contender)?);
-            progress.inc(1);
-        }
-        findings.rest.push((contender.name.clone(), rests, contender.binary_bytes));
+fn measure(args: &CompareArgs, rows: &[Row], contenders: &[Contender]) -> Result<Findings, Failure> {
+    let tested: Vec<&Contender> =
+        contenders.iter().filter(|contender| contender.lifetime != Lifetime::Comparison).collect();
+    let rested: &[&Contender] = if is_chosen(rest::NAME, &args.rows) { &tested } else { &[] };
+    let idled = chronik(contenders).filter(|_| is_chosen(idle::NAME, &args.rows));
+    let turns = rows.len() * contenders.len() + rested.len() + idled.iter().len();
+    let progress = ProgressBar::new(turns as u64 * u64::from(args.rounds));
+    progress.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}").expect("the template is valid"));
+    let passed = || progress.inc(1);
+
+    let mut findings = Findings { rows: Vec::new(), rest: Vec::new(), idle: Vec::new(), lost: Vec::new() };
+    for contender in rested {
+        progress.set_message(format!("{}: {}", contender.name, rest::NAME));
+        findings.rest.push(rest::rest(args, contender, passed)?);
+    }
+    if let Some(contender) = idled {
+        progress.set_message(format!("{}: {}", contender.name, idle::NAME));
+        findings.idle = idle::idle(args, contender, passed)?;
     }
 
     let mut running: Vec<Option<Running>> = contenders.iter().map(|_| None).collect();
@@ -250,52 +255,6 @@ fn row_load(kind: Kind, base: &LoadArgs) -> LoadArgs {
     }
 }
 
-/// Starts a broker on an empty folder, takes the time to its first acknowledgement, and watches it at rest.
-fn rest(args: &CompareArgs, contender: &Contender) -> Result<Rest, Failure> {
-    let began = Instant::now();
-    let running = contender.start(&args.work_dir)?;
-    acknowledge_one(&running)?;
-    let first_ack = began.elapsed();
-    running.wait_until_quiet()?;
-    let before = ProcessUsage::of(running.pid())?;
-    std::thread::sleep(args.idle);
-    let after = ProcessUsage::of(running.pid())?;
-    Ok(Rest {
-        first_ack,
-        idle_processors: after.cpu.saturating_sub(before.cpu).as_secs_f64() / args.idle.as_secs_f64(),
-        resident_bytes: after.resident_bytes,
-    })
-}
-
-/// Creates a topic and waits until its first record is acknowledged.
-fn acknowledge_one(running: &Running) -> Result<(), Failure> {
-    let load =
-        LoadArgs { bootstrap_servers: vec![running.address()], topic: "first".to_owned(), ..LoadArgs::defaults() };
-    let mut cluster = Cluster::open(&load, true)?;
-    let (partition, leader) = cluster.leaders.first_key_value().map(|(p, l)| (*p, *l)).expect("a topic has partitions");
-    let control = cluster.control(leader);
-    let version = control.version(Api::Produce)?;
-    let template = ProduceTemplate::new(version, &load.topic, 1, 30_000, &Batch::new(1, 256, 0));
-    let began = Instant::now();
-    loop {
-        let frame = control.exchange(|_, correlation| {
-            let mut request = Vec::new();
-            template.push_head(&mut request, correlation, partition, None);
-            request.extend_from_slice(template.tail());
-            request
-        })?;
-        let answer = Acknowledged::read(version, &frame).map_err(|why: Malformed| control.unreadable(why))?;
-        if !answer.code.is_error() {
-            return Ok(());
-        }
-        if !answer.code.is_settling() || began.elapsed() > LEADERS_WITHIN {
-            let subject = format!("{}-{partition}", load.topic);
-            return Err(Failure::Refused { api: Api::Produce, subject, code: answer.code, message: None });
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
 impl From<&Report> for Turn {
     fn from(report: &Report) -> Turn {
         Turn {
@@ -334,23 +293,14 @@ impl Findings {
             let brokers = all.iter().map(|series| series.to_json(&all[0]));
             Json::Object(vec![("work", Json::text(*name)), ("brokers", Json::List(brokers.collect()))])
         });
-        let rest = self.rest.iter().map(|(broker, rests, binary_bytes)| {
-            let middle = |of: fn(&Rest) -> f64| Json::number(median(rests.iter().map(of).collect()));
-            Json::Object(vec![
-                ("broker", Json::text(broker)),
-                ("first_ack_ms", middle(|rest| rest.first_ack.as_secs_f64() * 1e3)),
-                ("idle_processors", middle(|rest| rest.idle_processors)),
-                ("idle_resident_bytes", middle(|rest| rest.resident_bytes as f64)),
-                ("binary_bytes", binary_bytes.map_or(Json::Null, Json::Whole)),
-            ])
-        });
         Json::Object(vec![
             ("floor_mode", Json::text(&args.floor_mode)),
             ("partitions", Json::Whole(args.partitions as u64)),
             ("rounds", Json::Whole(args.rounds.into())),
             ("duration_s", Json::number(args.duration.as_secs_f64())),
             ("rows", Json::List(rows.collect())),
-            ("rest", Json::List(rest.collect())),
+            ("rest", Json::List(self.rest.iter().map(Rest::to_json).collect())),
+            ("idle_consumers", Json::List(self.idle.iter().map(Idle::to_json).collect())),
             ("lost", Json::List(self.lost.iter().map(Json::text).collect())),
         ])
     }

@@ -1,6 +1,6 @@
-//! The comparison for people: one table of the work, one of starting and resting.
+//! The comparison for people: one table of the work, and one of each thing that is told of a broker by itself.
 
-use super::{Findings, Rest, Series, Turn, median};
+use super::{Findings, Idle, Rest, Series, Turn};
 use crate::report::{grouped, plain_table, time};
 use comfy_table::{CellAlignment, Table};
 use std::fmt::Write;
@@ -8,8 +8,25 @@ use std::fmt::Write;
 impl Findings {
     /// Medians; the ratios are against the first broker of each row, the floor.
     pub(super) fn to_table(&self) -> String {
-        let mut work = plain_table();
-        work.set_header([
+        let mut tables = Vec::new();
+        if !self.rows.is_empty() {
+            tables.push(self.work());
+        }
+        if !self.rest.is_empty() {
+            tables.push(numbers(&Rest::HEADER, self.rest.iter().map(Rest::to_line), 1));
+        }
+        if !self.idle.is_empty() {
+            tables.push(numbers(&Idle::HEADER, self.idle.iter().map(Idle::to_line), 1));
+        }
+        let mut out = tables.iter().map(Table::to_string).collect::<Vec<_>>().join("\n");
+        for lost in &self.lost {
+            write!(out, "\n{lost}").expect("a string takes everything");
+        }
+        out
+    }
+
+    fn work(&self) -> Table {
+        let header = [
             "work",
             "broker",
             "records/s",
@@ -23,35 +40,12 @@ impl Findings {
             "ratio",
             "client µs/record",
             "memory",
-        ]);
-        for (name, all) in &self.rows {
-            for (index, series) in all.iter().enumerate() {
-                let name = if index == 0 { *name } else { "" };
-                work.add_row(row(name, series, &all[0]));
-            }
-        }
-        align_right(&mut work, 2);
-        let mut out = work.to_string();
-        if !self.rest.is_empty() {
-            let mut rest = plain_table();
-            rest.set_header(["broker", "start to first ack", "idle CPU", "idle memory", "binary"]);
-            for (broker, rests, binary_bytes) in &self.rest {
-                let middle = |of: fn(&Rest) -> f64| median(rests.iter().map(of).collect());
-                rest.add_row([
-                    broker.clone(),
-                    format!("{:.1} ms", middle(|rest| rest.first_ack.as_secs_f64() * 1e3)),
-                    format!("{:.2} %", middle(|rest| rest.idle_processors * 100.0)),
-                    format!("{:.1} MB", middle(|rest| rest.resident_bytes as f64 / 1e6)),
-                    binary_bytes.map_or("-".to_owned(), |bytes| format!("{:.1} MB", bytes as f64 / 1e6)),
-                ]);
-            }
-            align_right(&mut rest, 1);
-            write!(out, "\n{rest}").expect("a string takes everything");
-        }
-        for lost in &self.lost {
-            write!(out, "\n{lost}").expect("a string takes everything");
-        }
-        out
+        ];
+        let lines = self.rows.iter().flat_map(|(name, all)| {
+            let named = |(index, series)| row(if index == 0 { name } else { "" }, series, &all[0]);
+            all.iter().enumerate().map(named)
+        });
+        numbers(&header, lines, 2)
     }
 }
 
@@ -79,9 +73,12 @@ fn row(name: &str, series: &Series, floor: &Series) -> [String; 13] {
     ]
 }
 
-/// Numbers are read from the right.
-fn align_right(table: &mut Table, from: usize) {
+/// A table whose columns are numbers from the one at `from` on: they are read from the right.
+fn numbers<const N: usize>(header: &[&str; N], lines: impl Iterator<Item = [String; N]>, from: usize) -> Table {
+    let mut table = plain_table();
+    table.set_header(header).add_rows(lines);
     for column in table.column_iter_mut().skip(from) {
         column.set_cell_alignment(CellAlignment::Right);
     }
+    table
 }

@@ -37,12 +37,22 @@ pub(super) enum Lifetime {
     Turn,
 }
 
+/// What a broker is in the comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The null broker, which is what the others are compared with.
+    Floor,
+    /// What this is about.
+    Chronik,
+    Other,
+}
+
 /// A broker that can be started.
 pub(super) struct Contender {
     pub(super) name: String,
     /// The program and its arguments, with `{port}` and `{dir}` to be filled in.
     command: Vec<String>,
-    pub(super) lifetime: Lifetime,
+    pub(super) role: Role,
     pub(super) binary_bytes: Option<u64>,
 }
 
@@ -51,19 +61,14 @@ impl Contender {
     pub(super) fn floor(binary: &Path, mode: &str, partitions: i32) -> Result<Contender, Failure> {
         let binary = absolute(binary, "--floor names the null broker; build it with `just floor`")?;
         let command = vec![binary, "{port}".to_owned(), mode.to_owned(), partitions.to_string()];
-        Ok(Contender {
-            name: format!("null broker, {mode}"),
-            command,
-            lifetime: Lifetime::Comparison,
-            binary_bytes: None,
-        })
+        Ok(Contender { name: format!("null broker, {mode}"), command, role: Role::Floor, binary_bytes: None })
     }
 
     pub(super) fn chronik(binary: &Path, args: Option<&str>) -> Result<Contender, Failure> {
         let binary_bytes = fs::metadata(binary).map(|metadata| metadata.len()).ok();
         let mut command = vec![absolute(binary, "--server-bin names the broker; build it with --release")?];
         command.extend(args.unwrap_or(CHRONIK_ARGS).split_whitespace().map(str::to_owned));
-        Ok(Contender { name: "chronik".to_owned(), command, lifetime: Lifetime::Turn, binary_bytes })
+        Ok(Contender { name: "chronik".to_owned(), command, role: Role::Chronik, binary_bytes })
     }
 
     pub(super) fn other(name: &str, command: &str) -> Result<Contender, Failure> {
@@ -71,7 +76,15 @@ impl Contender {
         if command.is_empty() {
             return Err(Failure::Usage(format!("--beside {name} has no command")));
         }
-        Ok(Contender { name: name.to_owned(), command, lifetime: Lifetime::Row, binary_bytes: None })
+        Ok(Contender { name: name.to_owned(), command, role: Role::Other, binary_bytes: None })
+    }
+
+    pub(super) fn lifetime(&self) -> Lifetime {
+        match self.role {
+            Role::Floor => Lifetime::Comparison,
+            Role::Chronik => Lifetime::Turn,
+            Role::Other => Lifetime::Row,
+        }
     }
 
     /// Starts it on a free port and an empty folder below `work_dir`; returns as soon as it accepts connections.

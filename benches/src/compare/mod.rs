@@ -9,85 +9,27 @@ mod broker;
 mod idle;
 mod rest;
 mod table;
+mod turn;
+mod work;
 
-use crate::args::{Acks, CompareArgs, LoadArgs, Mode, Verify};
+use crate::args::{CompareArgs, Verify};
 use crate::failure::Failure;
 use crate::json::Json;
-use crate::report::Report;
+use crate::report::grouped;
 use crate::run;
-use broker::{Contender, Lifetime, Running};
+use broker::{Contender, Lifetime, Role, Running};
 use idle::Idle;
 use indicatif::{ProgressBar, ProgressStyle};
 use rest::Rest;
 use std::path::Path;
+use turn::{Series, median};
+use work::{Against, Outcome, ROWS, Row};
 
-/// A row of the comparison: one kind of work.
-#[derive(Clone, Copy, Debug)]
-struct Row {
-    name: &'static str,
-    kind: Kind,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    Produce {
-        connections: u32,
-        batches_outstanding: u32,
-        batch_records: u32,
-        message_size: u32,
-    },
-    /// Of a topic that holds as much as was produced in one turn.
-    Fetch {
-        bytes_max: i32,
-    },
-}
-
-/// The work that a broker meets in practice, from many small requests to few large ones.
-const ROWS: [Row; 5] = [
-    Row {
-        name: "128 connections, 1 record outstanding each",
-        kind: Kind::Produce { connections: 128, batches_outstanding: 128, batch_records: 1, message_size: 256 },
-    },
-    Row {
-        name: "1 connection, 128 records outstanding",
-        kind: Kind::Produce { connections: 1, batches_outstanding: 128, batch_records: 1, message_size: 256 },
-    },
-    Row {
-        name: "64-record batches, 5 outstanding",
-        kind: Kind::Produce { connections: 1, batches_outstanding: 5, batch_records: 64, message_size: 256 },
-    },
-    Row {
-        name: "1 MB batches, 5 outstanding",
-        kind: Kind::Produce { connections: 1, batches_outstanding: 5, batch_records: 1000, message_size: 1024 },
-    },
-    Row { name: "fetch, 1 MiB responses", kind: Kind::Fetch { bytes_max: 1 << 20 } },
-];
+/// The partitions of those rows that tell what partitions cost.
+const PARTITIONS: [i32; 4] = [1, 100, 1_000, 10_000];
 
 /// What is found of one broker by itself.
 const APART: [&str; 2] = [rest::NAME, idle::NAME];
-
-/// What fills the topic that a fetch row reads.
-const FILL: Kind = Kind::Produce { connections: 1, batches_outstanding: 5, batch_records: 1000, message_size: 1024 };
-
-/// One turn of one broker at one row.
-#[derive(Clone, Copy, Debug)]
-struct Turn {
-    records_per_s: f64,
-    megabytes_per_s: f64,
-    latency_p50_us: f64,
-    latency_p99_us: f64,
-    latency_p999_us: f64,
-    broker_cpu_us_per_record: f64,
-    client_cpu_us_per_record: f64,
-    /// The most that the broker's process held since it started.
-    resident_bytes_max: f64,
-}
-
-/// All turns of one broker at one row.
-struct Series {
-    broker: String,
-    turns: Vec<Turn>,
-}
 
 /// All that a comparison found.
 struct Findings {
@@ -141,15 +83,46 @@ fn contenders(args: &CompareArgs) -> Result<Vec<Contender>, Failure> {
 
 /// The broker that this is about, among those to be measured.
 fn chronik(contenders: &[Contender]) -> Option<&Contender> {
-    contenders.iter().find(|contender| contender.lifetime == Lifetime::Turn)
+    contenders.iter().find(|contender| contender.role == Role::Chronik)
+}
+
+/// Who takes turns at a row.
+#[derive(Debug, PartialEq, Eq)]
+struct Entrant {
+    name: String,
+    /// Its place among the contenders.
+    contender: usize,
+    partitions: i32,
+}
+
+/// Those who take turns at a row, the first being the one that the others are compared with.
+fn entrants(row: &Row, contenders: &[Contender], partitions: i32) -> Vec<Entrant> {
+    let places = contenders.iter().enumerate();
+    match row.against {
+        Against::Floor => places
+            .map(|(place, contender)| Entrant { name: contender.name.clone(), contender: place, partitions })
+            .collect(),
+        Against::OnePartition => places
+            .filter(|(_, contender)| contender.role == Role::Chronik)
+            .flat_map(|(place, contender)| {
+                PARTITIONS.map(|partitions| {
+                    let s = if partitions == 1 { "" } else { "s" };
+                    let name = format!("{}, {} partition{s}", contender.name, grouped(partitions.into()));
+                    Entrant { name, contender: place, partitions }
+                })
+            })
+            .collect(),
+    }
 }
 
 fn measure(args: &CompareArgs, rows: &[Row], contenders: &[Contender]) -> Result<Findings, Failure> {
     let tested: Vec<&Contender> =
-        contenders.iter().filter(|contender| contender.lifetime != Lifetime::Comparison).collect();
+        contenders.iter().filter(|contender| contender.lifetime() != Lifetime::Comparison).collect();
     let rested: &[&Contender] = if is_chosen(rest::NAME, &args.rows) { &tested } else { &[] };
     let idled = chronik(contenders).filter(|_| is_chosen(idle::NAME, &args.rows));
-    let turns = rows.len() * contenders.len() + rested.len() + idled.iter().len();
+    let rows: Vec<(&Row, Vec<Entrant>)> =
+        rows.iter().map(|row| (row, entrants(row, contenders, args.partitions))).collect();
+    let turns = rows.iter().map(|(_, entrants)| entrants.len()).sum::<usize>() + rested.len() + idled.iter().len();
     let progress = ProgressBar::new(turns as u64 * u64::from(args.rounds));
     progress.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}").expect("the template is valid"));
     let passed = || progress.inc(1);
@@ -165,23 +138,24 @@ fn measure(args: &CompareArgs, rows: &[Row], contenders: &[Contender]) -> Result
     }
 
     let mut running: Vec<Option<Running>> = contenders.iter().map(|_| None).collect();
-    for row in rows {
+    for (row, entrants) in rows.into_iter().filter(|(_, entrants)| !entrants.is_empty()) {
         let mut all: Vec<Series> =
-            contenders.iter().map(|contender| Series { broker: contender.name.clone(), turns: Vec::new() }).collect();
+            entrants.iter().map(|entrant| Series { broker: entrant.name.clone(), turns: Vec::new() }).collect();
         for round in 1..=args.rounds {
-            for ((contender, series), running) in contenders.iter().zip(&mut all).zip(&mut running) {
-                progress.set_message(format!("{}: {}, round {round}", contender.name, row.name));
-                let report = take_turn(args, row, round, contender, running)?;
-                if let Some(verdict) = report.verdict.as_ref().filter(|verdict| !verdict.is_good()) {
-                    findings.lost.push(format!("{}, {}, round {round}: {verdict}", contender.name, row.name));
+            for (entrant, series) in entrants.iter().zip(&mut all) {
+                progress.set_message(format!("{}: {}, round {round}", entrant.name, row.name));
+                let (contender, running) = (&contenders[entrant.contender], &mut running[entrant.contender]);
+                let outcome = take_turn(args, row, round, contender, entrant.partitions, running)?;
+                if let Some(lost) = outcome.lost {
+                    findings.lost.push(format!("{}, {}, round {round}: {lost}", entrant.name, row.name));
                 }
-                series.turns.push(Turn::from(&report));
-                progress.inc(1);
+                series.turns.push(outcome.turn);
+                passed();
             }
         }
         findings.rows.push((row.name, all));
         for (contender, running) in contenders.iter().zip(&mut running) {
-            if contender.lifetime == Lifetime::Row {
+            if contender.lifetime() == Lifetime::Row {
                 *running = None;
             }
         }
@@ -196,95 +170,27 @@ fn take_turn(
     row: &Row,
     round: u32,
     contender: &Contender,
+    partitions: i32,
     running: &mut Option<Running>,
-) -> Result<Report, Failure> {
-    let verify = if contender.lifetime == Lifetime::Comparison { Verify::Off } else { Verify::Offsets };
+) -> Result<Outcome, Failure> {
+    let lifetime = contender.lifetime();
+    let verify = if lifetime == Lifetime::Comparison { Verify::Off } else { Verify::Offsets };
+    let perform = |broker: &Running, topic: &str| work::perform(args, row.kind, topic, partitions, broker, verify);
     let broker = match running.take() {
         Some(broker) => broker,
         None => {
             let broker = contender.start(&args.work_dir)?;
-            if contender.lifetime == Lifetime::Row {
-                load_at(args, row, "uncounted", &broker, verify)?;
+            if lifetime == Lifetime::Row {
+                perform(&broker, "uncounted")?;
             }
             broker
         }
     };
     broker.wait_until_quiet()?;
-    let report = load_at(args, row, &format!("round-{round}"), &broker, verify)?;
+    let outcome = perform(&broker, &format!("round-{round}"))?;
     // Dropped, and thus ended, before the next broker's turn where it is not kept.
-    *running = (contender.lifetime != Lifetime::Turn).then_some(broker);
-    Ok(report)
-}
-
-/// Loads a broker with the work of `row` on a topic of its own, which is filled first where it is to be fetched,
-/// unless the broker makes its records up.
-fn load_at(args: &CompareArgs, row: &Row, topic: &str, running: &Running, verify: Verify) -> Result<Report, Failure> {
-    let base = LoadArgs {
-        bootstrap_servers: vec![running.address()],
-        topic: topic.to_owned(),
-        partitions: Some(args.partitions),
-        duration: args.duration,
-        warmup: args.warmup,
-        acks: Acks::Leader,
-        server_pid: vec![running.pid()],
-        verify,
-        ..LoadArgs::defaults()
-    };
-    if matches!(row.kind, Kind::Fetch { .. }) && verify != Verify::Off {
-        let filled = run::run(&row_load(FILL, &base), false)?;
-        if !filled.is_good() {
-            return Ok(filled);
-        }
-        running.wait_until_quiet()?;
-    }
-    run::run(&row_load(row.kind, &base), false)
-}
-
-fn row_load(kind: Kind, base: &LoadArgs) -> LoadArgs {
-    match kind {
-        Kind::Produce { connections, batches_outstanding, batch_records, message_size } => LoadArgs {
-            connections,
-            concurrency: batches_outstanding * batch_records,
-            batch_records,
-            message_size,
-            ..base.clone()
-        },
-        Kind::Fetch { bytes_max } => {
-            LoadArgs { mode: Mode::Consume, repeat: true, fetch_max_bytes: bytes_max, ..base.clone() }
-        }
-    }
-}
-
-impl From<&Report> for Turn {
-    fn from(report: &Report) -> Turn {
-        Turn {
-            records_per_s: report.records_per_second(),
-            megabytes_per_s: report.megabytes_per_second(),
-            latency_p50_us: report.latency_us(50.0),
-            latency_p99_us: report.latency_us(99.0),
-            latency_p999_us: report.latency_us(99.9),
-            broker_cpu_us_per_record: report.server_us_per_record().unwrap_or(f64::NAN),
-            client_cpu_us_per_record: report.client_us_per_record(),
-            resident_bytes_max: report.server.map_or(f64::NAN, |server| server.memory.resident_bytes_max as f64),
-        }
-    }
-}
-
-impl Series {
-    fn median(&self, of: impl Fn(&Turn) -> f64) -> f64 {
-        median(self.turns.iter().map(of).collect())
-    }
-}
-
-/// The middle value, or the mean of the two in the middle; NaN of nothing.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => f64::NAN,
-        length if length % 2 == 1 => values[middle],
-        _ => (values[middle - 1] + values[middle]) / 2.0,
-    }
+    *running = (lifetime != Lifetime::Turn).then_some(broker);
+    Ok(outcome)
 }
 
 impl Findings {
@@ -306,40 +212,25 @@ impl Findings {
     }
 }
 
-impl Series {
-    fn to_json(&self, floor: &Series) -> Json {
-        let rate = |turn: &Turn| turn.records_per_s;
-        let bytes = |turn: &Turn| turn.megabytes_per_s;
-        let cpu = |turn: &Turn| turn.broker_cpu_us_per_record;
-        Json::Object(vec![
-            ("broker", Json::text(&self.broker)),
-            ("records_per_s", Json::number(self.median(rate))),
-            ("megabytes_per_s", Json::number(self.median(bytes))),
-            ("throughput_ratio", Json::number(self.median(bytes) / floor.median(bytes))),
-            ("broker_cpu_us_per_record", Json::number(self.median(cpu))),
-            ("broker_cpu_ratio", Json::number(self.median(cpu) / floor.median(cpu))),
-            ("latency_p50_us", Json::number(self.median(|turn| turn.latency_p50_us))),
-            ("latency_p99_us", Json::number(self.median(|turn| turn.latency_p99_us))),
-            ("latency_p999_us", Json::number(self.median(|turn| turn.latency_p999_us))),
-            ("client_cpu_us_per_record", Json::number(self.median(|turn| turn.client_cpu_us_per_record))),
-            ("resident_bytes_max", Json::number(self.median(|turn| turn.resident_bytes_max))),
-            (
-                "records_per_s_of_each_turn",
-                Json::List(self.turns.iter().map(|turn| Json::number(rate(turn))).collect()),
-            ),
-        ])
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_in_the_middle() {
-        assert_eq!(median(vec![5.0, 1.0, 3.0]), 3.0);
-        assert_eq!(median(vec![4.0, 1.0, 2.0, 9.0]), 3.0);
-        assert!(median(Vec::new()).is_nan());
+    fn only_chronik_is_compared_with_itself() {
+        let binary = std::env::current_exe().expect("a file that is there");
+        let contenders = [
+            Contender::floor(&binary, "null", 1).expect("it is there"),
+            Contender::chronik(&binary, None).expect("it is there"),
+            Contender::other("kafka", "kafka {port}").expect("a command"),
+        ];
+        let names = |against| {
+            let row = Row { against, ..ROWS[0] };
+            entrants(&row, &contenders, 1).into_iter().map(|entrant| entrant.name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(Against::Floor), ["null broker, null", "chronik", "kafka"]);
+        let alone = ["chronik, 1 partition", "chronik, 100 partitions", "chronik, 1,000 partitions"];
+        assert_eq!(names(Against::OnePartition)[..3], alone);
     }
 
     #[test]
@@ -347,12 +238,5 @@ mod tests {
         assert!(is_chosen("fetch, 1 MiB responses", &[]));
         assert!(is_chosen("fetch, 1 MiB responses", &["128".to_owned(), "fetch".to_owned()]));
         assert!(!is_chosen("fetch, 1 MiB responses", &["128".to_owned()]));
-    }
-
-    #[test]
-    fn every_row_is_a_valid_load() {
-        for row in ROWS {
-            row_load(row.kind, &LoadArgs::defaults()).check().expect(row.name);
-        }
     }
 }

@@ -1,12 +1,13 @@
 //! The comparison for people: one table of the work, and one of each thing that is told of a broker by itself.
 
-use super::{Findings, Idle, Rest, Series, Turn};
+use super::turn::{Series, Turn};
+use super::{Findings, Idle, Rest};
 use crate::report::{grouped, plain_table, time};
 use comfy_table::{CellAlignment, Table};
 use std::fmt::Write;
 
 impl Findings {
-    /// Medians; the ratios are against the first broker of each row, the floor.
+    /// Medians; the ratios are against the first of each row.
     pub(super) fn to_table(&self) -> String {
         let mut tables = Vec::new();
         if !self.rows.is_empty() {

@@ -1,0 +1,151 @@
+//! The rows of the comparison: which work each is, and how a broker is given it.
+
+use super::broker::Running;
+use super::turn::Turn;
+use crate::args::{Acks, CompareArgs, LoadArgs, Mode, Verify};
+use crate::failure::Failure;
+use crate::report::Report;
+use crate::run;
+use crate::verify::Verdict;
+
+/// A row of the comparison: one kind of work.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) against: Against,
+}
+
+/// What the ratios of a row are taken against, which is the first in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Against {
+    /// The null broker.
+    Floor,
+    /// Chronik itself on one partition; the others in the row are of more.
+    OnePartition,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Produce(Shape),
+    /// Of a topic that holds as much as was produced in one turn.
+    Fetch {
+        bytes_max: i32,
+    },
+}
+
+/// How records are sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    connections: u32,
+    batches_outstanding: u32,
+    batch_records: u32,
+    message_size: u32,
+}
+
+const MANY_CONNECTIONS: Shape =
+    Shape { connections: 128, batches_outstanding: 128, batch_records: 1, message_size: 256 };
+const ONE_CONNECTION: Shape = Shape { connections: 1, batches_outstanding: 128, batch_records: 1, message_size: 256 };
+const SMALL_BATCHES: Shape = Shape { connections: 1, batches_outstanding: 5, batch_records: 64, message_size: 256 };
+/// This also fills the topics that are read.
+const LARGE_BATCHES: Shape = Shape { connections: 1, batches_outstanding: 5, batch_records: 1000, message_size: 1024 };
+
+/// The work that a broker meets in practice, from many small requests to few large ones.
+pub(super) const ROWS: [Row; 7] = [
+    Row {
+        name: "128 connections, 1 record outstanding each",
+        kind: Kind::Produce(MANY_CONNECTIONS),
+        against: Against::Floor,
+    },
+    Row { name: "1 connection, 128 records outstanding", kind: Kind::Produce(ONE_CONNECTION), against: Against::Floor },
+    Row { name: "64-record batches, 5 outstanding", kind: Kind::Produce(SMALL_BATCHES), against: Against::Floor },
+    Row { name: "1 MB batches, 5 outstanding", kind: Kind::Produce(LARGE_BATCHES), against: Against::Floor },
+    Row { name: "fetch, 1 MiB responses", kind: Kind::Fetch { bytes_max: 1 << 20 }, against: Against::Floor },
+    Row {
+        name: "partitions: 128 connections, 1 record outstanding each",
+        kind: Kind::Produce(MANY_CONNECTIONS),
+        against: Against::OnePartition,
+    },
+    Row {
+        name: "partitions: 1 connection, 128 records outstanding",
+        kind: Kind::Produce(ONE_CONNECTION),
+        against: Against::OnePartition,
+    },
+];
+
+/// What came of a turn.
+pub(super) struct Outcome {
+    pub(super) turn: Turn,
+    /// What was acknowledged and is not there.
+    pub(super) lost: Option<String>,
+}
+
+/// Gives a broker the work of a row on a `topic` of its own, which is filled first where it is to be read, unless the
+/// broker makes its records up.
+pub(super) fn perform(
+    args: &CompareArgs,
+    kind: Kind,
+    topic: &str,
+    partitions: i32,
+    broker: &Running,
+    verify: Verify,
+) -> Result<Outcome, Failure> {
+    let base = LoadArgs {
+        bootstrap_servers: vec![broker.address()],
+        topic: topic.to_owned(),
+        partitions: Some(partitions),
+        duration: args.duration,
+        warmup: args.warmup,
+        acks: Acks::Leader,
+        server_pid: vec![broker.pid()],
+        verify,
+        ..LoadArgs::defaults()
+    };
+    match kind {
+        Kind::Produce(shape) => run::run(&shape.load(&base), false),
+        Kind::Fetch { bytes_max } => {
+            if verify != Verify::Off {
+                let filled = run::run(&LARGE_BATCHES.load(&base), false)?;
+                if !filled.is_good() {
+                    return Ok(Outcome::from(&filled));
+                }
+                broker.wait_until_quiet()?;
+            }
+            let read = LoadArgs { mode: Mode::Consume, repeat: true, fetch_max_bytes: bytes_max, ..base };
+            run::run(&read, false)
+        }
+    }
+    .map(|report| Outcome::from(&report))
+}
+
+impl Shape {
+    /// The load that `base` becomes with requests of this shape.
+    fn load(self, base: &LoadArgs) -> LoadArgs {
+        LoadArgs {
+            connections: self.connections,
+            concurrency: self.batches_outstanding * self.batch_records,
+            batch_records: self.batch_records,
+            message_size: self.message_size,
+            ..base.clone()
+        }
+    }
+}
+
+impl From<&Report> for Outcome {
+    fn from(report: &Report) -> Outcome {
+        let bad = report.verdict.as_ref().filter(|verdict| !verdict.is_good());
+        Outcome { turn: Turn::from(report), lost: bad.map(Verdict::to_string) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shape_is_a_valid_load() {
+        for shape in [MANY_CONNECTIONS, ONE_CONNECTION, SMALL_BATCHES, LARGE_BATCHES] {
+            shape.load(&LoadArgs::defaults()).check().unwrap_or_else(|why| panic!("{shape:?}: {why}"));
+        }
+    }
+}

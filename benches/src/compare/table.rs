@@ -37,6 +37,7 @@ impl Findings {
             "p50",
             "p99",
             "p99.9",
+            "ratio",
             "broker µs/record",
             "ratio",
             "client µs/record",
@@ -50,10 +51,11 @@ impl Findings {
     }
 }
 
-fn row(name: &str, series: &Series, floor: &Series) -> [String; 13] {
+fn row(name: &str, series: &Series, floor: &Series) -> [String; 14] {
     let rate = |turn: &Turn| turn.records_per_s;
     let bytes = |turn: &Turn| turn.megabytes_per_s;
     let cpu = |turn: &Turn| turn.broker_cpu_us_per_record;
+    let tail = |turn: &Turn| turn.latency_p999_us;
     let lowest = series.turns.iter().map(rate).fold(f64::INFINITY, f64::min);
     let highest = series.turns.iter().map(rate).fold(0.0, f64::max);
     [
@@ -66,7 +68,8 @@ fn row(name: &str, series: &Series, floor: &Series) -> [String; 13] {
         format!("{:.2}", series.median(bytes) / floor.median(bytes)),
         time(series.median(|turn| turn.latency_p50_us)),
         time(series.median(|turn| turn.latency_p99_us)),
-        time(series.median(|turn| turn.latency_p999_us)),
+        time(series.median(tail)),
+        format!("{:.2}", series.median(tail) / floor.median(tail)),
         format!("{:.2}", series.median(cpu)),
         format!("{:.2}", series.median(cpu) / floor.median(cpu)),
         format!("{:.2}", series.median(|turn| turn.client_cpu_us_per_record)),

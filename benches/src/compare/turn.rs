@@ -46,6 +46,7 @@ impl Series {
     pub(super) fn to_json(&self, floor: &Series) -> Json {
         let rate = |turn: &Turn| turn.records_per_s;
         let bytes = |turn: &Turn| turn.megabytes_per_s;
+        let tail = |turn: &Turn| turn.latency_p999_us;
         let cpu = |turn: &Turn| turn.broker_cpu_us_per_record;
         Json::Object(vec![
             ("broker", Json::text(&self.broker)),
@@ -56,7 +57,8 @@ impl Series {
             ("broker_cpu_ratio", Json::number(self.median(cpu) / floor.median(cpu))),
             ("latency_p50_us", Json::number(self.median(|turn| turn.latency_p50_us))),
             ("latency_p99_us", Json::number(self.median(|turn| turn.latency_p99_us))),
-            ("latency_p999_us", Json::number(self.median(|turn| turn.latency_p999_us))),
+            ("latency_p999_us", Json::number(self.median(tail))),
+            ("latency_p999_ratio", Json::number(self.median(tail) / floor.median(tail))),
             ("client_cpu_us_per_record", Json::number(self.median(|turn| turn.client_cpu_us_per_record))),
             ("resident_bytes_max", Json::number(self.median(|turn| turn.resident_bytes_max))),
             (

@@ -28,6 +28,9 @@ pub(super) enum Against {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     Produce(Shape),
+    /// As fast as it goes first, and then, which is what counts, at half of that, at even intervals: what a broker takes
+    /// that is not saturated.
+    HalfRate(Shape),
     /// Of a topic that holds as much as was produced in one turn.
     Fetch {
         bytes_max: i32,
@@ -51,7 +54,7 @@ const SMALL_BATCHES: Shape = Shape { connections: 1, batches_outstanding: 5, bat
 const LARGE_BATCHES: Shape = Shape { connections: 1, batches_outstanding: 5, batch_records: 1000, message_size: 1024 };
 
 /// The work that a broker meets in practice, from many small requests to few large ones.
-pub(super) const ROWS: [Row; 7] = [
+pub(super) const ROWS: [Row; 8] = [
     Row {
         name: "128 connections, 1 record outstanding each",
         kind: Kind::Produce(MANY_CONNECTIONS),
@@ -60,6 +63,11 @@ pub(super) const ROWS: [Row; 7] = [
     Row { name: "1 connection, 128 records outstanding", kind: Kind::Produce(ONE_CONNECTION), against: Against::Floor },
     Row { name: "64-record batches, 5 outstanding", kind: Kind::Produce(SMALL_BATCHES), against: Against::Floor },
     Row { name: "1 MB batches, 5 outstanding", kind: Kind::Produce(LARGE_BATCHES), against: Against::Floor },
+    Row {
+        name: "half the maximum rate, 128 connections",
+        kind: Kind::HalfRate(MANY_CONNECTIONS),
+        against: Against::Floor,
+    },
     Row { name: "fetch, 1 MiB responses", kind: Kind::Fetch { bytes_max: 1 << 20 }, against: Against::Floor },
     Row {
         name: "partitions: 128 connections, 1 record outstanding each",
@@ -103,6 +111,15 @@ pub(super) fn perform(
     };
     match kind {
         Kind::Produce(shape) => run::run(&shape.load(&base), false),
+        Kind::HalfRate(shape) => {
+            let load = shape.load(&base);
+            let most = run::run(&load, false)?;
+            if !most.is_good() {
+                return Ok(Outcome::from(&most));
+            }
+            let rate = Some((most.records_per_second() / 2.0).max(1.0) as u64);
+            run::run(&LoadArgs { rate, ..load }, false)
+        }
         Kind::Fetch { bytes_max } => {
             if verify != Verify::Off {
                 let filled = run::run(&LARGE_BATCHES.load(&base), false)?;

@@ -225,6 +225,10 @@ pub(crate) struct CompareArgs {
     #[arg(long, default_value = "5s", value_parser = duration)]
     pub(crate) idle: Duration,
 
+    /// Gigabytes that a broker has when it is killed to see how it recovers.
+    #[arg(long, default_value_t = 10, value_name = "GB", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) recovery_gigabytes: u32,
+
     /// Where brokers keep their data while they run; should be on the disk that is meant.
     #[arg(long, default_value = "target/bench")]
     pub(crate) work_dir: PathBuf,

@@ -18,6 +18,8 @@ const QUIET_PROCESSORS: f64 = 0.05;
 const QUIET_FOR: Duration = Duration::from_millis(300);
 /// How long to wait for that: a broker that is never quiet is measured as it is.
 const QUIET_WITHIN: Duration = Duration::from_secs(15);
+/// What a broker says, in its folder.
+const LOG: &str = "output.log";
 /// The arguments of chronik-server where none are given.
 const CHRONIK_ARGS: &str =
     "standalone --kafka-port {port} --bind 127.0.0.1 --data-dir {dir} --durability sync --log-level warn";
@@ -89,42 +91,56 @@ impl Contender {
 
     /// Starts it on a free port and an empty folder below `work_dir`; returns as soon as it accepts connections.
     pub(super) fn start(&self, work_dir: &Path) -> Result<Running, Failure> {
-        let local = |what: &str| {
-            let what = format!("cannot {what} for {}", self.name);
-            move |why: io::Error| Failure::Local { what, why }
-        };
-        let port = free_port().map_err(local("find a port"))?;
+        let port = free_port().map_err(self.local("find a port"))?;
         let dir = work_dir.join(port.to_string());
-        fs::create_dir_all(&dir).map_err(local("make a folder"))?;
-        let log_path = dir.join("output.log");
-        let log = File::create(&log_path).map_err(local("make a log"))?;
+        fs::create_dir_all(&dir).map_err(self.local("make a folder"))?;
+        let mut running = Running { child: self.spawn(port, &dir)?, port, dir };
+        self.wait_until_up(&mut running)?;
+        Ok(running)
+    }
+
+    /// Starts it again where it was killed, with the data that it left.
+    pub(super) fn start_again(&self, killed: &mut Running) -> Result<(), Failure> {
+        killed.child = self.spawn(killed.port, &killed.dir)?;
+        self.wait_until_up(killed)
+    }
+
+    fn spawn(&self, port: u16, dir: &Path) -> Result<Child, Failure> {
+        let log = File::create(dir.join(LOG)).map_err(self.local("make a log"))?;
         let fill = |argument: &String| {
             argument.replace("{port}", &port.to_string()).replace("{dir}", &dir.join("data").to_string_lossy())
         };
-        let child = Command::new(fill(&self.command[0]))
+        Command::new(fill(&self.command[0]))
             .args(self.command[1..].iter().map(fill))
-            .current_dir(&dir)
+            .current_dir(dir)
             .stdin(Stdio::null())
-            .stdout(log.try_clone().map_err(local("share a log"))?)
+            .stdout(log.try_clone().map_err(self.local("share a log"))?)
             .stderr(log)
             .spawn()
-            .map_err(local("start the process"))?;
-        let mut running = Running { child, port, dir };
+            .map_err(self.local("start the process"))
+    }
+
+    fn wait_until_up(&self, running: &mut Running) -> Result<(), Failure> {
         let began = Instant::now();
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            let ended = running.child.try_wait().map_err(local("watch the process"))?;
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, running.port)).is_err() {
+            let ended = running.child.try_wait().map_err(self.local("watch the process"))?;
             let why = match ended {
                 Some(status) => format!("it ended with {status}"),
-                None if began.elapsed() > UP_WITHIN => format!("it does not listen on port {port}"),
+                None if began.elapsed() > UP_WITHIN => format!("it does not listen on port {}", running.port),
                 None => {
                     std::thread::sleep(LOOK_EVERY);
                     continue;
                 }
             };
-            let said = last_lines(&log_path);
+            let said = last_lines(&running.dir.join(LOG));
             return Err(Failure::NotStarted { broker: self.name.clone(), why: format!("{why}; it said:\n{said}") });
         }
-        Ok(running)
+        Ok(())
+    }
+
+    fn local(&self, what: &str) -> impl FnOnce(io::Error) -> Failure + use<> {
+        let what = format!("cannot {what} for {}", self.name);
+        move |why| Failure::Local { what, why }
     }
 }
 
@@ -142,6 +158,19 @@ impl Running {
 
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Ends it as `kill -9` does.
+    pub(super) fn kill(&mut self) {
+        // What cannot be ended has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Has the operating system forget what it holds of this broker's files, so that they are read from the disk.
+    pub(super) fn forget_cached(&self) -> Result<(), Failure> {
+        let what = || format!("cannot have the files in {} forgotten", self.dir.display());
+        forget(&self.dir).map_err(|why| Failure::Local { what: what(), why })
     }
 
     /// Waits until the broker has next to nothing to do.
@@ -162,9 +191,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // What cannot be ended or removed has ended already, or is left for a person to see.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
+        // What cannot be removed is left for a person to see.
         let _ = fs::remove_dir_all(&self.dir);
     }
 }
@@ -182,6 +210,25 @@ pub(super) fn prepare(work_dir: &Path) -> Result<PathBuf, Failure> {
         );
     }
     work_dir.canonicalize().map_err(failed)
+}
+
+/// Writes what is dirty in the files below `dir`, since only clean pages can be dropped, and drops them.
+fn forget(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            forget(&path)?;
+        } else {
+            let opened = match File::open(&path) {
+                // A broker that runs may remove its files.
+                Err(why) if why.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened?,
+            };
+            opened.sync_all()?;
+            rustix::fs::fadvise(&opened, 0, None, rustix::fs::Advice::DontNeed)?;
+        }
+    }
+    Ok(())
 }
 
 fn absolute(path: &Path, remedy: &str) -> Result<String, Failure> {

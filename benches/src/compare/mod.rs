@@ -7,6 +7,7 @@
 
 mod broker;
 mod idle;
+mod recovery;
 mod rest;
 mod table;
 mod turn;
@@ -20,6 +21,7 @@ use crate::run;
 use broker::{Contender, Lifetime, Role, Running};
 use idle::Idle;
 use indicatif::{ProgressBar, ProgressStyle};
+use recovery::Recovery;
 use rest::Rest;
 use std::path::Path;
 use turn::{Series, median};
@@ -29,15 +31,20 @@ use work::{Against, Outcome, ROWS, Row};
 const PARTITIONS: [i32; 4] = [1, 100, 1_000, 10_000];
 
 /// What is found of one broker by itself.
-const APART: [&str; 2] = [rest::NAME, idle::NAME];
+const APART: [&str; 3] = [rest::NAME, idle::NAME, recovery::NAME];
 
 /// All that a comparison found.
+#[derive(Default)]
 struct Findings {
     rows: Vec<(&'static str, Vec<Series>)>,
     /// By broker.
     rest: Vec<Rest>,
     /// Chronik's, by the time of waiting.
     idle: Vec<Idle>,
+    /// Chronik's.
+    recovery: Option<Recovery>,
+    /// What could not be measured here, and why.
+    skipped: Vec<String>,
     /// Turns in which something acknowledged was missing.
     lost: Vec<String>,
 }
@@ -119,15 +126,19 @@ fn measure(args: &CompareArgs, rows: &[Row], contenders: &[Contender]) -> Result
     let tested: Vec<&Contender> =
         contenders.iter().filter(|contender| contender.lifetime() != Lifetime::Comparison).collect();
     let rested: &[&Contender] = if is_chosen(rest::NAME, &args.rows) { &tested } else { &[] };
-    let idled = chronik(contenders).filter(|_| is_chosen(idle::NAME, &args.rows));
+    let chronik_for = |name| chronik(contenders).filter(|_| is_chosen(name, &args.rows));
+    let (idled, recovered) = (chronik_for(idle::NAME), chronik_for(recovery::NAME));
     let rows: Vec<(&Row, Vec<Entrant>)> =
         rows.iter().map(|row| (row, entrants(row, contenders, args.partitions))).collect();
-    let turns = rows.iter().map(|(_, entrants)| entrants.len()).sum::<usize>() + rested.len() + idled.iter().len();
+    let turns = rows.iter().map(|(_, entrants)| entrants.len()).sum::<usize>()
+        + rested.len()
+        + idled.iter().len()
+        + recovered.iter().len();
     let progress = ProgressBar::new(turns as u64 * u64::from(args.rounds));
     progress.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}").expect("the template is valid"));
     let passed = || progress.inc(1);
 
-    let mut findings = Findings { rows: Vec::new(), rest: Vec::new(), idle: Vec::new(), lost: Vec::new() };
+    let mut findings = Findings::default();
     for contender in rested {
         progress.set_message(format!("{}: {}", contender.name, rest::NAME));
         findings.rest.push(rest::rest(args, contender, passed)?);
@@ -135,6 +146,17 @@ fn measure(args: &CompareArgs, rows: &[Row], contenders: &[Contender]) -> Result
     if let Some(contender) = idled {
         progress.set_message(format!("{}: {}", contender.name, idle::NAME));
         findings.idle = idle::idle(args, contender, passed)?;
+    }
+    if let Some(contender) = recovered {
+        progress.set_message(format!("{}: {}", contender.name, recovery::NAME));
+        match recovery::obstacle(args)? {
+            Some(obstacle) => findings.skipped.push(obstacle),
+            None => {
+                let mut recovery = recovery::recovery(args, contender, passed)?;
+                findings.lost.append(&mut recovery.lost);
+                findings.recovery = Some(recovery);
+            }
+        }
     }
 
     let mut running: Vec<Option<Running>> = contenders.iter().map(|_| None).collect();
@@ -207,6 +229,8 @@ impl Findings {
             ("rows", Json::List(rows.collect())),
             ("rest", Json::List(self.rest.iter().map(Rest::to_json).collect())),
             ("idle_consumers", Json::List(self.idle.iter().map(Idle::to_json).collect())),
+            ("recovery", self.recovery.as_ref().map_or(Json::Null, Recovery::to_json)),
+            ("skipped", Json::List(self.skipped.iter().map(Json::text).collect())),
             ("lost", Json::List(self.lost.iter().map(Json::text).collect())),
         ])
     }

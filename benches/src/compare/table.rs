@@ -1,7 +1,7 @@
 //! The comparison for people: one table of the work, and one of each thing that is told of a broker by itself.
 
 use super::turn::{Series, Turn};
-use super::{Findings, Idle, Rest};
+use super::{Findings, Idle, Recovery, Rest};
 use crate::report::{grouped, plain_table, time};
 use comfy_table::{CellAlignment, Table};
 use std::fmt::Write;
@@ -19,9 +19,12 @@ impl Findings {
         if !self.idle.is_empty() {
             tables.push(numbers(&Idle::HEADER, self.idle.iter().map(Idle::to_line), 1));
         }
+        if let Some(recovery) = &self.recovery {
+            tables.push(numbers(&Recovery::HEADER, [recovery.to_line()].into_iter(), 1));
+        }
         let mut out = tables.iter().map(Table::to_string).collect::<Vec<_>>().join("\n");
-        for lost in &self.lost {
-            write!(out, "\n{lost}").expect("a string takes everything");
+        for told in self.skipped.iter().chain(&self.lost) {
+            write!(out, "\n{told}").expect("a string takes everything");
         }
         out
     }

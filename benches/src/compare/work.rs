@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::report::Report;
 use crate::run;
 use crate::verify::Verdict;
+use std::time::Duration;
 
 /// A row of the comparison: one kind of work.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +82,11 @@ pub(super) const ROWS: [Row; 8] = [
     },
 ];
 
+/// More bytes than any broker takes in a second here: a topic is filled in steps as long as this would need, so that it
+/// hardly gets more than it should.
+const FILLED_PER_S_MAX: f64 = 2e9;
+const FILLED_FOR_MIN: Duration = Duration::from_millis(10);
+
 /// What came of a turn.
 pub(super) struct Outcome {
     pub(super) turn: Turn,
@@ -98,17 +104,7 @@ pub(super) fn perform(
     broker: &Running,
     verify: Verify,
 ) -> Result<Outcome, Failure> {
-    let base = LoadArgs {
-        bootstrap_servers: vec![broker.address()],
-        topic: topic.to_owned(),
-        partitions: Some(partitions),
-        duration: args.duration,
-        warmup: args.warmup,
-        acks: Acks::Leader,
-        server_pid: vec![broker.pid()],
-        verify,
-        ..LoadArgs::defaults()
-    };
+    let base = LoadArgs { verify, ..base(args, topic, partitions, broker) };
     match kind {
         Kind::Produce(shape) => run::run(&shape.load(&base), false),
         Kind::HalfRate(shape) => {
@@ -133,6 +129,41 @@ pub(super) fn perform(
         }
     }
     .map(|report| Outcome::from(&report))
+}
+
+/// What all loads of one broker have in common.
+pub(super) fn base(args: &CompareArgs, topic: &str, partitions: i32, broker: &Running) -> LoadArgs {
+    LoadArgs {
+        bootstrap_servers: vec![broker.address()],
+        topic: topic.to_owned(),
+        partitions: Some(partitions),
+        duration: args.duration,
+        warmup: args.warmup,
+        acks: Acks::Leader,
+        server_pid: vec![broker.pid()],
+        ..LoadArgs::defaults()
+    }
+}
+
+/// Small records from many connections for so long.
+pub(super) fn small(base: &LoadArgs, duration: Duration) -> LoadArgs {
+    LoadArgs { duration, warmup: Duration::ZERO, ..MANY_CONNECTIONS.load(base) }
+}
+
+/// Writes at least so many bytes of values in large batches. Gives what was acknowledged and is not there.
+pub(super) fn fill(base: &LoadArgs, bytes: u64) -> Result<Option<String>, Failure> {
+    let mut filled = 0;
+    while filled < bytes {
+        let rest = Duration::from_secs_f64((bytes - filled) as f64 / FILLED_PER_S_MAX);
+        let duration = rest.max(FILLED_FOR_MIN);
+        let report = run::run(&LoadArgs { duration, warmup: Duration::ZERO, ..LARGE_BATCHES.load(base) }, false)?;
+        let verdict = report.verdict.expect("what is filled is verified");
+        if !verdict.is_good() {
+            return Ok(Some(verdict.to_string()));
+        }
+        filled += verdict.acked * u64::from(LARGE_BATCHES.message_size);
+    }
+    Ok(None)
 }
 
 impl Shape {

@@ -2,17 +2,20 @@
 //
 // One thread, epoll. In each round it takes what has arrived on all connections, checks every batch's CRC-32C, commits
 // everything in one write and one sync, and answers. It keeps nothing that could be read: Fetch serves records made up
-// in memory, and ListOffsets tells of endless partitions. It trusts its clients; listen on loopback is all it does.
+// in memory, and ListOffsets tells of endless partitions; or, in the mode for that, Fetch is one read from a file of
+// batches and one send, which no broker can do with less that has its records in files and looks at none of them. It
+// trusts its clients; listen on loopback is all it does.
 //
-// nullbroker PORT MODE [PARTITIONS [MESSAGE_SIZE [RECORDS]]]
+// nullbroker PORT MODE [PARTITIONS [MESSAGE_SIZE [RECORDS [MIB]]]]
 //   MODE  null      no storage
 //         write     to the page cache, no sync
 //         fsync     a growing file, fdatasync
 //         fsyncpre  a ring of 1 GiB written with zeros first, fdatasync
 //         dsync     the same ring with O_DIRECT and O_DSYNC, padded to 4 KiB
+//         read      no storage; a file of MIB (1024) is written first, from which all partitions are read
 //   PARTITIONS (3, at most 1024); MESSAGE_SIZE (1024) and RECORDS (64) of a batch are for Fetch.
 //
-// It speaks ApiVersions 0, Metadata 0-1, Produce 3-7, ListOffsets 1, Fetch 4; any topic exists. The ring is in the
+// It speaks ApiVersions 0, Metadata 0-1, Produce 3-7, ListOffsets 1, Fetch 4; any topic exists. The file is in the
 // current folder, and removed at SIGTERM.
 #define _GNU_SOURCE
 #include "kafka.h"
@@ -33,7 +36,7 @@
 #define EVENTS_MAX 1024
 #define ENDLESS 1000000000000LL
 
-enum Mode { NO_STORAGE, PAGE_CACHE, GROWING_SYNC, RING_SYNC, RING_DIRECT };
+enum Mode { NO_STORAGE, PAGE_CACHE, GROWING_SYNC, RING_SYNC, RING_DIRECT, READ_FILE };
 
 enum Api { PRODUCE = 0, FETCH = 1, LIST_OFFSETS = 2, METADATA = 3, API_VERSIONS = 18 };
 
@@ -60,6 +63,8 @@ static uint64_t next_offset[PARTITIONS_MAX];
 // The batch that Fetch serves over and over.
 static Buffer batch;
 static int batch_records = 64, message_size = 1024;
+// How many of them the file holds that is read; none is, where Fetch serves from memory.
+static uint64_t batches_in_file;
 
 static long syncs, requests, records_taken, crc_errors, fetches;
 
@@ -151,7 +156,7 @@ static int answer_produce(Buffer *out, const uint8_t *at, int version) {
                 next_offset[partition] += get32(one + 23) + 1;
                 one += batch_length;
             }
-            if (mode != NO_STORAGE) {
+            if (mode != NO_STORAGE && mode != READ_FILE) {
                 put_bytes(&round_bytes, at, length);
             }
             at += length;
@@ -166,6 +171,10 @@ static int answer_produce(Buffer *out, const uint8_t *at, int version) {
     }
     put32(out, 0); // throttle time
     return acks != 0;
+}
+
+static uint64_t end_offset(void) {
+    return batches_in_file ? batches_in_file * batch_records : ENDLESS;
 }
 
 static void answer_list_offsets(Buffer *out, const uint8_t *at) {
@@ -184,8 +193,34 @@ static void answer_list_offsets(Buffer *out, const uint8_t *at) {
             at += 12;
             put16(out, 0);
             put64(out, -1);
-            put64(out, timestamp == -2 ? 0 : ENDLESS);
+            put64(out, timestamp == -2 ? 0 : end_offset());
         }
+    }
+}
+
+// Appends the batch as the one that has so many before it. Its base offset is not part of what its checksum covers.
+static void put_batch_at(Buffer *out, uint64_t number) {
+    size_t start = out->length;
+    uint64_t base_offset = number * batch_records;
+    put_bytes(out, batch.bytes, batch.length);
+    patch32(out, start, base_offset >> 32);
+    patch32(out, start + 4, base_offset);
+}
+
+// Appends so many batches from `first` on.
+static void put_batches(Buffer *out, uint64_t first, int batches) {
+    if (batches_in_file) {
+        size_t length = batches * batch.length;
+        reserve(out, length);
+        if (pread(file, out->bytes + out->length, length, first * batch.length) != (ssize_t)length) {
+            perror("pread");
+            exit(1);
+        }
+        out->length += length;
+        return;
+    }
+    for (int n = 0; n < batches; n++) {
+        put_batch_at(out, first + n);
     }
 }
 
@@ -212,22 +247,19 @@ static void answer_fetch(Buffer *out, const uint8_t *at) {
             }
             put32(out, partition);
             put16(out, 0);
-            put64(out, ENDLESS); // high watermark
-            put64(out, ENDLESS); // last stable offset
-            put32(out, 0);       // no aborted transactions
+            put64(out, end_offset()); // high watermark
+            put64(out, end_offset()); // last stable offset
+            put32(out, 0);            // no aborted transactions
             int batches = partition_bytes_max / (int)batch.length;
             if (batches < 1) {
                 batches = 1;
             }
-            put32(out, batches * batch.length);
-            uint64_t base_offset = offset - offset % batch_records;
-            for (int n = 0; n < batches; n++) {
-                size_t start = out->length;
-                put_bytes(out, batch.bytes, batch.length);
-                patch32(out, start, base_offset >> 32);
-                patch32(out, start + 4, base_offset);
-                base_offset += batch_records;
+            uint64_t first = offset / batch_records;
+            if (batches_in_file && first + batches > batches_in_file) {
+                batches = first < batches_in_file ? batches_in_file - first : 0;
             }
+            put32(out, batches * batch.length);
+            put_batches(out, first, batches);
             fetches++;
         }
     }
@@ -341,11 +373,29 @@ static void commit(void) {
     round_bytes.length = 0;
 }
 
+static void write_batches(const char *name) {
+    Buffer one = {0};
+    for (uint64_t n = 0; n < batches_in_file; n++) {
+        one.length = 0;
+        put_batch_at(&one, n);
+        if (write(file, one.bytes, one.length) != (ssize_t)one.length) {
+            perror(name);
+            exit(1);
+        }
+    }
+    free(one.bytes);
+    fsync(file);
+}
+
 static void open_file(const char *name) {
     file = open(name, O_CREAT | O_RDWR | O_TRUNC, 0644);
     if (file < 0) {
         perror(name);
         exit(1);
+    }
+    if (batches_in_file) {
+        write_batches(name);
+        return;
     }
     if (mode >= RING_SYNC) {
         uint8_t *zeros = calloc(1, 1 << 20);
@@ -435,19 +485,19 @@ static int take(struct Connection *connection) {
 }
 
 static enum Mode mode_of(const char *name) {
-    static const char *names[] = {"null", "write", "fsync", "fsyncpre", "dsync"};
-    for (int i = 0; i < 5; i++) {
+    static const char *names[] = {"null", "write", "fsync", "fsyncpre", "dsync", "read"};
+    for (int i = 0; i < 6; i++) {
         if (!strcmp(name, names[i])) {
             return i;
         }
     }
-    fprintf(stderr, "no mode %s: null, write, fsync, fsyncpre or dsync\n", name);
+    fprintf(stderr, "no mode %s: null, write, fsync, fsyncpre, dsync or read\n", name);
     exit(2);
 }
 
 int main(int count, char **arguments) {
     if (count < 3) {
-        fprintf(stderr, "nullbroker PORT MODE [PARTITIONS [MESSAGE_SIZE [RECORDS]]]\n");
+        fprintf(stderr, "nullbroker PORT MODE [PARTITIONS [MESSAGE_SIZE [RECORDS [MIB]]]]\n");
         return 2;
     }
     port = atoi(arguments[1]);
@@ -460,6 +510,9 @@ int main(int count, char **arguments) {
         return 2;
     }
     put_batch(&batch, batch_records, message_size, 1700000000000LL);
+    if (mode == READ_FILE) {
+        batches_in_file = ((count > 6 ? strtoul(arguments[6], 0, 10) : 1024) << 20) / batch.length;
+    }
     signal(SIGTERM, on_signal);
     signal(SIGINT, on_signal);
     signal(SIGPIPE, SIG_IGN);

@@ -44,6 +44,8 @@ pub(super) enum Lifetime {
 pub(super) enum Role {
     /// The null broker, which is what the others are compared with.
     Floor,
+    /// The null broker that reads what it sends: the same for rows that read from files.
+    Reader,
     /// What this is about.
     Chronik,
     Other,
@@ -66,6 +68,13 @@ impl Contender {
         Ok(Contender { name: format!("null broker, {mode}"), command, role: Role::Floor, binary_bytes: None })
     }
 
+    /// The null broker with a file of so many MiB, in batches of 1,000 records of 1 KiB.
+    pub(super) fn reader(binary: &Path, partitions: i32, mib: u64) -> Result<Contender, Failure> {
+        let mut reader = Contender::floor(binary, "read", partitions)?;
+        reader.command.extend(["1024".to_owned(), "1000".to_owned(), mib.to_string()]);
+        Ok(Contender { role: Role::Reader, ..reader })
+    }
+
     pub(super) fn chronik(binary: &Path, args: Option<&str>) -> Result<Contender, Failure> {
         let binary_bytes = fs::metadata(binary).map(|metadata| metadata.len()).ok();
         let mut command = vec![absolute(binary, "--server-bin names the broker; build it with --release")?];
@@ -83,7 +92,7 @@ impl Contender {
 
     pub(super) fn lifetime(&self) -> Lifetime {
         match self.role {
-            Role::Floor => Lifetime::Comparison,
+            Role::Floor | Role::Reader => Lifetime::Comparison,
             Role::Chronik => Lifetime::Turn,
             Role::Other => Lifetime::Row,
         }

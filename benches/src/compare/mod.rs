@@ -78,7 +78,10 @@ fn is_chosen(name: &str, chosen: &[String]) -> bool {
 
 /// The floor first: every ratio is against it.
 fn contenders(args: &CompareArgs) -> Result<Vec<Contender>, Failure> {
-    let mut contenders = vec![Contender::floor(&args.floor, &args.floor_mode, args.partitions)?];
+    let mut contenders = vec![
+        Contender::floor(&args.floor, &args.floor_mode, args.partitions)?,
+        Contender::reader(&args.floor, args.partitions, work::FILE_BYTES >> 20)?,
+    ];
     if let Some(binary) = &args.server_bin {
         contenders.push(Contender::chronik(binary, args.server_args.as_deref())?);
     }
@@ -106,9 +109,13 @@ struct Entrant {
 fn entrants(row: &Row, contenders: &[Contender], partitions: i32) -> Vec<Entrant> {
     let places = contenders.iter().enumerate();
     match row.against {
-        Against::Floor => places
-            .map(|(place, contender)| Entrant { name: contender.name.clone(), contender: place, partitions })
-            .collect(),
+        Against::Floor | Against::Reader => {
+            let left_out = if row.against == Against::Floor { Role::Reader } else { Role::Floor };
+            places
+                .filter(|(_, contender)| contender.role != left_out)
+                .map(|(place, contender)| Entrant { name: contender.name.clone(), contender: place, partitions })
+                .collect()
+        }
         Against::OnePartition => places
             .filter(|(_, contender)| contender.role == Role::Chronik)
             .flat_map(|(place, contender)| {
@@ -241,10 +248,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_chronik_is_compared_with_itself() {
+    fn every_row_has_those_who_can_be_compared_in_it() {
         let binary = std::env::current_exe().expect("a file that is there");
         let contenders = [
             Contender::floor(&binary, "null", 1).expect("it is there"),
+            Contender::reader(&binary, 1, 1).expect("it is there"),
             Contender::chronik(&binary, None).expect("it is there"),
             Contender::other("kafka", "kafka {port}").expect("a command"),
         ];
@@ -253,14 +261,15 @@ mod tests {
             entrants(&row, &contenders, 1).into_iter().map(|entrant| entrant.name).collect::<Vec<_>>()
         };
         assert_eq!(names(Against::Floor), ["null broker, null", "chronik", "kafka"]);
+        assert_eq!(names(Against::Reader), ["null broker, read", "chronik", "kafka"]);
         let alone = ["chronik, 1 partition", "chronik, 100 partitions", "chronik, 1,000 partitions"];
         assert_eq!(names(Against::OnePartition)[..3], alone);
     }
 
     #[test]
     fn rows_are_chosen_by_part_of_their_name() {
-        assert!(is_chosen("fetch, 1 MiB responses", &[]));
-        assert!(is_chosen("fetch, 1 MiB responses", &["128".to_owned(), "fetch".to_owned()]));
-        assert!(!is_chosen("fetch, 1 MiB responses", &["128".to_owned()]));
+        assert!(is_chosen("fetch from memory", &[]));
+        assert!(is_chosen("fetch from memory", &["128".to_owned(), "fetch".to_owned()]));
+        assert!(!is_chosen("fetch from memory", &["128".to_owned()]));
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Row {
 pub(super) enum Against {
     /// The null broker.
     Floor,
+    /// The null broker that reads what it sends from a file.
+    Reader,
     /// Chronik itself on one partition; the others in the row are of more.
     OnePartition,
 }
@@ -32,10 +34,19 @@ pub(super) enum Kind {
     /// As fast as it goes first, and then, which is what counts, at half of that, at even intervals: what a broker takes
     /// that is not saturated.
     HalfRate(Shape),
-    /// Of a topic that holds as much as was produced in one turn.
-    Fetch {
-        bytes_max: i32,
-    },
+    /// In responses of 1 MiB, from the topic's start.
+    Fetch(Source),
+}
+
+/// Where what is fetched lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// So little that a broker may still have it: read again and again.
+    Memory,
+    /// More than that: the same.
+    PageCache,
+    /// Nothing of the files is in memory; read once.
+    Disk,
 }
 
 /// How records are sent.
@@ -55,7 +66,7 @@ const SMALL_BATCHES: Shape = Shape { connections: 1, batches_outstanding: 5, bat
 const LARGE_BATCHES: Shape = Shape { connections: 1, batches_outstanding: 5, batch_records: 1000, message_size: 1024 };
 
 /// The work that a broker meets in practice, from many small requests to few large ones.
-pub(super) const ROWS: [Row; 8] = [
+pub(super) const ROWS: [Row; 10] = [
     Row {
         name: "128 connections, 1 record outstanding each",
         kind: Kind::Produce(MANY_CONNECTIONS),
@@ -69,7 +80,9 @@ pub(super) const ROWS: [Row; 8] = [
         kind: Kind::HalfRate(MANY_CONNECTIONS),
         against: Against::Floor,
     },
-    Row { name: "fetch, 1 MiB responses", kind: Kind::Fetch { bytes_max: 1 << 20 }, against: Against::Floor },
+    Row { name: "fetch from memory", kind: Kind::Fetch(Source::Memory), against: Against::Floor },
+    Row { name: "fetch from the page cache", kind: Kind::Fetch(Source::PageCache), against: Against::Reader },
+    Row { name: "fetch from the disk", kind: Kind::Fetch(Source::Disk), against: Against::Reader },
     Row {
         name: "partitions: 128 connections, 1 record outstanding each",
         kind: Kind::Produce(MANY_CONNECTIONS),
@@ -82,6 +95,10 @@ pub(super) const ROWS: [Row; 8] = [
     },
 ];
 
+/// What is read from memory: half of what Chronik keeps of the newest batches.
+const MEMORY_BYTES: u64 = 32 << 20;
+/// What is read from files: so much that what a broker may have in memory of it is next to nothing.
+pub(super) const FILE_BYTES: u64 = 2 << 30;
 /// More bytes than any broker takes in a second here: a topic is filled in steps as long as this would need, so that it
 /// hardly gets more than it should.
 const FILLED_PER_S_MAX: f64 = 2e9;
@@ -116,16 +133,18 @@ pub(super) fn perform(
             let rate = Some((most.records_per_second() / 2.0).max(1.0) as u64);
             run::run(&LoadArgs { rate, ..load }, false)
         }
-        Kind::Fetch { bytes_max } => {
+        Kind::Fetch(source) => {
+            let mut lost = None;
             if verify != Verify::Off {
-                let filled = run::run(&LARGE_BATCHES.load(&base), false)?;
-                if !filled.is_good() {
-                    return Ok(Outcome::from(&filled));
-                }
+                let bytes = if source == Source::Memory { MEMORY_BYTES } else { FILE_BYTES };
+                lost = fill(&base, bytes)?;
                 broker.wait_until_quiet()?;
             }
-            let read = LoadArgs { mode: Mode::Consume, repeat: true, fetch_max_bytes: bytes_max, ..base };
-            run::run(&read, false)
+            if source == Source::Disk {
+                broker.forget_cached()?;
+            }
+            let report = run::run(&source.load(&base), false)?;
+            return Ok(Outcome { lost, ..Outcome::from(&report) });
         }
     }
     .map(|report| Outcome::from(&report))
@@ -166,6 +185,19 @@ pub(super) fn fill(base: &LoadArgs, bytes: u64) -> Result<Option<String>, Failur
     Ok(None)
 }
 
+impl Source {
+    fn load(self, base: &LoadArgs) -> LoadArgs {
+        LoadArgs {
+            mode: Mode::Consume,
+            repeat: self != Source::Disk,
+            fetch_max_bytes: 1 << 20,
+            // Checksums are checked whoever sends, so that the client has the same to do for all.
+            verify: Verify::Offsets,
+            ..base.clone()
+        }
+    }
+}
+
 impl Shape {
     /// The load that `base` becomes with requests of this shape.
     fn load(self, base: &LoadArgs) -> LoadArgs {
@@ -189,6 +221,14 @@ impl From<&Report> for Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_on_the_disk_is_read_once() {
+        for (source, repeat) in [(Source::Memory, true), (Source::PageCache, true), (Source::Disk, false)] {
+            let load = source.load(&LoadArgs::defaults());
+            assert_eq!((load.mode, load.repeat, load.verify), (Mode::Consume, repeat, Verify::Offsets), "{source:?}");
+        }
+    }
 
     #[test]
     fn every_shape_is_a_valid_load() {

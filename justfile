@@ -47,6 +47,10 @@ bench-kafka *FLAGS: (bench "--beside" ("'kafka=" + justfile_directory() + "/benc
 instructions *FLAGS:
     benches/instructions.py {{FLAGS}}
 
+# Where the broker spends its time under one row: a flame graph in target/profile, and a table; needs perf
+profile ROW="1 connection" *FLAGS:
+    benches/profile.py --row "{{ROW}}" {{FLAGS}}
+
 # What replication costs: one broker and a cluster of three in turn, with the CPU of all brokers
 bench-cluster *FLAGS:
     cargo build --release --package chronik-server --package chronik-bench

@@ -172,6 +172,10 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "PID,...", value_delimiter = ',')]
     pub(crate) server_pid: Vec<u32>,
 
+    /// Record the brokers of --server-pid with perf into this file while they are measured; it costs them some speed.
+    #[arg(long, value_name = "FILE", requires = "server_pid")]
+    pub(crate) perf: Option<PathBuf>,
+
     /// Print JSON in place of the table; with =FILE write it there, beside the table.
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
     pub(crate) json: Option<PathBuf>,
@@ -216,6 +220,10 @@ pub(crate) struct CompareArgs {
     /// Only the rows whose name contains one of these.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub(crate) rows: Vec<String>,
+
+    /// Only the first of the rows that are chosen, with Chronik recorded by perf into this file while it is measured.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) perf: Option<PathBuf>,
 
     /// Partitions of the topic (the null broker serves up to 1024).
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=1024))]

@@ -2,7 +2,8 @@
 //!
 //! `args` is the command line, `run` one load from beginning to end; `produce` and `consume` are its hot loops over
 //! `wire` (the few messages needed) and `socket` (many sockets on one thread); `verify` looks whether what was
-//! acknowledged is there; `report` prints; `compare` runs brokers side by side. Linux only: it waits with epoll and reads `/proc`.
+//! acknowledged is there; `report` prints; `perf` records where brokers spend their time; `compare` runs brokers side by
+//! side. Linux only: it waits with epoll and reads `/proc`.
 //!
 //! Deliberately absent: an async runtime, TLS, authentication, retries, compression. A benchmark with them is one of
 //! a client library; this one is to measure the broker.
@@ -16,6 +17,7 @@ mod consume;
 mod failure;
 mod json;
 mod measured;
+mod perf;
 mod produce;
 mod report;
 mod run;

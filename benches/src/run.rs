@@ -9,6 +9,7 @@ use crate::cluster::{Cluster, connect};
 use crate::consume::{self, Cursor, Goal, ReadLane, ReadPlan, Received};
 use crate::failure::Failure;
 use crate::measured::Measured;
+use crate::perf::Recording;
 use crate::produce::{self, Lane, Template, WritePlan, Written};
 use crate::report::{Report, ServerUse};
 use crate::spread::{divide, spread};
@@ -231,6 +232,8 @@ impl Stage {
         let measure = || -> Result<_, Failure> { Ok((own_cpu(), ProcessUsage::of_all(&load.server_pid)?)) };
         self.pass_time(self.window.from, "warming up", &is_over);
         let (client_from, server_from) = measure().inspect_err(|_| self.board.fail())?;
+        let record = |file| Recording::begin(file, &load.server_pid, load.duration);
+        let recording = load.perf.as_deref().map(record).transpose().inspect_err(|_| self.board.fail())?;
         self.pass_time(self.window.until, "measuring", &is_over);
         let used = measure().map(|(client, server)| Used {
             client: client.saturating_sub(client_from),
@@ -239,6 +242,7 @@ impl Stage {
                 .map(|(memory, from)| ServerUse { cpu: memory.cpu.saturating_sub(from.cpu), memory }),
         });
         self.progress.finish_and_clear();
+        recording.map(Recording::finish).transpose().inspect_err(|_| self.board.fail())?;
         used.inspect_err(|_| self.board.fail())
     }
 

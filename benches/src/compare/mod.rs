@@ -13,7 +13,7 @@ mod table;
 mod turn;
 mod work;
 
-use crate::args::{CompareArgs, Verify};
+use crate::args::{CompareArgs, LoadArgs, Verify};
 use crate::failure::Failure;
 use crate::json::Json;
 use crate::report::grouped;
@@ -51,8 +51,10 @@ struct Findings {
 
 /// Runs the comparison and prints it. Gives whether everything acknowledged was there.
 pub(crate) fn compare(args: &CompareArgs) -> Result<bool, Failure> {
-    let rows: Vec<Row> = ROWS.into_iter().filter(|row| is_chosen(row.name, &args.rows)).collect();
-    if rows.is_empty() && !APART.iter().any(|name| is_chosen(name, &args.rows)) {
+    let rows_max = if args.perf.is_some() { 1 } else { ROWS.len() };
+    let rows: Vec<Row> = ROWS.into_iter().filter(|row| is_chosen(row.name, &args.rows)).take(rows_max).collect();
+    let is_apart = args.perf.is_none() && APART.iter().any(|name| is_chosen(name, &args.rows));
+    if rows.is_empty() && !is_apart {
         let names = ROWS.map(|row| row.name).into_iter().chain(APART).collect::<Vec<_>>().join("; ");
         return Err(Failure::Usage(format!("--rows matches none of: {names}")));
     }
@@ -132,8 +134,9 @@ fn entrants(row: &Row, contenders: &[Contender], partitions: i32) -> Vec<Entrant
 fn measure(args: &CompareArgs, rows: &[Row], contenders: &[Contender]) -> Result<Findings, Failure> {
     let tested: Vec<&Contender> =
         contenders.iter().filter(|contender| contender.lifetime() != Lifetime::Comparison).collect();
-    let rested: &[&Contender] = if is_chosen(rest::NAME, &args.rows) { &tested } else { &[] };
-    let chronik_for = |name| chronik(contenders).filter(|_| is_chosen(name, &args.rows));
+    let is_wanted = |name| args.perf.is_none() && is_chosen(name, &args.rows);
+    let rested: &[&Contender] = if is_wanted(rest::NAME) { &tested } else { &[] };
+    let chronik_for = |name| chronik(contenders).filter(|_| is_wanted(name));
     let (idled, recovered) = (chronik_for(idle::NAME), chronik_for(recovery::NAME));
     let rows: Vec<(&Row, Vec<Entrant>)> =
         rows.iter().map(|row| (row, entrants(row, contenders, args.partitions))).collect();
@@ -204,7 +207,11 @@ fn take_turn(
 ) -> Result<Outcome, Failure> {
     let lifetime = contender.lifetime();
     let verify = if lifetime == Lifetime::Comparison { Verify::Off } else { Verify::Offsets };
-    let perform = |broker: &Running, topic: &str| work::perform(args, row.kind, topic, partitions, broker, verify);
+    let perf = args.perf.clone().filter(|_| contender.role == Role::Chronik);
+    let perform = |broker: &Running, topic: &str| {
+        let base = LoadArgs { verify, perf: perf.clone(), ..work::base(args, topic, partitions, broker) };
+        work::perform(row.kind, &base, broker)
+    };
     let broker = match running.take() {
         Some(broker) => broker,
         None => {

@@ -111,22 +111,14 @@ pub(super) struct Outcome {
     pub(super) lost: Option<String>,
 }
 
-/// Gives a broker the work of a row on a `topic` of its own, which is filled first where it is to be read, unless the
-/// broker makes its records up.
-pub(super) fn perform(
-    args: &CompareArgs,
-    kind: Kind,
-    topic: &str,
-    partitions: i32,
-    broker: &Running,
-    verify: Verify,
-) -> Result<Outcome, Failure> {
-    let base = LoadArgs { verify, ..base(args, topic, partitions, broker) };
+/// Gives a broker the work of a row on a topic, which is filled first where it is to be read, unless the broker makes its
+/// records up. `base` is what the loads have in common; only what is measured is recorded as it says.
+pub(super) fn perform(kind: Kind, base: &LoadArgs, broker: &Running) -> Result<Outcome, Failure> {
     match kind {
-        Kind::Produce(shape) => run::run(&shape.load(&base), false),
+        Kind::Produce(shape) => run::run(&shape.load(base), false),
         Kind::HalfRate(shape) => {
-            let load = shape.load(&base);
-            let most = run::run(&load, false)?;
+            let load = shape.load(base);
+            let most = run::run(&LoadArgs { perf: None, ..load.clone() }, false)?;
             if !most.is_good() {
                 return Ok(Outcome::from(&most));
             }
@@ -135,15 +127,15 @@ pub(super) fn perform(
         }
         Kind::Fetch(source) => {
             let mut lost = None;
-            if verify != Verify::Off {
+            if base.verify != Verify::Off {
                 let bytes = if source == Source::Memory { MEMORY_BYTES } else { FILE_BYTES };
-                lost = fill(&base, bytes)?;
+                lost = fill(base, bytes)?;
                 broker.wait_until_quiet()?;
             }
             if source == Source::Disk {
                 broker.forget_cached()?;
             }
-            let report = run::run(&source.load(&base), false)?;
+            let report = run::run(&source.load(base), false)?;
             return Ok(Outcome { lost, ..Outcome::from(&report) });
         }
     }
@@ -175,7 +167,8 @@ pub(super) fn fill(base: &LoadArgs, bytes: u64) -> Result<Option<String>, Failur
     while filled < bytes {
         let rest = Duration::from_secs_f64((bytes - filled) as f64 / FILLED_PER_S_MAX);
         let duration = rest.max(FILLED_FOR_MIN);
-        let report = run::run(&LoadArgs { duration, warmup: Duration::ZERO, ..LARGE_BATCHES.load(base) }, false)?;
+        let load = LoadArgs { duration, warmup: Duration::ZERO, perf: None, ..LARGE_BATCHES.load(base) };
+        let report = run::run(&load, false)?;
         let verdict = report.verdict.expect("what is filled is verified");
         if !verdict.is_good() {
             return Ok(Some(verdict.to_string()));

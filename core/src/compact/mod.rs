@@ -20,6 +20,7 @@
 //!   given a delete horizon as tombstones are (KAFKA-8522, KAFKA-14055). What is not decided yet ends the pass.
 //! - A batch without records stays as an empty shell if it is its producer's newest, whose sequence a follower needs, and
 //!   if it ends its run: then some batch ends where the next segment begins, and no reader ends in a gap (KAFKA-9065).
+//!   Where the log was cut in a gap, its run's last batch ends before: it stays all the same, so that no segment is empty.
 //!
 //! Memory: the map, which is as large as `log.cleaner.dedupe.buffer.size` at most and no larger than the dirty offsets
 //! need; one chunk of a segment; one batch, decompressed. Where the map is full the pass ends early, and the next one
@@ -43,11 +44,14 @@ use self::judge::{Fate, Judge};
 use self::offsets::{Fingerprints, OffsetMap};
 use self::output::Output;
 use self::transactions::{Marker, Outcomes};
-use crate::batch::{BatchHead, Records, Scan};
+use crate::batch::{BatchHead, Records, Scan, emptied};
 use crate::boundary::{DiskError, Files, SegmentName};
 use crate::ids::{Offset, ProducerEpoch, ProducerId, TopicPartition};
 use crate::log::{DECOMPRESSED_BYTES_MAX, Edge, Replacement, Source, read_chunks};
 use crate::time::Timestamp;
+
+/// Why a pass is stuck.
+const TOO_LARGE: &str = "a segment would become larger than 4 GiB";
 
 /// What a pass is told.
 #[derive(Clone, Debug)]
@@ -369,9 +373,21 @@ impl Pass {
         Ok(Progress::Ahead)
     }
 
+    /// A run has no batch, since the log was cut in a gap where its segment begins: it goes on with the next segment. The
+    /// last one is left as it is, since nothing is sealed behind it.
+    fn join_next(&self, run: &mut Run) -> Progress {
+        match self.scope.sources.get(run.sources.end).is_some_and(|next| next.name.base < self.end) {
+            true => {
+                run.sources.end += 1;
+                Progress::Ahead
+            }
+            false => Progress::Done(self.end),
+        }
+    }
+
     fn write(&mut self, mut run: Run, mut output: Box<Output>, files: &dyn Files) -> Result<Progress, DiskError> {
         let result = self.write_on(&mut run, &mut output, files);
-        if !matches!(result, Ok(Progress::Replaced(..))) {
+        if !matches!(result, Ok(Progress::Replaced(..) | Progress::Done(_))) {
             // Where it failed, for whoever clears up.
             self.stage = Stage::Writing(run, output);
         }
@@ -380,6 +396,16 @@ impl Pass {
 
     fn write_on(&mut self, run: &mut Run, output: &mut Output, files: &dyn Files) -> Result<Progress, DiskError> {
         let Some(bytes) = self.read(&mut run.at, run.sources.end, files)? else {
+            if let Some(last) = output.take_passed() {
+                let shell = emptied(&last);
+                if !output.has_room(shell.len()) {
+                    return Ok(Progress::Stuck(TOO_LARGE.into()));
+                }
+                output.push(shell);
+            }
+            if output.is_empty() {
+                return Ok(self.join_next(run));
+            }
             self.work.bytes_written += output.unwritten_bytes();
             let (bytes, entries) = output.finish(files)?;
             let last = &self.scope.sources[run.sources.end - 1];
@@ -405,9 +431,11 @@ impl Pass {
             self.work.records_without_key += verdict.without_key;
             if let Some(batch) = verdict.batch_of(&batch, &found.head, self) {
                 if !output.has_room(batch.len()) {
-                    return Ok(Progress::Stuck("a segment would become larger than 4 GiB".into()));
+                    return Ok(Progress::Stuck(TOO_LARGE.into()));
                 }
                 output.push(batch);
+            } else {
+                output.pass_over(found.head);
             }
         }
         self.work.bytes_written += output.write(files)?;

@@ -26,6 +26,8 @@ pub(super) struct Output {
     gathered_bytes: usize,
     indexer: Indexer,
     max_timestamp: i64,
+    /// The newest batch that it was to be given, where that one goes.
+    passed: Option<BatchHead>,
 }
 
 impl Output {
@@ -39,6 +41,7 @@ impl Output {
             gathered_bytes: 0,
             indexer: Indexer::at(0),
             max_timestamp: -1,
+            passed: None,
         }
     }
 
@@ -60,8 +63,24 @@ impl Output {
         self.gathered_bytes as u64
     }
 
+    /// The next batch goes.
+    pub(super) fn pass_over(&mut self, head: BatchHead) {
+        self.passed = Some(head);
+    }
+
+    /// The last batch that it was to be given, where that one was to go.
+    pub(super) fn take_passed(&mut self) -> Option<BatchHead> {
+        self.passed.take()
+    }
+
+    /// Whether it has no batch.
+    pub(super) fn is_empty(&self) -> bool {
+        self.written + self.gathered_bytes as u64 == 0
+    }
+
     /// Takes the next batch, whole.
     pub(super) fn push(&mut self, batch: Bytes) {
+        self.passed = None;
         let head = BatchHead::parse(&batch).expect("a batch that was read or made");
         let max_timestamp = head.max_timestamp_inside();
         self.max_timestamp = self.max_timestamp.max(max_timestamp);

@@ -512,3 +512,60 @@ fn a_transaction_whose_keys_do_not_fit_is_told() {
     let result = Pass::new(world.scope()).step(&world.files).expect("the disk is sound");
     assert!(matches!(&result, Progress::Stuck(why) if why.contains("do not fit")), "{result:?}");
 }
+
+/// Goes through a pass over segments of which the log was cut in a gap, and returns which took their place.
+fn replace_gaps(world: &World) -> Vec<(Replacement, Vec<BatchHead>)> {
+    let mut pass = Pass::new(world.scope());
+    let mut replaced = Vec::new();
+    loop {
+        match pass.step(&world.files).expect("the disk is sound") {
+            Progress::Ahead => {}
+            Progress::Replaced(new, _) => {
+                let name = SegmentName { partition: ID, base: new.base, generation: new.generation };
+                let (bytes, _) = read_chunks(&world.files, name, new.entries, Edge::default()).expect("it is complete");
+                replaced.push((new, Scan::checked(&bytes).map(|found| found.expect("a sound batch").head).collect()));
+            }
+            Progress::Done(_) => return replaced,
+            Progress::Stuck(why) => panic!("{why}"),
+        }
+    }
+}
+
+#[test]
+fn the_last_batch_of_a_segment_that_ends_in_a_gap_stays() {
+    let mut world = World::new(1 << 20, 0);
+    let plain = |key: u8| Written::Plain(vec![(Some(key), true); 2], None, Codec::None);
+    world.write(&plain(1));
+    world.write(&Written::Roll);
+    // The log was cut at 4, where its last batch ends at 2.
+    world.sources[0].end = Offset(4);
+    world.next = 4;
+    world.write(&plain(1));
+    world.write(&Written::Roll);
+    let replaced = replace_gaps(&world);
+    assert_eq!((replaced[0].0.base, replaced[0].0.end), (Offset(0), Offset(4)));
+    assert!(replaced[0].0.bytes > 0, "a log refuses an empty segment");
+    let heads: Vec<_> = replaced[0].1.iter().map(|head| (head.base_offset, head.last_offset(), head.count)).collect();
+    assert_eq!(heads, [(Offset(0), Offset(1), 0)]);
+}
+
+#[test]
+fn a_segment_that_was_cut_in_a_gap_at_its_beginning_is_joined_with_the_next() {
+    let plain = |key: u8| Written::Plain(vec![(Some(key), true); 2], None, Codec::None);
+    // It begins at 0 and its first batch at 2, and the log was cut at 1.
+    let mut world = World::new(1 << 20, 0);
+    world.next = 2;
+    world.write(&plain(1));
+    let name = SegmentName::appended(ID, Offset(0));
+    let mut output = Output::new(name);
+    std::mem::take(&mut world.open).into_iter().for_each(|batch| output.push(batch));
+    let (bytes, entries) = output.finish(&world.files).expect("memory has room");
+    world.sources.push(Source { name, bytes, entries, end: Offset(1), is_cut: true, since: Timestamp(0) });
+    assert_eq!(replace_gaps(&world), [], "there is nothing behind that needs it replaced");
+    world.next = 1;
+    world.write(&plain(2));
+    world.write(&Written::Roll);
+    let replaced = replace_gaps(&world);
+    assert_eq!((replaced[0].0.base, replaced[0].0.end), (Offset(0), Offset(3)));
+    assert_eq!(replaced[0].1.iter().map(|head| head.base_offset).collect::<Vec<_>>(), [Offset(1)]);
+}

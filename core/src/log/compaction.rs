@@ -187,7 +187,7 @@ impl Log {
 
     /// Has a new segment take the place of the segments `replaced`, which then need no files. Returns whether it does:
     /// not where the log has let go of one of them meanwhile, or is about to, nor behind a segment that was cut and has
-    /// itself not been replaced.
+    /// itself not been replaced. No segment is replaced by an empty one, which a replay would refuse.
     pub fn replace(
         &mut self,
         replaced: &[SegmentName],
@@ -200,7 +200,8 @@ impl Log {
         // A cut that waits for the disk counts as made: replay finds it in the journal before this record.
         let is_kept = self.coming_cut().base <= replacement.base;
         let is_synced = self.segments.range(..first + count).all(Segment::is_synced);
-        if !(is_known && is_kept && is_synced && self.is_sealable(replacement.base)) {
+        let has_batches = replacement.bytes > 0;
+        if !(has_batches && is_known && is_kept && is_synced && self.is_sealable(replacement.base)) {
             return false;
         }
         let seals: Vec<Seal> = self.unsealed(replacement.base).map(Seal::of).collect();

@@ -504,7 +504,15 @@ impl Node {
                     result => result.map_err(Some),
                 };
                 match reader {
-                    Reader::Fetch(fetch, index, _) => self.fetch_read(fetch, index, result, out),
+                    Reader::Fetch(fetch, index, sought) => {
+                        if matches!(result, Ok(ReadOutcome::Nothing))
+                            && let Some(name) = segment
+                            && let Some(behind) = self.behind_gap(name.partition, sought)
+                        {
+                            return self.fetch_again(fetch, index, behind, name.partition, out);
+                        }
+                        self.fetch_read(fetch, index, result, out);
+                    }
                     Reader::Offsets(query, index) => self.offset_read(query, index, result, out),
                     Reader::Scrub => self.scrubbed(now, result, out),
                     Reader::Mending => self.mended(result, out),

@@ -657,28 +657,47 @@ proptest! {
     }
 }
 
+/// One record, appended as a leader does.
+fn plain(bytes: usize) -> Append {
+    Append { leads: true, gap: 0, records: 1, new_epoch: false, producer: None, bytes, off: 0, is_direct: false }
+}
+
+/// Brings all that was appended to its segments, durably.
+fn secure(replica: &mut Replica) {
+    replica.commit();
+    while replica.log.has_unwritten_before(Lsn(u64::MAX), 1) {
+        replica.flush();
+        replica.run_job();
+    }
+    replica.sync();
+    replica.run_job();
+}
+
+#[test]
+fn no_segment_is_replaced_by_an_empty_one() {
+    let mut replica = Replica::new();
+    replica.append(&plain(1_000));
+    replica.log.roll(&mut replica.journal);
+    replica.remember();
+    secure(&mut replica);
+    let source = replica.log.sources(Offset(1))[0];
+    let replacement = Replacement {
+        base: Offset(0),
+        end: source.end,
+        generation: 1,
+        bytes: 0,
+        entries: 0,
+        max_timestamp: -1,
+        since: source.since,
+    };
+    let before = replica.journal.end();
+    assert!(!replica.log.replace(&[source.name], replacement, &mut replica.journal));
+    assert_eq!(replica.journal.end(), before, "a start would take that for damage");
+}
+
 #[test]
 fn a_cut_segment_ends_where_it_was_cut_however_little_of_it_a_checkpoint_knew_before_one_behind_it_was_replaced() {
     let mut replica = Replica::new();
-    let plain = |bytes| Append {
-        leads: true,
-        gap: 0,
-        records: 1,
-        new_epoch: false,
-        producer: None,
-        bytes,
-        off: 0,
-        is_direct: false,
-    };
-    let secure = |replica: &mut Replica| {
-        replica.commit();
-        while replica.log.has_unwritten_before(Lsn(u64::MAX), 1) {
-            replica.flush();
-            replica.run_job();
-        }
-        replica.sync();
-        replica.run_job();
-    };
     replica.append(&plain(1_000));
     secure(&mut replica);
     replica.checkpoint();

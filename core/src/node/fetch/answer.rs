@@ -72,8 +72,19 @@ impl Node {
         out.push(Effect::Disk(DiskOp::Read(read, plan)));
     }
 
-    /// A segment went while it was read for a fetch, and what compaction left of it lies elsewhere: reads that, and no more
-    /// than before, since the fetch's turn is for so much.
+    /// What to seek where a segment has nothing of what was sought, though it lies below the high watermark: a log that was
+    /// cut in a gap that compaction had left begins its next segment behind the gap. Each time that lies further on.
+    pub(in crate::node) fn behind_gap(&self, partition: TopicPartition, sought: Sought) -> Option<Sought> {
+        // Without that, nothing means that the first batch is too long.
+        let Sought::Batches { from, below, max_bytes, at_least_one: true } = sought else { return None };
+        let hosted = self.hosts[*self.by_id.get(&partition)? as usize].as_ref()?;
+        let from = hosted.partition.log().after_gap(from);
+        let is_below = from < hosted.partition.advanced().high_watermark;
+        is_below.then_some(Sought::Batches { from, below, max_bytes, at_least_one: true })
+    }
+
+    /// A segment went while it was read for a fetch, and what compaction left of it lies elsewhere; or it had nothing, and
+    /// the log goes on elsewhere. Reads that, and no more than before, since the fetch's turn is for so much.
     pub(in crate::node) fn fetch_again(
         &mut self,
         id: FetchId,

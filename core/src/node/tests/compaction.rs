@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::compact::Pass;
+use crate::ids::Offset;
 
 /// Segments of a few batches, compacted as soon as there is anything to gain.
 const SETTINGS: [(&str, &str); 4] = [
@@ -762,4 +763,46 @@ fn a_transaction_whose_marker_is_not_closed_yet_has_the_log_read_once_and_no_mor
     assert!(again > read);
     rig.pass(10 * 60 * 1000);
     assert_eq!(rig.node.counters().compaction_bytes_read, again);
+}
+
+#[test]
+fn a_log_that_was_cut_in_a_gap_is_read_on_behind_it_and_compacted() {
+    let mut rig = Rig::with(&[("log.cleaner.backoff.ms", "1000")]);
+    let settings = [SETTINGS[0], ("internal.segment.bytes", "3000"), SETTINGS[2], SETTINGS[3]];
+    rig.create_with("t", 1, &settings);
+    put(&mut rig, "a", "first");
+    (0..8).for_each(|_| _ = put(&mut rig, "x", &"v".repeat(100)));
+    put(&mut rig, "b", "second");
+    // Each of these is for a segment of its own.
+    for key in ["x", "y", "z"] {
+        put(&mut rig, key, &"v".repeat(2_900));
+    }
+    rig.pass(ENOUGH);
+    rig.stop();
+    // What batches replaced is forgotten by now, and memory has none: the cut falls into the gap where x was.
+    let mut rig = rig.crash();
+    assert_eq!(rig.consume("t", 0)[..2], ["first", "second"]);
+    let slot = *rig.node.by_id.values().next().expect("one partition");
+    let hosted = rig.node.hosts[slot as usize].as_mut().expect("it is hosted");
+    hosted.partition.log_mut().cut(Offset(5), &mut rig.node.journal);
+    while let Some(commit) = rig.node.journal.take_commit() {
+        let file = FileName::Journal(commit.slot);
+        rig.files.write_at(file, commit.position, std::slice::from_ref(&commit.data)).expect("memory has room");
+        rig.node.journal.committed(commit.number);
+    }
+    let mut rig = rig.crash();
+    assert_eq!((log(&rig).end(), damage(&rig)), (Offset(5), None));
+    put(&mut rig, "c", "third");
+    assert_eq!(rig.consume("t", 1), ["third"], "from inside the gap");
+    for key in ["a", "y", "z"] {
+        put(&mut rig, key, &"v".repeat(2_900));
+    }
+    rig.stop();
+    let mut rig = rig.crash();
+    assert_eq!(rig.consume("t", 1)[0], "third", "where it is on disk as well");
+    rig.pass(ENOUGH);
+    assert!(rig.node.counters().compaction_records_removed > 0);
+    let mut rig = rig.crash();
+    assert_eq!(damage(&rig), None);
+    assert_eq!(rig.consume("t", 0)[0], "third");
 }

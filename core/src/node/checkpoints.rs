@@ -239,7 +239,7 @@ impl Node {
     /// Goes on for one slice.
     fn encode_next(&mut self, now: Now, out: &mut Outbox) {
         let mut run = self.checkpoints.run.take().expect("a run");
-        // What is full goes out first, so that the encoder never holds much more than one look's worth.
+        // What is full goes out first, so that the encoder never holds much more than a chunk and one partition's state.
         let chunks: Vec<Bytes> = std::iter::from_fn(|| run.encoder.take_chunk()).collect();
         if !chunks.is_empty() {
             let bytes: usize = chunks.iter().map(Bytes::len).sum();
@@ -267,7 +267,7 @@ impl Node {
         goes_on
     }
 
-    /// Encodes the next partitions, or first has the next one flushed and synced.
+    /// Encodes the next partitions until a chunk is full, or first has the next one flushed and synced.
     fn encode_partitions(&mut self, run: &mut Run, out: &mut Outbox) {
         let next = self.partitions_after(run.after, PARTITIONS_AT_ONCE);
         run.encoded = next.is_empty();
@@ -315,6 +315,10 @@ impl Node {
             };
             encode_entry(&mut run.encoder, RecordKind::PartitionState, id, &state);
             run.after = Some(id);
+            if run.encoder.is_full() {
+                // A partition may remember thousands of producers.
+                break;
+            }
         }
         run.contains = self.journal.end();
     }

@@ -53,7 +53,12 @@ impl Encoder {
 
     /// The next chunk, of [`CHUNK_BYTES`], if it is full. Take them all after every entry.
     pub fn take_chunk(&mut self) -> Option<Bytes> {
-        (self.ready.len() >= CHUNK_BYTES).then(|| self.ready.split_to(CHUNK_BYTES).freeze())
+        self.is_full().then(|| self.ready.split_to(CHUNK_BYTES).freeze())
+    }
+
+    /// Whether a chunk is full.
+    pub fn is_full(&self) -> bool {
+        self.ready.len() >= CHUNK_BYTES
     }
 
     /// The length so far, in bytes.

@@ -128,3 +128,32 @@ fn topics_that_come_go_and_change_while_the_metadata_is_written_are_what_they_ar
         }
     }
 }
+
+#[test]
+fn a_step_encodes_no_more_than_a_chunk_and_one_partition() {
+    let mut rig = Rig::new();
+    rig.create("t", 30);
+    // Some 180 kB of each.
+    let slots: Vec<u32> = rig.node.by_id.values().copied().collect();
+    for slot in slots {
+        rig.node.host(slot).partition.log_mut().remember_producers(1_000);
+    }
+    rig.node.checkpoint_soon();
+    rig.step(Input::Deadline);
+    let (mut largest, mut total) = (0, 0);
+    while rig.node.checkpoints.is_running() {
+        rig.node.turn(rig.now, &mut rig.out);
+        for effect in std::mem::take(&mut rig.out.0) {
+            if let Effect::Disk(DiskOp::Task(_, Task::Checkpoint { chunks, .. })) = &effect {
+                let bytes: usize = chunks.iter().map(Bytes::len).sum();
+                (largest, total) = (largest.max(bytes), total + bytes);
+            }
+            rig.carry_out(effect);
+        }
+        if rig.out.0.is_empty() && rig.node.deadline().is_some_and(|(at, _)| at <= rig.now.instant) {
+            rig.step(Input::Deadline);
+        }
+    }
+    assert!(total > 5_000_000, "{total} bytes");
+    assert!(largest <= journal::checkpoint::CHUNK_BYTES + 200_000, "{largest} bytes at once");
+}

@@ -18,6 +18,13 @@ if [ "$(uname -m)" = x86_64 ]; then
     ${CC:-gcc} -O2 $arch -w -o "$out/kraw" "$root/benches/floor/kraw.c"
     ${CC:-gcc} -O2 $arch -w -o "$out/phys" "$root/benches/floor/phys.c" -lpthread
 fi
+# What it needs may lie elsewhere: CPATH and LIBRARY_PATH say where.
+if echo '#include <librdkafka/rdkafka.h>' | ${CC:-gcc} -E -x c - >/dev/null 2>&1; then
+    ${CC:-gcc} -O2 $arch -w -o "$out/seed" "$root/benches/floor/seed.c" -lrdkafka
+else
+    rm -f "$out/seed"
+    echo "no headers of librdkafka (Debian: librdkafka-dev), so its client is not built" >&2
+fi
 [ "${1:-}" = --build ] && exit 0
 
 seconds=${SECONDS_EACH:-2}

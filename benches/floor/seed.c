@@ -1,8 +1,9 @@
-// The same work through librdkafka: one producer handle, CONC records outstanding, each sent again on its ack.
-// It needs librdkafka with its headers, which nothing else here does, so `just floor` leaves it out:
-//   gcc -O2 -o seed seed.c -lrdkafka
+// The same work through librdkafka: one producer handle, CONC records outstanding, each sent again on its ack. It needs
+// librdkafka with its headers, which nothing else here does, and is left out where they are not.
 //
 // seed PORT|mock TOPIC CONC SIZE SECONDS LINGER_MS ACKS [BROKER_PID] [key=value ...]
+//
+// It tells what it found as name=value on one line; a record that is not delivered ends it with exit code 1.
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,8 @@
 #include <unistd.h>
 #include <librdkafka/rdkafka.h>
 #include "usage.h"
+
+#define WARM 100
 
 static float *lat;
 static size_t nl, errs;
@@ -97,7 +100,7 @@ int main(int ac, char **av) {
     }
     // warm
     stop = 1;
-    for (int i = 0; i < 100; i++) {
+    for (int i = 0; i < WARM; i++) {
         send1(i % conc);
     }
     while (outst) {
@@ -106,9 +109,9 @@ int main(int ac, char **av) {
     nl = 0;
     stop = 0;
     double u0 = 0, s0 = 0, u1 = 0, s1 = 0;
-    long rss = 0;
+    long rss = 0, hwm = 0;
     if (pid) {
-        pidcpu(pid, &u0, &s0, &rss, NULL);
+        pidcpu(pid, &u0, &s0, &rss, &hwm);
     }
     double c0 = selfcpu(), t0 = now();
     for (int i = 0; i < conc; i++) {
@@ -124,24 +127,17 @@ int main(int ac, char **av) {
     }
     double d = now() - t0, cc = selfcpu() - c0;
     if (pid) {
-        pidcpu(pid, &u1, &s1, &rss, NULL);
+        pidcpu(pid, &u1, &s1, &rss, &hwm);
     }
-    if (!nl) {
-        printf("no acks, errs %zu %s\n", errs, rd_kafka_err2str(lasterr));
+    if (!nl || errs || outst) {
+        fprintf(stderr, "%zu delivered, %zu not (%s), %d unanswered\n", nl, errs, rd_kafka_err2str(lasterr), outst);
         return 1;
     }
     qsort(lat, nl, 4, cmp);
-    double M = nl / 1e6;
-    printf("seed(librdkafka 1 handle) conc=%d sz=%d linger=%s acks=%s: %.0f msg/s %.1f MB/s | lat us p50 %.0f p90 %.0f "
-           "p99 %.0f p99.9 %.0f max %.0f | errs %zu | client %.2f s/Mmsg (%.0f%%cpu)",
-           conc, sz, av[6], av[7], nl / d, nl * (double)sz / d / 1e6, lat[nl / 2] * 1e6, lat[(size_t)(nl * .9)] * 1e6,
-           lat[(size_t)(nl * .99)] * 1e6, lat[(size_t)(nl * .999)] * 1e6, lat[nl - 1] * 1e6, errs, cc / M,
-           cc / d * 100);
-    if (pid) {
-        printf(" | broker %.2f s/Mmsg (u %.2f s %.2f; %.0f%%cpu) rss %ld MB", (u1 + s1 - u0 - s0) / M, u1 - u0, s1 - s0,
-               (u1 + s1 - u0 - s0) / d * 100, rss / 1024);
-    }
-    printf("\n");
+    printf("acked=%zu records_per_s=%.1f p50_us=%.0f p90_us=%.0f p99_us=%.0f p99.9_us=%.0f max_us=%.0f "
+           "client_us_per_record=%.3f broker_us_per_record=%.3f broker_resident_kib_max=%ld\n",
+           nl + WARM, nl / d, lat[nl / 2] * 1e6, lat[(size_t)(nl * .9)] * 1e6, lat[(size_t)(nl * .99)] * 1e6,
+           lat[(size_t)(nl * .999)] * 1e6, lat[nl - 1] * 1e6, cc * 1e6 / nl, (u1 + s1 - u0 - s0) * 1e6 / nl, hwm);
     fflush(stdout);
     _exit(0);
 }

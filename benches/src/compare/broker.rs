@@ -165,6 +165,10 @@ impl Running {
         format!("127.0.0.1:{}", self.port)
     }
 
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
     }

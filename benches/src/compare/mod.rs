@@ -7,6 +7,7 @@
 
 mod broker;
 mod idle;
+mod librdkafka;
 mod recovery;
 mod rest;
 mod table;
@@ -25,7 +26,7 @@ use recovery::Recovery;
 use rest::Rest;
 use std::path::Path;
 use turn::{Series, median};
-use work::{Against, Outcome, ROWS, Row};
+use work::{Against, Kind, Outcome, ROWS, Row};
 
 /// The partitions of those rows that tell what partitions cost.
 const PARTITIONS: [i32; 4] = [1, 100, 1_000, 10_000];
@@ -138,8 +139,15 @@ fn measure(args: &CompareArgs, rows: &[Row], contenders: &[Contender]) -> Result
     let rested: &[&Contender] = if is_wanted(rest::NAME) { &tested } else { &[] };
     let chronik_for = |name| chronik(contenders).filter(|_| is_wanted(name));
     let (idled, recovered) = (chronik_for(idle::NAME), chronik_for(recovery::NAME));
+    let mut findings = Findings::default();
+    let is_possible = |row: &&Row| {
+        let obstacle = matches!(row.kind, Kind::Librdkafka).then(|| librdkafka::obstacle(args, row.name)).flatten();
+        let is_possible = obstacle.is_none();
+        findings.skipped.extend(obstacle);
+        is_possible
+    };
     let rows: Vec<(&Row, Vec<Entrant>)> =
-        rows.iter().map(|row| (row, entrants(row, contenders, args.partitions))).collect();
+        rows.iter().filter(is_possible).map(|row| (row, entrants(row, contenders, args.partitions))).collect();
     let turns = rows.iter().map(|(_, entrants)| entrants.len()).sum::<usize>()
         + rested.len()
         + idled.iter().len()
@@ -148,7 +156,6 @@ fn measure(args: &CompareArgs, rows: &[Row], contenders: &[Contender]) -> Result
     progress.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}").expect("the template is valid"));
     let passed = || progress.inc(1);
 
-    let mut findings = Findings::default();
     for contender in rested {
         progress.set_message(format!("{}: {}", contender.name, rest::NAME));
         findings.rest.push(rest::rest(args, contender, passed)?);
@@ -210,7 +217,7 @@ fn take_turn(
     let perf = args.perf.clone().filter(|_| contender.role == Role::Chronik);
     let perform = |broker: &Running, topic: &str| {
         let base = LoadArgs { verify, perf: perf.clone(), ..work::base(args, topic, partitions, broker) };
-        work::perform(row.kind, &base, broker)
+        work::perform(args, row.kind, &base, broker)
     };
     let broker = match running.take() {
         Some(broker) => broker,

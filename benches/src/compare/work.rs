@@ -1,6 +1,7 @@
 //! The rows of the comparison: which work each is, and how a broker is given it.
 
 use super::broker::Running;
+use super::librdkafka;
 use super::turn::Turn;
 use crate::args::{Acks, CompareArgs, LoadArgs, Mode, Verify};
 use crate::failure::Failure;
@@ -34,6 +35,8 @@ pub(super) enum Kind {
     /// As fast as it goes first, and then, which is what counts, at half of that, at even intervals: what a broker takes
     /// that is not saturated.
     HalfRate(Shape),
+    /// Through librdkafka: 1,000 records of 256 bytes outstanding, which it batches, and acks=all.
+    Librdkafka,
     /// In responses of 1 MiB, from the topic's start.
     Fetch(Source),
 }
@@ -66,7 +69,7 @@ const SMALL_BATCHES: Shape = Shape { connections: 1, batches_outstanding: 5, bat
 const LARGE_BATCHES: Shape = Shape { connections: 1, batches_outstanding: 5, batch_records: 1000, message_size: 1024 };
 
 /// The work that a broker meets in practice, from many small requests to few large ones.
-pub(super) const ROWS: [Row; 10] = [
+pub(super) const ROWS: [Row; 11] = [
     Row {
         name: "128 connections, 1 record outstanding each",
         kind: Kind::Produce(MANY_CONNECTIONS),
@@ -80,6 +83,7 @@ pub(super) const ROWS: [Row; 10] = [
         kind: Kind::HalfRate(MANY_CONNECTIONS),
         against: Against::Floor,
     },
+    Row { name: "librdkafka, linger 5 ms, acks=all", kind: Kind::Librdkafka, against: Against::Floor },
     Row { name: "fetch from memory", kind: Kind::Fetch(Source::Memory), against: Against::Floor },
     Row { name: "fetch from the page cache", kind: Kind::Fetch(Source::PageCache), against: Against::Reader },
     Row { name: "fetch from the disk", kind: Kind::Fetch(Source::Disk), against: Against::Reader },
@@ -113,7 +117,7 @@ pub(super) struct Outcome {
 
 /// Gives a broker the work of a row on a topic, which is filled first where it is to be read, unless the broker makes its
 /// records up. `base` is what the loads have in common; only what is measured is recorded as it says.
-pub(super) fn perform(kind: Kind, base: &LoadArgs, broker: &Running) -> Result<Outcome, Failure> {
+pub(super) fn perform(args: &CompareArgs, kind: Kind, base: &LoadArgs, broker: &Running) -> Result<Outcome, Failure> {
     match kind {
         Kind::Produce(shape) => run::run(&shape.load(base), false),
         Kind::HalfRate(shape) => {
@@ -125,6 +129,7 @@ pub(super) fn perform(kind: Kind, base: &LoadArgs, broker: &Running) -> Result<O
             let rate = Some((most.records_per_second() / 2.0).max(1.0) as u64);
             run::run(&LoadArgs { rate, ..load }, false)
         }
+        Kind::Librdkafka => return librdkafka::produce(args, base, broker),
         Kind::Fetch(source) => {
             let mut lost = None;
             if base.verify != Verify::Off {

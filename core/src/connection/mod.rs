@@ -15,7 +15,7 @@
 //! | state | receive | respond, encode |
 //! |---|---|---|
 //! | open | requests | answers |
-//! | refusing: a version that we do not speak was asked for | drops all bytes | answers up to the refusal |
+//! | refusing: a version that we do not speak, or a refused request that wants no answer | drops all bytes | answers up to the refusal |
 //! | over: the refusal is encoded, or `receive` failed | the driver closes the stream | |
 //!
 //! # Answers that outgrow their requests
@@ -128,6 +128,11 @@ pub enum CloseReason {
         /// The version asked for.
         api_version: i16,
     },
+    /// A produce request without an answer names too many partitions.
+    PartitionsOfProduce {
+        /// How many.
+        partitions: usize,
+    },
     /// An answer has 2 GiB or more, which no frame may have.
     AnswerTooLong {
         /// The API.
@@ -153,6 +158,10 @@ impl fmt::Display for CloseReason {
             CloseReason::Undecodable(why) => why.fmt(f),
             CloseReason::UnsupportedVersion { api_key, api_version } => {
                 write!(f, "version {api_version} of {api_key} is not supported")
+            }
+            CloseReason::PartitionsOfProduce { partitions } => {
+                let max = request::PRODUCED_PARTITIONS_MAX;
+                write!(f, "a produce request with acks=0 names {partitions} partitions, at most {max} are taken")
             }
             CloseReason::AnswerTooLong { api_key, bytes } => {
                 write!(f, "an answer to {api_key} would have {bytes} bytes; ask for less at once")
@@ -259,7 +268,7 @@ impl Connection {
             }
             Outcome::Answered { correlation_id, version, response, close } => {
                 self.refused = close;
-                let answer = Answer::Ready(*response);
+                let answer = response.map_or(Answer::Omitted, |response| Answer::Ready(*response));
                 self.pending.push_back(Pending { correlation_id, version, bytes, is_outgrowing, answer });
             }
         }

@@ -9,6 +9,11 @@ use crate::boundary::{Client, Produce, ProducePartition, ProduceTopic, Refused, 
 use crate::topic_codecs::TopicCodecs;
 use crate::wire::{self, ApiKey, Decoded, ErrorCode, Response, Str, Undecodable, produce};
 
+/// The partitions that one produce request may name. The node appends to all of them in one step, at some 1 µs each, and
+/// a batch of nearly no bytes takes several hundred of them in memory. As many small records fill Java's `max.request.size`
+/// by default, if each goes to a partition of its own.
+pub(super) const PRODUCED_PARTITIONS_MAX: usize = 10_000;
+
 /// What a frame comes to.
 pub(super) enum Outcome {
     /// A request for the node.
@@ -20,7 +25,13 @@ pub(super) enum Outcome {
         memory: usize,
     },
     /// Something that no node is needed to answer, and, if so, why the connection ends with that answer.
-    Answered { correlation_id: i32, version: i16, response: Box<Response>, close: Option<CloseReason> },
+    Answered {
+        correlation_id: i32,
+        version: i16,
+        /// `None` where the client wants none.
+        response: Option<Box<Response>>,
+        close: Option<CloseReason>,
+    },
 }
 
 /// What a client calls itself that may write to the broker's own topics, as in Kafka.
@@ -36,6 +47,15 @@ pub(super) fn read(
 ) -> Result<Outcome, CloseReason> {
     let frame_bytes = frame.len();
     match wire::decode(frame) {
+        Ok((header, Decoded::Produce(request), _)) if partitions(&request) > PRODUCED_PARTITIONS_MAX => {
+            let (response, close) = refuse_long(request);
+            Ok(Outcome::Answered {
+                correlation_id: header.correlation_id,
+                version: header.api_version,
+                response,
+                close,
+            })
+        }
         Ok((header, request, memory)) => Ok(Outcome::Asked {
             memory,
             correlation_id: header.correlation_id,
@@ -61,18 +81,46 @@ pub(super) fn read(
             Ok(Outcome::Answered {
                 correlation_id,
                 version: 0,
-                response: Box::new(wire::unsupported_version(ApiKey::ApiVersions)),
+                response: Some(Box::new(wire::unsupported_version(ApiKey::ApiVersions))),
                 close: None,
             })
         }
         Err(Undecodable::UnsupportedVersion { api_key, api_version, correlation_id }) => Ok(Outcome::Answered {
             correlation_id,
             version: *api_key.versions().end(),
-            response: Box::new(wire::unsupported_version(api_key)),
+            response: Some(Box::new(wire::unsupported_version(api_key))),
             close: Some(CloseReason::UnsupportedVersion { api_key, api_version }),
         }),
         Err(why) => Err(CloseReason::Undecodable(why)),
     }
+}
+
+/// How many partitions a produce request names.
+fn partitions(request: &produce::ProduceRequest) -> usize {
+    request.topic_data.iter().map(|topic| topic.partition_data.len()).sum()
+}
+
+/// What a produce request is answered that names too many partitions. One that wants no answer ends its connection, so
+/// that the client sees that it lost something.
+fn refuse_long(request: produce::ProduceRequest) -> (Option<Box<Response>>, Option<CloseReason>) {
+    if request.acks == 0 {
+        return (None, Some(CloseReason::PartitionsOfProduce { partitions: partitions(&request) }));
+    }
+    let refused = |data: produce::PartitionProduceData| produce::PartitionProduceResponse {
+        index: data.index,
+        error_code: ErrorCode::PolicyViolation.into(),
+        base_offset: -1,
+        error_message: Some(Str::from_static("The request names more than 10000 partitions; send fewer at a time.")),
+        ..produce::PartitionProduceResponse::default()
+    };
+    let topic = |topic: produce::TopicProduceData| produce::TopicProduceResponse {
+        name: topic.name,
+        topic_id: topic.topic_id,
+        partition_responses: topic.partition_data.into_iter().map(refused).collect(),
+    };
+    let responses = request.topic_data.into_iter().map(topic).collect();
+    let response = produce::ProduceResponse { responses, ..produce::ProduceResponse::default() };
+    (Some(Box::new(response.into())), None)
 }
 
 /// Whether a frame's answer may be many times as large as the frame: with records, or with something about everything

@@ -70,6 +70,15 @@ fn receive(connection: &mut Connection, bytes: &[u8]) -> Vec<(ReplyTo, Request)>
     accepted
 }
 
+/// A connection that has taken a first request, so that large ones are taken, and has answered it.
+fn greeted() -> Connection {
+    let mut connection = connection();
+    let accepted = receive(&mut connection, &ask_versions(0));
+    connection.respond(accepted[0].0, versions());
+    encoded(&mut connection);
+    connection
+}
+
 fn refusal(connection: &mut Connection, bytes: &[u8]) -> CloseReason {
     connection.receive(bytes, 0, &TopicCodecs::default(), &mut Vec::new()).expect_err("these bytes end the connection")
 }
@@ -325,6 +334,44 @@ fn a_damaged_batch_is_refused_alone() {
     *bad.last_mut().expect("not empty") ^= 1;
     let accepted = receive(&mut connection(), &produce_of(&[bad.into(), good, Bytes::new()]));
     assert_eq!(codes(&accepted[0].1), [Err(ErrorCode::CorruptMessage), Ok(()), Err(ErrorCode::InvalidRecord)]);
+}
+
+#[test]
+fn a_produce_request_of_too_many_partitions_is_refused_as_a_whole_and_the_client_goes_on() {
+    let many = |partitions: usize, acks| {
+        let data = |index| produce::PartitionProduceData { index, records: Some(batch(1)) };
+        let (first, second) = (0..7, 7..i32::try_from(partitions).expect("a few thousand"));
+        let topic = |name: &'static str, partitions: std::ops::Range<i32>| produce::TopicProduceData {
+            name: name.into(),
+            partition_data: partitions.map(data).collect(),
+            ..Default::default()
+        };
+        let topic_data = vec![topic("orders", first), topic("bills", second)];
+        frame(9, 1, produce::ProduceRequest { acks, timeout_ms: 1, topic_data, ..Default::default() })
+    };
+    assert_eq!(receive(&mut greeted(), &many(10_000, -1)).len(), 1);
+
+    let mut connection = greeted();
+    let accepted = receive(&mut connection, &[many(10_001, -1), ask_versions(2)].concat());
+    assert_eq!(accepted.len(), 1, "the node hears only of what comes behind");
+    let mut answer = encoded(&mut connection).to_bytes();
+    let (_, response) = wire::decode_response(ApiKey::Produce, 9, answer.split_off(4)).expect("an answer");
+    let Response::Produce(response) = response else { panic!("{response:?}") };
+    let topics = response.responses.iter().map(|topic| (topic.name.as_str(), topic.partition_responses.len()));
+    assert_eq!(topics.collect::<Vec<_>>(), [("orders", 7), ("bills", 9_994)]);
+    for (at, refused) in (0..).zip(response.responses.iter().flat_map(|topic| &topic.partition_responses)) {
+        assert_eq!((refused.index, refused.error_code), (at, ErrorCode::PolicyViolation.code()));
+        let message = refused.error_message.as_ref().expect("a reason");
+        assert!(message.contains(&request::PRODUCED_PARTITIONS_MAX.to_string()), "{message}");
+    }
+    assert_eq!((connection.is_over(), connection.requests_in_flight()), (None, 1));
+
+    // Nobody reads an answer: the client sees by its connection that something is lost.
+    let mut connection = greeted();
+    assert!(receive(&mut connection, &[many(10_001, 0), ask_versions(2)].concat()).is_empty());
+    assert!(encoded(&mut connection).is_empty());
+    let reason = connection.is_over().expect("nothing more is taken").to_string();
+    assert_eq!(reason, "a produce request with acks=0 names 10001 partitions, at most 10000 are taken");
 }
 
 #[test]

@@ -335,7 +335,7 @@ impl Node {
     /// Ends the process after the last checkpoint, once all that was asked until then is answered: what waited for room
     /// has found it by now.
     fn stop_if_done(&mut self, out: &mut Outbox) {
-        if self.is_checkpointed && !self.waits_for_itself() {
+        if self.is_checkpointed && !self.waits_for_itself() && !self.has_resumable() {
             let end = *self.stops_at.get_or_insert(self.journal.end());
             if self.durable >= end && self.slices.is_empty() {
                 out.push(Effect::Stopped);

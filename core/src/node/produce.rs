@@ -48,6 +48,10 @@ pub(super) const RECORD_OVERHEAD: usize = 512;
 /// Requests that are told in one step that their time is up, at about 0.5 µs each.
 const TIMED_OUT_AT_ONCE: usize = 100;
 
+/// Batches of requests that waited for room which one step takes up, at about 1 µs each: few enough for a step, and many
+/// enough to share a commit.
+const RESUMED_AT_ONCE: usize = 250;
+
 /// An offset that is not known.
 const UNKNOWN: Offset = Offset(-1);
 
@@ -64,8 +68,9 @@ impl Node {
         self.append(now, to, produce, out);
     }
 
-    /// Takes up the requests that waited for room.
+    /// Takes up the requests that waited for room, as many as one step has time for.
     pub(super) fn resume_stalled(&mut self, now: Now, out: &mut Outbox) {
+        let mut batches = 0;
         while let Some((_, produce)) = self.stalled.front() {
             if self.waits(produce) {
                 if self.direct_pending.is_empty() {
@@ -73,9 +78,20 @@ impl Node {
                 }
                 return;
             }
+            if batches >= RESUMED_AT_ONCE {
+                self.deadlines.insert((now.instant, Reason::Continue));
+                return;
+            }
+            // One that names nothing is a request all the same.
+            batches += produce.topics.iter().map(|topic| topic.partitions.len()).sum::<usize>().max(1);
             let (to, produce) = self.stalled.pop_front().expect("one was at the front");
             self.append(now, to, produce, out);
         }
+    }
+
+    /// Whether there is room by now for requests that waited for it.
+    pub(super) fn has_resumable(&self) -> bool {
+        self.stalled.front().is_some_and(|(_, produce)| !self.waits(produce))
     }
 
     /// Whether a request is to wait for room, and not to be refused for want of it.

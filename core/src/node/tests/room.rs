@@ -143,3 +143,53 @@ fn an_orderly_stop_answers_what_waited_for_room() {
     let unanswered = waiting.iter().filter(|&&sequence| !rig.replies.contains_key(&sequence)).count();
     assert_eq!(unanswered, 0, "of {}", waiting.len());
 }
+
+#[test]
+fn requests_that_waited_for_room_are_taken_up_a_few_at_a_time_in_their_order() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    (rig.hold, rig.hold_tasks) = (true, true);
+    let value = "v".repeat(3_000);
+    while rig.node.stalled.is_empty() {
+        rig.send("t", 0, 1, records(Timestamp(5), &[&value]));
+    }
+    let waiting: Vec<u64> = (0..1_000).map(|_| rig.send("t", 0, 1, records(Timestamp(5), &["x"]))).collect();
+    assert_eq!(rig.node.stalled.len(), 1_001);
+    let mut most = 0;
+    while !rig.replies.contains_key(&waiting[999]) {
+        let before = rig.node.stalled.len();
+        if let Some(commit) = rig.held.pop_front() {
+            rig.commit(commit);
+        } else if let Some(done) = rig.held_tasks.pop_front() {
+            rig.step(Input::Disk(done));
+        } else {
+            let (at, _) = rig.node.deadline().expect("something is to come");
+            rig.advance_to(at.max(rig.now.instant));
+            rig.step(Input::Deadline);
+        }
+        most = most.max(before - rig.node.stalled.len());
+        rig.node.turn(rig.now, &mut rig.out);
+        for effect in std::mem::take(&mut rig.out.0) {
+            rig.carry_out(effect);
+        }
+    }
+    assert!((100..=250).contains(&most), "{most} in one step");
+    let offsets = waiting.iter().map(|&sequence| rig.produced(sequence).expect("an answer").base_offset);
+    assert!(offsets.collect::<Vec<_>>().is_sorted());
+}
+
+#[test]
+fn a_node_that_stops_takes_up_all_requests_that_there_is_room_for() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    rig.hold = true;
+    let value = "v".repeat(3_000);
+    while rig.node.stalled.is_empty() {
+        rig.send("t", 0, 1, records(Timestamp(5), &[&value]));
+    }
+    let waiting: Vec<u64> = (0..1_000).map(|_| rig.send("t", 0, 1, records(Timestamp(5), &["x"]))).collect();
+    rig.step(Input::Stop);
+    rig.release();
+    rig.pass(1);
+    assert!(rig.stopped && waiting.iter().all(|&sequence| rig.replies.contains_key(&sequence)));
+}

@@ -17,6 +17,8 @@ pub(crate) struct MemoryFiles {
     /// Set while the disk is to be full.
     pub(crate) full: Mutex<RefCell<bool>>,
     largest_read: AtomicUsize,
+    /// Files that cannot be read, and whether they can once they are written to; others cannot be written either.
+    unreadable: Mutex<BTreeMap<FileName, bool>>,
     /// For each file, how far from its start it was written in one go, a sync ending that.
     rewritten: Mutex<BTreeMap<FileName, u64>>,
     /// How far each file had been written from its start when it was synced last.
@@ -51,6 +53,11 @@ impl MemoryFiles {
         self.with(|files| files.get_mut(&file).expect("the file exists")[byte] ^= 1);
     }
 
+    /// Has the disk fail to read a file until it `heals` by being written to, or to read and to write it for good.
+    pub(crate) fn make_unreadable(&self, file: FileName, heals: bool) {
+        self.unreadable.lock().expect("no test panics while it holds this").insert(file, heals);
+    }
+
     /// Makes every allocation fail for want of space, or no more.
     pub(crate) fn set_full(&self, full: bool) {
         self.full.lock().expect("no test panics while it holds this").replace(full);
@@ -69,6 +76,9 @@ impl Files for MemoryFiles {
 
     fn read_at(&self, file: FileName, position: u64, buf: &mut [u8]) -> Result<usize, DiskError> {
         self.largest_read.fetch_max(buf.len(), Ordering::Relaxed);
+        if self.unreadable.lock().expect("no test panics while it holds this").contains_key(&file) {
+            return Err(DiskError::Io(file, "input/output error".into()));
+        }
         self.with(|files| {
             let bytes = files.get(&file).ok_or_else(|| DiskError::Io(file, "no such file".into()))?;
             let from = usize::try_from(position).expect("small").min(bytes.len());
@@ -80,6 +90,12 @@ impl Files for MemoryFiles {
 
     fn write_at(&self, file: FileName, position: u64, pieces: &[Bytes]) -> Result<(), DiskError> {
         let end = position + pieces.iter().map(Bytes::len).sum::<usize>() as u64;
+        let mut unreadable = self.unreadable.lock().expect("no test panics while it holds this");
+        if unreadable.get(&file).is_some_and(|heals| !heals) {
+            return Err(DiskError::Io(file, "input/output error".into()));
+        }
+        unreadable.remove(&file);
+        drop(unreadable);
         let mut rewritten = self.rewritten.lock().expect("no test panics while it holds this");
         if rewritten.get(&file).copied().unwrap_or(0) == position {
             rewritten.insert(file, end);

@@ -226,13 +226,15 @@ impl Segment<'_> {
         Ok(((entries.slice(..count * ENTRY_BYTES), edge, from), missing))
     }
 
-    /// Entries `first..` of the index as far as they are sound, at most as many as are read at once.
+    /// Entries `first..` of the index as far as they are sound and can be read, at most as many as are read at once.
     fn sound_entries(&self, first: u64) -> Result<Vec<Option<Entry>>, DiskError> {
         let file = FileName::Index(self.name);
         // What the file lacks stays zero here, and no entry is zeros: their checksum is not 0.
         let mut buffer = vec![0; self.count_from(first) * ENTRY_BYTES];
         if self.files.len(file)?.is_some() {
-            self.files.read_at(file, first * ENTRY_BYTES as u64, &mut buffer)?;
+            // What cannot be read is made again as well.
+            let read = self.files.read_at(file, first * ENTRY_BYTES as u64, &mut buffer);
+            read.map_or_else(|_| buffer.fill(0), |_| ());
         }
         Ok(buffer.chunks_exact(ENTRY_BYTES).map(|bytes| Entry::decode(bytes.try_into().expect("whole"))).collect())
     }

@@ -1,5 +1,5 @@
 //! Indexes that are made again: damage in one costs neither records nor their partition, since its segment has all that
-//! an index says.
+//! an index says. So does one that the disk cannot read, which is tried a few times.
 //!
 //! `Idle` → `Reading` (a read, whoever asked for it, has met damage in an index; the next step of looking for what is
 //! damaged, or of making it again, is with the disk) → `Writing` (the new entries are on their way into the index) →
@@ -11,12 +11,18 @@
 //! again). A step reads about a mebibyte and waits for its write, so that a gigabyte takes some seconds of a disk that
 //! goes on serving others.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::storage::Job;
 use super::{Node, ReadResult, Reader, logs, segment_of};
 use crate::boundary::{DiskError, DiskOp, Effect, FileName, Level, Outbox, SegmentName, Task};
 use crate::log::{Mend, Mended, Place, ReadOutcome, ReadPlan, Sought};
+
+/// How often an index is made again that the disk cannot read.
+const TRIES: u8 = 3;
+
+/// Of how many such indexes it is remembered. Where there are more, the disk is beyond help.
+const TRIED_MAX: usize = 1_000;
 
 /// An index that is being made again.
 #[derive(Clone, Copy, Debug)]
@@ -35,12 +41,17 @@ struct Running {
 pub(super) struct Mending {
     running: Option<Running>,
     waiting: VecDeque<SegmentName>,
+    /// How often each index was made again that the disk could not read.
+    tried: BTreeMap<SegmentName, u8>,
 }
 
 impl Node {
     /// Has an index made again where a read has failed because of it. Returns whether that is why it has failed.
     pub(super) fn mend(&mut self, slot: u32, error: &DiskError, out: &mut Outbox) -> bool {
-        let &DiskError::Corrupt(FileName::Index(segment), ..) = error else { return false };
+        let &(DiskError::Corrupt(FileName::Index(segment), ..) | DiskError::Io(FileName::Index(segment), _)) = error
+        else {
+            return false;
+        };
         if self.host(slot).partition.damage().is_some() {
             return false;
         }
@@ -52,6 +63,9 @@ impl Node {
         if is_running || self.mending.waiting.contains(&segment) {
             return true;
         }
+        if matches!(error, DiskError::Io(..)) && !self.may_try(segment) {
+            return false;
+        }
         let hosted = self.host(slot);
         let name = logs::display(&hosted.name, hosted.partition.id());
         out.log(Level::Warn, format!("{name}: {error}; the index is made again from its segment"));
@@ -60,6 +74,23 @@ impl Node {
             self.mend_next(out);
         }
         true
+    }
+
+    /// Whether an index that the disk cannot read is to be made again once more. A sector that cannot be read can often be
+    /// written over; on a disk that is failing altogether that would go on for ever.
+    fn may_try(&mut self, segment: SegmentName) -> bool {
+        let mut tried = std::mem::take(&mut self.mending.tried);
+        if tried.len() >= TRIED_MAX {
+            tried.retain(|&name, _| self.is_live(name));
+        }
+        let has_room = tried.len() < TRIED_MAX || tried.contains_key(&segment);
+        let may_try = has_room && {
+            let tries = tried.entry(segment).or_default();
+            *tries = tries.saturating_add(1);
+            *tries <= TRIES
+        };
+        self.mending.tried = tried;
+        may_try
     }
 
     /// Begins with the next index that waits.

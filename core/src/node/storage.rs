@@ -239,6 +239,11 @@ impl Node {
             Err(error) if matches!(job, Job::Remove) => {
                 return out.log(Level::Warn, format!("files that nothing needs stay: {error}"));
             }
+            // Its segment has all that an index says: what is in the file by now, the next reader finds out.
+            Err(error @ DiskError::Io(FileName::Index(_), _)) if matches!(job, Job::Mend) => {
+                out.log(Level::Warn, format!("an index cannot be made again: {error}"));
+                false
+            }
             // Unlike an allocation, a sync that finds no space may have let go of pages already; one more would succeed
             // and mean nothing.
             Err(DiskError::NoSpace(file)) if !matches!(job, Job::Sync(..)) => {

@@ -133,3 +133,28 @@ fn an_index_whose_topic_is_deleted_meanwhile_is_not_made_anew() {
     assert!(!rig.files.names().contains(&FileName::Index(segment)));
     assert_eq!((rig.node.counters().indexes_mended, rig.fatal.as_deref()), (0, None));
 }
+
+#[test]
+fn an_index_that_the_disk_cannot_read_is_written_anew() {
+    let mut rig = rig();
+    let segment = indexes(&rig)[0];
+    rig.files.make_unreadable(FileName::Index(segment), true);
+    assert_eq!(error_at(&mut rig, 0), ErrorCode::KafkaStorageError.code(), "clients ask again after this");
+    assert_eq!(rig.consume("t", 0).len(), 200);
+    assert_eq!(rig.node.counters().indexes_mended, 1);
+    assert!(rig.node.metrics().contains("chronik_partitions_damaged 0\n"));
+}
+
+#[test]
+fn an_index_that_stays_unreadable_is_given_up_after_a_few_tries() {
+    let mut rig = rig();
+    let segment = indexes(&rig)[0];
+    rig.files.make_unreadable(FileName::Index(segment), false);
+    for _ in 0..20 {
+        assert_eq!(error_at(&mut rig, 0), ErrorCode::KafkaStorageError.code());
+    }
+    assert_eq!(lines_with(&rig, "the index is made again"), 3);
+    assert_eq!((lines_with(&rig, "cannot be made again"), rig.fatal.as_deref()), (3, None));
+    assert!(rig.node.metrics().contains("chronik_partitions_damaged 0\n"), "the records are there");
+    assert_eq!(rig.consume("t", 100).len(), 100);
+}

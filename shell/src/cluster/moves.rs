@@ -104,10 +104,12 @@ pub(super) fn move_leader(
     };
     let replicas = may_lead(partition, node)
         .map_err(|why| Fault::Refused(format!("node {node} cannot lead partition {index} of `{topic}`: {why}")))?;
+    // Also where it leads already: else the first of the replicas would lead again before long
+    // (`auto.leader.rebalance.enable`).
+    if replicas != partition.replicas {
+        carry_out(link, Moves::from([(name.clone(), replicas)]), out)?;
+    }
     if partition.leader != Some(node.0) {
-        if replicas != partition.replicas {
-            carry_out(link, Moves::from([(name.clone(), replicas)]), out)?;
-        }
         elect(link, Some(&name))?;
     }
     writeln!(out, "node {node} leads partition {index} of `{topic}`")?;

@@ -556,9 +556,9 @@ fn replicas_are_spread_and_then_leaders_elected() {
 
 #[test]
 fn a_leader_is_moved_to_a_replica_that_is_in_sync() {
-    let check = |node, expect: Result<&[&str], &str>| {
+    let check_led_by = |leader, node, expect: Result<&[&str], &str>| {
         let mut cluster = three_nodes();
-        cluster.partitions[0] = (1, vec![1, 2, 3], vec![1, 2]);
+        cluster.partitions[0] = (leader, vec![1, 2, 3], vec![1, 2]);
         let command = Command::MoveLeader { topic: "t".to_owned(), partition: 0, node: NodeId(node) };
         let (_, outcome, asked) = run_on(cluster, command);
         match expect {
@@ -566,6 +566,9 @@ fn a_leader_is_moved_to_a_replica_that_is_in_sync() {
             Err(why) => assert_eq!((outcome, asked), (Err(why.to_owned()), vec![])),
         }
     };
+    // Who leads for a while is to be preferred from now on.
+    check_led_by(2, 2, Ok(&["move 0 to 2,1,3"]));
+    let check = |node, expect| check_led_by(1, node, expect);
     check(2, Ok(&["move 0 to 2,1,3", "elect in one"]));
     check(1, Ok(&[]));
     check(3, Err("node 3 cannot lead partition 0 of `t`: in sync are 1,2"));

@@ -40,7 +40,7 @@ bench *FLAGS:
     benches/floor/run.sh --build
     target/release/chronik-bench compare --server-bin target/release/chronik-server --floor target/floor/nullbroker --json=target/bench.json {{FLAGS}}
 
-# The same with Apache Kafka beside; KAFKA_CLASSPATH_FILE names a file with its class path (benches/kafka.sh says more)
+# The same with Apache Kafka beside, from what `just compat --install-only java` installs (benches/kafka.sh says more)
 bench-kafka *FLAGS: (bench "--beside" ("'kafka=" + justfile_directory() + "/benches/kafka.sh {port} {dir}'") FLAGS)
 
 # Instructions that the core takes for one request on each of its most taken paths, against those kept; --write keeps new ones; needs valgrind

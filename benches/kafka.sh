@@ -2,12 +2,18 @@
 # Runs Apache Kafka in the foreground as one node, for: chronik-bench compare --beside 'kafka=benches/kafka.sh {port} {dir}'
 #   benches/kafka.sh PORT FOLDER
 # KAFKA_CLASSPATH_FILE names a file with the class path of kafka_2.13, kafka-tools, kafka-clients, log4j-core and
-# log4j-slf4j-impl (`mvn dependency:build-classpath`). KAFKA_HEAP (1g) is the heap, as its users set it.
+# log4j-slf4j-impl (`mvn dependency:build-classpath`); without it the one is taken that `just compat --install-only java`
+# leaves. KAFKA_HEAP (1g) is the heap, as its users set it. An empty folder is formatted first, which its start includes.
 set -eu
 
 port=$1
 dir=$2
-class_path=$(cat "${KAFKA_CLASSPATH_FILE:?names the file with the class path}")
+class_path_file=${KAFKA_CLASSPATH_FILE:-$(dirname "$0")/../target/compat/java/classpath}
+if [ ! -f "$class_path_file" ]; then
+    echo "no class path in $class_path_file: \`just compat --install-only java\` makes one, or name one with KAFKA_CLASSPATH_FILE" >&2
+    exit 1
+fi
+class_path=$(cat "$class_path_file")
 mkdir -p "$dir"
 cat >"$dir/server.properties" <<PROPERTIES
 process.roles=broker,controller
@@ -32,7 +38,7 @@ appender.console.layout.pattern=%d %p %m (%c)%n
 PROPERTIES
 log4j=-Dlog4j2.configurationFile=$dir/log4j2.properties
 java -cp "$class_path" "$log4j" kafka.tools.StorageTool format --standalone \
-    -t "$(java -cp "$class_path" "$log4j" kafka.tools.StorageTool random-uuid)" -c "$dir/server.properties"
+    -t AAAAAAAAQACAAAAAAAAAAQ -c "$dir/server.properties"
 # The process that was started becomes the broker, so that it is the one measured and ended.
 exec java "-Xms${KAFKA_HEAP:-1g}" "-Xmx${KAFKA_HEAP:-1g}" -XX:+UseG1GC -cp "$class_path" "$log4j" \
     kafka.Kafka "$dir/server.properties"

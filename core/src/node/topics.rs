@@ -135,7 +135,7 @@ impl Node {
         }
     }
 
-    /// Lets a partition go, and whoever waits for it.
+    /// Lets a partition go, and has those told who wait for it.
     pub(super) fn drop_partition(&mut self, now: Now, id: TopicPartition, out: &mut Outbox) {
         let Some(slot) = self.by_id.remove(&id) else { return };
         self.damaged.remove(&id);
@@ -148,7 +148,7 @@ impl Node {
         }
         self.retire(now, slot, out);
         let hosted = self.hosts[slot as usize].take().expect("a hosted partition");
-        let waiting = self.leave_all(&hosted);
+        self.leave_all(&hosted, out);
         self.free_hosts.push(slot);
         if stays {
             self.moves.left(id, hosted.partition.log().lineage());
@@ -156,9 +156,6 @@ impl Node {
         let Hosted { config, accounted, .. } = hosted;
         self.close_account(accounted);
         self.compaction.forget(id);
-        for fetch in waiting {
-            self.serve_fetch(fetch, out);
-        }
         self.storage.removals.drop_partition(id, config.file_delete_delay_ms);
     }
 

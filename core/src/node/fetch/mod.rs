@@ -343,11 +343,23 @@ impl Node {
         }
     }
 
-    /// A partition is no more: those who wait for it, of whom its sessions let go of it.
-    pub(super) fn leave_all(&mut self, hosted: &super::Hosted) -> Vec<FetchId> {
+    /// A partition is no more: its sessions let go of it, and whoever waits for it is told in the slices to come. Many
+    /// may wait, and many partitions may go in one step.
+    pub(super) fn leave_all(&mut self, hosted: &super::Hosted, out: &mut Outbox) {
         let sessions = &mut self.sessions;
         let watching = hosted.watchers.iter().filter_map(|watch| sessions.lose(watch));
-        hosted.fetchers.iter().chain(watching).collect()
+        let waiting: Vec<FetchId> = hosted.fetchers.iter().chain(watching).collect();
+        for id in waiting {
+            match &mut self.fetches[id.0].state {
+                State::Waiting { min_bytes, credited, .. } if *credited < *min_bytes => {
+                    *credited = *min_bytes;
+                    self.slices.serve(id);
+                }
+                // Its slice is to come already.
+                State::Waiting { .. } => {}
+                _ => self.serve_fetch(id, out),
+            }
+        }
     }
 
     fn end_session(&mut self, of: SessionRef) {

@@ -263,6 +263,47 @@ fn all_who_wait_for_one_record_get_it_in_slices() {
 }
 
 #[test]
+fn all_who_wait_for_a_topic_that_is_deleted_are_told_in_slices() {
+    let mut rig = Rig::new();
+    rig.create("t", 2);
+    rig.create("new", 1);
+    let in_session = |partition| {
+        let mut request = FetchRequest { session_epoch: 0, ..Rig::fetch_request("t", 0, 1, 30_000) };
+        request.topics[0].partitions[0].partition = partition;
+        request
+    };
+    let plain = || Rig::fetch_request("t", 0, 1, 30_000);
+    let sessions: Vec<i32> = (0..50)
+        .map(|at| {
+            let sequence = rig.ask(12, Request::Other(FetchRequest { max_wait_ms: 0, ..in_session(at % 2) }.into()));
+            rig.fetched(sequence).expect("an answer").session_id
+        })
+        .collect();
+    let waits = |&session_id: &i32| FetchRequest { session_id, session_epoch: 1, topics: Vec::new(), ..plain() };
+    let requests = std::iter::repeat_with(plain).take(150).chain(sessions.iter().map(waits));
+    let waiting: Vec<u64> = requests.map(|request| rig.ask(12, Request::Other(request.into()))).collect();
+    let answered = |rig: &Rig| waiting.iter().filter(|&sequence| rig.replies.contains_key(sequence)).count();
+    let deleted = ask_to_delete(&mut rig, "t");
+    let mut before = answered(&rig);
+    let mut most = before;
+    assert!(most < 100, "{most} at once");
+    let mut others = Vec::new();
+    while slice(&mut rig) {
+        most = most.max(answered(&rig) - before);
+        before = answered(&rig);
+        others.push(rig.ask(12, Request::Other(Rig::fetch_request("new", 0, 1, 30_000).into())));
+    }
+    assert!((1..100).contains(&most), "{most} in one step");
+    assert!(is_answered(&mut rig, deleted));
+    for sequence in waiting {
+        let response = rig.fetched(sequence).expect("an answer");
+        let code = response.responses[0].partitions[0].error_code;
+        assert_eq!(code, ErrorCode::UnknownTopicOrPartition.code());
+    }
+    assert!(others.iter().all(|&sequence| rig.fetched(sequence).is_none()), "there is nothing for them");
+}
+
+#[test]
 fn a_request_that_names_one_broker_often_gets_no_more_settings_than_memory_has_room_for() {
     let mut rig = Rig::new();
     let broker = DescribeConfigsResource { resource_type: 4, resource_name: "1".into(), configuration_keys: None };

@@ -364,8 +364,10 @@ impl Coordinator {
         let ctx = &mut lend(&mut self.timers, with);
         let name = &request.group_id;
         let found = self.groups.get_mut(name).filter(|_| !name.is_empty());
-        let response = match found.map(|group| group.subscribed().map(|subscribed| (group, subscribed))) {
-            Some(Ok((group, subscribed))) => group.offsets.delete(ctx, request, |topic| subscribed.may_be_to(topic)),
+        let found =
+            found.map(|Group { offsets, members }| members.subscribed().map(|subscribed| (offsets, subscribed)));
+        let response = match found {
+            Some(Ok((offsets, subscribed))) => offsets.delete(ctx, request, |topic| subscribed.may_be_to(topic)),
             Some(Err(code)) => OffsetDeleteResponse { error_code: code as i16, ..OffsetDeleteResponse::default() },
             None => {
                 let code = if name.is_empty() { ErrorCode::InvalidGroupId } else { ErrorCode::GroupIdNotFound };

@@ -8,7 +8,7 @@
 //! of a topic takes about 600 and the topic's name, and the first of a group as much again. Nothing here keeps a
 //! request's frame, or a batch of the log, alive.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -68,15 +68,6 @@ pub enum FetchStop {
     At(usize, usize),
     /// Behind a committed offset, where all are asked for.
     Behind(Place),
-}
-
-/// What of a group's offsets may expire.
-#[derive(Debug)]
-pub(super) struct Expiry {
-    /// When the group became empty. The time before that does not count against its offsets.
-    pub(super) empty_since: Option<Timestamp>,
-    /// The topics that its members read. Their offsets do not expire.
-    pub(super) subscribed: BTreeSet<Str>,
 }
 
 impl Offsets {
@@ -374,13 +365,15 @@ impl Offsets {
         taken == gone.len()
     }
 
-    /// Removes what has expired behind `from`, or from the first on, and looks at `budget` offsets at most, a topic that
-    /// is read counting as one. Returns the place of the last one that it has looked at where there may be more.
+    /// Removes what has expired behind `from`, or from the first on, and looks at `budget` offsets at most. A topic that the
+    /// group's members read, as `is_subscribed` tells, counts as one: its offsets do not expire. The time before the group
+    /// became empty does not count against the others. Returns the place of the last one that it has looked at where there may be more.
     pub(super) fn expire(
         &mut self,
         ctx: &mut Context<'_>,
         group: &Str,
-        expiry: &Expiry,
+        empty_since: Option<Timestamp>,
+        is_subscribed: impl Fn(&str) -> bool,
         from: Option<Place>,
         budget: &mut usize,
     ) -> Option<Place> {
@@ -392,7 +385,7 @@ impl Offsets {
             None => (Bound::Unbounded, Bound::Unbounded),
         };
         'looking: for (topic, partitions) in self.by_topic.range::<Str, _>((first, Bound::Unbounded)) {
-            if expiry.subscribed.contains(topic) {
+            if is_subscribed(topic) {
                 if *budget == 0 {
                     break 'looking;
                 }
@@ -408,7 +401,7 @@ impl Offsets {
                 }
                 *budget -= 1;
                 last = Some((topic, *at));
-                if committed.has_expired(expiry.empty_since, ctx.now.wall, ctx.settings.offsets_retention) {
+                if committed.has_expired(empty_since, ctx.now.wall, ctx.settings.offsets_retention) {
                     expired.push((topic.clone(), *at));
                 }
             }

@@ -13,6 +13,7 @@
 //! let written = rig.records();
 //! ```
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -141,6 +142,8 @@ impl Rig {
 pub(crate) struct Names {
     topics: BTreeMap<Str, (TopicId, u32)>,
     version: u64,
+    /// How often a topic was looked up by its name.
+    pub(crate) looked_up: Cell<usize>,
 }
 
 impl Names {
@@ -159,6 +162,7 @@ impl Names {
 
 impl Topics for Names {
     fn by_name(&self, name: &str) -> Option<(TopicId, u32)> {
+        self.looked_up.set(self.looked_up.get() + 1);
         self.topics.get(name).copied()
     }
 

@@ -232,8 +232,8 @@ impl Group {
 
     /// The topics that its members subscribe to; `None` where that cannot be known: it is not a group of consumers, or
     /// one of them says what nobody understands.
-    pub fn subscribed(&self) -> Option<BTreeSet<Str>> {
-        self.subscribed.clone()
+    pub fn subscribed(&self) -> Option<&BTreeSet<Str>> {
+        self.subscribed.as_ref()
     }
 
     /// When it became Empty, for the expiry of its offsets; `None` where it has members or never had any, or where that

@@ -276,8 +276,8 @@ impl Group {
     fn begin_gathering(&self, ctx: &Context<'_>) -> Gathering {
         let mut topics: Vec<(Topic, Str)> = Vec::new();
         for name in self.subscribed() {
-            if let Some((id, partitions)) = ctx.topics.by_name(&name) {
-                topics.push((Topic { id, partitions }, name));
+            if let Some((id, partitions)) = ctx.topics.by_name(name) {
+                topics.push((Topic { id, partitions }, name.clone()));
             }
         }
         topics.sort_unstable_by_key(|(topic, _)| topic.id);

@@ -13,6 +13,11 @@ use super::member::About;
 impl Group {
     /// The next epoch begins, of the topics as they are now.
     pub(super) fn bump(&mut self, ctx: &mut Context<'_>) {
+        let metadata_hash = self.hash_of_topics(ctx);
+        self.bump_to(ctx, metadata_hash);
+    }
+
+    fn bump_to(&mut self, ctx: &mut Context<'_>, metadata_hash: i64) {
         let group = self.name.clone();
         if self.written.topics {
             // Its place is taken by the hash (KIP-1101).
@@ -21,14 +26,18 @@ impl Group {
         // No group comes to the last epoch, or is behind its assignment, unless a record says so that no broker of ours
         // wrote. At the last one it stays, and is not assigned anew until it has been empty and is removed.
         let epoch = self.epoch.max(self.assignment_epoch).saturating_add(1);
-        let value = ConsumerGroupMetadataValue { epoch, metadata_hash: self.hash_of_topics(ctx) };
+        let value = ConsumerGroupMetadataValue { epoch, metadata_hash };
         self.decide(ctx, Key::ConsumerGroup { group }, Some(Value::ConsumerGroup(value)));
     }
 
     /// The next epoch begins if the topics subscribed to are not what they were.
     pub(super) fn refresh_metadata(&mut self, ctx: &mut Context<'_>) {
-        if !self.members.is_empty() && self.hash_of_topics(ctx) != self.metadata_hash {
-            self.bump(ctx);
+        if self.members.is_empty() {
+            return;
+        }
+        let metadata_hash = self.hash_of_topics(ctx);
+        if metadata_hash != self.metadata_hash {
+            self.bump_to(ctx, metadata_hash);
         }
     }
 
@@ -37,7 +46,7 @@ impl Group {
         let mut hash = Hash::new();
         let mut any = false;
         for name in self.subscribed() {
-            if let Some((id, partitions)) = ctx.topics.by_name(&name) {
+            if let Some((id, partitions)) = ctx.topics.by_name(name) {
                 any = true;
                 hash.add(&id.0);
                 hash.add(&partitions.to_be_bytes());

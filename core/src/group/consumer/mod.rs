@@ -36,7 +36,7 @@ mod replay;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ pub struct Group {
     empty_since: Option<Timestamp>,
 
     // What follows from the above.
-    /// How many members subscribe to each topic by name.
+    /// How many members subscribe to each topic by name, and how many of the expressions subscribed to match it.
     topics: BTreeMap<Str, usize>,
     /// How many members subscribe to each expression.
     expressions: BTreeMap<Str, usize>,
@@ -264,9 +264,13 @@ impl Group {
     }
 
     /// The topics that its members subscribe to, by name or by what their expressions match, as far as that is known.
-    pub fn subscribed(&self) -> BTreeSet<Str> {
-        let by_expression = self.expressions.keys().filter_map(|expression| self.resolved.get(expression));
-        self.topics.keys().chain(by_expression.flat_map(|resolved| &resolved.topics)).cloned().collect()
+    pub fn subscribed(&self) -> impl Iterator<Item = &Str> {
+        self.topics.keys()
+    }
+
+    /// Whether a member subscribes to a topic, as far as that is known.
+    pub fn is_subscribed(&self, topic: &str) -> bool {
+        self.topics.contains_key(topic)
     }
 
     /// When it became empty.

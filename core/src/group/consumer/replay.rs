@@ -60,10 +60,10 @@ impl Group {
                 }
             }
             (Key::Regex { regex, .. }, Some(Value::Regex(value))) => {
-                self.resolved.insert(regex.detached(), Resolved::from_value(value));
+                self.set_resolved(regex, Some(Resolved::from_value(value)));
             }
             (Key::Regex { regex, .. }, _) => {
-                self.resolved.remove(regex);
+                self.set_resolved(regex, None);
             }
             (Key::OffsetCommit { .. } | Key::Group { .. } | Key::Unknown(_), _) => {}
         }
@@ -109,27 +109,69 @@ impl Group {
 
     fn set_about(&mut self, member: &Str, about: About) {
         let id = self.own_name_of(member);
+        let (before, after) = (self.expression_of(&id), about.regex.clone());
         self.count_about(&id, false);
         self.members.entry(id.clone()).or_default().about = about;
         self.count_about(&id, true);
+        if before != after {
+            self.count_expression(before.as_ref(), false);
+            self.count_expression(after.as_ref(), true);
+        }
+    }
+
+    fn expression_of(&self, member: &Str) -> Option<Str> {
+        self.members.get(member).and_then(|member| member.about.regex.clone())
+    }
+
+    /// One more or one less subscribes to an expression, and so to what that matches.
+    fn count_expression(&mut self, expression: Option<&Str>, present: bool) {
+        let Some(expression) = expression else { return };
+        let was_there = self.expressions.contains_key(expression);
+        count(&mut self.expressions, expression, present);
+        if was_there != self.expressions.contains_key(expression)
+            && let Some(resolved) = self.resolved.get(expression)
+        {
+            resolved.topics.iter().for_each(|topic| count(&mut self.topics, topic, present));
+        }
+    }
+
+    /// What an expression means is so from now on, or not known any more.
+    fn set_resolved(&mut self, expression: &Str, resolved: Option<Resolved>) {
+        let before = match resolved {
+            Some(resolved) => self.resolved.insert(expression.detached(), resolved),
+            None => self.resolved.remove(expression),
+        };
+        if self.expressions.contains_key(expression) {
+            let before = before.map_or(Vec::new(), |before| before.topics);
+            let after = self.resolved.get(expression).map_or(&[][..], |after| &after.topics);
+            // Both are in order. Only what differs is counted, which mostly is little.
+            let mut before = before.iter().peekable();
+            for topic in after {
+                while let Some(gone) = before.next_if(|before| *before < topic) {
+                    count(&mut self.topics, gone, false);
+                }
+                if before.next_if_eq(&topic).is_none() {
+                    count(&mut self.topics, topic, true);
+                }
+            }
+            before.for_each(|gone| count(&mut self.topics, gone, false));
+        }
     }
 
     fn remove_member(&mut self, member: &Str) {
         if self.members.contains_key(member) {
             self.set_current(member, Current::default());
             self.count_about(member, false);
+            self.count_expression(self.expression_of(member).as_ref(), false);
             self.members.remove(member);
         }
     }
 
-    /// Keeps the counts that follow from what members say about themselves.
+    /// Keeps the counts that follow from what members say about themselves, but those that follow from expressions.
     fn count_about(&mut self, id: &Str, present: bool) {
         let Some(Member { about, .. }) = self.members.get(id) else { return };
         for topic in &about.topics {
             count(&mut self.topics, topic, present);
-        }
-        if let Some(regex) = &about.regex {
-            count(&mut self.expressions, regex, present);
         }
         if let Some(classic) = &about.classic {
             if present {

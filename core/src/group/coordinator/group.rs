@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::group::offsets::{Expiry, Offsets};
+use crate::group::offsets::Offsets;
 use crate::group::protocol::PROTOCOL_TYPE;
 use crate::group::{Context, classic, consumer};
+use crate::time::Timestamp;
 use crate::wire::list_groups::ListedGroup;
 use crate::wire::{ErrorCode, Str};
 
@@ -26,40 +27,6 @@ impl Group {
     /// A group without members and offsets.
     pub(super) fn new(name: Str) -> Group {
         Group { offsets: Offsets::default(), members: Members::Classic(classic::Group::new(name)) }
-    }
-
-    /// What of its offsets may expire now, if anything.
-    ///
-    /// Nothing does while members are on their way into a generation, since what they read is not known for certain
-    /// then (KAFKA-13636), nor before it is known what their expressions match.
-    pub(super) fn expiry(&self) -> Option<Expiry> {
-        match &self.members {
-            Members::Classic(group) => match (group.state(), group.protocol_type()) {
-                (classic::State::Empty, _) => {
-                    Some(Expiry { empty_since: group.empty_since(), subscribed: BTreeSet::new() })
-                }
-                (classic::State::Stable, Some(kind)) if *kind == PROTOCOL_TYPE => {
-                    Some(Expiry { empty_since: None, subscribed: group.subscribed()? })
-                }
-                _ => None,
-            },
-            Members::Consumer(group) => (group.knows_its_topics() && matches!(group.state(), "Empty" | "Stable"))
-                .then(|| Expiry { empty_since: group.empty_since(), subscribed: group.subscribed() }),
-        }
-    }
-
-    /// The topics that its members read, whose offsets may not be deleted; no answer where nobody can know them: members
-    /// of another protocol type.
-    pub(super) fn subscribed(&self) -> Result<Subscribed, ErrorCode> {
-        match &self.members {
-            Members::Consumer(group) if group.knows_its_topics() => Ok(Subscribed::To(group.subscribed())),
-            Members::Consumer(_) => Ok(Subscribed::Unknown),
-            Members::Classic(group) if group.state() == classic::State::Empty => Ok(Subscribed::To(BTreeSet::new())),
-            Members::Classic(group) if group.protocol_type() == Some(&PROTOCOL_TYPE) => {
-                Ok(group.subscribed().map_or(Subscribed::Unknown, Subscribed::To))
-            }
-            Members::Classic(_) => Err(ErrorCode::NonEmptyGroup),
-        }
     }
 
     /// How many members it has.
@@ -89,26 +56,75 @@ impl Group {
 pub(super) const CLASSIC: &str = "classic";
 pub(super) const CONSUMER: &str = "consumer";
 
+/// What of a group's offsets may expire.
+#[derive(Debug)]
+pub(super) struct Expiry<'a> {
+    /// When the group became empty.
+    pub(super) empty_since: Option<Timestamp>,
+    /// What its members read.
+    pub(super) subscribed: Subscribed<'a>,
+}
+
 /// What is known of the topics that a group's members read.
 #[derive(Debug)]
-pub(super) enum Subscribed {
+pub(super) enum Subscribed<'a> {
+    /// There are no members.
+    ToNothing,
     /// These.
-    To(BTreeSet<Str>),
+    To(&'a BTreeSet<Str>),
+    /// Those that this group knows.
+    AsIn(&'a consumer::Group),
     /// They are consumers, but what they said cannot be read, or not yet: it may be any.
     Unknown,
 }
 
-impl Subscribed {
+impl Subscribed<'_> {
     /// Whether members may read a topic.
     pub(super) fn may_be_to(&self, topic: &str) -> bool {
         match self {
+            Subscribed::ToNothing => false,
             Subscribed::To(topics) => topics.contains(topic),
+            Subscribed::AsIn(group) => group.is_subscribed(topic),
             Subscribed::Unknown => true,
         }
     }
 }
 
 impl Members {
+    /// What of the group's offsets may expire now, if anything.
+    ///
+    /// Nothing does while members are on their way into a generation, since what they read is not known for certain
+    /// then (KAFKA-13636), nor before it is known what their expressions match.
+    pub(super) fn expiry(&self) -> Option<Expiry<'_>> {
+        match self {
+            Members::Classic(group) => match (group.state(), group.protocol_type()) {
+                (classic::State::Empty, _) => {
+                    Some(Expiry { empty_since: group.empty_since(), subscribed: Subscribed::ToNothing })
+                }
+                (classic::State::Stable, Some(kind)) if *kind == PROTOCOL_TYPE => {
+                    Some(Expiry { empty_since: None, subscribed: Subscribed::To(group.subscribed()?) })
+                }
+                _ => None,
+            },
+            Members::Consumer(group) => (group.knows_its_topics() && matches!(group.state(), "Empty" | "Stable"))
+                .then(|| Expiry { empty_since: group.empty_since(), subscribed: Subscribed::AsIn(group) }),
+        }
+    }
+
+    /// The topics that they read, whose offsets may not be deleted; no answer where nobody can know them: members of
+    /// another protocol type.
+    pub(super) fn subscribed(&self) -> Result<Subscribed<'_>, ErrorCode> {
+        match self {
+            Members::Consumer(group) if group.knows_its_topics() => Ok(Subscribed::AsIn(group)),
+            Members::Consumer(_) => Ok(Subscribed::Unknown),
+            Members::Classic(group) if group.state() == classic::State::Empty => Ok(Subscribed::ToNothing),
+            Members::Classic(group) if group.protocol_type() == Some(&PROTOCOL_TYPE) => {
+                Ok(group.subscribed().map_or(Subscribed::Unknown, Subscribed::To))
+            }
+            Members::Classic(_) => Err(ErrorCode::NonEmptyGroup),
+        }
+    }
+
     /// Whether there are none, not even one on its way to join.
     pub(super) fn is_empty(&self) -> bool {
         match self {

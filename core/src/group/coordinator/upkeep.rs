@@ -218,9 +218,10 @@ impl Coordinator {
             // Members are looked at to know what they read, and whether all is settled.
             budget = budget.saturating_sub(found.size() / MEMBERS_PER_OFFSET).max(1);
             let has_anything = !found.offsets.is_empty() || found.members.is_deserted();
-            let Some(expiry) = has_anything.then(|| found.expiry()).flatten() else { continue };
+            let Some(expiry) = has_anything.then(|| found.members.expiry()).flatten() else { continue };
             let ctx = &mut lend(&mut self.timers, with);
-            if let Some(place) = found.offsets.expire(ctx, name, &expiry, from, &mut budget) {
+            let is_subscribed = |topic: &str| expiry.subscribed.may_be_to(topic);
+            if let Some(place) = found.offsets.expire(ctx, name, expiry.empty_since, is_subscribed, from, &mut budget) {
                 self.expiring = Some((name.clone(), place));
                 return Some(name.clone());
             }

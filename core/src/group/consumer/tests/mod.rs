@@ -146,6 +146,13 @@ impl Scene {
         }
         let owners = group.owners.iter().flat_map(|(topic, of)| of.iter().map(|(at, id)| ((*topic, *at), id)));
         assert_eq!(owners.collect::<BTreeMap<_, _>>(), owned, "owners are those that own");
+        let named = group.members.values().flat_map(|member| &member.about.topics);
+        let resolved = group.expressions.keys().filter_map(|expression| group.resolved.get(expression));
+        let mut topics: BTreeMap<Str, usize> = BTreeMap::new();
+        for topic in named.chain(resolved.flat_map(|resolved| &resolved.topics)) {
+            *topics.entry(topic.clone()).or_default() += 1;
+        }
+        assert_eq!(group.topics, topics, "topics are those named and matched");
     }
 
     /// The node fails, and another loads what was written.

@@ -291,7 +291,7 @@ impl World {
         assert_eq!(self.scene.group.state(), "Stable", "{:#?}", self.scene.group.members);
         let subscribed = self.scene.group.subscribed();
         let mut all = BTreeSet::new();
-        for name in &subscribed {
+        for name in subscribed {
             if let Some((id, count)) = self.scene.rig.topics.by_name(name) {
                 all.extend((0..count as i32).map(|at| (id, at)));
             }

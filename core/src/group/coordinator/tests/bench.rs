@@ -310,7 +310,7 @@ pub(super) fn image(coordinator: &Coordinator) -> Vec<String> {
                 }
                 Members::Consumer(group) => {
                     let described = group.describe(&Settings::default(), &Names::default());
-                    format!("{described:?} {:?} {:?}", group.subscribed(), group.empty_since())
+                    format!("{described:?} {:?} {:?}", group.subscribed().collect::<Vec<_>>(), group.empty_since())
                 }
             };
             format!("{:?} {:?} {members}", group.listed(name), group.offsets)

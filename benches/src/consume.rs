@@ -385,3 +385,59 @@ fn take_batches(
     received.records[fetched.partition as usize] += records;
     Ok(records)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    /// Answers each fetch at once, with nothing, until the client is gone. Gives the requests' lengths.
+    fn answer_nothing(listener: &TcpListener) -> Vec<usize> {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut lengths = Vec::new();
+        let mut length = [0; 4];
+        while stream.read_exact(&mut length).is_ok() {
+            let mut request = vec![0; u32::from_be_bytes(length) as usize];
+            stream.read_exact(&mut request).expect("a whole request");
+            lengths.push(request.len());
+            // The correlation id, no throttling, no topics: Fetch 4.
+            let answer = [&12u32.to_be_bytes()[..], &request[4..8], &[0; 8]].concat();
+            if stream.write_all(&answer).is_err() {
+                break;
+            }
+        }
+        lengths
+    }
+
+    #[test]
+    fn who_waits_asks_for_all_of_its_partitions_until_the_time_is_up_and_counts_the_answers() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let broker = std::thread::spawn(move || answer_nothing(&listener));
+
+        let cursors = (0..100).map(|partition| Cursor::new(partition, 0, i64::MAX)).collect();
+        let stream = TcpStream::connect(address).expect("it listens");
+        let lane = ReadLane::new(stream, address.to_string(), 4, cursors).expect("a socket");
+        let board = Board::new();
+        let clock = Clock::start();
+        let plan = ReadPlan {
+            clock,
+            window: Window { from: 0, until: clock.now() + 50_000_000 },
+            topic: "idle",
+            limits: FetchLimits { wait_ms_max: 500, bytes_min: 1, bytes_max: 1 << 20 },
+            goal: Goal::Wait,
+            is_checking: true,
+            partitions: 100,
+            board: &board,
+        };
+        let received = read(vec![lane], &plan).expect("the broker answers");
+        assert!(clock.now() >= plan.window.until);
+
+        let asked = broker.join().expect("it does not panic");
+        assert!(asked.iter().all(|length| *length > 100 * 16), "every request names all partitions: {asked:?}");
+        let counted = received.measured.records as usize;
+        assert!(counted > 0 && counted <= asked.len(), "{counted} of {}", asked.len());
+        assert_eq!(received.records.iter().sum::<u64>(), 0, "nothing came");
+    }
+}

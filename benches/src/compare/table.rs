@@ -4,7 +4,6 @@ use super::turn::{Series, Turn};
 use super::{Findings, Idle, Recovery, Rest};
 use crate::report::{grouped, plain_table, time};
 use comfy_table::{CellAlignment, Table};
-use std::fmt::Write;
 
 impl Findings {
     /// Medians; the ratios are against the first of each row.
@@ -22,11 +21,8 @@ impl Findings {
         if let Some(recovery) = &self.recovery {
             tables.push(numbers(&Recovery::HEADER, [recovery.to_line()].into_iter(), 1));
         }
-        let mut out = tables.iter().map(Table::to_string).collect::<Vec<_>>().join("\n");
-        for told in self.skipped.iter().chain(&self.lost) {
-            write!(out, "\n{told}").expect("a string takes everything");
-        }
-        out
+        let told = self.skipped.iter().chain(&self.lost).cloned();
+        tables.iter().map(Table::to_string).chain(told).collect::<Vec<_>>().join("\n")
     }
 
     fn work(&self) -> Table {

@@ -54,7 +54,7 @@ profile ROW="1 connection" *FLAGS:
 # What replication costs: one broker and a cluster of three in turn, with the CPU of all brokers
 bench-cluster *FLAGS:
     cargo build --release --package chronik-server --package chronik-bench
-    benches/cluster.py target/release/chronik-server target/release/chronik-bench target/bench-cluster {{FLAGS}}
+    benches/cluster.py target/release/chronik-server target/release/chronik-bench target/bench-cluster --json target/bench-cluster.json {{FLAGS}}
 
 # One load on a broker that runs already: throughput, latencies, and whether what was acknowledged is there
 load *FLAGS:

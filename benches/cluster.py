@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What replication costs: a broker by itself and a cluster of three, each loaded in turn with the same work.
 
-    benches/cluster.py SERVER BENCH FOLDER [--rounds N] [--seconds S]
+    benches/cluster.py SERVER BENCH FOLDER [--rounds N] [--seconds S] [--json FILE]
 
 SERVER and BENCH are release binaries of chronik-server and chronik-bench; FOLDER must be on the disk that is meant. The
 work is 128 records of 256 bytes outstanding on one connection, one record a request, into one partition; in the cluster
@@ -23,12 +23,12 @@ import time
 PORT = 19_492
 START_TIMEOUT_S = 60
 LOAD = ["--concurrency", "128", "--message-size", "256", "--warmup", "2s"]
-# What is shown, under which name in the JSON of a run, and how.
+# What is shown and how it is called in the JSON of all runs, where it is in the JSON of one, and its form.
 COLUMNS = [
-    ("records/s", lambda told: told["records_per_s"], "{:,.0f}"),
-    ("brokers' CPU, µs/record", lambda told: told["broker_cpu_us_per_record"], "{:.2f}"),
-    ("p50, ms", lambda told: told["latency_us"]["p50"] / 1000, "{:.2f}"),
-    ("p99, ms", lambda told: told["latency_us"]["p99"] / 1000, "{:.2f}"),
+    ("records/s", "records_per_s", lambda told: told["records_per_s"], "{:,.0f}"),
+    ("brokers' CPU, µs/record", "broker_cpu_us_per_record", lambda told: told["broker_cpu_us_per_record"], "{:.2f}"),
+    ("p50, ms", "latency_p50_ms", lambda told: told["latency_us"]["p50"] / 1000, "{:.2f}"),
+    ("p99, ms", "latency_p99_ms", lambda told: told["latency_us"]["p99"] / 1000, "{:.2f}"),
 ]
 
 
@@ -99,6 +99,7 @@ def main():
     parser.add_argument("folder", metavar="FOLDER")
     parser.add_argument("--rounds", type=int, default=5, help="how often each takes its turn (5)")
     parser.add_argument("--seconds", type=int, default=5, help="how long each turn is measured (5)")
+    parser.add_argument("--json", metavar="FILE", help="also write the medians and ratios there")
     options = parser.parse_args()
     turns = {}
     for number in range(options.rounds):
@@ -110,17 +111,23 @@ def main():
                     rate, cpu = told["records_per_s"], told["broker_cpu_us_per_record"]
                     line = f"round {number + 1}, {nodes} broker(s), acks={acks}: {rate:,.0f} records/s, {cpu:.2f} µs/record"
                     print(line, file=sys.stderr, flush=True)
-    print("| acks, brokers | " + " | ".join(name for name, _, _ in COLUMNS) + " |")
+    print("| acks, brokers | " + " | ".join(title for title, _, _, _ in COLUMNS) + " |")
     print("|---" * (len(COLUMNS) + 1) + "|")
     for (acks, nodes), told in sorted(turns.items()):
-        cells = [spread([of(one) for one in told], form) for _, of, form in COLUMNS]
+        cells = [spread([of(one) for one in told], form) for _, _, of, form in COLUMNS]
         print(f"| {acks}, {nodes} | " + " | ".join(cells) + " |")
+    medians = []
     for acks in ("1", "all"):
-        cells = []
-        for _, of, _ in COLUMNS:
+        row = {"acks": acks, "rounds": options.rounds}
+        for _, name, of, _ in COLUMNS:
             alone, three = (statistics.median(of(one) for one in turns[acks, nodes]) for nodes in (1, 3))
-            cells.append(f"{three / alone:.2f}")
-        print(f"| {acks}, 3 to 1 | " + " | ".join(cells) + " |")
+            row[name] = {"alone": alone, "three": three, "ratio": three / alone}
+        medians.append(row)
+        print(f"| {acks}, 3 to 1 | " + " | ".join(f"{row[name]['ratio']:.2f}" for _, name, _, _ in COLUMNS) + " |")
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(medians, file, indent=2)
+            file.write("\n")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-//! How long a broker that was killed under load takes, with much data, to acknowledge again: once with what the operating
-//! system still has of its files, as after a crash of the process, and once with none of it, as after one of the machine.
+//! How long a broker that was killed right after a load takes, with much data, to acknowledge again: once with what the
+//! operating system still has of its files, as after a crash of the process, and once with none of it, as after one of the
+//! machine.
 
 use super::broker::{Contender, Running};
 use super::rest::acknowledge_one;
@@ -77,7 +78,8 @@ pub(super) fn recovery(args: &CompareArgs, contender: &Contender, passed: impl F
     Ok(recovery)
 }
 
-/// Kills the broker under load; gives how long it takes from its start to the first acknowledgement.
+/// Loads the broker and kills it as soon as all is acknowledged, of which nothing may be gone then. Gives how long it takes
+/// from its start to the first acknowledgement.
 fn killed(
     args: &CompareArgs,
     contender: &Contender,

@@ -687,18 +687,22 @@ impl Node {
     /// Removes folders and segments that no metadata names: of topics deleted, of segments dropped, before a crash.
     fn remove_strays(&mut self, files: &dyn Files) -> Result<(), StartError> {
         for id in files.partitions()? {
+            let found = files.segments(id)?;
+            found.iter().for_each(|&name| self.compaction.saw(name));
+            let newest = found.iter().map(|name| name.generation).max().unwrap_or(0);
             let Some(&slot) = self.by_id.get(&id) else {
+                if self.controller.image().partition(id).is_some() {
+                    // A replica that has left: where it comes back before its files are gone, it must have others.
+                    self.moves.left(id, newest);
+                }
                 self.storage.removals.drop_partition(id, NO_DELAY);
                 continue;
             };
-            let found = files.segments(id)?;
-            found.iter().for_each(|&name| self.compaction.saw(name));
             let partition = &self.host(slot).partition;
             if partition.damage().is_some() {
                 // Records that were passed over may have named files that its log knows nothing of: where it is made
                 // anew, it must have others.
-                let newest = found.iter().map(|name| name.generation).max();
-                self.moves.left(id, newest.unwrap_or(0));
+                self.moves.left(id, newest);
                 continue;
             }
             let stray = found.into_iter().filter(|&name| !partition.log().has_segment(name)).collect();

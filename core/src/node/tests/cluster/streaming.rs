@@ -405,3 +405,48 @@ fn what_is_held_leaves_when_the_setting_goes() {
     assert_eq!(cluster.in_sync(), [1, 2, 3]);
     cluster.expect_same();
 }
+
+#[test]
+fn a_replica_that_comes_back_after_a_start_has_files_of_its_own() {
+    let mut cluster = Cluster::new(2);
+    cluster.create(TOPIC, &[&[1, 2]], &[]);
+    let id = cluster.partition(TOPIC, 0);
+    let assign = |cluster: &mut Cluster, nodes: &[i32]| {
+        let before = cluster.state(id);
+        let replicas = nodes.iter().copied().map(NodeId).collect();
+        let partition_epoch = before.partition_epoch + STEP;
+        let state = PartitionState { replicas, isr: vec![NodeId(1)], partition_epoch, ..before };
+        cluster.states.insert(id, state.clone());
+        cluster.entry(vec![MetadataRecord::Partition { partition: id, state }]);
+        cluster.pass(20);
+    };
+    assign(&mut cluster, &[1]);
+    assign(&mut cluster, &[1, 2]);
+    // Of these some go straight to a segment.
+    for _ in 0..10 {
+        cluster.produce(1, &["x".repeat(30_000).as_str()]);
+        cluster.pass(20);
+    }
+    let before = cluster.host(2).partition.log().lineage();
+    let has_files = |cluster: &mut Cluster| {
+        let is_its = |name: FileName| matches!(name, FileName::Segment(name) if name.generation == before);
+        cluster.rig(2).files.names().into_iter().any(is_its)
+    };
+    assert!(has_files(&mut cluster));
+    assign(&mut cluster, &[1]);
+    // No checkpoint that a start goes on from knows of it any more, and its files stay for a while.
+    let checkpoints = cluster.rig(2).node.counters().checkpoints;
+    for _ in 0..2 {
+        cluster.rig(2).node.checkpoint_soon();
+        cluster.rig(2).step(Input::Deadline);
+        cluster.pass(20);
+    }
+    assert_eq!(cluster.rig(2).node.counters().checkpoints, checkpoints + 2);
+    assert!(has_files(&mut cluster));
+    cluster.crash(2);
+    cluster.restart(2);
+    assign(&mut cluster, &[1, 2]);
+    assert!(cluster.host(2).partition.log().lineage() > before, "the old files are about to be removed");
+    cluster.pass(1_000);
+    cluster.expect_same();
+}

@@ -11,7 +11,7 @@
 
 use super::payload::{self, PayloadError};
 use super::undo::Undo;
-use super::{Epochs, Log, Producers, Segment, tail};
+use super::{Epochs, Log, Producers, Segment};
 use crate::boundary::SegmentName;
 use crate::ids::{Lsn, Offset};
 use crate::journal::{self, RecordKind};
@@ -153,7 +153,7 @@ impl Log {
         let gone = self.segments.drain(..).collect::<Vec<_>>();
         let gone = gone.iter().map(|segment| self.name_of(segment)).collect();
         self.begin_lineage(at, generation);
-        self.tail = tail::Tail::default();
+        self.tail.release_all();
         (self.start, self.end, self.durable, self.high_watermark) = (at, at, at, at);
         self.cuts.clear();
         self.ends.clear();

@@ -52,7 +52,7 @@ pub use search::{Search, Wanted};
 pub use segment::{Mark, Segment};
 pub use state::{Bodies, newest_of};
 pub use stream::Run;
-pub use tail::TailBatch;
+pub use tail::{Released, TailBatch};
 
 /// Bytes of a segment, which an index entry counts in 32 bits.
 const SEGMENT_BYTES_MAX: u64 = u32::MAX as u64;
@@ -211,6 +211,17 @@ impl Log {
     /// Bytes of batches held in memory.
     pub fn tail_bytes(&self) -> usize {
         self.tail.bytes()
+    }
+
+    /// The batches in memory that it has let go of since this was asked last.
+    pub fn take_released(&mut self) -> Released {
+        self.tail.take_released()
+    }
+
+    /// Lets go of all batches in memory: it is of no use any more.
+    pub fn release(mut self) -> Released {
+        self.tail.release_all();
+        self.tail.take_released()
     }
 
     /// The segments, oldest first; the last one is active.
@@ -430,9 +441,7 @@ impl Log {
         let kept = self.segments.partition_point(|segment| segment.base < cut.base);
         let gone = self.segments.range(..kept).map(|segment| self.name_of(segment)).collect();
         self.segments.drain(..kept);
-        while self.tail.front().is_some_and(|batch| batch.base < cut.base) {
-            self.tail.pop_front();
-        }
+        self.tail.release_below(cut.base);
         gone
     }
 

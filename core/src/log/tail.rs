@@ -125,12 +125,58 @@ impl TailBatch {
     }
 }
 
+/// Batches in one piece of memory.
+#[derive(Debug, Default)]
+struct Chunk {
+    batches: VecDeque<TailBatch>,
+    bytes: usize,
+}
+
+impl Chunk {
+    /// Whether its batches all begin below `offset`.
+    fn is_below(&self, offset: Offset) -> bool {
+        self.batches.back().is_some_and(|batch| batch.base < offset)
+    }
+}
+
+/// Batches that a log has let go of, and that are still to be: half a million at once would keep everybody waiting.
+#[derive(Debug, Default)]
+pub struct Released(VecDeque<VecDeque<TailBatch>>);
+
+impl Released {
+    /// Takes others in, which go after these.
+    pub fn join(&mut self, mut others: Released) {
+        self.0.append(&mut others.0);
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Lets go of about `count` batches.
+    pub fn let_go(&mut self, count: usize) {
+        let mut gone = 0;
+        while gone < count {
+            let Some(chunk) = self.0.pop_front() else { return };
+            gone += chunk.len();
+        }
+    }
+
+    /// How many they are.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.0.iter().map(VecDeque::len).sum()
+    }
+}
+
 /// The newest batches, without a gap, up to the end of the log.
 #[derive(Debug, Default)]
 pub(super) struct Tail {
     /// None is empty, and all but the first and the last are full.
-    chunks: VecDeque<VecDeque<TailBatch>>,
+    chunks: VecDeque<Chunk>,
     bytes: usize,
+    released: Released,
     /// What is left of the memory that small batches are copied to.
     block: BytesMut,
     /// How large that memory was.
@@ -157,15 +203,49 @@ impl Tail {
         assert!(self.newest().is_none_or(|newest| newest.last < batch.base), "batches come in offset order");
         self.bytes += batch.bytes();
         match self.chunks.back_mut() {
-            Some(chunk) if chunk.len() < CHUNK_BATCHES => chunk.push_back(batch),
+            Some(chunk) if chunk.batches.len() < CHUNK_BATCHES => {
+                chunk.bytes += batch.bytes();
+                chunk.batches.push_back(batch);
+            }
             Some(full) => {
                 // A log that has filled one will fill another.
-                let mut chunk = VecDeque::with_capacity(full.capacity());
-                chunk.push_back(batch);
+                let mut chunk =
+                    Chunk { batches: VecDeque::with_capacity(full.batches.capacity()), bytes: batch.bytes() };
+                chunk.batches.push_back(batch);
                 self.chunks.push_back(chunk);
             }
-            None => self.chunks.push_back(VecDeque::from([batch])),
+            None => self.chunks.push_back(Chunk { bytes: batch.bytes(), batches: VecDeque::from([batch]) }),
         }
+    }
+
+    /// Releases the batches that begin below `offset`.
+    pub(super) fn release_below(&mut self, offset: Offset) {
+        while self.chunks.front().is_some_and(|chunk| chunk.is_below(offset)) {
+            self.release_chunk();
+        }
+        // At most those of one chunk.
+        while self.front().is_some_and(|batch| batch.base < offset) {
+            self.pop_front();
+        }
+    }
+
+    /// Releases all batches.
+    pub(super) fn release_all(&mut self) {
+        while !self.chunks.is_empty() {
+            self.release_chunk();
+        }
+    }
+
+    fn release_chunk(&mut self) {
+        if let Some(chunk) = self.chunks.pop_front() {
+            self.released.0.push_back(chunk.batches);
+            self.shrink(chunk.bytes);
+        }
+    }
+
+    /// What has been released since this was asked last.
+    pub(super) fn take_released(&mut self) -> Released {
+        std::mem::take(&mut self.released)
     }
 
     /// How many bytes of batches it holds.
@@ -180,19 +260,20 @@ impl Tail {
 
     /// The oldest batch.
     pub(super) fn front(&self) -> Option<&TailBatch> {
-        self.chunks.front().and_then(VecDeque::front)
+        self.chunks.front().and_then(|chunk| chunk.batches.front())
     }
 
     /// The newest batch.
     pub(super) fn newest(&self) -> Option<&TailBatch> {
-        self.chunks.back().and_then(VecDeque::back)
+        self.chunks.back().and_then(|chunk| chunk.batches.back())
     }
 
     /// Lets go of the oldest batch.
     pub(super) fn pop_front(&mut self) -> Option<TailBatch> {
         let chunk = self.chunks.front_mut()?;
-        let batch = chunk.pop_front().expect("no chunk is empty");
-        if chunk.is_empty() {
+        let batch = chunk.batches.pop_front().expect("no chunk is empty");
+        chunk.bytes -= batch.bytes();
+        if chunk.batches.is_empty() {
             self.chunks.pop_front();
         }
         self.shrink(batch.bytes());
@@ -202,11 +283,12 @@ impl Tail {
     /// Lets go of the newest batch, where that is so.
     pub(super) fn pop_back_if(&mut self, is_so: impl FnOnce(&TailBatch) -> bool) -> Option<TailBatch> {
         let chunk = self.chunks.back_mut()?;
-        if !chunk.back().is_some_and(is_so) {
+        if !chunk.batches.back().is_some_and(is_so) {
             return None;
         }
-        let batch = chunk.pop_back()?;
-        if chunk.is_empty() {
+        let batch = chunk.batches.pop_back()?;
+        chunk.bytes -= batch.bytes();
+        if chunk.batches.is_empty() {
             self.chunks.pop_back();
         }
         self.shrink(batch.bytes());
@@ -225,16 +307,16 @@ impl Tail {
     /// The newest batch that lies wholly below `offset`.
     pub(super) fn ending_below(&self, offset: Offset) -> Option<&TailBatch> {
         let is_below = |batch: &TailBatch| batch.last < offset;
-        let chunk = self.chunks.partition_point(|chunk| chunk.front().is_some_and(is_below)).checked_sub(1)?;
-        let chunk = &self.chunks[chunk];
+        let chunk = self.chunks.partition_point(|chunk| chunk.batches.front().is_some_and(is_below)).checked_sub(1)?;
+        let chunk = &self.chunks[chunk].batches;
         chunk.get(chunk.partition_point(is_below).checked_sub(1)?)
     }
 
     /// The batches from the one that holds `offset` on, or that follows it.
     pub(super) fn from(&self, offset: Offset) -> impl Iterator<Item = &TailBatch> {
         let is_before = |batch: &TailBatch| batch.last < offset;
-        let chunk = self.chunks.partition_point(|chunk| chunk.back().is_some_and(is_before));
-        let mut chunks = self.chunks.range(chunk..);
+        let chunk = self.chunks.partition_point(|chunk| chunk.batches.back().is_some_and(is_before));
+        let mut chunks = self.chunks.range(chunk..).map(|chunk| &chunk.batches);
         let first = chunks.next().map(|chunk| chunk.range(chunk.partition_point(is_before)..));
         first.into_iter().flatten().chain(chunks.flatten())
     }
@@ -287,6 +369,31 @@ mod tests {
         }
         while tail.pop_front().is_some() {}
         assert!(tail.chunks.is_empty() && tail.start().is_none() && tail.newest().is_none());
+    }
+
+    #[test]
+    fn what_is_released_is_counted_out_at_once_and_let_go_of_bit_by_bit() {
+        let mut tail = Tail::default();
+        push(&mut tail, 0..2000);
+        let bytes = |tail: &Tail| tail.from(Offset(0)).map(TailBatch::bytes).sum::<usize>();
+        for (below, start) in [(0, 0), (1, 1), (256, 256), (300, 300), (1_999, 1_999)] {
+            tail.release_below(Offset(below));
+            assert_eq!(tail.start(), Some(Offset(start)));
+            assert_eq!(tail.bytes(), bytes(&tail));
+        }
+        push(&mut tail, 2000..2300);
+        tail.release_all();
+        assert_eq!((tail.bytes(), tail.start(), tail.block_bytes), (0, None, 0));
+        let mut released = Released::default();
+        released.join(tail.take_released());
+        let mut count = released.count();
+        assert!(count > 1_900, "{count} of 2300");
+        while !released.is_empty() {
+            released.let_go(300);
+            assert!(count - released.count() < 300 + CHUNK_BATCHES);
+            count = released.count();
+        }
+        assert_eq!(count, 0);
     }
 
     #[test]

@@ -107,6 +107,7 @@ impl Node {
 
     /// Goes on with whatever background work can go on.
     pub(super) fn advance_storage(&mut self, now: Now, out: &mut Outbox) {
+        self.let_go(now);
         self.evict(now, out);
         self.remove_files(now, out);
         self.wake_compaction(now);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{Node, Reason};
 use crate::boundary::Outbox;
 use crate::ids::Lsn;
+use crate::log::Released;
 use crate::time::Now;
 
 /// Batches that one step lets go of, at up to 0.1 µs each.
@@ -23,6 +24,8 @@ pub(super) struct Tails {
     bytes: u64,
     /// For each partition with batches in memory: its oldest one, in the order of the journal.
     order: BTreeMap<Lsn, u32>,
+    /// Batches that logs have let go of, all of their memory at once.
+    released: Released,
 }
 
 impl Tails {
@@ -30,12 +33,24 @@ impl Tails {
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
+
+    /// Takes batches that a log has let go of.
+    pub(super) fn release(&mut self, released: Released) {
+        self.released.join(released);
+    }
+
+    /// How many batches logs have let go of that are still in memory.
+    #[cfg(test)]
+    pub(super) fn released(&self) -> usize {
+        self.released.count()
+    }
 }
 
 impl Node {
     /// Keeps account of a partition's batches in memory after they changed.
     pub(super) fn account_tail(&mut self, slot: u32) {
         let hosted = self.hosts[slot as usize].as_mut().expect("a hosted partition");
+        self.tails.released.join(hosted.partition.log_mut().take_released());
         let log = hosted.partition.log();
         let (oldest, bytes) = (log.oldest_in_memory(), log.tail_bytes() as u64);
         self.tails.bytes = self.tails.bytes + bytes - hosted.accounted.bytes;
@@ -61,6 +76,14 @@ impl Node {
     /// Whether memory holds more batches than it should.
     pub(super) fn is_over_budget(&self) -> bool {
         self.tails.bytes > self.limits.tail_cache_bytes as u64
+    }
+
+    /// Lets go of some of the batches that logs have released.
+    pub(super) fn let_go(&mut self, now: Now) {
+        self.tails.released.let_go(EVICTED_AT_ONCE);
+        if !self.tails.released.is_empty() {
+            self.deadlines.insert((now.instant, Reason::Continue));
+        }
     }
 
     /// Lets go of the oldest batches in memory beyond the budget, in the order of the journal.

@@ -153,8 +153,9 @@ impl Node {
         if stays {
             self.moves.left(id, hosted.partition.log().lineage());
         }
-        let Hosted { config, accounted, .. } = hosted;
+        let Hosted { config, accounted, partition, .. } = hosted;
         self.close_account(accounted);
+        self.tails.release(partition.into_log().release());
         self.compaction.forget(id);
         self.storage.removals.drop_partition(id, config.file_delete_delay_ms);
     }

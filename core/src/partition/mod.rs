@@ -225,6 +225,11 @@ impl Partition {
         &self.log
     }
 
+    /// Its log, which is all that is left of it.
+    pub fn into_log(self) -> Log {
+        self.log
+    }
+
     /// Its log, for what storage does with it.
     pub fn log_mut(&mut self) -> &mut Log {
         &mut self.log

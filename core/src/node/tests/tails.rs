@@ -67,3 +67,88 @@ fn answers_leave_before_what_their_commit_leaves_to_do() {
     rig.step(Input::Deadline);
     assert!(rig.out.0.iter().any(is_flush), "{:?}", rig.out.0);
 }
+
+/// Has the log of the only partition take so many batches in one commit.
+fn append(rig: &mut Rig, count: usize) {
+    let limits = BatchLimits { batch_bytes_max: 1 << 24, decompressed_bytes_max: 1 << 24 };
+    let batch = verify(records(rig.now.wall, &["v"]).build(), &limits).expect("a sound batch");
+    let slot = *rig.node.by_id.values().next().expect("one partition");
+    let partition = &mut rig.node.hosts[slot as usize].as_mut().expect("it is hosted").partition;
+    for _ in 0..count {
+        let (epoch, way) = (partition.epoch(), crate::log::Way::Journal);
+        let (appended, _) = partition.log_mut().append(&batch, epoch, rig.now.wall, way, &mut rig.node.journal);
+        partition.appended(appended.end, rig.now.instant, rig.node.replicas.peers());
+    }
+    rig.node.account_tail(slot);
+    rig.node.woken.push_back((rig.node.journal.end(), Woken::Partition(slot)));
+}
+
+#[test]
+fn a_log_that_goes_lets_go_of_its_memory_step_by_step() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    // Nothing is written behind, and so nothing leaves memory before.
+    rig.hold_tasks = true;
+    append(&mut rig, 4_000);
+    let slot = *rig.node.by_id.values().next().expect("one partition");
+    let id = *rig.node.by_id.keys().next().expect("one partition");
+    assert!(rig.node.host(slot).partition.log().tail_bytes() > 4_000 * 60);
+    rig.node.drop_partition(rig.now, id, &mut rig.out);
+    assert!(rig.node.tails.released() > 3_500, "{}", rig.node.tails.released());
+    assert_eq!(rig.node.tails.bytes(), 0);
+    let mut left = rig.node.tails.released();
+    for steps in 0.. {
+        rig.node.let_go(rig.now);
+        let now = rig.node.tails.released();
+        assert!(left - now <= 1_300, "{} at once", left - now);
+        if now == 0 {
+            assert!(steps >= 2, "{steps} steps");
+            break;
+        }
+        assert_eq!(rig.node.deadline(), Some((rig.now.instant, Reason::Continue)));
+        left = now;
+    }
+}
+
+#[test]
+fn a_start_that_moves_on_lets_go_of_what_lies_below_step_by_step() {
+    let mut rig = Rig::new();
+    rig.create_with("t", 1, &[("internal.segment.bytes", "700")]);
+    rig.hold_tasks = true;
+    append(&mut rig, 4_000);
+    let slot = *rig.node.by_id.values().next().expect("one partition");
+    rig.run();
+    let partition = &mut rig.node.hosts[slot as usize].as_mut().expect("it is hosted").partition;
+    partition.log_mut().roll(&mut rig.node.journal);
+    let end = partition.log().end();
+    partition.log_mut().advance_start(end, &mut rig.node.journal);
+    rig.node.woken.push_back((rig.node.journal.end(), Woken::Partition(slot)));
+    rig.node.turn(rig.now, &mut rig.out);
+    for effect in std::mem::take(&mut rig.out.0) {
+        let Effect::Disk(DiskOp::Commit(commit, _)) = effect else { continue };
+        let file = FileName::Journal(commit.slot);
+        rig.files.write_at(file, commit.position, std::slice::from_ref(&commit.data)).expect("memory has room");
+        rig.step(Input::Disk(Done::Commit(commit.number, Ok(()))));
+    }
+    assert_eq!(rig.node.host(slot).partition.log().start(), end);
+    let left = rig.node.tails.released();
+    assert!((2_000..4_000).contains(&left), "the first of them are gone, and {left} are left");
+    rig.run();
+    assert_eq!(rig.node.tails.released(), 0);
+}
+
+#[test]
+fn retention_looks_at_few_partitions_at_once_where_they_remember_many_producers() {
+    let mut rig = Rig::new();
+    rig.create("t", 10);
+    let hosted: Vec<(TopicPartition, u32)> = rig.node.by_id.iter().map(|(&id, &slot)| (id, slot)).collect();
+    for &(_, slot) in &hosted {
+        rig.node.host(slot).partition.log_mut().remember_producers(1_500);
+    }
+    for &(id, _) in &hosted[..9] {
+        rig.node.retention(rig.now, &mut rig.out);
+        assert_eq!(rig.node.retention_after, Some(id));
+    }
+    rig.node.retention(rig.now, &mut rig.out);
+    assert_eq!(rig.node.retention_after, None);
+}

@@ -75,6 +75,7 @@ impl Doors {
         };
         // Answers are written whole: waiting for more to send along would only delay them.
         stream.set_nodelay(true)?;
+        notice_silence(&stream)?;
         let conn = ConnId(self.next.fetch_add(1, Ordering::Relaxed));
         debug!(conn = conn.0, %peer, listener = listener.0, "connection accepted");
         let client = Client::new(wrap(stream, peer), peer, conn, listener, self.shared.clone());
@@ -84,6 +85,19 @@ impl Doors {
         });
         Ok(())
     }
+}
+
+/// Has the system notice a client whose machine has vanished, and would keep its place for as long as a
+/// connection may be idle. When it looks is up to the system's settings, as with Kafka.
+#[cfg(not(madsim))]
+fn notice_silence(stream: &TcpStream) -> io::Result<()> {
+    Ok(rustix::net::sockopt::set_socket_keepalive(stream, true)?)
+}
+
+/// Simulated sockets have no such setting.
+#[cfg(madsim)]
+fn notice_silence(_: &TcpStream) -> io::Result<()> {
+    Ok(())
 }
 
 fn refuse(ip: IpAddr, refusal: Refusal) {
@@ -112,5 +126,30 @@ impl Complaint {
             info!("connections are accepted again");
             self.is_made = false;
         }
+    }
+}
+
+#[cfg(all(test, not(madsim)))]
+mod tests {
+    use super::*;
+    use chronik_core::limits::Limits;
+    use tokio::sync::mpsc;
+
+    #[tokio::test]
+    async fn a_client_whose_machine_vanishes_is_noticed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let admission = Arc::new(Admission::new(1));
+        admission.allow(1, 1);
+        let doors = Arc::new(Doors::new(Arc::new(Shared::new(Limits::default(), None)), admission));
+        let (told, mut hear) = mpsc::unbounded_channel();
+        let accepting = tokio::spawn(doors.accept(listener, ListenerId(0), move |stream: TcpStream, _| {
+            let is_kept_alive = rustix::net::sockopt::socket_keepalive(&stream);
+            told.send(is_kept_alive.expect("a socket has this option")).expect("the test waits for it");
+            stream
+        }));
+        let _client = TcpStream::connect(address).await.expect("the listener is there");
+        assert_eq!(hear.recv().await, Some(true));
+        accepting.abort();
     }
 }

@@ -4,13 +4,18 @@
 //! is left out, so that nodes that lost each other do not meet in step. A peer that connects to this broker is there: the
 //! pause ends. It begins anew with a connection that stood for longer than the longest of them, not with a shorter one:
 //! a peer that greets and hangs up, as one of another mind may do for ever, would be dialled ten times a second. What that
-//! costs one that is back after a long time and soon lost again is one long pause.
+//! costs one that is back after a long time and soon lost again is one long pause. How long the pause is belongs to the
+//! peer, not to the address where it is looked for: one that may be at two of them is looked for at each in turn.
+//!
+//! A name may have several addresses, of which some answer nothing. Each gets a part of an attempt's time, and the next
+//! attempt begins with the next of them.
 
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -21,7 +26,7 @@ use chronik_core::peer::{Dialler, Ended, HELLO_BYTES_MAX, Message};
 use chronik_core::rng::Rng;
 use chronik_core::wire::Writer;
 use tokio::io::{AsyncReadExt, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tracing::{debug, info, warn};
@@ -38,8 +43,14 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// The longest. Short against the time after which a broker that is not heard of is fenced (9 s by default).
 const PAUSE_MAX: Duration = Duration::from_secs(3);
 
-/// How long an attempt to connect may take.
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a peer's name may take to be resolved.
+const LOOKUP_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How long one address may take to answer: the core may have the peer looked for elsewhere after 3 s.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// How many of the addresses of a peer's name one attempt tries.
+const ADDRESSES_AT_ONCE: usize = 3;
 
 /// How long a peer may leave what is said unread, counted from the last byte that it took. Heartbeats are said every two
 /// seconds, so that this notices one that has vanished.
@@ -53,8 +64,86 @@ pub(super) struct Dialling<S> {
     pub(super) shared: Arc<Shared>,
     pub(super) road: Road<S>,
     pub(super) random: Rng,
+    pub(super) attempts: Arc<Attempts>,
+}
+
+/// What attempts to reach a peer have in common, wherever it is looked for.
+#[derive(Debug, Default)]
+pub(super) struct Attempts {
     /// The peer has shown that it is there.
-    pub(super) is_there: Arc<Notify>,
+    pub(super) is_there: Notify,
+    course: Mutex<Course>,
+}
+
+#[derive(Debug)]
+struct Course {
+    /// The next pause.
+    pause: Duration,
+    /// Whether it was said that the peer cannot be reached: once, until it has been.
+    is_warned: bool,
+    /// How many attempts were made.
+    made: usize,
+}
+
+impl Default for Course {
+    fn default() -> Course {
+        Course { pause: PAUSE_MIN, is_warned: false, made: 0 }
+    }
+}
+
+impl Attempts {
+    /// The number of the attempt that begins.
+    fn begin(&self) -> usize {
+        let mut course = self.lock();
+        course.made += 1;
+        course.made - 1
+    }
+
+    /// The pause after an attempt. The next one is longer.
+    fn pause(&self) -> Duration {
+        let mut course = self.lock();
+        let pause = course.pause;
+        course.pause = (pause * 2).min(PAUSE_MAX);
+        pause
+    }
+
+    /// The next pause is the shortest.
+    pub(super) fn renew(&self) {
+        self.lock().pause = PAUSE_MIN;
+    }
+
+    /// The peer is warned of from now on. Returns whether it was.
+    fn warn(&self) -> bool {
+        std::mem::replace(&mut self.lock().is_warned, true)
+    }
+
+    fn reached(&self) {
+        self.lock().is_warned = false;
+    }
+
+    /// Nobody panics with it.
+    fn lock(&self) -> MutexGuard<'_, Course> {
+        self.course.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Connects to the first of these addresses that takes it, each within `patience`. Where none does: that it did not answer,
+/// if one did not, or that nobody listens, if that is said of one.
+async fn connect_first<T, F: Future<Output = io::Result<T>>>(
+    addresses: impl Iterator<Item = SocketAddr>,
+    patience: Duration,
+    connect: impl Fn(SocketAddr) -> F,
+) -> Result<T, End> {
+    let mut failed = End::NotConnected(io::Error::new(io::ErrorKind::NotFound, "its name has no address"));
+    for address in addresses {
+        match timeout(patience, connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(_)) if matches!(failed, End::Slow) || failed.is_refused() => {}
+            Ok(Err(error)) => failed = End::NotConnected(error),
+            Err(_) => failed = End::Slow,
+        }
+    }
+    Err(failed)
 }
 
 /// Lets a pause pass, or less where it is ended.
@@ -68,6 +157,8 @@ async fn rest(pause: Duration, ends: &Notify) {
 /// Why a connection is none, or none any more.
 #[derive(Debug)]
 enum End {
+    /// Nobody said in time where the peer's name is.
+    NotResolved,
     /// It could not be made.
     NotConnected(io::Error),
     /// It took too long to make it.
@@ -92,9 +183,17 @@ enum End {
     Finished,
 }
 
+impl End {
+    /// Whether nobody listens there.
+    fn is_refused(&self) -> bool {
+        matches!(self, End::NotConnected(error) if error.kind() == io::ErrorKind::ConnectionRefused)
+    }
+}
+
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            End::NotResolved => write!(f, "its name was not resolved within {} s", LOOKUP_TIME_MAX.as_secs()),
             End::NotConnected(error) | End::Failed(error) => error.fmt(f),
             End::Slow => write!(f, "it did not answer for {} s", CONNECT_TIME_MAX.as_secs()),
             End::NotGreeted => write!(f, "it did not introduce itself for {} s", GREETING_TIME_MAX.as_secs()),
@@ -116,8 +215,6 @@ impl<S: ByteStream> Dialling<S> {
     pub(super) async fn run(mut self) {
         let address = format!("{}:{}", self.neighbour.host, self.neighbour.port);
         let node = self.to.0;
-        let mut pause = PAUSE_MIN;
-        let mut is_warned = false;
         loop {
             let mut stood_since = None;
             let end = self.attempt(&mut stood_since).await;
@@ -128,20 +225,18 @@ impl<S: ByteStream> Dialling<S> {
                 }
                 Some(since) => {
                     info!(node, address, "connection to a peer lost: {end}");
-                    is_warned = false;
                     if Instant::now() - since > PAUSE_MAX {
-                        pause = PAUSE_MIN;
+                        self.attempts.renew();
                     }
                 }
-                None if is_warned => debug!(node, address, "a peer cannot be reached: {end}"),
+                None if self.attempts.warn() => debug!(node, address, "a peer cannot be reached: {end}"),
                 None => {
                     // Once, until it has been reached: nodes of a cluster are started one after another.
                     warn!(node, address, "a peer cannot be reached, trying on: {end}");
-                    is_warned = true;
                 }
             }
-            rest(self.jittered(pause), &self.is_there).await;
-            pause = (pause * 2).min(PAUSE_MAX);
+            let pause = self.attempts.pause();
+            rest(self.jittered(pause), &self.attempts.is_there).await;
         }
     }
 
@@ -153,16 +248,16 @@ impl<S: ByteStream> Dialling<S> {
 
     /// One connection, from its start to its end; `stood_since` is set once the peer has introduced itself.
     async fn attempt(&self, stood_since: &mut Option<Instant>) -> End {
-        let Neighbour { host, port, .. } = &self.neighbour;
-        let stream = match timeout(CONNECT_TIME_MAX, TcpStream::connect((&**host, *port))).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                if error.kind() == io::ErrorKind::ConnectionRefused {
+        let (stream, is_all) = self.connect().await;
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(end) => {
+                // Where an address has not been tried, it may be listening there.
+                if end.is_refused() && is_all {
                     self.shared.mailbox.put(PeerArrival::Absent(self.to).into());
                 }
-                return End::NotConnected(error);
+                return end;
             }
-            Err(_) => return End::Slow,
         };
         let begun = stream.peer_addr().and_then(|address| Ok((self.road.begin(stream, address)?, address)));
         let (mut stream, address) = match begun {
@@ -183,12 +278,27 @@ impl<S: ByteStream> Dialling<S> {
         };
         info!(node = self.to.0, %address, "connected to a peer");
         *stood_since = Some(Instant::now());
+        self.attempts.reached();
         self.shared.mailbox.put(PeerArrival::Connected(outgoing.clone()).into());
         let now = Instant::now();
         let shared = self.shared.clone();
         let mut output = Output::default();
         output.extend(dialler.begun(&mut Writer::new()));
         Speaking { stream, dialler, outgoing, shared, output, last_write: now, timer: None }.await
+    }
+
+    /// Connects to one of the addresses that the peer's name has now, and tells whether all of them were tried.
+    async fn connect(&self) -> (Result<TcpStream, End>, bool) {
+        let Neighbour { host, port, .. } = &self.neighbour;
+        let found: Vec<SocketAddr> = match timeout(LOOKUP_TIME_MAX, lookup_host((&**host, *port))).await {
+            Ok(Ok(found)) => found.collect(),
+            Ok(Err(error)) => return (Err(End::NotConnected(error)), true),
+            Err(_) => return (Err(End::NotResolved), true),
+        };
+        let first = self.attempts.begin() % found.len().max(1);
+        let tried = found.len().min(ADDRESSES_AT_ONCE);
+        let addresses = found.iter().copied().cycle().skip(first).take(tried);
+        (connect_first(addresses, CONNECT_TIME_MAX, TcpStream::connect).await, tried == found.len())
     }
 
     /// Introduces this broker, and hears whom it has reached.
@@ -320,6 +430,40 @@ mod tests {
     use std::task::Waker;
 
     use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_answers_nothing_does_not_keep_from_the_next() {
+        async fn check(reach: &[Option<Result<u8, io::ErrorKind>>], expect: Result<u8, &str>) {
+            let addresses = (0..reach.len()).map(|at| SocketAddr::from(([127, 0, 0, 1], at as u16)));
+            let connect = async |address: SocketAddr| match reach[usize::from(address.port())] {
+                None => std::future::pending().await,
+                Some(reached) => reached.map_err(io::Error::from),
+            };
+            let reached = connect_first(addresses, Duration::from_millis(1), connect).await;
+            let told = reached.map_err(|end| end.to_string());
+            assert_eq!(told.as_ref().map(|at| *at).map_err(String::as_str), expect, "{reach:?}");
+        }
+        const REFUSED: Option<Result<u8, io::ErrorKind>> = Some(Err(io::ErrorKind::ConnectionRefused));
+        const NO_WAY: Option<Result<u8, io::ErrorKind>> = Some(Err(io::ErrorKind::NetworkUnreachable));
+        check(&[None, Some(Ok(2)), Some(Ok(3))], Ok(2)).await;
+        check(&[REFUSED, None, NO_WAY, Some(Ok(4))], Ok(4)).await;
+        // It may be there, where one of its addresses answers nothing.
+        check(&[REFUSED, None, REFUSED], Err("it did not answer for 2 s")).await;
+        check(&[NO_WAY, REFUSED, NO_WAY], Err("connection refused")).await;
+        check(&[], Err("its name has no address")).await;
+    }
+
+    #[test]
+    fn pauses_grow_and_a_peer_is_warned_of_once_until_it_is_reached() {
+        let attempts = Attempts::default();
+        let pauses: Vec<u128> = (0..7).map(|_| attempts.pause().as_millis()).collect();
+        assert_eq!(pauses, [100, 200, 400, 800, 1600, 3000, 3000]);
+        attempts.renew();
+        assert_eq!(attempts.pause(), PAUSE_MIN);
+        assert_eq!([attempts.warn(), attempts.warn()], [false, true]);
+        attempts.reached();
+        assert!(!attempts.warn());
+    }
 
     #[tokio::test]
     async fn a_pause_ends_when_the_peer_shows_that_it_is_there() {

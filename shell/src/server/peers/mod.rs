@@ -28,14 +28,14 @@ use chronik_core::ids::NodeId;
 use chronik_core::peer::{self, Hello, Message};
 use chronik_core::rng::Rng;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::Wrap;
 use super::connection::Shared;
 use super::mailbox::Arrival;
 use super::stream::ByteStream;
-use dial::Dialling;
+use dial::{Attempts, Dialling};
 
 pub(super) use accept::{Incoming, connections_max};
 pub(super) use outgoing::Outgoing;
@@ -158,13 +158,12 @@ pub(super) struct Peers {
     is_stopped: bool,
 }
 
-type Dial = Box<dyn Fn(NodeId, Neighbour, Arc<Notify>) -> JoinHandle<()> + Send>;
+type Dial = Box<dyn Fn(NodeId, Neighbour, Arc<Attempts>) -> JoinHandle<()> + Send>;
 
 struct Dialled {
     host_and_port: (String, u16),
     task: JoinHandle<()>,
-    /// Ends the pause between two attempts.
-    is_there: Arc<Notify>,
+    attempts: Arc<Attempts>,
 }
 
 impl Peers {
@@ -174,10 +173,10 @@ impl Peers {
         let (neighbours, watched) = watch::channel(None);
         let door = Door { listener, neighbours: watched, shared: shared.clone(), road: Road { wrap, prepare } };
         let (known, shared, road) = (door.neighbours.clone(), shared.clone(), door.road.clone());
-        let dial = move |to: NodeId, neighbour, is_there| {
+        let dial = move |to: NodeId, neighbour, attempts| {
             let random = Rng::from_number(jitter).keyed(u64::from(to.0.unsigned_abs()), 0);
             let (neighbours, shared, road) = (known.clone(), shared.clone(), road.clone());
-            tokio::spawn(Dialling { to, neighbour, neighbours, shared, road, random, is_there }.run())
+            tokio::spawn(Dialling { to, neighbour, neighbours, shared, road, random, attempts }.run())
         };
         let peers = Peers {
             neighbours,
@@ -211,22 +210,30 @@ impl Peers {
         }
         // A connection ends with its task, and the node is told of that in its turn.
         self.dialling.retain(|node, dialled| {
-            let neighbour = neighbours.peers.get(node);
-            let is_there = neighbour.is_some_and(|peer| dialled.host_and_port == host_and_port(peer));
-            let is_meant =
-                self.outgoing.get(node).is_none_or(|(outgoing, _)| peer::may_answer(&outgoing.peer, &neighbours));
-            let is_kept = is_there && is_meant && !is_renamed;
-            if !is_kept {
+            let is_there = neighbours.peers.contains_key(node);
+            if !is_there {
                 dialled.task.abort();
             }
-            is_kept
+            is_there
         });
         for (node, neighbour) in &neighbours.peers {
-            if !self.dialling.contains_key(node) {
-                let is_there = Arc::new(Notify::new());
-                let task = (self.dial)(*node, neighbour.clone(), is_there.clone());
-                self.dialling.insert(*node, Dialled { host_and_port: host_and_port(neighbour), task, is_there });
-            }
+            let (before, stands) = (self.dialling.get(node), self.outgoing.get(node));
+            let is_meant = stands.is_none_or(|(outgoing, _)| peer::may_answer(&outgoing.peer, &neighbours));
+            let attempts = match before {
+                Some(dialled) if is_meant && !is_renamed && dialled.host_and_port == host_and_port(neighbour) => {
+                    continue;
+                }
+                Some(dialled) => {
+                    dialled.task.abort();
+                    if stands.is_some() {
+                        dialled.attempts.renew();
+                    }
+                    dialled.attempts.clone()
+                }
+                None => Arc::default(),
+            };
+            let task = (self.dial)(*node, neighbour.clone(), attempts.clone());
+            self.dialling.insert(*node, Dialled { host_and_port: host_and_port(neighbour), task, attempts });
         }
         Ok(())
     }
@@ -308,7 +315,7 @@ impl Peers {
     /// Sees to it that there is a connection to the very process that has connected.
     fn greet_back(&self, peer: &Hello) {
         if let Some(dialled) = self.dialling.get(&peer.node_id) {
-            dialled.is_there.notify_waiters();
+            dialled.attempts.is_there.notify_waiters();
         }
         if let Some((outgoing, _)) = self.outgoing.get(&peer.node_id)
             && outgoing.peer.process != peer.process

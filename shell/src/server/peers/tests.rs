@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use chronik_core::ids::Uuid;
@@ -10,6 +11,7 @@ use chronik_core::limits::Limits;
 use chronik_core::peer::{Acceptor, Dialler, RefusedBecause};
 use chronik_core::wire::Writer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::*;
 
@@ -340,6 +342,31 @@ async fn a_peer_that_is_connected_is_there_whoever_says_that_nobody_listens() {
     side.peers.take(PeerArrival::Absent(NodeId(2)), |input| panic!("{input:?} of one that is here"));
     drop(peer);
     assert_eq!(side.next().await, PeerInput::Gone(NodeId(2)));
+}
+
+/// Counts the warnings of its thread.
+#[derive(Clone, Default)]
+struct Warnings(Arc<AtomicUsize>);
+
+impl<S: tracing::Subscriber> Layer<S> for Warnings {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        if *event.metadata().level() == tracing::Level::WARN {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_is_looked_for_at_two_addresses_in_turn_is_warned_of_once() {
+    let warnings = Warnings::default();
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(warnings.clone()));
+    let mut side = Side::new(1).await;
+    let ports = [Side::new(2).await.port, Side::new(2).await.port];
+    for port in ports.repeat(3) {
+        side.know(&[(2, port)]);
+        assert_eq!(side.next().await, PeerInput::Gone(NodeId(2)));
+    }
+    assert_eq!(warnings.0.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]

@@ -90,6 +90,10 @@ pub(super) struct Closing {
 /// A response, and the request it belongs to; `None` where there is nothing to send.
 pub(super) type Answer = (ReplyTo, Option<Response>);
 
+/// Room for so many answers is kept where there are none, in each of two vectors of thousands of connections: what a busy
+/// client gets at a time, and not what one got that had a thousand requests in flight once.
+const ANSWERS_KEPT: usize = 64;
+
 /// Towards one connection.
 #[derive(Debug)]
 pub(super) struct Letterbox {
@@ -140,15 +144,24 @@ impl Letterbox {
         }
         inside.closing = Closing::sooner(inside.closing, closing);
         wake(inside, |inside| inside.connection.take());
+        keep_little(answers);
     }
 
     /// Swaps what has been put in into `taken`, which is empty, and says why to close, if that was asked for.
     pub(super) fn take(&self, cx: &mut Context<'_>, taken: &mut Vec<Answer>) -> Option<Closing> {
         debug_assert!(taken.is_empty());
+        keep_little(taken);
         let mut inside = lock(&self.inside);
         std::mem::swap(&mut inside.answers, taken);
         register(&mut inside.connection, cx);
         inside.closing
+    }
+}
+
+/// Gives back what a vector that is empty by now has needed.
+fn keep_little(answers: &mut Vec<Answer>) {
+    if answers.capacity() > ANSWERS_KEPT {
+        answers.shrink_to(ANSWERS_KEPT);
     }
 }
 
@@ -171,4 +184,32 @@ fn wake<T>(mut inside: MutexGuard<'_, T>, reader: impl Fn(&mut T) -> Option<Wake
 /// A thread that panics while it holds one of these has at most lost the message that it was about to put in.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chronik_core::ids::ListenerId;
+
+    #[test]
+    fn what_very_many_answers_needed_is_given_back() {
+        const MANY: u64 = 1_000;
+        let letterbox = Letterbox::new(ConnId(1));
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut seat, mut taken) = (Vec::new(), Vec::new());
+        let answer = |sequence| (ReplyTo { conn: ConnId(1), sequence, version: 0, listener: ListenerId(0) }, None);
+        for round in 0..3 {
+            // The first time they are swapped in, the second time they are put behind those.
+            for _ in 0..2 {
+                seat.extend((0..MANY).map(answer));
+                letterbox.put(&mut seat, None);
+                assert!(seat.is_empty() && seat.capacity() <= ANSWERS_KEPT, "round {round}: {}", seat.capacity());
+            }
+            letterbox.take(&mut cx, &mut taken);
+            assert_eq!(taken.drain(..).len() as u64, 2 * MANY);
+            letterbox.take(&mut cx, &mut taken);
+            let kept = [lock(&letterbox.inside).answers.capacity(), taken.capacity()];
+            assert!(kept.iter().all(|&kept| kept <= ANSWERS_KEPT), "round {round}: {kept:?}");
+        }
+    }
 }

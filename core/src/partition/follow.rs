@@ -84,6 +84,11 @@ impl Partition {
         }
     }
 
+    /// Whether what a leader sends belongs to the session that is under way.
+    pub fn takes(&self, from: NodeId, append: &Append) -> bool {
+        matches!(&self.role, Role::Following(follower) if follower.takes(from, append))
+    }
+
     /// The leader sends batches with `append`, which has them no more: these are the next of them.
     pub fn on_append(
         &mut self,

@@ -227,12 +227,16 @@ impl Follower {
         Some(self.acked_now(self.session, log))
     }
 
+    /// Whether what a leader sends belongs to the session that is under way.
+    pub fn takes(&self, from: NodeId, append: &Append) -> bool {
+        self.is_from_leader(from, append.leader_epoch)
+            && append.session == self.session
+            && self.state == State::Following
+    }
+
     /// The leader sends batches: the first begins at `batches.0`, the last ends at `batches.1`; none for news alone.
     pub fn on_append(&mut self, from: NodeId, append: &Append, batches: Option<(Offset, Offset)>, log: Ends) -> Taken {
-        if !self.is_from_leader(from, append.leader_epoch)
-            || append.session != self.session
-            || self.state != State::Following
-        {
+        if !self.takes(from, append) {
             return Taken::Ignored;
         }
         let follows = |(base, end): (Offset, Offset)| {

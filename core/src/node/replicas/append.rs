@@ -1,9 +1,11 @@
 //! Batches of leaders, on their way into logs that are followed here: some a step, and only when the journal has room.
 
+use std::collections::VecDeque;
 use std::vec;
 
 use bytes::Bytes;
 
+use super::{CATCH_UP_CREDIT, TAIL_CREDIT};
 use crate::batch::{PlacedBatch, Scan};
 use crate::boundary::{Level, Outbox};
 use crate::ids::{NodeId, Offset};
@@ -19,6 +21,11 @@ const APPENDED_AT_ONCE: usize = 64;
 const APPENDED_BYTES: usize = 512 << 10;
 /// Parts without batches, which tell of a high watermark, count for so much of a batch.
 const NEWS_PER_BATCH: usize = 4;
+
+/// What a part takes of memory beside its batches, about, in bytes.
+const PART_BYTES: usize = 256;
+/// Below so many bytes nothing is looked for that is of no use: as much as one leader may send.
+const SWEPT_BYTES_MIN: usize = TAIL_CREDIT + CATCH_UP_CREDIT;
 
 /// A part of a leader's message that is not taken up, or not all of it.
 #[derive(Debug)]
@@ -47,6 +54,68 @@ impl Incoming {
         let fitting = ends.take_while(|end| *end <= APPENDED_BYTES).count();
         &next[..next.len().min(fitting.max(1))]
     }
+
+    /// What it takes of memory, about.
+    fn bytes(&self) -> usize {
+        bytes_of(self.left.as_slice()) + PART_BYTES
+    }
+}
+
+/// Parts that wait, in the order in which they came.
+///
+/// A leader sends so many bytes that are not acknowledged, and as many again in each new session. What is of sessions that
+/// are over is of no use: it goes with the connection by which it came, at the front, and wherever it lies once there is
+/// twice as much as was of use before. So at most about twice as much waits as all leaders together may send.
+#[derive(Debug)]
+pub(super) struct Queue {
+    parts: VecDeque<Incoming>,
+    bytes: usize,
+    /// When so many bytes wait, those that are of no use are looked for.
+    swept_at: usize,
+}
+
+impl Queue {
+    pub(super) fn new() -> Queue {
+        Queue { parts: VecDeque::new(), bytes: 0, swept_at: SWEPT_BYTES_MIN }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    fn front(&self) -> Option<&Incoming> {
+        self.parts.front()
+    }
+
+    pub(super) fn push_back(&mut self, incoming: Incoming) {
+        self.bytes += incoming.bytes();
+        self.parts.push_back(incoming);
+    }
+
+    fn push_front(&mut self, incoming: Incoming) {
+        self.bytes += incoming.bytes();
+        self.parts.push_front(incoming);
+    }
+
+    fn pop_front(&mut self) -> Option<Incoming> {
+        let incoming = self.parts.pop_front()?;
+        self.bytes -= incoming.bytes();
+        Some(incoming)
+    }
+
+    fn retain(&mut self, mut is_kept: impl FnMut(&Incoming) -> bool) {
+        let bytes = &mut self.bytes;
+        self.parts.retain(|incoming| {
+            let is_kept = is_kept(incoming);
+            *bytes -= if is_kept { 0 } else { incoming.bytes() };
+            is_kept
+        });
+    }
+
+    /// Forgets what came from a node.
+    pub(super) fn forget(&mut self, node: NodeId) {
+        self.retain(|incoming| incoming.from != node);
+    }
 }
 
 impl Node {
@@ -57,12 +126,17 @@ impl Node {
             && bytes < APPENDED_BYTES
             && let Some(incoming) = self.replicas.incoming.front()
         {
+            if !self.is_of_use(incoming) {
+                self.replicas.incoming.pop_front();
+                left -= 1;
+                continue;
+            }
             let next = incoming.next((left / NEWS_PER_BATCH).max(1));
             if !self.has_room_to_follow(next) {
                 if self.no_space.is_none() && self.direct_pending.is_empty() {
                     self.checkpoint_soon();
                 }
-                return;
+                return self.sweep_incoming();
             }
             let count = next.len();
             left = left.saturating_sub((count * NEWS_PER_BATCH).max(1));
@@ -81,8 +155,32 @@ impl Node {
 
     /// Whether leaders' batches wait for room that there is not.
     pub(in crate::node) fn followers_wait_for_room(&self) -> bool {
-        let next = self.replicas.incoming.front().map(|incoming| incoming.next(APPENDED_AT_ONCE));
-        next.is_some_and(|next| !self.has_room_to_follow(next))
+        let first = self.replicas.incoming.front().filter(|incoming| self.is_of_use(incoming));
+        first.is_some_and(|incoming| !self.has_room_to_follow(incoming.next(APPENDED_AT_ONCE)))
+    }
+
+    /// Whether a part belongs to a session that is under way.
+    fn is_of_use(&self, incoming: &Incoming) -> bool {
+        let slot = self.slot_of(incoming.append.partition);
+        let hosted = slot.and_then(|slot| self.hosts[slot as usize].as_ref());
+        hosted.is_some_and(|hosted| hosted.partition.takes(incoming.from, &incoming.append))
+    }
+
+    /// Lets go of what is of no use, where much waits.
+    fn sweep_incoming(&mut self) {
+        if self.replicas.incoming.bytes < self.replicas.incoming.swept_at {
+            return;
+        }
+        let mut incoming = std::mem::replace(&mut self.replicas.incoming, Queue::new());
+        incoming.retain(|part| self.is_of_use(part));
+        incoming.swept_at = (2 * incoming.bytes).max(SWEPT_BYTES_MIN);
+        self.replicas.incoming = incoming;
+    }
+
+    /// The bytes of leaders' batches that wait.
+    #[cfg(test)]
+    pub(in crate::node) fn incoming_bytes(&self) -> usize {
+        self.replicas.incoming.bytes
     }
 
     /// Whether batches of leaders are waiting to be appended.

@@ -42,7 +42,6 @@ use crate::peer::{Acked, Epochs, Message, Replica};
 use crate::replication::{Facts, Peers, Said, Settings};
 use crate::time::{Instant, Now};
 
-use append::Incoming;
 use hear::Heard;
 use walk::Walk;
 
@@ -69,7 +68,7 @@ pub(super) struct Replicas {
     /// What was heard and is not taken up.
     heard: VecDeque<Heard>,
     /// Batches of leaders that are not appended.
-    incoming: VecDeque<Incoming>,
+    incoming: append::Queue,
     /// What is to be told to leaders.
     said: BTreeMap<NodeId, Answers>,
     walks: VecDeque<Walk>,
@@ -105,7 +104,7 @@ impl Replicas {
             peers: Peers::new(TAIL_CREDIT, CATCH_UP_CREDIT),
             controller: None,
             heard: VecDeque::new(),
-            incoming: VecDeque::new(),
+            incoming: append::Queue::new(),
             said: BTreeMap::new(),
             walks: VecDeque::new(),
             proposing: BTreeSet::new(),

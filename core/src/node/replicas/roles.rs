@@ -64,7 +64,9 @@ impl Node {
 
     /// A peer's connection is new.
     pub(in crate::node) fn peer_arrived(&mut self, node: NodeId) {
-        // What it said on the one before is older than what it says now.
+        // What it said on the one before is older than what it says now. Its batches are of sessions that are over: it begins
+        // all of them anew with its connection, before it says anything by it.
+        self.replicas.incoming.forget(node);
         self.tell_all(What::Connected(node));
     }
 

@@ -450,3 +450,55 @@ fn a_replica_that_comes_back_after_a_start_has_files_of_its_own() {
     cluster.pass(1_000);
     cluster.expect_same();
 }
+
+/// Two nodes, the second of which has no room for the 800 kB that the first has written to a topic.
+fn without_room() -> Cluster {
+    let mut cluster = Cluster::new(2);
+    cluster.create("other", &[&[1, 2]], &[]);
+    cluster.create(TOPIC, &[&[1, 2]], &[]);
+    cluster.rig(2).node.no_space = Some(FileName::Journal(0));
+    let first = records(cluster.now.wall, &["first"]);
+    cluster.rig(1).send("other", 0, 1, first);
+    cluster.run();
+    for _ in 0..8 {
+        cluster.send(1, 1, &[&"v".repeat(100_000)]);
+    }
+    let bytes = cluster.rig(2).node.incoming_bytes();
+    assert!((800_000..900_000).contains(&bytes), "{bytes} bytes wait");
+    cluster
+}
+
+#[test]
+fn what_a_follower_has_no_room_for_goes_with_the_connection_by_which_it_came() {
+    let mut cluster = without_room();
+    let bytes = cluster.rig(2).node.incoming_bytes();
+    for _ in 0..10 {
+        cluster.part(1, 2);
+        cluster.connect(1, 2);
+        cluster.run();
+        let now = cluster.rig(2).node.incoming_bytes();
+        assert!((800_000..=bytes).contains(&now), "{now} bytes wait, {bytes} before");
+    }
+    cluster.rig(2).node.no_space = None;
+    cluster.pass(1_000);
+    assert_eq!(cluster.rig(2).node.incoming_bytes(), 0);
+    cluster.produce(1, &["after"]);
+    cluster.pass(20);
+    assert_eq!(cluster.ends(1), cluster.ends(2));
+}
+
+#[test]
+fn what_a_follower_has_no_room_for_is_bounded_whatever_begins_anew() {
+    let mut cluster = without_room();
+    for _ in 0..80 {
+        cluster.elect(Some(1), &[1, 2]);
+    }
+    let bytes = cluster.rig(2).node.incoming_bytes();
+    assert!((800_000..42 << 20).contains(&bytes), "{bytes} bytes wait");
+    cluster.rig(2).node.no_space = None;
+    cluster.pass(1_000);
+    assert_eq!(cluster.rig(2).node.incoming_bytes(), 0);
+    cluster.produce(1, &["after"]);
+    cluster.pass(20);
+    assert_eq!(cluster.ends(1), cluster.ends(2));
+}

@@ -17,6 +17,7 @@ use bytes::Bytes;
 
 use super::super::Node;
 use super::super::slices::Long;
+use super::life::TICK;
 use super::proposals::{Asker, Then};
 use crate::boundary::{Outbox, ReplyTo};
 use crate::ids::{ConnId, NodeId};
@@ -31,6 +32,23 @@ const ASKED_MAX: usize = 1000;
 /// The longest request that goes on to the controller, and the longest answer that comes back, in bytes: a frame takes it
 /// beside its own fields.
 const FORWARDED_BYTES_MAX: usize = FRAME_BYTES_MAX - (64 << 10);
+
+/// Bytes of requests that have gone to the controller and are not answered: when there are as many, others wait for their
+/// turn. With the longest request beside them, and what replication has under way, they are far below what ends a
+/// connection.
+const UNANSWERED_BYTES_MAX: usize = 16 << 20;
+
+/// What a request takes there beside its bytes, about.
+const REQUEST_BYTES: usize = 256;
+
+/// For how long a request that is not answered counts there, in any case.
+const UNANSWERED_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Requests that are taken up in one step: the decision about each is made here, or it is written.
+const TENDED_AT_ONCE: usize = 32;
+
+/// The longest pause until a controller that has done nothing with a request is asked again.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// For how long the controller is waited for where the client does not say, in milliseconds.
 const TIMEOUT_MS: i32 = 30_000;
@@ -50,8 +68,17 @@ pub(super) struct Asked {
     until: Instant,
     /// Who was asked, and in which term.
     sent: Option<(NodeId, u64)>,
+    /// Who has done nothing with it, in which term, until when it is not asked again, and how long that is.
+    declined: Option<Declined>,
     /// The answer, and up to where the log must be applied before it is given.
     settled: Option<(u64, Option<Response>)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Declined {
+    by: (NodeId, u64),
+    until: Instant,
+    pause: Duration,
 }
 
 /// Those that wait, by their numbers.
@@ -59,16 +86,39 @@ pub(super) struct Asked {
 pub(super) struct Waiting {
     requests: BTreeMap<u64, Asked>,
     next: u64,
+    /// What has gone to a controller and is not answered, by its number, whether or not anybody waits for it still.
+    unanswered: BTreeMap<u64, Unanswered>,
+    /// From here on those that wait are still to be looked at.
+    tended: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Unanswered {
+    by: (NodeId, u64),
+    bytes: usize,
+    since: Instant,
 }
 
 impl Waiting {
     /// Nothing yet, in this process: what is answered to the one before it means nobody here, so numbers begin elsewhere.
     pub(super) fn of(process: u64) -> Waiting {
-        Waiting { requests: BTreeMap::new(), next: process >> 1 }
+        Waiting { requests: BTreeMap::new(), next: process >> 1, unanswered: BTreeMap::new(), tended: None }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.requests.is_empty()
+    }
+
+    /// Whether some are still to be looked at.
+    pub(super) fn has_untended(&self) -> bool {
+        self.tended.is_some()
+    }
+
+    /// Whether another request may go to the controller.
+    fn may_send(&mut self, now: Now, leader: (NodeId, u64)) -> bool {
+        self.unanswered.retain(|_, sent| sent.by == leader && now.instant < sent.since + UNANSWERED_TIME_MAX);
+        let bytes: usize = self.unanswered.values().map(|sent| sent.bytes).sum();
+        bytes < UNANSWERED_BYTES_MAX
     }
 
     /// Lets go of what a connection waits for that is gone.
@@ -108,27 +158,44 @@ impl Node {
         self.metadata.waiting.next += 1;
         let id = self.metadata.waiting.next;
         let request = Arc::new(request);
-        let asked = Asked { to, request, version, then, until: now.instant + timeout, sent: None, settled: None };
+        let asked = Asked {
+            to,
+            request,
+            version,
+            then,
+            until: now.instant + timeout,
+            sent: None,
+            declined: None,
+            settled: None,
+        };
         self.metadata.waiting.requests.insert(id, asked);
         self.metadata.is_due = true;
         self.send_asked(now, id, out);
     }
 
-    /// Asks whoever leads, if that is known and was not done.
-    fn send_asked(&mut self, now: Now, id: u64, out: &mut Outbox) {
-        let Some(leader) = self.quorum_leader() else { return };
-        let Some(asked) = self.metadata.waiting.requests.get_mut(&id) else { return };
-        if asked.settled.is_some() || asked.sent == Some(leader) {
-            return;
+    /// Asks whoever leads, if that is known and was not done. Whether that took some time.
+    fn send_asked(&mut self, now: Now, id: u64, out: &mut Outbox) -> bool {
+        let Some(leader) = self.quorum_leader() else { return false };
+        let is_here = leader.0 == self.metadata.quorum.me().node;
+        let waiting = &mut self.metadata.waiting;
+        let Some(asked) = waiting.requests.get_mut(&id) else { return false };
+        let pauses = asked.declined.is_some_and(|declined| declined.by == leader && now.instant < declined.until);
+        if asked.settled.is_some()
+            || asked.sent == Some(leader)
+            || pauses
+            || !(is_here || waiting.may_send(now, leader))
+        {
+            return false;
         }
+        let asked = waiting.requests.get_mut(&id).expect("it was just there");
         asked.sent = Some(leader);
-        if leader.0 == self.metadata.quorum.me().node {
+        if is_here {
             let (version, request) = (asked.version, asked.request.clone());
             let is_decided = self.decide_for(now, Asker::Own(id), version, &request, out);
             if !is_decided && let Some(asked) = self.metadata.waiting.requests.get_mut(&id) {
                 asked.sent = None;
             }
-            return;
+            return true;
         }
         let mut writer = Writer::new();
         asked.request.encode(asked.version, &mut writer);
@@ -137,8 +204,9 @@ impl Node {
             if let Some(Asked { to, request, then, .. }) = self.metadata.waiting.requests.remove(&id) {
                 self.decline(now, to, &request, then, ErrorCode::InvalidRequest, out);
             }
-            return;
+            return true;
         }
+        let unanswered = Unanswered { by: leader, bytes: request.len() + REQUEST_BYTES, since: now.instant };
         let left = asked.until - now.instant;
         let forward = Forward {
             id,
@@ -148,21 +216,38 @@ impl Node {
             api_version: asked.version,
             request,
         };
+        self.metadata.waiting.unanswered.insert(id, unanswered);
         self.say(leader.0, Message::Forward(forward), out);
+        true
     }
 
-    /// Looks at all that wait: asks for those that nobody has taken, and answers those whose time is over.
-    pub(super) fn tend_asked(&mut self, now: Now, out: &mut Outbox) {
-        let ids: Vec<u64> = self.metadata.waiting.requests.keys().copied().collect();
+    /// Has all that wait looked at, from the first on.
+    pub(super) fn tend_asked(&mut self) {
+        self.metadata.waiting.tended = Some(0);
+        self.metadata.is_due = true;
+    }
+
+    /// Looks at some of those that wait, in a step: asks for those that nobody has taken, and answers those whose time is
+    /// over. Whether there is more to do at once.
+    pub(super) fn tend_on(&mut self, now: Now, out: &mut Outbox) -> bool {
+        let Some(after) = self.metadata.waiting.tended.take() else { return false };
+        let ids: Vec<u64> = self.metadata.waiting.requests.range(after..).map(|(id, _)| *id).collect();
+        let mut tended = 0;
         for id in ids {
+            if tended == TENDED_AT_ONCE {
+                self.metadata.waiting.tended = Some(id);
+                return true;
+            }
             let requests = &mut self.metadata.waiting.requests;
             let is_late = requests.get(&id).is_some_and(|asked| asked.until <= now.instant);
             if !is_late {
-                self.send_asked(now, id, out);
+                tended += usize::from(self.send_asked(now, id, out));
             } else if let Some(Asked { to, request, then, .. }) = requests.remove(&id) {
                 self.decline(now, to, &request, then, ErrorCode::RequestTimedOut, out);
+                tended += 1;
             }
         }
+        false
     }
 
     /// What was decided here in this term has come to nothing. Who leads now may have been asked already.
@@ -176,6 +261,7 @@ impl Node {
 
     /// A connection is lost by which `node` may have been asked.
     pub(super) fn ask_again(&mut self, node: NodeId) {
+        self.metadata.waiting.unanswered.retain(|_, sent| sent.by.0 != node);
         for asked in self.metadata.waiting.requests.values_mut() {
             asked.sent = asked.sent.filter(|sent| sent.0 != node);
         }
@@ -215,9 +301,17 @@ impl Node {
     /// What became of a request that was forwarded.
     pub(super) fn forward_answered(&mut self, now: Now, from: NodeId, forwarded: Forwarded, out: &mut Outbox) {
         let Forwarded { id, index, response } = forwarded;
-        let Some(asked) = self.metadata.waiting.requests.get_mut(&id) else { return };
+        let waiting = &mut self.metadata.waiting;
+        if waiting.unanswered.get(&id).is_some_and(|sent| sent.by.0 == from) {
+            waiting.unanswered.remove(&id);
+        }
+        let Some(asked) = waiting.requests.get_mut(&id) else { return };
         let Some(response) = response else {
-            asked.sent = asked.sent.filter(|sent| sent.0 != from);
+            if let Some(by) = asked.sent.take_if(|sent| sent.0 == from) {
+                let before = asked.declined.filter(|declined| declined.by == by);
+                let pause = before.map_or(TICK, |declined| (declined.pause * 2).min(PAUSE_MAX));
+                asked.declined = Some(Declined { by, until: now.instant + pause, pause });
+            }
             return;
         };
         let response = match asked.then {

@@ -113,8 +113,8 @@ impl Node {
     pub(in crate::node) fn advance_metadata(&mut self, now: Now, out: &mut Outbox) {
         self.metadata.is_due = false;
         self.hand_over(out);
-        let mut has_more = self.take_over(now, out) | self.go_on_with_office(out) | self.learn_on(now, out);
-        has_more |= self.decide_on(now, out) | self.settle_on(out);
+        let mut has_more = self.take_over(now, out) | self.go_on_with_office(out) | self.learn_on();
+        has_more |= self.decide_on(now, out) | self.settle_on(out) | self.tend_on(now, out);
         let me = self.metadata.quorum.me().node;
         while let Some(message) = self.metadata.said_here.pop_front() {
             self.hear_here(now, me, message, out);
@@ -123,6 +123,7 @@ impl Node {
         if self.metadata.is_clustered() {
             has_more |= self.tend_peers(now, out);
         }
+        has_more |= self.metadata.waiting.has_untended();
         has_more |= self.metadata.office.is_some() || self.metadata.unlearnt.is_some();
         // What waits for room is looked at again in every step until there is some.
         let waits = !self.metadata.takeover.is_over() || !self.metadata.gradual.is_empty();
@@ -146,7 +147,7 @@ impl Node {
             self.follow_controller(leader);
             self.controller.follow(leader.map(|(node, _)| node));
             self.live_soon(now);
-            self.tend_asked(now, out);
+            self.tend_asked();
         }
         self.tell_neighbours(now, out);
         self.plan_tick(now);

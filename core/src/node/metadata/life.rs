@@ -112,7 +112,7 @@ impl Node {
         self.live(now, out);
         self.watch_others(now, out);
         self.tend_snapshot();
-        self.tend_asked(now, out);
+        self.tend_asked();
         self.tell_neighbours(now, out);
         self.tell_news(now, out);
         self.survey_lags(now);

@@ -268,11 +268,11 @@ impl Node {
 
     /// Has the leading view learn more of what was proposed last, and takes up what waited for that. Whether there is more
     /// to do at once.
-    pub(super) fn learn_on(&mut self, now: Now, out: &mut Outbox) -> bool {
+    pub(super) fn learn_on(&mut self) -> bool {
         let is_learning = self.metadata.unlearnt.is_some();
         let has_more = self.learn_some();
         if is_learning && !has_more {
-            self.tend_asked(now, out);
+            self.tend_asked();
         }
         has_more
     }

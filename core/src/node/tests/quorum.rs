@@ -59,8 +59,16 @@ struct Cluster {
     slow: Option<i32>,
     unwritten: VecDeque<Effect>,
     asked: u64,
+    /// How many requests a node has forwarded in one step, at most.
+    forwarded_at_once: usize,
     /// All log lines, for whoever wants to know what happened.
     lines: String,
+}
+
+/// Requests that are sent on to whoever decides.
+fn forwards(out: &Outbox) -> usize {
+    let is_forward = |effect: &&Effect| matches!(effect, Effect::Say { message, .. } if matches!(**message, peer::Message::Forward(_)));
+    out.0.iter().filter(is_forward).count()
 }
 
 impl Cluster {
@@ -78,6 +86,7 @@ impl Cluster {
             slow: None,
             unwritten: VecDeque::new(),
             asked: 0,
+            forwarded_at_once: 0,
             lines: String::new(),
         };
         (1..=nodes).for_each(|node| cluster.add(node));
@@ -208,7 +217,14 @@ impl Cluster {
         let Some(process) = &mut broker.node else { return };
         process.step(now, input, &mut broker.out);
         process.invariants();
+        let forwarded = forwards(&broker.out);
+        self.forwarded_at_once = self.forwarded_at_once.max(forwarded);
         self.carry_out(node);
+    }
+
+    /// Requests that are on their way to whoever decides.
+    fn forwards(&self) -> usize {
+        self.said.iter().filter(|(_, _, message)| matches!(message, peer::Message::Forward(_))).count()
     }
 
     fn carry_out(&mut self, id: i32) {
@@ -279,7 +295,10 @@ impl Cluster {
             }
             _ => return,
         };
+        let before = forwards(&broker.out);
         node.step(now, Input::Disk(done), &mut broker.out);
+        let forwarded = forwards(&broker.out) - before;
+        self.forwarded_at_once = self.forwarded_at_once.max(forwarded);
     }
 
     fn is_open(&self, from: i32, to: i32) -> bool {
@@ -409,11 +428,17 @@ impl Cluster {
     }
 
     fn ask(&mut self, node: i32, version: i16, request: wire::Request) -> u64 {
+        let sequence = self.ask_only(node, version, request);
+        self.settle();
+        sequence
+    }
+
+    /// The same, where nothing that is said of it has arrived yet.
+    fn ask_only(&mut self, node: i32, version: i16, request: wire::Request) -> u64 {
         let sequence = self.asked;
         self.asked += 1;
         let to = ReplyTo { conn: ConnId(1), sequence, version, listener: ListenerId(0) };
         self.step(node, Input::Request { to, request: Request::Other(Box::new(request)) });
-        self.settle();
         sequence
     }
 

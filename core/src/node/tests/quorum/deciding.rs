@@ -1,6 +1,7 @@
 //! Who decides, what clients are told of it, and what the others make of the silence of one.
 
 use super::*;
+use crate::wire::create_topics::CreatableTopicConfig;
 use crate::wire::init_producer_id::InitProducerIdRequest;
 
 #[test]
@@ -265,5 +266,82 @@ fn a_request_that_names_too_much_is_refused_as_a_whole() {
         };
         assert_eq!(answer.responses.len(), count);
         assert!(answer.responses.iter().all(|one| one.error_code == code.code()), "{:?}", answer.responses[0]);
+    }
+}
+
+/// A node that does not decide.
+fn follower(cluster: &Cluster) -> i32 {
+    (1..=3).find(|node| Some(*node) != cluster.controller()).expect("two follow")
+}
+
+#[test]
+fn requests_of_many_bytes_go_to_who_decides_one_after_another() {
+    let mut cluster = Cluster::running(3);
+    let node = follower(&cluster);
+    let config = CreatableTopicConfig { name: "nonsense".into(), value: Some("v".repeat(30_000).as_str().into()) };
+    let configs = vec![config; 350];
+    let topic = CreatableTopic {
+        name: "large".into(),
+        num_partitions: 1,
+        replication_factor: 1,
+        configs,
+        ..CreatableTopic::default()
+    };
+    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, ..CreateTopicsRequest::default() };
+    let asked: Vec<u64> = (0..5).map(|_| cluster.ask_only(node, 7, request.clone().into())).collect();
+    // Two have 20 MB.
+    assert_eq!(cluster.forwards(), 2);
+    cluster.pass(1_000);
+    for sequence in asked {
+        let code = cluster.created(node, sequence).expect("an answer");
+        assert_ne!(code, ErrorCode::RequestTimedOut.code());
+    }
+}
+
+#[test]
+fn who_decides_and_has_no_room_is_asked_again_with_patience() {
+    let mut cluster = Cluster::running(3);
+    let (node, decides) = (follower(&cluster), cluster.controller().expect("somebody decides"));
+    let topic =
+        CreatableTopic { name: "t".into(), num_partitions: 1, replication_factor: 1, ..CreatableTopic::default() };
+    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, ..CreateTopicsRequest::default() };
+    let sequence = cluster.ask_only(node, 7, request.into());
+    let mut asked = 0;
+    for _ in 0..50 {
+        let forwards = cluster.said.iter().filter_map(|(_, _, message)| match message {
+            peer::Message::Forward(forward) => Some(forward.id),
+            _ => None,
+        });
+        let forwards: Vec<u64> = forwards.collect();
+        cluster.said.retain(|(_, _, message)| !matches!(message, peer::Message::Forward(_)));
+        asked += forwards.len();
+        for id in forwards {
+            let nothing = peer::Forwarded { id, index: 0, response: None };
+            cluster.said.push_back((decides, node, peer::Message::Forwarded(nothing)));
+        }
+        cluster.settle();
+        cluster.advance_to(Instant(cluster.now.instant.0 + 100_000_000));
+        for node in 1..=3 {
+            cluster.step(node, Input::Deadline);
+        }
+    }
+    assert!((4..12).contains(&asked), "asked {asked} times in five seconds");
+    cluster.pass(2_000);
+    assert_eq!(cluster.created(node, sequence), Some(0), "{}", cluster.lines);
+}
+
+#[test]
+fn many_requests_that_waited_for_somebody_to_decide_are_taken_up_some_at_a_time() {
+    let mut cluster = Cluster::running(3);
+    let node = follower(&cluster);
+    cluster.cut_off(node);
+    cluster.pass(5_000);
+    let asked: Vec<u64> = (0..200).map(|number| cluster.ask_to_create(node, &format!("t{number}"), 60_000)).collect();
+    assert_eq!(cluster.forwarded_at_once, 0);
+    cluster.heal();
+    cluster.pass(15_000);
+    assert!((1..=32).contains(&cluster.forwarded_at_once), "{} at once", cluster.forwarded_at_once);
+    for sequence in asked {
+        assert_eq!(cluster.created(node, sequence), Some(0), "{}", cluster.lines);
     }
 }

@@ -172,6 +172,15 @@ impl Partition {
         }
     }
 
+    /// Whether it plays a part as this broker, registered as it is here.
+    pub fn plays_as(&self, me: &Replica) -> bool {
+        match &self.role {
+            Role::Idle => false,
+            Role::Leading(leader) => leader.node() == me,
+            Role::Following(follower) => follower.broker_epoch() == me.broker_epoch,
+        }
+    }
+
     /// Plays no part any more.
     fn rest(&mut self, now: Instant, peers: &mut Peers) -> Played {
         Played { ceases_to_lead: self.leave_role(now, peers), ..Played::default() }

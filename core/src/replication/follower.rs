@@ -95,6 +95,11 @@ enum State {
 }
 
 impl Follower {
+    /// As which process it follows: what its broker was registered under.
+    pub fn broker_epoch(&self) -> BrokerEpoch {
+        self.broker_epoch
+    }
+
     /// Follows from now on. `high_watermark` is what this node knew of it before, heard in the leadership `heard_in`.
     /// Send what is returned to the leader: it may have greeted before this node knew that it leads.
     pub fn new(

@@ -130,6 +130,11 @@ impl Leader {
         }
     }
 
+    /// Who it is, as it was registered when it began to lead.
+    pub fn node(&self) -> &Replica {
+        &self.node
+    }
+
     /// The epoch that it leads in.
     pub fn leader_epoch(&self) -> LeaderEpoch {
         self.leader_epoch

@@ -178,9 +178,13 @@ impl Node {
         self.refuse_below_minimum(slot, out);
     }
 
-    /// This process has been registered anew: what it did under another broker epoch is nobody's business any more.
+    /// This process has been registered anew: what it did under another broker epoch is nobody's business any more. What
+    /// it plays by the new one goes on, since the metadata may have given it its part before this walk has come here:
+    /// whoever began anew in one leader epoch would count sessions and attempts from the beginning again.
     pub(super) fn play_anew(&mut self, now: Now, slot: u32, out: &mut Outbox) {
-        if self.rest(now, slot) {
+        let partition = &self.hosts[slot as usize].as_ref().expect("a hosted partition").partition;
+        let is_anew = self.replicas.me.as_ref().is_some_and(|me| partition.plays_as(me));
+        if !is_anew && self.rest(now, slot) {
             self.stand_down(slot, false, out);
         }
         self.play_sound(now, slot, out);

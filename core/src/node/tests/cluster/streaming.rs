@@ -502,3 +502,19 @@ fn what_a_follower_has_no_room_for_is_bounded_whatever_begins_anew() {
     cluster.pass(20);
     assert_eq!(cluster.ends(1), cluster.ends(2));
 }
+
+#[test]
+fn a_leader_that_was_placed_before_the_walk_of_its_registration_leads_on() {
+    let mut cluster = Cluster::new(2);
+    cluster.create(TOPIC, &[&[1, 2]], &[]);
+    cluster.produce(1, &["a"]);
+    let broker = cluster.rig(1).node.controller.image().broker(NodeId(1)).expect("it is registered");
+    let epoch = crate::ids::BrokerEpoch(broker.broker_epoch);
+    // As where its entry comes first, and the walk only when the partition's entry has been applied.
+    cluster.rig(1).node.registered(epoch);
+    cluster.rig(1).step(Input::Deadline);
+    cluster.pass(1_000);
+    cluster.produce(1, &["b"]);
+    cluster.pass(20);
+    cluster.expect_same();
+}

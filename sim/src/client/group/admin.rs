@@ -505,6 +505,13 @@ impl Client for GroupAdmin {
             self.caller.broken(now, operation, what, wanted);
             self.finish(false, None, wanted);
         }
+        // Who could not be reached before anything was asked may be gone for good, and another coordinates.
+        if self.caller.has_lost()
+            && self.asked.is_none()
+            && let Some(doing) = &mut self.doing
+        {
+            doing.coordinator = None;
+        }
         self.advance(now, wanted);
         self.caller.rest(now, self.doing.is_some(), self.schedule.wake(now), wanted);
     }

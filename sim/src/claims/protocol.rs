@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use chronik_core::ids::TopicPartition;
+use chronik_core::ids::{Offset, TopicPartition};
 
 use super::facts::{Facts, client};
 use super::{Claim, Found};
-use crate::history::{Role, What};
+use crate::history::{Event, Role, What};
 
 pub(super) const PROTOCOL_KEPT: Claim = Claim {
     name: "protocol-kept",
@@ -21,7 +21,7 @@ pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
             // Who goes by name cannot see that the topic is another, which has never heard of it.
             What::OutOfSequence { to, is_by_id, is_again, what }
                 if (*is_by_id || facts.topics.name_is_certain(to.topic, event))
-                    && !(*is_again && may_have_copied_less(facts, *to))
+                    && !(*is_again && may_have_copied_less(facts, event, *to))
                     && !has_deposed_leader(facts, event, *to) =>
             {
                 what
@@ -36,10 +36,11 @@ pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
 }
 
 /// Whether a replica may know less of a producer than the leader did that it copied: where that had compacted its log
-/// before, only the producer's newest batch is left. Of those before it, whether they were there cannot be said then,
-/// by Kafka's brokers neither.
-fn may_have_copied_less(facts: &Facts<'_>, partition: TopicPartition) -> bool {
-    facts.has_several() && facts.compacts_shared_keys(partition)
+/// before, only the producer's newest batch is left, and where it had let go of its log's beginning, those behind. Of the
+/// ones before, whether they were there cannot be said then, by Kafka's brokers neither.
+fn may_have_copied_less(facts: &Facts<'_>, event: usize, partition: TopicPartition) -> bool {
+    let has_let_go = |happened: &Event| matches!(&happened.what, What::Stands(standing) if standing.partition == partition && standing.start > Offset(0));
+    facts.has_several() && (facts.compacts_shared_keys(partition) || facts.events[..event].iter().any(has_let_go))
 }
 
 /// Whether a broker goes on leading a partition by then that another one leads already: it may be asked by who has not
@@ -66,14 +67,29 @@ fn has_deposed_leader(facts: &Facts<'_>, event: usize, partition: TopicPartition
 mod tests {
     use std::collections::BTreeMap;
 
-    use chronik_core::ids::Offset;
-
     use super::*;
     use crate::claims::told::{Told, told};
     use crate::history::Standing;
     use crate::plan::TopicPlan;
     use crate::testing::cluster_plan;
     use crate::value::SharedKeys;
+
+    /// A leader whose log begins at `start`.
+    fn standing(told: &Told, start: i64) -> Standing {
+        Standing {
+            partition: told.on,
+            role: Role::Leads,
+            leader_epoch: 1,
+            partition_epoch: 1,
+            replicas: 3,
+            is_moving: false,
+            in_sync: vec![1, 2, 3],
+            in_sync_min: 1,
+            high_watermark: Offset(start),
+            start: Offset(start),
+            end: Offset(start),
+        }
+    }
 
     #[test]
     fn whatever_a_client_saw_broken_is_told() {
@@ -97,20 +113,7 @@ mod tests {
     #[test]
     fn a_leader_that_was_deposed_lacks_what_the_next_one_took() {
         let leads = |told: Told, node: u32, role: Role, leader_epoch: i32| {
-            let partition = told.on;
-            let standing = Standing {
-                partition,
-                role,
-                leader_epoch,
-                partition_epoch: leader_epoch,
-                replicas: 3,
-                is_moving: false,
-                in_sync: vec![1, 2, 3],
-                in_sync_min: 1,
-                high_watermark: Offset(0),
-                start: Offset(0),
-                end: Offset(0),
-            };
+            let standing = Standing { role, leader_epoch, partition_epoch: leader_epoch, ..standing(&told, 0) };
             told.of_node(node, What::Stands(Box::new(standing)))
         };
         let refuses = |told: Told| {
@@ -142,5 +145,21 @@ mod tests {
         refuses(in_a_cluster(compacted()), false).breaks(PROTOCOL_KEPT, "a batch is refused");
         refuses(in_a_cluster(told()), true).breaks(PROTOCOL_KEPT, "a batch is refused");
         refuses(compacted(), true).breaks(PROTOCOL_KEPT, "a batch is refused");
+    }
+
+    #[test]
+    fn who_copied_a_log_without_its_beginning_knows_what_is_left_of_a_producer() {
+        let begins_at = |start| {
+            let told = told().under(|plan| plan.cluster = cluster_plan(3).cluster);
+            let standing = standing(&told, start);
+            told.of_node(1, What::Stands(Box::new(standing)))
+        };
+        let refuses = |told: Told, is_again| {
+            let what = What::OutOfSequence { to: told.on, is_by_id: true, is_again, what: "a batch is refused".into() };
+            told.client(0, 1, what)
+        };
+        refuses(begins_at(7), true).holds();
+        refuses(begins_at(7), false).breaks(PROTOCOL_KEPT, "a batch is refused");
+        refuses(begins_at(0), true).breaks(PROTOCOL_KEPT, "a batch is refused");
     }
 }

@@ -19,6 +19,8 @@ pub(crate) struct MemoryFiles {
     largest_read: AtomicUsize,
     /// Files that cannot be read, and whether they can once they are written to; others cannot be written either.
     unreadable: Mutex<BTreeMap<FileName, bool>>,
+    /// A partition whose folder cannot be listed.
+    pub(crate) unlisted: Option<TopicPartition>,
     /// For each file, how far from its start it was written in one go, a sync ending that.
     rewritten: Mutex<BTreeMap<FileName, u64>>,
     /// How far each file had been written from its start when it was synced last.
@@ -171,6 +173,10 @@ impl Files for MemoryFiles {
     }
 
     fn segments(&self, partition: TopicPartition) -> Result<Vec<SegmentName>, DiskError> {
+        if self.unlisted == Some(partition) {
+            let first = FileName::Segment(SegmentName::appended(partition, crate::ids::Offset(0)));
+            return Err(DiskError::Io(first, "its folder cannot be listed".into()));
+        }
         Ok(self.with(|files| segments_of(partition, files.keys())))
     }
 }

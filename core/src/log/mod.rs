@@ -514,11 +514,13 @@ impl Log {
         let limit = self.segments.get(index + 1).map_or(limit, |next| next.base.min(limit));
         // Not only up to where memory begins: what memory holds there, compaction may have taken out of the segment, with
         // all that lies before it.
+        // What is read for it elsewhere, where the segment has gone meanwhile, is no more than this either.
+        let max_bytes = max_bytes.min(usize::try_from(segment.bytes).unwrap_or(usize::MAX));
         let plan = ReadPlan {
             place: self.place(segment),
             sought: Sought::Batches { from: offset, below: limit, max_bytes, at_least_one: true },
         };
-        Read::Disk(plan, max_bytes.min(usize::try_from(segment.bytes).unwrap_or(usize::MAX)))
+        Read::Disk(plan, max_bytes)
     }
 
     /// How to read the records from `from` on that lie below `below`, `max_bytes` bytes of batches at a time; `None` where

@@ -687,7 +687,12 @@ impl Node {
     /// Removes folders and segments that no metadata names: of topics deleted, of segments dropped, before a crash.
     fn remove_strays(&mut self, files: &dyn Files) -> Result<(), StartError> {
         for id in files.partitions()? {
-            let found = files.segments(id)?;
+            let is_known = self.by_id.contains_key(&id) || self.controller.image().partition(id).is_some();
+            let found = match files.segments(id) {
+                // Nobody needs it, and its removal tells what is wrong with it.
+                Err(_) if !is_known => Vec::new(),
+                found => found?,
+            };
             found.iter().for_each(|&name| self.compaction.saw(name));
             let newest = found.iter().map(|name| name.generation).max().unwrap_or(0);
             let Some(&slot) = self.by_id.get(&id) else {

@@ -113,7 +113,7 @@ impl Node {
         self.wake_compaction(now);
         if self.no_space.is_some() {
             // A last checkpoint would only make the next start shorter: the journal has everything.
-            if self.stopping && self.woken.is_empty() {
+            if self.stopping && self.woken.is_empty() && !self.has_resumable() {
                 out.push(Effect::Stopped);
             }
             return;

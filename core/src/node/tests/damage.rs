@@ -189,3 +189,25 @@ fn a_state_that_cannot_be_read_is_passed_on_as_it_is() {
     assert_eq!(unread, [b"\x01whatever"]);
     assert_eq!(log(&rig, "t").1, Some("bit rot"));
 }
+
+#[test]
+fn a_folder_that_nobody_needs_and_that_cannot_be_listed_keeps_no_broker_from_starting() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    rig.produce("t", &["v".repeat(15_000).as_str()]);
+    rig.stop();
+    let stray = SegmentName::appended(TopicPartition { topic: Uuid([9; 16]), partition: 0 }, crate::ids::Offset(0));
+    rig.files.write_at(FileName::Segment(stray), 0, &[Bytes::from_static(b"old")]).expect("memory has room");
+    rig.files.unlisted = Some(stray.partition);
+    assert_eq!(rig.crash().consume("t", 0).len(), 1);
+
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    for _ in 0..20 {
+        rig.produce("t", &["v".repeat(15_000).as_str()]);
+    }
+    rig.stop();
+    rig.files.unlisted = rig.node.by_id.keys().next().copied();
+    let Err(error) = Node::recover(options(&[]), &rig.files, [9; 32], rig.now) else { panic!("its log may be lost") };
+    assert!(error.to_string().contains("cannot be listed"), "{error}");
+}

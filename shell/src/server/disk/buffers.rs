@@ -19,14 +19,13 @@ pub(super) struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
 impl Buffers {
     /// Room for a read of so many bytes. What is in it is left of an earlier one.
     pub(super) fn take(&self, bytes: usize) -> Buffer {
-        let kept = LENT.contains(&bytes).then(|| self.with(Vec::pop)).flatten();
-        let mut memory = kept.unwrap_or_default();
-        if memory.len() < bytes {
-            // What would move is of no use.
-            memory.clear();
-            memory.resize(bytes, 0);
-        }
-        Buffer { memory, bytes, home: self.clone() }
+        // All of it is held for as long as what is read: no more than twice of that.
+        let fits = |memory: &Vec<u8>| (bytes..=2 * bytes).contains(&memory.len());
+        let kept = match LENT.contains(&bytes) {
+            true => self.with(|kept| kept.iter().rposition(fits).map(|at| kept.swap_remove(at))),
+            false => None,
+        };
+        Buffer { memory: kept.unwrap_or_else(|| vec![0; bytes]), bytes, home: self.clone() }
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Vec<Vec<u8>>) -> T) -> T {
@@ -67,8 +66,10 @@ impl Drop for Buffer {
         let memory = std::mem::take(&mut self.memory);
         if LENT.contains(&memory.len()) {
             self.home.with(|kept| {
-                if kept.iter().map(Vec::len).sum::<usize>() + memory.len() <= KEPT_MAX {
-                    kept.push(memory);
+                kept.push(memory);
+                // The oldest go: what nobody has asked for may be of a size that nobody asks for any more.
+                while kept.iter().map(Vec::len).sum::<usize>() > KEPT_MAX {
+                    kept.remove(0);
                 }
             });
         }
@@ -101,6 +102,15 @@ mod tests {
     }
 
     #[test]
+    fn a_small_read_holds_no_large_memory() {
+        let buffers = Buffers::default();
+        drop(buffers.take(2 << 20));
+        let small = buffers.take(64 << 10);
+        assert!(small.memory.capacity() <= 128 << 10, "{} bytes are held", small.memory.capacity());
+        assert_eq!(buffers.take(1 << 20).memory.len(), 2 << 20);
+    }
+
+    #[test]
     fn a_read_at_the_end_of_a_file_has_what_was_read() {
         let mut buffer = Buffers::default().take(70_000);
         buffer.as_mut().fill(7);
@@ -115,6 +125,6 @@ mod tests {
             .into();
         drop(lent);
         let kept = buffers.with(|kept| kept.iter().map(Vec::len).collect::<Vec<_>>());
-        assert_eq!(kept, [1 << 20, 1 << 20, 2 << 20]);
+        assert_eq!(kept, [2 << 20, 1 << 20, 1 << 20]);
     }
 }

@@ -4,9 +4,9 @@
 //! under way. What is under way goes on without us.
 //!
 //! A move ends when all replicas that are to stay are in sync, so none is begun of a partition that keeps one on a node that
-//! is down.
+//! is down. A node that is down itself is drained together with those others, since neither could be before the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ use chronik_core::wire::{ErrorCode, Response};
 use super::link::{Link, check, told};
 use super::placement::{Moves, Name, Placement};
 use super::view::{Partition, View, unasked};
-use super::{Fault, Outcome};
+use super::{Fault, Outcome, table};
 
 /// How many partitions are moved at a time.
 const ROUND: usize = 100;
@@ -60,9 +60,13 @@ pub(super) fn drain(link: &mut Link, node: NodeId, out: &mut impl Write) -> Resu
         let (held_up, moves): (Moves, Moves) = moves.into_iter().partition(|(name, to)| is_held_up(&view, name, to));
         if moves.is_empty()
             && leaving.is_empty()
-            && let Some(why) = who_is_down(&view, held_up.values())
+            && let Some(why) = why_held_up(&view, node, &held_up)
         {
             return Err(Fault::Refused(format!("{} partitions stay on node {node}: {why}", held_up.len())));
+        }
+        let also = replaced_too(&view, node, &moves);
+        if !also.is_empty() {
+            writeln!(out, "their replicas on node {}, down as well, are replaced with them", table::list(&also))?;
         }
         carry_out(link, moves, out)?;
         wait(link, &leaving, |under_way| writeln!(out, "{under_way} partitions that others move have yet to arrive"))?;
@@ -123,10 +127,10 @@ fn may_lead(partition: &Partition, node: NodeId) -> Result<Vec<i32>, String> {
     }
     let mut replicas = partition.replicas.clone();
     let Some(place) = replicas.iter().position(|replica| *replica == node.0) else {
-        return Err(format!("its replicas are on {}", super::table::list(&replicas)));
+        return Err(format!("its replicas are on {}", table::list(&replicas)));
     };
     if !partition.in_sync.contains(&node.0) {
-        return Err(format!("in sync are {}", super::table::list(&partition.in_sync)));
+        return Err(format!("in sync are {}", table::list(&partition.in_sync)));
     }
     replicas[..=place].rotate_right(1);
     Ok(replicas)
@@ -139,13 +143,51 @@ fn is_held_up(view: &View, name: &Name, to: &[i32]) -> bool {
     to.iter().any(is_new) && to.iter().any(|node| view.is_down(*node))
 }
 
-/// Which nodes hold up partitions that are to have these replicas, and what to do about it.
-fn who_is_down<'a>(view: &View, replicas: impl Iterator<Item = &'a Vec<i32>>) -> Option<String> {
+/// The other nodes whose replicas these moves replace.
+fn replaced_too(view: &View, drained: NodeId, moves: &Moves) -> Vec<i32> {
+    let gone = moves.iter().flat_map(|(name, to)| {
+        let before = view.partitions.get(name).map(Partition::settled).unwrap_or_default();
+        before.into_iter().filter(move |node| *node != drained.0 && !to.contains(node))
+    });
+    gone.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Why no replica of these comes off a node that is drained, and what to do about it.
+fn why_held_up(view: &View, drained: NodeId, held_up: &Moves) -> Option<String> {
+    if !view.is_down(drained.0) {
+        return who_is_down(view, held_up.values());
+    }
+    // Of no use to drain the others first: that would be held up by this one.
+    let mut told = Vec::new();
+    let in_sync = |name: &Name| view.partitions.get(name).map_or(&[][..], |partition| &partition.in_sync);
+    let (copied, lost): (Vec<_>, Vec<_>) =
+        held_up.iter().partition(|(name, _)| in_sync(name).iter().any(|node| !view.is_down(*node)));
+    for (node, count) in count_down(view, copied.into_iter().map(|(_, to)| to)) {
+        told.push(format!(
+            "node {node} is down as well and holds {count} of them, and no other node that is up could take them: bring it \
+             back, or add a node first"
+        ));
+    }
+    if !lost.is_empty() {
+        let holders: BTreeSet<i32> = lost.iter().flat_map(|(name, _)| in_sync(name)).copied().collect();
+        let holders = table::list(&holders.into_iter().collect::<Vec<_>>());
+        told.push(format!("{} of them have no replica in sync that is up: bring node {holders} back", lost.len()));
+    }
+    told.into_iter().reduce(|before, next| format!("{before}; {next}"))
+}
+
+/// Of the nodes that are down how many of these partitions each is to hold.
+fn count_down<'a>(view: &View, replicas: impl Iterator<Item = &'a Vec<i32>>) -> BTreeMap<i32, usize> {
     let mut down: BTreeMap<i32, usize> = BTreeMap::new();
     for node in replicas.flatten().filter(|node| view.is_down(**node)) {
         *down.entry(*node).or_default() += 1;
     }
-    let told = down.into_iter().map(|(node, count)| {
+    down
+}
+
+/// Which nodes hold up partitions that are to have these replicas, and what to do about it.
+fn who_is_down<'a>(view: &View, replicas: impl Iterator<Item = &'a Vec<i32>>) -> Option<String> {
+    let told = count_down(view, replicas).into_iter().map(|(node, count)| {
         format!(
             "node {node} is down and holds {count} of them: bring it back, or `chronik-server cluster drain {node}` first"
         )

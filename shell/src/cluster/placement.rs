@@ -1,7 +1,8 @@
 //! Which replica goes where. Pure: from what there is to what should be.
 //!
 //! The load of a node is the number of replicas that it holds. A replica never comes to a node that holds its partition
-//! already, and a move never leaves a partition in fewer racks than before.
+//! already, and a move never leaves a partition in fewer racks than before. With the replicas of a node that is down go
+//! those on other such nodes: a move ends when all replicas that are to stay are in sync.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,6 +17,7 @@ pub(super) type Moves = BTreeMap<Name, Vec<i32>>;
 /// What there is to place, and where.
 pub(super) struct Placement<'a> {
     nodes: &'a BTreeMap<i32, Node>,
+    partitions: &'a BTreeMap<Name, Partition>,
     /// Where replicas may come to, with how many each holds.
     load: BTreeMap<i32, usize>,
     replicas: BTreeMap<&'a Name, Vec<i32>>,
@@ -36,10 +38,10 @@ impl<'a> Placement<'a> {
                 *load += 1;
             }
         }
-        Placement { nodes, load, replicas }
+        Placement { nodes, partitions, load, replicas }
     }
 
-    /// Takes all replicas off a node.
+    /// Takes all replicas off a node; where that is down, also off the other nodes that are, as far as there is room.
     ///
     /// # Errors
     /// The first partition that would have nowhere to go.
@@ -59,9 +61,35 @@ impl<'a> Placement<'a> {
                     self.load.len()
                 ));
             };
-            moves.insert(name.clone(), self.put(name, place, to));
+            self.put(name, place, to);
+            if self.is_down(node) && self.can_be_copied(name) {
+                self.replace_those_down(name);
+            }
+            moves.insert(name.clone(), self.replicas[name].clone());
         }
         Ok(moves)
+    }
+
+    /// Puts the replicas on nodes that are down to nodes that are up, as long as there are any.
+    fn replace_those_down(&mut self, name: &Name) {
+        for place in 0..self.replicas[name].len() {
+            let replicas = &self.replicas[name];
+            let from = replicas[place];
+            if self.is_down(from)
+                && let Some(to) = self.target(replicas, from, usize::MAX)
+            {
+                self.put(name, place, to);
+            }
+        }
+    }
+
+    /// Whether a replica that is in sync is up. Of a partition without one no node that may still have all of it is let go.
+    fn can_be_copied(&self, name: &Name) -> bool {
+        self.partitions[name].in_sync.iter().any(|node| !self.is_down(*node))
+    }
+
+    fn is_down(&self, node: i32) -> bool {
+        self.nodes.get(&node).is_none_or(|node| node.is_fenced)
     }
 
     /// Spreads replicas evenly, with as few moves as that takes, then who is preferred to lead.
@@ -107,14 +135,13 @@ impl<'a> Placement<'a> {
     }
 
     /// Puts the replica at a place to another node.
-    fn put(&mut self, name: &Name, place: usize, to: i32) -> Vec<i32> {
+    fn put(&mut self, name: &Name, place: usize, to: i32) {
         let replicas = self.replicas.get_mut(name).expect("it is one of them");
         let from = std::mem::replace(&mut replicas[place], to);
         if let Some(load) = self.load.get_mut(&from) {
             *load -= 1;
         }
         *self.load.get_mut(&to).expect("targets have a load") += 1;
-        replicas.clone()
     }
 
     /// Has each node preferred to lead about as many partitions, by the order of replicas alone.

@@ -518,6 +518,56 @@ fn no_move_is_begun_that_a_node_that_is_down_would_hold_up() {
 }
 
 #[test]
+fn two_nodes_that_are_down_are_drained_one_after_the_other() {
+    // What there is after the first is what the second is drained of.
+    let check = |nodes: &[(i32, bool)], before: &[(&[i32], &[i32])], expect: &[&str]| {
+        let mut partitions: Vec<_> =
+            before.iter().map(|(replicas, in_sync)| (in_sync[0], replicas.to_vec(), in_sync.to_vec())).collect();
+        let mut asked = Vec::new();
+        for node in [1, 2] {
+            let nodes = nodes.iter().copied().collect();
+            let (server, cluster) = serve(Cluster { nodes, voters: vec![3, 4, 5], partitions, ..Cluster::default() });
+            let command = Command::Drain { node: NodeId(node) };
+            let errand = Errand { servers: vec![server], timeout: Duration::from_secs(10), command };
+            let mut out = Vec::new();
+            let outcome = run(&errand, &mut out);
+            assert!(matches!(outcome, Ok(Outcome::Well)), "{outcome:?}");
+            let told = String::from_utf8(out).expect("text");
+            let also = told.contains("their replicas on node 2, down as well, are replaced with them\n");
+            assert_eq!(also, node == 1, "{told}");
+            let mut cluster = cluster.lock().expect("nobody panics with it");
+            asked.append(&mut cluster.asked);
+            partitions = std::mem::take(&mut cluster.partitions);
+        }
+        assert_eq!(asked, expect);
+    };
+    let fenced = [(1, true), (2, true), (3, false), (4, false), (5, false)];
+    check(&fenced, &[(&[1, 2, 3], &[3])], &["move 0 to 4,5,3"]);
+    // Also where the cluster has forgotten them, and each has partitions that the other one has not.
+    let partitions: [(&[i32], &[i32]); 3] = [(&[3, 2, 1], &[3]), (&[2, 3], &[3]), (&[4, 1], &[4])];
+    check(&fenced[2..], &partitions, &["move 0 to 3,4,5", "move 2 to 4,5", "move 1 to 4,3"]);
+}
+
+#[test]
+fn what_holds_up_the_drain_of_a_node_that_is_down_is_told_with_what_helps() {
+    let check = |in_sync: &[i32], expect: &str| {
+        let cluster = Cluster {
+            nodes: BTreeMap::from([(1, true), (2, true), (3, false), (4, false)]),
+            voters: vec![3, 4],
+            partitions: vec![(-1, vec![1, 2, 3], in_sync.to_vec())],
+            ..Cluster::default()
+        };
+        let (_, outcome, asked) = run_on(cluster, Command::Drain { node: NodeId(1) });
+        assert_eq!((outcome, asked), (Err(format!("1 partitions stay on node 1: {expect}")), vec![]));
+    };
+    let too_few = "node 2 is down as well and holds 1 of them, and no other node that is up could take them: bring it back, \
+                   or add a node first";
+    check(&[3], too_few);
+    // Nothing to copy from: who may have all that was acknowledged keeps its place.
+    check(&[2], "1 of them have no replica in sync that is up: bring node 2 back");
+}
+
+#[test]
 fn who_is_waited_for_in_vain_is_told_which_node_is_down() {
     let node =
         |is_fenced| view::Node { address: Address { host: "host".to_owned(), port: 9092 }, rack: None, is_fenced };

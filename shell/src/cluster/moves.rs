@@ -68,7 +68,7 @@ pub(super) fn drain(link: &mut Link, node: NodeId, out: &mut impl Write) -> Resu
         if !also.is_empty() {
             writeln!(out, "their replicas on node {}, down as well, are replaced with them", table::list(&also))?;
         }
-        carry_out(link, moves, out)?;
+        carry_out(link, &view, moves, out)?;
         wait(link, &leaving, |under_way| writeln!(out, "{under_way} partitions that others move have yet to arrive"))?;
     }
 }
@@ -87,7 +87,7 @@ pub(super) fn rebalance(link: &mut Link, out: &mut impl Write) -> Result<Outcome
     if let Some(why) = who_is_down(&view, held_up.map(|(_, to)| to)) {
         return Err(Fault::Refused(format!("not all partitions that are to be moved would arrive: {why}")));
     }
-    carry_out(link, moves, out)?;
+    carry_out(link, &view, moves, out)?;
     elect(link, None)?;
     writeln!(out, "replicas and leaders are spread evenly")?;
     Ok(Outcome::Well)
@@ -111,7 +111,7 @@ pub(super) fn move_leader(
     // Also where it leads already: else the first of the replicas would lead again before long
     // (`auto.leader.rebalance.enable`).
     if replicas != partition.replicas {
-        carry_out(link, Moves::from([(name.clone(), replicas)]), out)?;
+        carry_out(link, &view, Moves::from([(name.clone(), replicas)]), out)?;
     }
     if partition.leader != Some(node.0) {
         elect(link, Some(&name))?;
@@ -196,7 +196,7 @@ fn who_is_down<'a>(view: &View, replicas: impl Iterator<Item = &'a Vec<i32>>) ->
 }
 
 /// Moves partitions, round by round.
-fn carry_out(link: &mut Link, moves: Moves, out: &mut impl Write) -> Result<(), Fault> {
+fn carry_out(link: &mut Link, view: &View, moves: Moves, out: &mut impl Write) -> Result<(), Fault> {
     let total = moves.len();
     let mut done = 0;
     let mut rest = moves.into_iter();
@@ -205,7 +205,7 @@ fn carry_out(link: &mut Link, moves: Moves, out: &mut impl Write) -> Result<(), 
         if round.is_empty() {
             return Ok(());
         }
-        begin(link, &round)?;
+        begin(link, view, &round)?;
         wait(link, &round.keys().collect::<Vec<_>>(), |under_way| {
             writeln!(out, "moved {} of {total} partitions", done + round.len() - under_way)
         })?;
@@ -213,8 +213,21 @@ fn carry_out(link: &mut Link, moves: Moves, out: &mut impl Write) -> Result<(), 
     }
 }
 
-fn begin(link: &mut Link, round: &Moves) -> Result<(), Fault> {
-    let topics = by_topic(round.iter()).into_iter().map(|(name, partitions)| ReassignableTopic {
+/// Begins moves. That they leave the number of replicas as it is the cluster makes sure of, which may have changed since it
+/// was looked at; only for one that replaces a move to more or fewer it cannot, as it counts by what was before that.
+fn begin(link: &mut Link, view: &View, round: &Moves) -> Result<(), Fault> {
+    let is_resized = |name: &Name| view.partitions.get(name).is_some_and(Partition::is_resized);
+    let (resized, kept): (Vec<_>, Vec<_>) = round.iter().partition(|(name, _)| is_resized(name));
+    ask_to_move(link, &kept, false)?;
+    ask_to_move(link, &resized, true)
+}
+
+/// Brokers that do not know version 1 of the request take every number of replicas.
+fn ask_to_move(link: &mut Link, round: &[(&Name, &Vec<i32>)], may_resize: bool) -> Result<(), Fault> {
+    if round.is_empty() {
+        return Ok(());
+    }
+    let topics = by_topic(round.iter().copied()).into_iter().map(|(name, partitions)| ReassignableTopic {
         name: name.into(),
         partitions: partitions
             .into_iter()
@@ -226,8 +239,8 @@ fn begin(link: &mut Link, round: &Moves) -> Result<(), Fault> {
     });
     let request = AlterPartitionReassignmentsRequest {
         timeout_ms: timeout_ms(link),
+        allow_replication_factor_change: may_resize,
         topics: topics.collect(),
-        ..AlterPartitionReassignmentsRequest::default()
     };
     let Response::AlterPartitionReassignments(response) = link.ask(request)? else { return Err(unasked()) };
     check("partitions cannot be moved", response.error_code, response.error_message.as_deref())?;

@@ -46,6 +46,8 @@ struct Cluster {
     partitions: Vec<(i32, Vec<i32>, Vec<i32>)>,
     /// Those that are on their way, and how often that is told before they have arrived.
     moving: BTreeMap<usize, (Vec<i32>, u32)>,
+    /// What happens right after the partitions were told for the first time.
+    meanwhile: Option<fn(&mut Cluster)>,
     /// Partitions that are made while others move.
     made: Vec<(i32, Vec<i32>, Vec<i32>)>,
     /// By number, where its brokers listen.
@@ -95,7 +97,13 @@ impl Cluster {
                 }
                 .into()
             }
-            Request::Metadata(_) => self.metadata().into(),
+            Request::Metadata(_) => {
+                let told = self.metadata().into();
+                if let Some(meanwhile) = self.meanwhile.take() {
+                    meanwhile(self);
+                }
+                told
+            }
             Request::DescribeLogDirs(_) => {
                 let is_full = self.full.contains(&node);
                 let error_code = if is_full { ErrorCode::KafkaStorageError.code() } else { 0 };
@@ -146,11 +154,19 @@ impl Cluster {
                 let mut partitions = Vec::new();
                 for asked in request.topics.into_iter().flat_map(|topic| topic.partitions) {
                     let replicas = asked.replicas.expect("nobody stops a move here");
-                    self.asked.push(format!("move {} to {}", asked.partition_index, table::list(&replicas)));
-                    self.moving.insert(asked.partition_index as usize, (replicas, 2));
                     let partition_index = asked.partition_index;
+                    let of_old = self.partitions[partition_index as usize].1.len();
+                    let mut error_code = 0;
+                    if request.allow_replication_factor_change || replicas.len() == of_old {
+                        let verb = if request.allow_replication_factor_change { "resize" } else { "move" };
+                        self.asked.push(format!("{verb} {partition_index} to {}", table::list(&replicas)));
+                        self.moving.insert(partition_index as usize, (replicas, 2));
+                    } else {
+                        error_code = ErrorCode::InvalidReplicationFactor.code();
+                    }
                     partitions.push(ReassignablePartitionResponse {
                         partition_index,
+                        error_code,
                         ..ReassignablePartitionResponse::default()
                     });
                 }
@@ -475,6 +491,53 @@ fn what_is_on_its_way_off_a_drained_node_is_waited_for() {
         assert_eq!(cluster.asked, [""; 0], "{looks} looks");
         assert!(String::from_utf8(out).expect("text").ends_with("node 1 holds no replica\n"));
     }
+}
+
+#[test]
+fn what_begins_or_is_cancelled_while_it_is_looked_keeps_its_number_of_replicas() {
+    let check = |moving: &[(usize, &[i32])], meanwhile: fn(&mut Cluster), expect: &[&str]| {
+        let cluster = Cluster {
+            nodes: BTreeMap::from([(1, false), (2, false), (3, false), (4, false)]),
+            partitions: vec![(1, vec![1, 2], vec![1, 2])],
+            moving: moving.iter().map(|(index, to)| (*index, (to.to_vec(), 9))).collect(),
+            meanwhile: Some(meanwhile),
+            ..three_nodes()
+        };
+        let (_, outcome, asked) = run_on(cluster, Command::Drain { node: NodeId(2) });
+        assert_eq!((outcome, asked), (Ok(true), expect.iter().map(ToString::to_string).collect()));
+    };
+    let begin = |cluster: &mut Cluster| drop(cluster.moving.insert(0, (vec![4, 2], 9)));
+    check(&[], begin, &["move 0 to 1,4"]);
+    check(&[(0, &[4, 2])], |cluster| cluster.moving.clear(), &["move 0 to 1,3"]);
+    // One by which it gets a replica more is replaced by one that gives it as many, and a cancelled one by none of these.
+    check(&[(0, &[1, 2, 4])], |_| (), &["resize 0 to 1,3,4"]);
+    check(&[(0, &[1, 2, 4])], |cluster| cluster.moving.clear(), &["move 0 to 1,3"]);
+}
+
+#[test]
+fn no_partition_that_changes_after_it_was_looked_at_is_given_fewer_replicas() {
+    let cluster = Cluster {
+        nodes: BTreeMap::from([(1, false), (2, false), (3, false), (4, false)]),
+        // As somebody does who gives it a replica more, which is at once there.
+        meanwhile: Some(|cluster| cluster.partitions[0].1.push(3)),
+        ..three_nodes()
+    };
+    let (_, outcome, asked) = run_on(cluster, Command::Drain { node: NodeId(1) });
+    let why = "partition 0 of `t` cannot be moved: INVALID_REPLICATION_FACTOR";
+    assert_eq!((outcome, asked), (Err(why.to_owned()), vec!["move 2 to 3,4".to_owned()]));
+}
+
+#[test]
+fn a_partition_settles_with_what_comes_and_without_what_goes() {
+    let check = |replicas: &[i32], expect: &[i32]| {
+        let replicas = replicas.to_vec();
+        let partition = view::Partition { replicas, adding: vec![4], removing: vec![1], ..view::Partition::default() };
+        assert_eq!(partition.settled(), expect);
+    };
+    // Told before the move began, while it was under way, and when it had ended.
+    check(&[1, 2], &[2, 4]);
+    check(&[4, 2, 1], &[4, 2]);
+    check(&[4, 2], &[4, 2]);
 }
 
 #[test]

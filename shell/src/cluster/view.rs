@@ -18,6 +18,8 @@ use crate::cli::options::Address;
 
 /// What Kafka calls the metadata log, as a topic.
 const METADATA_TOPIC: &str = "__cluster_metadata";
+/// How often the partitions are asked for at most while moves come to their end.
+const LOOKS_MAX: usize = 3;
 /// Between two looks at a cluster in which nobody decides.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -60,9 +62,15 @@ impl Partition {
         !self.adding.is_empty() || !self.removing.is_empty()
     }
 
-    /// The replicas that it has when it has arrived.
+    /// The replicas that it has when it has arrived, also where they were told before it was on its way.
     pub(super) fn settled(&self) -> Vec<i32> {
-        self.replicas.iter().copied().filter(|node| !self.removing.contains(node)).collect()
+        let untold = self.adding.iter().filter(|node| !self.replicas.contains(node));
+        self.replicas.iter().chain(untold).copied().filter(|node| !self.removing.contains(node)).collect()
+    }
+
+    /// Whether it arrives with more or fewer replicas than it had.
+    pub(super) fn is_resized(&self) -> bool {
+        self.adding.len() != self.removing.len()
     }
 
     /// Whether a replica that is not just being made lags behind.
@@ -76,13 +84,17 @@ impl View {
         let mut view = View::default();
         view.ask_for_nodes(link)?;
         // Asked before and after: of a move that ends or begins in between the partitions may tell either way, and one
-        // that is taken for settled with the replicas of both ends would be given as many.
-        let before = moves(link)?;
-        view.ask_for_partitions(link)?;
-        let after = moves(link)?;
-        for (name, adding, removing) in before.into_iter().chain(after) {
-            if let Some(partition) = view.partitions.get_mut(&name) {
-                (partition.adding, partition.removing) = (adding, removing);
+        // that is taken for settled with the replicas of both ends would be given as many. Of one that is over, what is
+        // left does not say whether it arrived or was cancelled: it is asked again, and where others are over each time,
+        // they are taken for arrived.
+        let mut moving = moves(link)?;
+        for _ in 0..LOOKS_MAX {
+            view.ask_for_partitions(link)?;
+            let before = std::mem::replace(&mut moving, moves(link)?);
+            let over: BTreeMap<_, _> = before.into_iter().filter(|(name, _)| !moving.contains_key(name)).collect();
+            view.take(over.iter().chain(&moving));
+            if over.is_empty() {
+                break;
             }
         }
         // Nobody else can tell of it, and a broker would wait for one as long as it may.
@@ -159,6 +171,16 @@ impl View {
         Ok(())
     }
 
+    /// Takes over what is told of partitions that are being moved, all of it from one answer.
+    fn take<'a>(&mut self, moving: impl Iterator<Item = (&'a (String, i32), &'a Moving)>) {
+        for (name, Moving { replicas, adding, removing }) in moving {
+            if let Some(partition) = self.partitions.get_mut(name) {
+                (partition.replicas, partition.adding, partition.removing) =
+                    (replicas.clone(), adding.clone(), removing.clone());
+            }
+        }
+    }
+
     fn ask_for_quorum(&mut self, link: &mut Link) -> Result<(), Fault> {
         if !link.knows(ApiKey::DescribeQuorum) {
             return Ok(());
@@ -177,13 +199,17 @@ impl View {
     }
 }
 
-/// A partition that is being moved, the replicas that come, and those that go.
-type Moving = ((String, i32), Vec<i32>, Vec<i32>);
+/// The replicas of a partition that is being moved, and which of them come and go.
+struct Moving {
+    replicas: Vec<i32>,
+    adding: Vec<i32>,
+    removing: Vec<i32>,
+}
 
 /// Which partitions are being moved.
-fn moves(link: &mut Link) -> Result<Vec<Moving>, Fault> {
+fn moves(link: &mut Link) -> Result<BTreeMap<(String, i32), Moving>, Fault> {
     if !link.knows(ApiKey::ListPartitionReassignments) {
-        return Ok(Vec::new());
+        return Ok(BTreeMap::new());
     }
     let timeout_ms = link.timeout().as_millis().try_into().unwrap_or(i32::MAX);
     let request = ListPartitionReassignmentsRequest { timeout_ms, topics: None };
@@ -192,7 +218,8 @@ fn moves(link: &mut Link) -> Result<Vec<Moving>, Fault> {
     let of_topic = |topic: OngoingTopicReassignment| {
         let name = topic.name.to_string();
         topic.partitions.into_iter().map(move |moving| {
-            ((name.clone(), moving.partition_index), moving.adding_replicas, moving.removing_replicas)
+            let (adding, removing) = (moving.adding_replicas, moving.removing_replicas);
+            ((name.clone(), moving.partition_index), Moving { replicas: moving.replicas, adding, removing })
         })
     };
     Ok(response.topics.into_iter().flat_map(of_topic).collect())

@@ -16,6 +16,7 @@ use chronik_core::wire::{ErrorCode, Response};
 use super::Fault;
 use super::link::{Link, told};
 use super::view::{Partition, View, unasked};
+use crate::cli::options::Address;
 
 /// How long a broker may take at most, which is one of many: one that is frozen never answers.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -53,12 +54,15 @@ struct Asked {
 }
 
 impl Lags {
-    /// Asks all brokers that serve.
-    pub(super) fn of(view: &View, timeout: Duration) -> Lags {
-        let serving: Vec<_> = view.nodes.iter().filter(|(_, node)| !node.is_fenced).collect();
+    /// Asks all brokers that serve. One by itself is asked on the link to it: what it tells clients to connect to may not be
+    /// reached from here, as inside its container.
+    pub(super) fn of(view: &View, link: Link, timeout: Duration) -> Lags {
+        let mut only = view.is_of_one().then_some(link);
+        let serving = view.nodes.iter().filter(|(_, node)| !node.is_fenced);
+        let serving: Vec<_> = serving.map(|(node, told)| (*node, &told.address, only.take())).collect();
         let timeout = timeout.min(ANSWER_WITHIN);
-        let connect = |(&node, told): (&i32, &super::view::Node)| {
-            let link = Link::connect(slice::from_ref(&told.address), timeout);
+        let connect = |(node, address, link): (i32, &Address, Option<Link>)| {
+            let link = link.map_or_else(|| Link::connect(slice::from_ref(address), timeout), Ok);
             Asked { node, link, ends: BTreeMap::new(), unserved: BTreeMap::new(), full: None }.ask_for_folder()
         };
         let mut brokers = at_once(serving, connect);

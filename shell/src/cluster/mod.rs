@@ -1,8 +1,8 @@
 //! `chronik-server cluster`: asks a running cluster how it is, and has it changed, by the admin requests that Kafka's own
 //! tools use. Any broker will do: it forwards what it does not decide itself.
 //!
-//! Sequential, on one blocking connection; `status` besides asks every broker for the ends of its logs, each on a thread
-//! of its own. What is decided here, which replica goes where, is pure (`placement`).
+//! Sequential, on one blocking connection; `status` besides asks every broker of several for the ends of its logs, each on
+//! a connection and a thread of its own. What is decided here, which replica goes where, is pure (`placement`).
 
 mod lags;
 mod link;
@@ -120,7 +120,7 @@ pub fn run(errand: &Errand, out: &mut impl Write) -> Result<Outcome, Fault> {
     match &errand.command {
         Command::Status => {
             let view = View::of(&mut link)?;
-            status::tell(&view, &Lags::of(&view, errand.timeout), out)
+            status::tell(&view, &Lags::of(&view, link, errand.timeout), out)
         }
         Command::AddNode { node, raft_addr, directory_id } => {
             members::add(&mut link, *node, raft_addr, *directory_id, out)

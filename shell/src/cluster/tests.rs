@@ -239,13 +239,15 @@ impl Cluster {
     }
 }
 
-/// Has all brokers of a cluster listen, and gives the address of one that is none of those that it names.
+/// Has all brokers of a cluster listen where it says, and gives an address besides: of the only one there, or else of one
+/// that it does not name.
 fn serve(mut cluster: Cluster) -> (Address, Arc<Mutex<Cluster>>) {
     let bind = || TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     let port_of = |listener: &TcpListener| listener.local_addr().expect("it is bound").port();
     let first = bind();
     let port = port_of(&first);
-    let mut listeners = vec![(0, first)];
+    let only = cluster.nodes.keys().next().filter(|_| cluster.nodes.len() == 1);
+    let mut listeners = vec![(only.copied().unwrap_or_default(), first)];
     for node in cluster.nodes.keys() {
         let listener = bind();
         cluster.ports.insert(*node, port_of(&listener));
@@ -425,8 +427,19 @@ fn a_single_broker_is_asked_as_the_nodes_of_a_cluster_are() {
     let why = "UNHEALTHY: 1 of 1 partitions whose leader does not serve them (KAFKA_STORAGE_ERROR)\n";
     assert!(told.ends_with(why), "{told}");
     assert_eq!(outcome, Ok(false));
-    let (told, outcome, _) = run_on(one(), Command::Status);
-    assert_eq!(outcome, Ok(true), "{told}");
+    // Whether it can be reached from here where it sends clients does not matter.
+    for silent in [vec![], vec![1]] {
+        let (told, outcome, _) = run_on(Cluster { silent, ..one() }, Command::Status);
+        assert_eq!(outcome, Ok(true), "{told}");
+        assert!(told.contains("  127.0.0.1:99091  -     up     leader       0      1         1    0\n"), "{told}");
+    }
+    // One that answers in the name of another says nothing about it.
+    let (told, outcome, _) = run_on(Cluster { silent: vec![1], voters: vec![1, 2], ..one() }, Command::Status);
+    assert!(
+        told.contains("UNHEALTHY: node 1 is said to serve, but cannot reach a broker at 127.0.0.1:99091"),
+        "{told}"
+    );
+    assert_eq!(outcome, Ok(false));
 }
 
 #[test]

@@ -130,6 +130,14 @@ impl View {
         self.nodes.get(&node).is_none_or(|node| node.is_fenced)
     }
 
+    /// Whether there is one node alone, who then is the one that answers. A node that is not registered answers as well, and
+    /// is told of by the quorum.
+    pub(super) fn is_of_one(&self) -> bool {
+        let members = self.quorum.iter().flat_map(|quorum| quorum.current_voters.iter().chain(&quorum.observers));
+        let is_other = |node: i32| !self.nodes.contains_key(&node);
+        self.nodes.len() == 1 && !members.map(|member| member.replica_id).any(is_other)
+    }
+
     fn ask_for_nodes(&mut self, link: &mut Link) -> Result<(), Fault> {
         let request = DescribeClusterRequest {
             endpoint_type: 1,

@@ -493,26 +493,17 @@ impl Node {
             Done::Read(id, result) => {
                 let Some((reader, segment)) = self.reads.remove(&id) else { return };
                 // A file may go while it is read; then nothing is wrong with the disk, whatever it says.
-                if result.is_err()
-                    && let Reader::Fetch(fetch, index, sought) = reader
-                    && let Some(name) = segment.filter(|&name| self.is_replaced(name))
+                if let (Reader::Fetch(fetch, index, sought), Some(name)) = (&reader, segment)
+                    && let Some(elsewhere) = self.sought_elsewhere(name, *sought, &result)
                 {
-                    return self.fetch_again(fetch, index, sought, name.partition, out);
+                    return self.fetch_again(*fetch, *index, elsewhere, name.partition, out);
                 }
                 let result = match result {
                     Err(_) if segment.is_some_and(|name| !self.is_live(name)) => Err(None),
                     result => result.map_err(Some),
                 };
                 match reader {
-                    Reader::Fetch(fetch, index, sought) => {
-                        if matches!(result, Ok(ReadOutcome::Nothing))
-                            && let Some(name) = segment
-                            && let Some(behind) = self.behind_gap(name.partition, sought)
-                        {
-                            return self.fetch_again(fetch, index, behind, name.partition, out);
-                        }
-                        self.fetch_read(fetch, index, result, out);
-                    }
+                    Reader::Fetch(fetch, index, _) => self.fetch_read(fetch, index, result, out),
                     Reader::Offsets(query, index) => self.offset_read(query, index, result, out),
                     Reader::Scrub => self.scrubbed(now, result, out),
                     Reader::Mending => self.mended(result, out),

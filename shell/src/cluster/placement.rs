@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::view::{Node, Partition};
+use super::view::{Node, Partition, is_down};
 
 /// A partition, by topic and index.
 pub(super) type Name = (String, i32);
@@ -89,7 +89,7 @@ impl<'a> Placement<'a> {
     }
 
     fn is_down(&self, node: i32) -> bool {
-        self.nodes.get(&node).is_none_or(|node| node.is_fenced)
+        is_down(self.nodes, node)
     }
 
     /// Spreads replicas evenly, with as few moves as that takes, then who is preferred to lead.

@@ -127,7 +127,7 @@ impl View {
 
     /// Whether a node does not serve, or is none of the cluster.
     pub(super) fn is_down(&self, node: i32) -> bool {
-        self.nodes.get(&node).is_none_or(|node| node.is_fenced)
+        is_down(&self.nodes, node)
     }
 
     /// Whether there is one node alone, who then is the one that answers. A node that is not registered answers as well, and
@@ -205,6 +205,11 @@ impl View {
         self.quorum = described;
         Ok(())
     }
+}
+
+/// Whether a node does not serve, or is none of these.
+pub(super) fn is_down(nodes: &BTreeMap<i32, Node>, node: i32) -> bool {
+    nodes.get(&node).is_none_or(|node| node.is_fenced)
 }
 
 /// The replicas of a partition that is being moved, and which of them come and go.

@@ -7,7 +7,9 @@ use super::look::{Answer, Look};
 use super::part::FetchPart;
 use super::turns::Need;
 use super::{Node, ParkedFetch, SERVED_WEIGHT, State, Wanted};
-use crate::boundary::{DiskError, DiskOp, Effect, Level, Outbox, PARTITION_BYTES, ReplyTo, TOLD_FROM_BYTES};
+use crate::boundary::{
+    DiskError, DiskOp, Effect, Level, Outbox, PARTITION_BYTES, ReplyTo, SegmentName, TOLD_FROM_BYTES,
+};
 use crate::ids::{NodeId, TopicPartition};
 use crate::log::{Read, ReadOutcome, ReadPlan, Sought};
 use crate::node::leaders::Endpoint;
@@ -72,9 +74,23 @@ impl Node {
         out.push(Effect::Disk(DiskOp::Read(read, plan)));
     }
 
+    /// What to seek elsewhere, where the segment that was read for a fetch has gone or has nothing of it.
+    pub(in crate::node) fn sought_elsewhere(
+        &self,
+        segment: SegmentName,
+        sought: Sought,
+        result: &Result<ReadOutcome, DiskError>,
+    ) -> Option<Sought> {
+        match result {
+            Err(_) => self.is_replaced(segment).then_some(sought),
+            Ok(ReadOutcome::Nothing) => self.behind_gap(segment.partition, sought),
+            Ok(_) => None,
+        }
+    }
+
     /// What to seek where a segment has nothing of what was sought, though it lies below the high watermark: a log that was
     /// cut in a gap that compaction had left begins its next segment behind the gap. Each time that lies further on.
-    pub(in crate::node) fn behind_gap(&self, partition: TopicPartition, sought: Sought) -> Option<Sought> {
+    fn behind_gap(&self, partition: TopicPartition, sought: Sought) -> Option<Sought> {
         // Without that, nothing means that the first batch is too long.
         let Sought::Batches { from, below, max_bytes, at_least_one: true } = sought else { return None };
         let hosted = self.hosts[*self.by_id.get(&partition)? as usize].as_ref()?;

@@ -183,8 +183,8 @@ impl Node {
     /// whoever began anew in one leader epoch would count sessions and attempts from the beginning again.
     pub(super) fn play_anew(&mut self, now: Now, slot: u32, out: &mut Outbox) {
         let partition = &self.hosts[slot as usize].as_ref().expect("a hosted partition").partition;
-        let is_anew = self.replicas.me.as_ref().is_some_and(|me| partition.plays_as(me));
-        if !is_anew && self.rest(now, slot) {
+        let plays_already = self.replicas.me.as_ref().is_some_and(|me| partition.plays_as(me));
+        if !plays_already && self.rest(now, slot) {
             self.stand_down(slot, false, out);
         }
         self.play_sound(now, slot, out);

@@ -22,7 +22,7 @@ impl Buffers {
         // All of it is held for as long as what is read: no more than twice of that.
         let fits = |memory: &Vec<u8>| (bytes..=2 * bytes).contains(&memory.len());
         let kept = match LENT.contains(&bytes) {
-            true => self.with(|kept| kept.iter().rposition(fits).map(|at| kept.swap_remove(at))),
+            true => self.with(|kept| kept.iter().rposition(fits).map(|at| kept.remove(at))),
             false => None,
         };
         Buffer { memory: kept.unwrap_or_else(|| vec![0; bytes]), bytes, home: self.clone() }

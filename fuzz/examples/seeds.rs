@@ -419,6 +419,7 @@ fn peers() {
             node_id: NodeId(1),
             directory_id: Uuid([1; 16]),
             process: 2,
+            broker_epoch,
             listeners: vec![peer::Address { name: "PLAINTEXT".into(), host: "localhost".into(), port: 9092 }],
             rack: Some("rack".into()),
             peer_host: "b2".into(),

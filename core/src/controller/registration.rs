@@ -15,7 +15,7 @@ use super::elections::{Batch, Election};
 use super::image::{FIRST_FORMAT_LEVEL, FORMAT_LEVEL};
 use super::records::{Listener, MetadataRecord, PeerAddress, Registration, Resource, Standing};
 use super::{Controller, Decision, Refused};
-use crate::ids::{NodeId, Uuid};
+use crate::ids::{BrokerEpoch, NodeId, Uuid};
 use crate::wire::unregister_broker::{UnregisterBrokerRequest, UnregisterBrokerResponse};
 use crate::wire::{ErrorCode, Str};
 
@@ -137,6 +137,18 @@ impl Controller {
         let shared = is_second.then(|| self.to_be_shared()).into_iter().flatten();
         let records = self.raise_level(FORMAT_LEVEL).chain(shared).chain([register]).collect();
         Ok(Decision { records, response: Registered::As(broker_epoch) })
+    }
+
+    /// Whether a process that has been registered before as `broker_epoch`, or -1, may ask for that anew.
+    ///
+    /// # Errors
+    /// Where its broker was removed since: it may have asked before that, and have been stopped. Who still runs asks again.
+    pub fn check_not_removed(&self, node_id: NodeId, broker_epoch: BrokerEpoch) -> Result<(), Refused> {
+        if broker_epoch < BrokerEpoch(0) || self.image.broker(node_id).is_some() {
+            return Ok(());
+        }
+        let message = format!("Broker {node_id} was removed, which was registered under {broker_epoch}.");
+        Err(Refused::new(ErrorCode::BrokerIdNotRegistered, message))
     }
 
     /// What this broker has gone by alone and all must go by from now on: a leader with a smaller `min.insync.replicas` than

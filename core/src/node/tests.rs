@@ -32,7 +32,7 @@ use super::*;
 use crate::batch::{BatchBuilder, BatchLimits, Scan, verify};
 use crate::boundary::{DiskError, FileName, Files, LogLine, ProducePartition, ProduceTopic, Task, is_told_when_sent};
 use crate::config::BrokerConfig;
-use crate::ids::{ListenerId, ProducerEpoch, ProducerId};
+use crate::ids::{BrokerEpoch, ListenerId, ProducerEpoch, ProducerId};
 use crate::journal::Geometry;
 use crate::testing::MemoryFiles;
 use crate::time::Timestamp;

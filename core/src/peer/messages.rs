@@ -197,6 +197,8 @@ structs! {
         directory_id: Uuid,
         /// The process, as in [`Hello`].
         process: u64,
+        /// The number under which it has been registered before, as far as it knows; -1 where it has not.
+        broker_epoch: BrokerEpoch,
         /// Its addresses for clients.
         listeners: Vec<Address>,
         /// Where it stands.

@@ -82,6 +82,7 @@ fn messages() -> Vec<Message> {
             node_id: NodeId(2),
             directory_id: Uuid([1; 16]),
             process: 1,
+            broker_epoch: BrokerEpoch(9),
             listeners: vec![address.clone(), address],
             rack: Some("r".into()),
             peer_host: "b2".into(),

@@ -11,7 +11,7 @@ use super::peers::forgotten;
 use super::proposals::{Asker, Then};
 use crate::boundary::{Effect, Level, Neighbour, Outbox};
 use crate::controller::records::{Listener, PartitionState, PeerAddress, Registration, Standing};
-use crate::controller::{Candidate, PARTITIONS_PER_ENTRY_MAX, Registered as Outcome};
+use crate::controller::{Candidate, PARTITIONS_PER_ENTRY_MAX, Refused, Registered as Outcome};
 use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, TopicPartition};
 use crate::journal::Class;
 use crate::peer::{
@@ -68,6 +68,8 @@ pub(super) struct Life {
     told_damage: Option<TopicPartition>,
     /// Whether this process has told of all of them once.
     has_told_damage: bool,
+    /// The number of which this process was told that nobody is registered under it any more.
+    forgotten: Option<BrokerEpoch>,
 }
 
 impl Life {
@@ -214,10 +216,12 @@ impl Node {
         let listeners =
             listeners.map(|(name, host, port)| Address { name: name.clone(), host: host.clone(), port: *port });
         let (peer_host, peer_port) = cluster.raft_address.clone();
+        let broker_epoch = self.broker_epoch().filter(|epoch| self.metadata.life.forgotten != Some(*epoch));
         let register = Register {
             node_id: me.node,
             directory_id: me.directory,
             process: self.metadata.process,
+            broker_epoch: broker_epoch.unwrap_or(BrokerEpoch(-1)),
             listeners: listeners.collect(),
             rack: self.broker_config().broker_rack.as_deref().map(Into::into),
             peer_host,
@@ -395,9 +399,16 @@ impl Node {
         if !self.may_propose_partitions() {
             return;
         }
+        let leading = self.metadata.leading.as_ref().expect("who proposes decides");
+        if let Err(refused) = leading.check_not_removed(from, register.broker_epoch) {
+            // It may be met by nobody any more, and is told as soon as there is a connection to it.
+            self.introduce(from, &register);
+            return self.tell_registered(from, &register, Err(refused), out);
+        }
         let me = Member { node: from, directory: register.directory_id };
         if let Err(why) = self.take_in_member(me, out) {
-            return self.tell_registered(from, &register, Err(why), out);
+            let refused = Refused { error: ErrorCode::InvalidRegistration, message: why };
+            return self.tell_registered(from, &register, Err(refused), out);
         }
         let leading = self.metadata.leading.as_ref().expect("who proposes decides");
         let candidate = Candidate {
@@ -417,7 +428,7 @@ impl Node {
         };
         let decision = match leading.register_broker(&candidate) {
             Ok(decision) => decision,
-            Err(refused) => return self.tell_registered(from, &register, Err(refused.message), out),
+            Err(refused) => return self.tell_registered(from, &register, Err(refused), out),
         };
         if self.propose(&decision.records, out).is_err() {
             return;
@@ -435,15 +446,23 @@ impl Node {
     /// others: it is told who does, once there is a connection to it, with a later one of its questions.
     fn refer(&mut self, to: NodeId, register: &Register, out: &mut Outbox) {
         let is_member = self.metadata.quorum.membership().members().iter().any(|known| known.node == to);
-        if is_member || self.metadata.introduced.len() >= INTRODUCED_MAX {
+        if is_member {
             return;
         }
         let Some((leader, _)) = self.quorum_leader() else { return };
         let known = self.metadata.neighbours.as_ref().and_then(|known| known.peers.get(&leader));
         let Some(Neighbour { host, port, .. }) = known else { return };
         let referral = Referral { node_id: leader, peer_host: host.clone(), peer_port: *port };
-        self.metadata.introduced.insert(to, (register.peer_host.clone(), register.peer_port));
+        self.introduce(to, register);
         self.say(to, Message::Referral(referral), out);
+    }
+
+    /// Has a broker be met of which the metadata tell nothing yet, so that it can be answered.
+    fn introduce(&mut self, node: NodeId, register: &Register) {
+        let introduced = &mut self.metadata.introduced;
+        if introduced.len() < INTRODUCED_MAX || introduced.contains_key(&node) {
+            introduced.insert(node, (register.peer_host.clone(), register.peer_port));
+        }
     }
 
     /// Tells another broker where this one is to be answered, if it has a vote: who was away when that was decided may be
@@ -492,12 +511,12 @@ impl Node {
         &mut self,
         to: NodeId,
         register: &Register,
-        done: Result<BrokerEpoch, String>,
+        done: Result<BrokerEpoch, Refused>,
         out: &mut Outbox,
     ) {
         let (error, message, broker_epoch) = match done {
             Ok(broker_epoch) => (ErrorCode::None, None, broker_epoch),
-            Err(message) => (ErrorCode::InvalidRegistration, Some(message.into()), BrokerEpoch(-1)),
+            Err(refused) => (refused.error, Some(refused.message.into()), BrokerEpoch(-1)),
         };
         let index = self.controller.image().index();
         let process = register.process;
@@ -506,8 +525,15 @@ impl Node {
     }
 
     /// What became of this process's registration. That it is done, the log says as well.
-    pub(super) fn registration_answered(&mut self, registered: &peer::Registered, out: &mut Outbox) {
-        if registered.process == self.metadata.process && registered.error_code != ErrorCode::None.code() {
+    pub(super) fn registration_answered(&mut self, now: Now, registered: &peer::Registered, out: &mut Outbox) {
+        if registered.process != self.metadata.process {
+            return;
+        }
+        if registered.error_code == ErrorCode::BrokerIdNotRegistered.code() {
+            // It was taken out while it could not be told, and runs on: it is a new broker now.
+            self.metadata.life.forgotten = self.broker_epoch();
+            self.metadata.life.next_register = now.instant;
+        } else if registered.error_code != ErrorCode::None.code() {
             let why = registered.message.as_ref().map_or("it is refused", |message| message.as_str());
             out.push(Effect::Fatal(format!("this broker cannot be part of the cluster: {why}")));
         }

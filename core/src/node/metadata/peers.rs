@@ -101,7 +101,7 @@ impl Node {
         match message {
             peer::Message::Metadata(bytes) => self.quorum_message(from, bytes, out),
             peer::Message::Register(register) => self.register_peer(now, from, register, out),
-            peer::Message::Registered(registered) => self.registration_answered(&registered, out),
+            peer::Message::Registered(registered) => self.registration_answered(now, &registered, out),
             peer::Message::Referral(referral) => self.referred(from, referral),
             peer::Message::Heartbeat(heartbeat) => self.heartbeat_of(now, from, &heartbeat, out),
             peer::Message::HeartbeatAnswer(answer) => self.heartbeat_answered(&answer, out),

@@ -239,6 +239,7 @@ fn the_first_node_begins_again_that_has_just_taken_in_another() {
         node_id: NodeId(2),
         directory_id: Uuid([2; 16]),
         process: 1,
+        broker_epoch: BrokerEpoch(-1),
         listeners: vec![peer::Address { name: "PLAINTEXT".into(), host: "node2".into(), port: 9092 }],
         rack: None,
         peer_host: "node2".into(),
@@ -336,4 +337,47 @@ fn a_node_that_was_taken_out_while_it_was_cut_off_notices_when_it_is_back() {
     assert_eq!(cluster.topics(away), ["meanwhile"], "{}", cluster.lines);
     assert!(cluster.is_settled(), "{}", cluster.lines);
     cluster.agree();
+}
+
+#[test]
+fn what_a_process_asked_that_was_stopped_since_does_not_bring_it_back() {
+    let mut cluster = Cluster::running(3);
+    let decides = cluster.controller().expect("somebody decides");
+    let gone = (1..=3).find(|node| *node != decides).expect("there are three");
+    let asked = peer::Register {
+        node_id: NodeId(gone),
+        directory_id: cluster.brokers[&gone].directory,
+        process: cluster.node(gone).metadata_process(),
+        broker_epoch: cluster.node(gone).broker_epoch().expect("it is registered"),
+        listeners: vec![peer::Address { name: "PLAINTEXT".into(), host: "gone".into(), port: 9092 }],
+        rack: None,
+        peer_host: "gone".into(),
+        peer_port: 9093,
+    };
+    let process = asked.process;
+    let message = peer::Message::Register(asked);
+    cluster.kill(gone);
+    take_out(&mut cluster, decides, gone);
+    let late = PeerInput::Heard { from: NodeId(gone), process, message };
+    cluster.step(decides, Input::Peer(Box::new(late)));
+    cluster.pass(3_000);
+    let image = cluster.node(decides).controller.image();
+    assert!(image.broker(NodeId(gone)).is_none(), "{}", cluster.lines);
+    assert!(!cluster.lines.contains(&format!("node {gone} follows the metadata log")), "{}", cluster.lines);
+}
+
+/// As `remove-node` does it.
+fn take_out(cluster: &mut Cluster, decides: i32, gone: i32) {
+    let voter_directory_id = cluster.brokers[&gone].directory;
+    let request = RemoveRaftVoterRequest { voter_id: gone, voter_directory_id, ..Default::default() };
+    let Response::RemoveRaftVoter(answer) = cluster.answer(decides, 0, request.into()) else {
+        panic!("another answer")
+    };
+    assert_eq!(answer.error_code, 0, "{:?}", answer.error_message);
+    cluster.pass(12_000);
+    let request = UnregisterBrokerRequest { broker_id: gone };
+    let Response::UnregisterBroker(answer) = cluster.answer(decides, 0, request.into()) else {
+        panic!("another answer")
+    };
+    assert_eq!(answer.error_code, 0, "{:?}", answer.error_message);
 }

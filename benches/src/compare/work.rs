@@ -107,6 +107,8 @@ pub(super) const FILE_BYTES: u64 = 2 << 30;
 /// hardly gets more than it should.
 const FILLED_PER_S_MAX: f64 = 2e9;
 const FILLED_FOR_MIN: Duration = Duration::from_millis(10);
+/// More time than any broker takes to read that much.
+const READ_FOR_MAX: Duration = Duration::from_secs(120);
 
 /// What came of a turn.
 pub(super) struct Outcome {
@@ -135,6 +137,9 @@ pub(super) fn perform(args: &CompareArgs, kind: Kind, base: &LoadArgs, broker: &
             if base.verify != Verify::Off {
                 let bytes = if source == Source::Memory { MEMORY_BYTES } else { FILE_BYTES };
                 lost = fill(base, bytes)?;
+                if source != Source::Memory {
+                    read_once(&source.load(base))?;
+                }
                 broker.wait_until_quiet()?;
             }
             if source == Source::Disk {
@@ -181,6 +186,13 @@ pub(super) fn fill(base: &LoadArgs, bytes: u64) -> Result<Option<String>, Failur
         filled += verdict.acked * u64::from(LARGE_BATCHES.message_size);
     }
     Ok(None)
+}
+
+/// Reads all once, unmeasured: what a broker writes past the page cache is in it only then, and memory that the machine has
+/// never used before is slow the first time on a virtual one.
+fn read_once(load: &LoadArgs) -> Result<(), Failure> {
+    let once = LoadArgs { repeat: false, duration: READ_FOR_MAX, warmup: Duration::ZERO, perf: None, ..load.clone() };
+    run::run(&once, false).map(drop)
 }
 
 impl Source {

@@ -142,10 +142,10 @@ async fn scrape(metrics: Arc<OnceLock<Metrics>>) -> String {
     }
 }
 
-/// In the inline form one thread does it all; else the runtime may use every processor.
+/// One thread serves the connections and steps the node. Where it never waits for the disk, several may serve them.
 fn runtime(commit: CommitThread) -> io::Result<Runtime> {
     match commit {
-        CommitThread::Inline => Builder::new_current_thread().enable_all().build(),
+        CommitThread::Auto | CommitThread::Inline => Builder::new_current_thread().enable_all().build(),
         CommitThread::Thread => Builder::new_multi_thread().enable_all().build(),
     }
 }

@@ -83,10 +83,12 @@ pub enum Durability {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CommitThread {
-    /// The one that serves the connections: fewest hops between threads
+    /// The one that serves the connections, unless a commit is large or that thread is busy: then one of its own
     #[default]
+    Auto,
+    /// The one that serves the connections, always: fewest hops between threads
     Inline,
-    /// One of its own: a slow sync does not hold up reads
+    /// One of its own, always: a slow sync does not hold up reads
     Thread,
 }
 

@@ -66,7 +66,7 @@ fn with_nothing_said_the_defaults_hold() {
     assert_eq!(options.node_id, NodeId(1));
     assert_eq!(options.data_dir, Path::new("./data"));
     assert_eq!(options.durability, Durability::Sync);
-    assert_eq!(options.commit, CommitThread::Inline);
+    assert_eq!(options.commit, CommitThread::Auto);
     assert_eq!(options.metrics_addr, None);
     assert_eq!(options.kafka, BrokerConfig::default());
     assert_eq!(options.log.level.as_str(), "info");

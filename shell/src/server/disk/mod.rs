@@ -2,18 +2,16 @@
 //!
 //! | work | on which thread |
 //! |---|---|
-//! | commits of the journal | inline: the node's own, which then waits for the disk; or one of their own |
+//! | commits of the journal | the node's own, which then waits for the disk, or one of their own ([`commits`]) |
 //! | background tasks | one thread, in the order in which they were asked for |
 //! | steps of compaction | one thread, since a checkpoint must not wait for one |
 //! | reads | a few threads, in any order |
-//!
-//! Inline, everything that arrived while a commit ran shares the next one, no thread is woken for it, and on a machine
-//! of few cores it is the fastest by far. With a thread of its own a slow sync holds up nobody who only reads.
 //!
 //! What happens to bytes below is the matter of [`Files`](chronik_core::boundary::Files), which a simulator has one of
 //! its own for.
 
 mod buffers;
+mod commits;
 mod files;
 mod names;
 mod threads;

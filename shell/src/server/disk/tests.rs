@@ -2,7 +2,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use chronik_core::boundary::{DiskError, FileName, Files, ReadId, SegmentName, Task, TaskId};
+use chronik_core::boundary::{DirectWrite, DiskError, FileName, Files, ReadId, SegmentName, Task, TaskId};
 use chronik_core::ids::{Lsn, Offset, TopicPartition, Uuid};
 use chronik_core::journal::Commit;
 use chronik_core::log::{Place, ReadPlan, Sought, Wanted};
@@ -69,7 +69,7 @@ fn commit(number: u64) -> Commit {
 
 #[test]
 fn work_is_done_in_order_on_threads_and_commits_where_they_were_asked_for() {
-    for form in [CommitThread::Inline, CommitThread::Thread] {
+    for form in [CommitThread::Auto, CommitThread::Inline, CommitThread::Thread] {
         let diary = Arc::new(Diary::default());
         let (report, reports) = channel();
         let report = Arc::new(move |done| report.send(done).expect("the test listens"));
@@ -77,7 +77,7 @@ fn work_is_done_in_order_on_threads_and_commits_where_they_were_asked_for() {
             Threads::start(diary.clone(), "/".into(), form, Durability::Sync, report).expect("threads start");
 
         let at_once = threads.begin(DiskOp::Commit(commit(9), Vec::new()));
-        assert_eq!(at_once.is_some(), form == CommitThread::Inline);
+        assert_eq!(at_once.is_some(), form != CommitThread::Thread);
         let done = at_once.unwrap_or_else(|| reports.recv().expect("it is reported"));
         assert!(matches!(done, Done::Commit(9, Ok(()))));
 
@@ -107,5 +107,27 @@ fn work_is_done_in_order_on_threads_and_commits_where_they_were_asked_for() {
         assert!(read.into_iter().eq(0..20));
         drop(threads);
         assert!(reports.recv().is_err(), "the threads end");
+    }
+}
+
+#[test]
+fn a_large_commit_has_a_thread_and_a_small_one_of_an_idle_node_has_not() {
+    let diary = Arc::new(Diary::default());
+    let (report, reports) = channel();
+    let report = Arc::new(move |done| report.send(done).expect("the test listens"));
+    for durability in [Durability::Sync, Durability::Os] {
+        let files = diary.clone();
+        let mut threads =
+            Threads::start(files, "/".into(), CommitThread::Auto, durability, report.clone()).expect("threads start");
+        let large = Commit { data: Bytes::from(vec![0; 256 << 10]), must_sync: true, ..commit(1) };
+        assert!(threads.begin(DiskOp::Commit(large, Vec::new())).is_none());
+        assert!(matches!(reports.recv(), Ok(Done::Commit(1, Ok(())))));
+        let piece = Bytes::from(vec![0; 128 << 10]);
+        let segment = SegmentName::appended(NOWHERE, Offset(0));
+        let body = DirectWrite { segment, position: 0, pieces: vec![piece.clone(), piece] };
+        assert!(threads.begin(DiskOp::Commit(Commit { must_sync: true, ..commit(2) }, vec![body])).is_none());
+        assert!(matches!(reports.recv(), Ok(Done::Commit(2, Ok(())))));
+        let small = Commit { must_sync: true, ..commit(3) };
+        assert!(matches!(threads.begin(DiskOp::Commit(small, Vec::new())), Some(Done::Commit(3, Ok(())))));
     }
 }

@@ -7,13 +7,13 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
-use chronik_core::boundary::{Committer, DirectWrite, DiskOp, Done, Files, QuestionId, ReadId, Task, TaskId, Volume};
+use chronik_core::boundary::{DiskOp, Done, Files, QuestionId, ReadId, Task, TaskId, Volume};
 use chronik_core::compact::Pass;
 use chronik_core::group::Question;
-use chronik_core::journal::Commit;
 use chronik_core::log::ReadPlan;
 use rustix::fs::statvfs;
 
+use super::commits::Commits;
 use super::{Disk, Reporter};
 use crate::cli::options::{CommitThread, Durability};
 
@@ -23,19 +23,12 @@ const READERS: usize = 4;
 
 /// Carries out work on the threads that it starts. They end when it is dropped and what they had begun is done.
 pub struct Threads {
-    files: Arc<dyn Files>,
     root: PathBuf,
     commits: Commits,
     tasks: Sender<(TaskId, Task)>,
     compactions: Sender<Box<Pass>>,
     questions: Sender<(QuestionId, Box<Question>)>,
     reads: Arc<Reads>,
-}
-
-#[derive(Debug)]
-enum Commits {
-    Inline(Committer),
-    Thread(Sender<(Commit, Vec<DirectWrite>)>),
 }
 
 /// Reads that wait for a thread.
@@ -60,31 +53,20 @@ impl Threads {
         durability: Durability,
         report: Reporter,
     ) -> io::Result<Threads> {
-        let mut committer = Committer::new(durability == Durability::Os);
-        let commits = match commit {
-            CommitThread::Inline => Commits::Inline(committer),
-            CommitThread::Thread => {
-                let (sender, commits) = channel::<(Commit, Vec<DirectWrite>)>();
-                let (files, report) = (files.clone(), report.clone());
-                start("commit", move || {
-                    commits.iter().for_each(|(commit, direct)| report(committer.carry_out(&*files, commit, &direct)))
-                })?;
-                Commits::Thread(sender)
-            }
-        };
+        let commits = Commits::start(commit, durability, files.clone(), report.clone())?;
         let (tasks, waiting): (Sender<(TaskId, Task)>, Receiver<_>) = channel();
-        start("background", {
+        start_thread("background", {
             let (files, report) = (files.clone(), report.clone());
             move || waiting.iter().for_each(|(id, task)| report(Done::Task(id, task.run(&*files))))
         })?;
         // Its own thread, so that no client's regular expression holds up what needs the disk.
         let (questions, waiting): (Sender<(QuestionId, Box<Question>)>, Receiver<_>) = channel();
-        start("questions", {
+        start_thread("questions", {
             let report = report.clone();
             move || waiting.iter().for_each(|(id, question)| report(Done::Finding(id, Box::new(question.answer()))))
         })?;
         let (compactions, waiting): (Sender<Box<Pass>>, Receiver<_>) = channel();
-        start("compact", {
+        start_thread("compact", {
             let (files, report) = (files.clone(), report.clone());
             move || {
                 waiting.iter().for_each(|mut pass| {
@@ -96,25 +78,20 @@ impl Threads {
         let reads = Arc::new(Reads::default());
         for _ in 0..READERS {
             let (reads, files, report) = (reads.clone(), files.clone(), report.clone());
-            start("read", move || {
+            start_thread("read", move || {
                 while let Some((id, plan)) = reads.next() {
                     report(Done::Read(id, plan.run(&*files)));
                 }
             })?;
         }
-        Ok(Threads { files, root, commits, tasks, compactions, questions, reads })
+        Ok(Threads { root, commits, tasks, compactions, questions, reads })
     }
 }
 
 impl Disk for Threads {
     fn begin(&mut self, op: DiskOp) -> Option<Done> {
         match op {
-            DiskOp::Commit(commit, direct) => match &mut self.commits {
-                Commits::Inline(committer) => return Some(committer.carry_out(&*self.files, commit, &direct)),
-                Commits::Thread(commits) => {
-                    commits.send((commit, direct)).expect("the commit thread runs as long as this value");
-                }
-            },
+            DiskOp::Commit(commit, direct) => return self.commits.begin(commit, direct),
             DiskOp::Task(id, task) => {
                 self.tasks.send((id, task)).expect("the background thread runs as long as this value");
             }
@@ -163,6 +140,6 @@ impl Reads {
     }
 }
 
-fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub(super) fn start_thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
 }

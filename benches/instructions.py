@@ -5,8 +5,9 @@
     benches/instructions.py --write     keeps what it counted there
 
 A path that takes over 3 % more instructions than the file says ends with exit code 1: either that is a mistake, or what it
-buys is worth it, and the new count belongs into the same commit. Needs valgrind. Counts hold for one compiler and one
-instruction set: the file names the compiler, and where it is another one nothing is compared.
+buys is worth it, and the new count belongs into the same commit. Needs valgrind. Counts hold for one compiler, one C
+library and one set of instructions, by which both choose how they copy and sum up: the file names them, and where one is
+another nothing is compared.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import platform
 import re
 import subprocess
 import sys
@@ -38,9 +40,9 @@ def main():
         sys.exit(f"no such path: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
         counted = dict(zip(wanted, threads.map(lambda name: count(bench, name), wanted)))
-    compiler = subprocess.run(["rustc", "--version"], check=True, capture_output=True, text=True).stdout.strip()
-    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {"compiler": compiler, "instructions": {}}
-    is_comparable = kept["compiler"] == compiler
+    counted_with = tools()
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {"with": counted_with, "instructions": {}}
+    is_comparable = kept["with"] == counted_with
     worse = []
     print(f"{'path':<28} {'instructions':>14} {'kept':>14} {'change':>8}")
     for name, instructions in counted.items():
@@ -53,11 +55,19 @@ def main():
     if arguments.write:
         instructions = {**kept["instructions"], **counted} if is_comparable else counted
         instructions = {name: instructions[name] for name in names if name in instructions}
-        KEPT.write_text(json.dumps({"compiler": compiler, "instructions": instructions}, indent=2) + "\n")
+        KEPT.write_text(json.dumps({"with": counted_with, "instructions": instructions}, indent=2) + "\n")
     elif not is_comparable:
-        print(f"counted with {compiler}, kept with {kept['compiler']}: nothing is compared")
+        print(f"counted with {counted_with}, kept with {kept['with']}: nothing is compared")
     elif worse:
         sys.exit(f"over {LIMIT_PERCENT} % more instructions than {KEPT.relative_to(ROOT)} has: {', '.join(worse)}")
+
+
+def tools():
+    """What a count depends on beside the code. valgrind shows a program nothing that is newer than AVX2."""
+    compiler = subprocess.run(["rustc", "--version"], check=True, capture_output=True, text=True).stdout.strip()
+    flags = pathlib.Path("/proc/cpuinfo").read_text().split()
+    shown = [flag for flag in ("sse4_2", "pclmulqdq", "avx2", "bmi2") if flag in flags]
+    return " · ".join([compiler, " ".join(platform.libc_ver()), " ".join([platform.machine(), *shown])])
 
 
 def build():

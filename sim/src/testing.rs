@@ -110,6 +110,7 @@ pub(crate) fn plan() -> Plan {
         node: NodePlan {
             trusts_os: false,
             commits_on_thread: false,
+            commits_mixed: false,
             direct_from: 1 << 20,
             journal_file_bytes: 1 << 20,
             journal_files: 4,

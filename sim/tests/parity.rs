@@ -53,6 +53,7 @@ fn plan(seed: u64) -> Plan {
         node: NodePlan {
             trusts_os: rng.below(2) == 0,
             commits_on_thread: rng.below(2) == 0,
+            commits_mixed: false,
             direct_from: 256 << 10,
             journal_file_bytes: 256 << 10,
             journal_files: 6,

@@ -68,28 +68,11 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::claims::told::{Told, told};
+    use crate::claims::told::{Told, standing, told};
     use crate::history::Standing;
     use crate::plan::TopicPlan;
     use crate::testing::cluster_plan;
     use crate::value::SharedKeys;
-
-    /// A leader whose log begins at `start`.
-    fn standing(told: &Told, start: i64) -> Standing {
-        Standing {
-            partition: told.on,
-            role: Role::Leads,
-            leader_epoch: 1,
-            partition_epoch: 1,
-            replicas: 3,
-            is_moving: false,
-            in_sync: vec![1, 2, 3],
-            in_sync_min: 1,
-            high_watermark: Offset(start),
-            start: Offset(start),
-            end: Offset(start),
-        }
-    }
 
     #[test]
     fn whatever_a_client_saw_broken_is_told() {

@@ -8,7 +8,7 @@ use chronik_core::wire::ErrorCode;
 use super::facts::{BatchRun, Facts, Origin, Partition, attempt, record};
 use super::topics::TOPICS_NEVER_MIX;
 use super::{Claim, Found};
-use crate::history::{Read, What};
+use crate::history::{Event, Read, What};
 
 pub(super) const ONLY_SENT: Claim = Claim {
     name: "only-sent",
@@ -177,7 +177,8 @@ fn whole(facts: &Facts<'_>, partition: &Partition, found: &mut Found) {
     for pair in runs.windows(2) {
         let [one, other] = pair else { unreachable!("windows of two") };
         let continues = other.base.0 - one.base.0 == i64::from(other.first.index) - i64::from(one.first.index);
-        if one.first.attempt == other.first.attempt && !continues {
+        if one.first.attempt == other.first.attempt && !continues && !has_begun_behind(facts, partition.id, one, other)
+        {
             found.add(NO_DUPLICATES, one.event.max(other.event), || {
                 format!(
                     "{}: {} is in the log twice: record {} at offset {} and record {} at offset {}",
@@ -191,6 +192,19 @@ fn whole(facts: &Facts<'_>, partition: &Partition, found: &mut Found) {
             });
         }
     }
+}
+
+/// Whether a replica began behind the first of these two, which the others had let go of, before the second was read: it
+/// has never heard of the first, as a new replica of Kafka's has not, and takes it again when it leads.
+fn has_begun_behind(facts: &Facts<'_>, id: TopicPartition, one: &BatchRun<'_>, other: &BatchRun<'_>) -> bool {
+    let is_idempotent = facts.index_of(one.first.origin).is_some_and(|index| facts.sends.at(index).sequence.is_some());
+    let begins_behind = |happened: &Event| match &happened.what {
+        What::Stands(standing) => {
+            standing.partition == id && standing.start == standing.end && standing.start >= one.end()
+        }
+        _ => false,
+    };
+    is_idempotent && facts.has_several() && facts.events[..other.event].iter().any(begins_behind)
 }
 
 /// Clients give each record of a batch a timestamp of its own.
@@ -284,8 +298,9 @@ fn fetched(facts: &Facts<'_>, event: usize, found: &mut Found) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::claims::told::{READER, READER_BY_NAME, records, told};
+    use crate::claims::told::{READER, READER_BY_NAME, records, standing, told};
     use crate::history::ClientId;
+    use crate::testing::cluster_plan;
 
     const CONSUMER: ClientId = ClientId(READER);
 
@@ -323,6 +338,21 @@ mod tests {
         let twice = || told().sends(0, 0, 2).sends(0, 1, 2);
         twice().reads(READER, 0, &[(0, 0, 2), (0, 1, 2)]).holds();
         twice().reads(READER, 0, &[(0, 0, 2), (0, 0, 2)]).breaks(NO_DUPLICATES, "record 0 at offset 2");
+    }
+
+    #[test]
+    fn who_began_behind_a_batch_has_never_heard_of_it() {
+        let twice = |is_idempotent: bool, nodes: u32, start: i64| {
+            let sequence = is_idempotent.then_some((0, 0, 0));
+            let told = told().under(|plan| plan.cluster = cluster_plan(nodes).cluster);
+            let told = told.sends_in_sequence(0, 0, 2, sequence).sends(1, 0, 2).sends(1, 1, 2);
+            let told = told.reads(READER, 0, &[(0, 0, 2)]);
+            let standing = standing(&told, start);
+            told.of_node(1, What::Stands(Box::new(standing))).reads(READER, 2, &[(1, 0, 2), (0, 0, 2)])
+        };
+        twice(true, 3, 2).holds();
+        twice(true, 3, 1).breaks(NO_DUPLICATES, "record 0 at offset 4");
+        twice(false, 3, 2).breaks(NO_DUPLICATES, "record 0 at offset 4");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use chronik_core::wire::ErrorCode;
 
 use super::facts::{EARLIEST, LATEST};
 use super::judge;
-use crate::history::{ClientId, Committed, Event, History, InGroup, Place, Read, Tag, What};
+use crate::history::{ClientId, Committed, Event, History, InGroup, Place, Read, Role, Standing, Tag, What};
 use crate::plan::{ClientKind, ClientPlan, FORMAT, FaultKind, GroupProtocol, NetworkPlan, NodePlan, Plan, TopicPlan};
 use crate::value::Attempt;
 
@@ -85,6 +85,7 @@ fn plan() -> Plan {
         node: NodePlan {
             trusts_os: false,
             commits_on_thread: false,
+            commits_mixed: false,
             direct_from: 65_536,
             journal_file_bytes: 1 << 20,
             journal_files: 4,
@@ -492,4 +493,21 @@ pub(super) fn records(from: i64, batches: &[Batch]) -> Vec<Read> {
             leader_epoch: 0,
         })
         .collect()
+}
+
+/// A leader whose log begins at `start`, and is empty.
+pub(super) fn standing(told: &Told, start: i64) -> Standing {
+    Standing {
+        partition: told.on,
+        role: Role::Leads,
+        leader_epoch: 1,
+        partition_epoch: 1,
+        replicas: 3,
+        is_moving: false,
+        in_sync: vec![1, 2, 3],
+        in_sync_min: 1,
+        high_watermark: Offset(start),
+        start: Offset(start),
+        end: Offset(start),
+    }
 }

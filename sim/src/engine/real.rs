@@ -266,7 +266,7 @@ impl World<'_> {
     fn start(&mut self) -> io::Result<()> {
         let log = File::options().create(true).append(true).open(self.place.folder.join("log"))?;
         let durability = if self.plan.node.trusts_os { "os" } else { "sync" };
-        let commit = if self.plan.node.commits_on_thread { "thread" } else { "inline" };
+        let commit = self.plan.node.commit_form();
         let child = Command::new(&self.place.binary)
             .args(["--bind", "127.0.0.1", "--kafka-port", &self.place.port.to_string()])
             .args(["--durability", durability, "--commit", commit, "--data-dir"])

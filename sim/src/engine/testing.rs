@@ -46,6 +46,7 @@ pub(super) fn plan(faults: Vec<Fault>) -> Plan {
         node: NodePlan {
             trusts_os: false,
             commits_on_thread: false,
+            commits_mixed: false,
             direct_from: 256 << 10,
             journal_file_bytes: 64 << 10,
             journal_files: 6,

@@ -102,6 +102,7 @@ enum Atlas {
 fn draw_from(seed: u64, atlas: Atlas) -> Plan {
     let root = Root(Rng::from_number(seed));
     let mut node = node(&mut root.of(Key::Node));
+    node.commits_mixed = root.of(Key::Commits).one_in(2);
     let topics = topics(&root, &node);
     let mut clients = clients::clients(&root, &topics, &node);
     let mut faults = faults::faults(&root, atlas, node.trusts_os, clients.len());
@@ -148,6 +149,7 @@ fn node(dice: &mut Dice) -> NodePlan {
     NodePlan {
         trusts_os,
         commits_on_thread: dice.one_in(2),
+        commits_mixed: false,
         direct_from: if dice.one_in(2) { dice.pick(&[1 << 10, 4 << 10, 16 << 10]) } else { 256 << 10 },
         journal_file_bytes,
         journal_files: dice.number(4, 16),
@@ -234,6 +236,7 @@ enum Key {
     Nodes,
     Dense,
     Members,
+    Commits,
 }
 
 /// The generator of a plan.

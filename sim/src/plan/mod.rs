@@ -64,6 +64,9 @@ pub struct NodePlan {
     pub trusts_os: bool,
     /// Commits run on a thread of their own (`--commit thread`): the node goes on stepping meanwhile.
     pub commits_on_thread: bool,
+    /// Only some of them do, as `--commit auto` chooses; without effect where none does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub commits_mixed: bool,
     /// Batches from this size on go straight to their segments, in bytes; without effect where the system is trusted.
     pub direct_from: u64,
     /// The length of a journal file, in bytes.
@@ -82,6 +85,24 @@ pub struct NodePlan {
     pub sync_us_min: u64,
     /// ... to this, in microseconds, when nothing is wrong.
     pub sync_us_max: u64,
+}
+
+impl NodePlan {
+    /// What [`commits_on_thread`](Self::commits_on_thread) and [`commits_mixed`](Self::commits_mixed) come to, as `--commit`
+    /// has it.
+    pub fn commit_form(&self) -> &'static str {
+        match (self.commits_on_thread, self.commits_mixed) {
+            (false, _) => "inline",
+            (true, false) => "thread",
+            (true, true) => "auto",
+        }
+    }
+
+    /// Whether the commit of this number runs on a thread of its own.
+    pub fn is_on_thread(&self, commit: u64) -> bool {
+        // Runs of several alike, and turns.
+        self.commits_on_thread && (!self.commits_mixed || (commit ^ (commit >> 2)) & 1 == 0)
+    }
 }
 
 /// What the network does when nothing is wrong with it.

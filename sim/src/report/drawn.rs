@@ -21,7 +21,7 @@ pub fn draw(plan: &Plan) -> String {
         "  broker   durability {}, commit {}, direct from {} B, {} journal files of {} B, tail cache {} B, clock {:+} ms \
          {:+} ppm, sync {}-{} µs{}",
         if node.trusts_os { "os" } else { "sync" },
-        if node.commits_on_thread { "thread" } else { "inline" },
+        node.commit_form(),
         node.direct_from,
         node.journal_files,
         node.journal_file_bytes,

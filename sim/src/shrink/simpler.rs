@@ -7,9 +7,10 @@ use crate::plan::{Action, ClientKind, ClientPlan, FaultKind, Plan};
 use crate::value::VALUE_BYTES_MIN;
 
 /// What is usual instead of what was drawn.
-pub(super) const OPTIONS: [fn(&mut Plan); 7] = [
+pub(super) const OPTIONS: [fn(&mut Plan); 8] = [
     |plan| plan.node.clock_skew_ms = 0,
     |plan| plan.node.clock_drift_ppm = 0,
+    |plan| plan.node.commits_mixed = false,
     |plan| plan.node.commits_on_thread = false,
     |plan| plan.node.trusts_os = false,
     |plan| plan.network.piece_bytes_max = 0,

@@ -33,6 +33,7 @@ fn plan(clients: Vec<ClientPlan>) -> Plan {
         node: NodePlan {
             trusts_os: false,
             commits_on_thread: false,
+            commits_mixed: false,
             direct_from: 50_000,
             journal_file_bytes: 256 << 10,
             journal_files: 8,

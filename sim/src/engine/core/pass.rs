@@ -241,8 +241,8 @@ impl World<'_> {
             self.next_task(machine);
             return;
         }
-        if matches!(work, Work::Commit(..)) && !plan.commits_on_thread {
-            process.is_committing = true;
+        if let Work::Commit(commit, _) = &work {
+            process.is_committing = !plan.is_on_thread(commit.number);
         }
         self.work(machine, work);
     }

@@ -34,7 +34,8 @@ impl Disk {
 impl Port for Disk {
     fn begin(&mut self, op: DiskOp) -> Option<Done> {
         let machine = self.machine;
-        let is_inline = matches!(op, DiskOp::Commit(..)) && !self.world.machines[machine].plan.commits_on_thread;
+        let plan = &self.world.machines[machine].plan;
+        let is_inline = matches!(&op, DiskOp::Commit(commit, _) if !plan.is_on_thread(commit.number));
         let is_task = matches!(op, DiskOp::Task(..));
         let (number, nanos) = self.world.begin_work(machine, Work::from(op));
         if is_inline {

@@ -52,6 +52,7 @@ pub(super) fn plan(root: &Root, seed: u64, nodes: u32) -> Plan {
     let mut dice = root.dense(Part::Measures, 0);
     let duration_ms = dice.between(12_000, 20_000);
     let mut node = node(&mut dice, nodes);
+    node.commits_mixed = root.of(Key::Commits).one_in(2);
     let topics = topics(root, nodes);
     groups::settings(root, &mut node.broker);
     if topics.iter().any(|topic| topic.keys() != Keys::None) {
@@ -87,6 +88,7 @@ fn node(dice: &mut Dice, nodes: u32) -> NodePlan {
     NodePlan {
         trusts_os: false,
         commits_on_thread: dice.one_in(2),
+        commits_mixed: false,
         // What is large is written past the journal: values of some thousand bytes are.
         direct_from: dice.pick(&[1 << 10, 4 << 10, 4 << 10, 256 << 10]),
         journal_file_bytes: dice.pick(&[256, 256, 512]) << 10,

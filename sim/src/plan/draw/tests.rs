@@ -177,3 +177,14 @@ fn a_plan_from_before_keys_were_drawn_reads_as_it_was() {
     let old = old.replace("},\n    }", "}\n    }");
     assert!(Plan::from_json(&old) == Ok(plan));
 }
+
+#[test]
+fn mixed_commits_come_in_runs_and_by_turns() {
+    let on_thread = |commits_on_thread, commits_mixed| {
+        let node = NodePlan { commits_on_thread, commits_mixed, ..crate::testing::plan().node };
+        (0..8).map(|commit| u8::from(node.is_on_thread(commit)).to_string()).collect::<String>()
+    };
+    assert_eq!(on_thread(false, true), "00000000");
+    assert_eq!(on_thread(true, false), "11111111");
+    assert_eq!(on_thread(true, true), "10100101");
+}

@@ -38,14 +38,30 @@ pub(super) struct ParkedProduce {
 #[derive(Debug)]
 struct Patience {
     until: Instant,
-    /// The partitions waited for, and up to where.
-    ends: SmallVec<[(TopicPartition, Offset); 2]>,
+    ends: SmallVec<[Awaited; 2]>,
+}
+
+/// What a request waits for.
+#[derive(Debug)]
+struct Awaited {
+    partition: TopicPartition,
+    /// Up to where.
+    end: Offset,
+    place: Place,
+}
+
+/// Where a partition stands in an answer: the number of its topic, and its own there.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    topic: usize,
+    partition: usize,
 }
 
 /// What journal records of a batch need besides its bytes: headers, an epoch start, a roll.
 pub(super) const RECORD_OVERHEAD: usize = 512;
 
-/// Requests that are told in one step that their time is up, at about 0.5 µs each.
+/// How many batches that requests wait for are told of in one step that their time is up, at about 0.5 µs each, but for
+/// those of a single request, which go together.
 const TIMED_OUT_AT_ONCE: usize = 100;
 
 /// Batches of requests that waited for room which one step takes up, at about 1 µs each: few enough for a step, and many
@@ -124,6 +140,7 @@ impl Node {
         let mut responses = Vec::with_capacity(produce.topics.len());
         let mut is_misled = false;
         let mut parked: SmallVec<[(u32, Offset); 2]> = SmallVec::new();
+        let mut places: SmallVec<[Place; 2]> = SmallVec::new();
         // Batches stay where they are: each is a good part of what a small request is.
         for ProduceTopic { name, id, partitions } in &mut produce.topics {
             let (name, id) = (std::mem::take(name), *id);
@@ -137,6 +154,9 @@ impl Node {
                         .and_then(|slot| self.check_writer(slot, may_write_internal).map(|()| slot))
                         .and_then(|slot| self.append_one(now, slot, batch, Origin::Client { acks }, &mut parked)),
                 };
+                if places.len() < parked.len() {
+                    places.push(Place { topic: responses.len(), partition: partition_responses.len() });
+                }
                 let mut response = partition_response(*index, result);
                 if response.error_code == ErrorCode::NotLeaderOrFollower.code()
                     && let Ok(topic) = resolved
@@ -169,52 +189,55 @@ impl Node {
                 parked.iter().for_each(|&(slot, end)| self.host(slot).own_acks.park(end, id));
             } else {
                 parked.iter().for_each(|&(slot, end)| self.host(slot).acks.park(end, id));
-                self.be_patient(now, id, &parked, produce.timeout_ms);
+                self.be_patient(now, id, &parked, &places, produce.timeout_ms);
             }
         }
     }
 
     /// Has a request wait for other brokers no longer than its client lets it.
-    fn be_patient(&mut self, now: Now, id: ProduceId, parked: &[(u32, Offset)], timeout_ms: i32) {
+    fn be_patient(&mut self, now: Now, id: ProduceId, parked: &[(u32, Offset)], places: &[Place], timeout_ms: i32) {
         if !parked.iter().any(|&(slot, _)| self.host(slot).partition.has_followers()) {
             return;
         }
         let until = now.instant + Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0));
-        let ends = parked.iter().map(|&(slot, end)| (self.host(slot).partition.id(), end)).collect();
+        let awaited = |(&(slot, end), &place)| Awaited { partition: self.host(slot).partition.id(), end, place };
+        let ends = parked.iter().zip(places).map(awaited).collect();
         self.produces[id.0].patience = Some(Box::new(Patience { until, ends }));
         self.deadlines.insert((until, Reason::Produce(id)));
     }
 
     /// Requests have waited as long as their clients let them: tells as many as one step has time for.
     pub(super) fn produce_late(&mut self, now: Now, first: ProduceId, out: &mut Outbox) {
-        self.lose_patience(first, out);
-        for _ in 1..TIMED_OUT_AT_ONCE {
+        let mut told = self.lose_patience(first, out);
+        while told < TIMED_OUT_AT_ONCE {
             let Some(&(at, Reason::Produce(id))) = self.deadlines.first() else { return };
             if at > now.instant {
                 return;
             }
             self.deadlines.pop_first();
-            self.lose_patience(id, out);
+            told += self.lose_patience(id, out);
         }
     }
 
     /// A request is told that its time is up, and waits nowhere any more: of a client that sends the same again and again
-    /// each copy would be kept until the high watermark moves.
-    fn lose_patience(&mut self, id: ProduceId, out: &mut Outbox) {
+    /// each copy would be kept until the high watermark moves. Returns how many batches it waited for.
+    fn lose_patience(&mut self, id: ProduceId, out: &mut Outbox) -> usize {
         let mut parked = self.produces.remove(id.0);
         let patience = parked.patience.take().expect("only who has some is to lose it");
-        for (partition, end) in patience.ends {
+        let awaited = patience.ends.len();
+        for Awaited { partition, end, place } in patience.ends {
             let hosted = self.by_id.get(&partition).and_then(|&slot| self.hosts[slot as usize].as_mut());
             // Where it waits no more, it has been told what has become of it.
-            if let Some(hosted) = hosted
-                && hosted.acks.leave(end, id)
-            {
+            if hosted.is_some_and(|hosted| hosted.acks.leave(end, id)) {
                 parked.pending -= 1;
-                parked.refuse(partition, &hosted.name, ErrorCode::RequestTimedOut);
+                let response = &mut parked.response.responses[place.topic].partition_responses[place.partition];
+                response.error_code = ErrorCode::RequestTimedOut.into();
+                response.base_offset = -1;
             }
         }
         assert_eq!(parked.pending, 0, "nothing leads to a request that is no more");
         out.push(Effect::Reply { to: parked.to, response: Some(Response::Produce(parked.response)) });
+        awaited
     }
 
     /// Whether a client may write to a partition: to the broker's own topics only tools may.

@@ -76,6 +76,20 @@ fn who_waits_for_others_waits_as_long_as_its_client_lets_it_and_its_batch_stays(
     assert_eq!(cluster.consume(1), ["a"]);
 }
 
+#[test]
+fn of_a_request_whose_time_is_up_only_what_others_lack_is_told_so() {
+    let mut cluster = Cluster::new(2);
+    cluster.create(TOPIC, &[&[1, 2], &[1], &[1, 2]], &[]);
+    cluster.rig(2).hold = true;
+    let sequence = cluster.rig(1).send_to_all(TOPIC, &[(2, "a"), (1, "b"), (0, "c")]);
+    cluster.pass(1_000);
+    let Some(Some(Response::Produce(answer))) = cluster.rig(1).reply(sequence) else { panic!("no answer") };
+    let told = answer.responses[0].partition_responses.iter();
+    let told: Vec<_> = told.map(|told| (told.index, told.error_code, told.base_offset)).collect();
+    let late = ErrorCode::RequestTimedOut.code();
+    assert_eq!(told, [(2, late, -1), (1, 0, 0), (0, late, -1)]);
+}
+
 /// Whoever sends the same again and again without patience takes no memory: a duplicate costs it nothing.
 #[test]
 fn who_was_told_that_its_time_is_up_waits_no_more_and_who_comes_next_waits_for_its_own() {

@@ -206,20 +206,37 @@ impl BrokerConfig {
     /// At the first name that is unknown or given twice, the first value that its setting may not have, and a
     /// contradiction.
     pub fn parse<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<BrokerConfig, ConfigError> {
-        let mut file = Layer::new();
-        for (name, text) in pairs {
-            known(name)?.key.check(text)?;
-            if file.insert(name.to_owned(), text.trim().to_owned()).is_some() {
-                return Err(ConfigError::Twice { name: name.to_owned() });
-            }
-        }
-        let config = BrokerConfig::read(file, Layer::new(), Layer::new());
-        let (lower, upper) = ("group.consumer.heartbeat.interval.ms", "group.consumer.session.timeout.ms");
+        let config = BrokerConfig::read(BrokerConfig::layer(pairs)?, Layer::new(), Layer::new());
         let groups = &config.groups;
         if groups.group_consumer_heartbeat_interval_ms >= groups.group_consumer_session_timeout_ms {
+            let (lower, upper) = ("group.consumer.heartbeat.interval.ms", "group.consumer.session.timeout.ms");
+            return Err(ConfigError::Conflict { lower, upper });
+        }
+        // A broker that is heard of more rarely is fenced for one heartbeat that comes late, or for none.
+        if config.broker_heartbeat_interval_ms * 2 > config.broker_session_timeout_ms {
+            let (lower, upper) = ("broker.heartbeat.interval.ms", "half of broker.session.timeout.ms");
             return Err(ConfigError::Conflict { lower, upper });
         }
         Ok(config)
+    }
+
+    /// The same of a part of the settings, whose others are elsewhere: whether some contradict each other cannot be said.
+    ///
+    /// # Errors
+    /// At the first name that is unknown or given twice, and the first value that its setting may not have.
+    pub fn check_part<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<(), ConfigError> {
+        BrokerConfig::layer(pairs).map(drop)
+    }
+
+    fn layer<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Layer, ConfigError> {
+        let mut layer = Layer::new();
+        for (name, text) in pairs {
+            known(name)?.key.check(text)?;
+            if layer.insert(name.to_owned(), text.trim().to_owned()).is_some() {
+                return Err(ConfigError::Twice { name: name.to_owned() });
+            }
+        }
+        Ok(layer)
     }
 
     /// These settings under what clients have set: `cluster` for all brokers, `broker` for this one.

@@ -49,7 +49,7 @@ pub static BROKER_KEYS: &[BrokerKey] = &[
         "2000",
         Allowed::AtLeast(1),
         Update::ReadOnly,
-        "How often a broker of a cluster tells the controller that it lives, in milliseconds.",
+        "How often a broker of a cluster tells the controller that it lives, in milliseconds: at most half of broker.session.timeout.ms.",
     ),
     unset(
         "broker.rack",

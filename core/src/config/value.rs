@@ -285,7 +285,7 @@ pub enum ConfigError {
     Conflict {
         /// The setting whose value should be at most the other's.
         lower: &'static str,
-        /// The other.
+        /// The other, or what part of it.
         upper: &'static str,
     },
     /// A setting appears twice.

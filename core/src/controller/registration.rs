@@ -139,7 +139,7 @@ impl Controller {
         Ok(Decision { records, response: Registered::As(broker_epoch) })
     }
 
-    /// Whether a process that has been registered before as `broker_epoch`, or -1, may ask for that anew.
+    /// Whether a process may ask to be registered whose broker was last as `broker_epoch`, or -1.
     ///
     /// # Errors
     /// Where its broker was removed since: it may have asked before that, and have been stopped. Who still runs asks again.

@@ -197,7 +197,7 @@ structs! {
         directory_id: Uuid,
         /// The process, as in [`Hello`].
         process: u64,
-        /// The number under which it has been registered before, as far as it knows; -1 where it has not.
+        /// The number under which its broker was registered last, as far as it knows; -1 where it was not, or is no more.
         broker_epoch: BrokerEpoch,
         /// Its addresses for clients.
         listeners: Vec<Address>,

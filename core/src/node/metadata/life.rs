@@ -68,7 +68,7 @@ pub(super) struct Life {
     told_damage: Option<TopicPartition>,
     /// Whether this process has told of all of them once.
     has_told_damage: bool,
-    /// The number of which this process was told that nobody is registered under it any more.
+    /// The number of which this process was told that its broker is registered under it no more.
     forgotten: Option<BrokerEpoch>,
 }
 
@@ -94,9 +94,21 @@ impl Node {
         self.registration().map(|known| BrokerEpoch(known.broker_epoch))
     }
 
+    /// Whether clients may rely on this broker: alone always; in a cluster while it is registered and not fenced.
+    pub fn is_active(&self) -> bool {
+        let is_active = |known: &Registration| known.standing == Standing::Active;
+        self.metadata.cluster.is_none() || self.registration().is_some_and(is_active)
+    }
+
     fn registration(&self) -> Option<&Registration> {
         let (node, process) = (self.metadata.quorum.me().node, self.metadata.process);
         self.controller.image().broker(node).filter(|known| known.process == process)
+    }
+
+    /// That under which this broker was registered last, by this process or one before it, as far as is known here.
+    fn last_broker_epoch(&self) -> Option<BrokerEpoch> {
+        let known = self.controller.image().broker(self.metadata.quorum.me().node);
+        known.map(|known| BrokerEpoch(known.broker_epoch))
     }
 
     /// Time has passed: for the quorum, for this broker's life, and for those that it leads.
@@ -216,7 +228,7 @@ impl Node {
         let listeners =
             listeners.map(|(name, host, port)| Address { name: name.clone(), host: host.clone(), port: *port });
         let (peer_host, peer_port) = cluster.raft_address.clone();
-        let broker_epoch = self.broker_epoch().filter(|epoch| self.metadata.life.forgotten != Some(*epoch));
+        let broker_epoch = self.last_broker_epoch().filter(|epoch| self.metadata.life.forgotten != Some(*epoch));
         let register = Register {
             node_id: me.node,
             directory_id: me.directory,
@@ -326,7 +338,8 @@ impl Node {
         }
         let patience = self.session_timeout();
         // Who did not look has not listened either: what was said meanwhile is heard after this tick.
-        let has_slept = self.metadata.life.looked.is_some_and(|looked| now.instant >= looked + patience / 2);
+        let a_while = (patience / 2).max(2 * TICK);
+        let has_slept = self.metadata.life.looked.is_some_and(|looked| now.instant >= looked + a_while);
         self.metadata.life.looked = Some(now.instant);
         if has_slept {
             self.metadata.life.led_since = None;
@@ -531,7 +544,7 @@ impl Node {
         }
         if registered.error_code == ErrorCode::BrokerIdNotRegistered.code() {
             // It was taken out while it could not be told, and runs on: it is a new broker now.
-            self.metadata.life.forgotten = self.broker_epoch();
+            self.metadata.life.forgotten = self.last_broker_epoch();
             self.metadata.life.next_register = now.instant;
         } else if registered.error_code != ErrorCode::None.code() {
             let why = registered.message.as_ref().map_or("it is refused", |message| message.as_str());

@@ -48,6 +48,8 @@ struct Cluster {
     /// From whom to whom a connection stands.
     links: BTreeSet<(i32, i32)>,
     said: VecDeque<(i32, i32, peer::Message)>,
+    /// Who has asked to be registered, and as what it had been before.
+    registers: Vec<(i32, BrokerEpoch)>,
     /// Who is cut off from the others.
     apart: BTreeSet<i32>,
     bootstrap: BTreeSet<i32>,
@@ -79,6 +81,7 @@ impl Cluster {
             now: Now { instant: Instant(0), wall: Timestamp(1_700_000_000_000) },
             links: BTreeSet::new(),
             said: VecDeque::new(),
+            registers: Vec::new(),
             apart: BTreeSet::new(),
             bootstrap: (1..=nodes).collect(),
             told_of: BTreeMap::new(),
@@ -278,6 +281,9 @@ impl Cluster {
             Effect::Say { to, message } => {
                 if matches!(*message, peer::Message::Forward(_) | peer::Message::Forwarded(_)) {
                     peer::encode(&message, &mut wire::Writer::new());
+                }
+                if let peer::Message::Register(register) = &*message {
+                    self.registers.push((id, register.broker_epoch));
                 }
                 return self.said.push_back((id, to.0, *message));
             }

@@ -366,6 +366,20 @@ fn what_a_process_asked_that_was_stopped_since_does_not_bring_it_back() {
     assert!(!cluster.lines.contains(&format!("node {gone} follows the metadata log")), "{}", cluster.lines);
 }
 
+#[test]
+fn who_begins_again_says_as_what_its_broker_was_registered() {
+    let mut cluster = Cluster::running(3);
+    let decides = cluster.controller().expect("somebody decides");
+    let again = (1..=3).find(|node| *node != decides).expect("there are three");
+    let before = cluster.node(again).broker_epoch().expect("it is registered");
+    cluster.kill(again);
+    cluster.registers.clear();
+    cluster.start(again);
+    cluster.pass(3_000);
+    assert_eq!(cluster.registers.first(), Some(&(again, before)));
+    assert!(cluster.node(again).broker_epoch().is_some_and(|epoch| epoch > before), "{}", cluster.lines);
+}
+
 /// As `remove-node` does it.
 fn take_out(cluster: &mut Cluster, decides: i32, gone: i32) {
     let voter_directory_id = cluster.brokers[&gone].directory;

@@ -121,8 +121,8 @@ pub fn parse(
         Some(Action::Dump { file }) => alone("dump").map(|()| Invocation::Dump { file }),
         Some(Action::Cluster(args)) => alone("cluster").and_then(|()| args.errand()).map(Invocation::Cluster),
         Some(Action::Version) => alone("version").map(|()| Invocation::Print(version())),
-        Some(Action::Standalone(after)) => serve(after.over(before), environment, Role::Standalone),
-        Some(Action::RaftCluster(after)) => serve(after.over(before), environment, Role::InCluster),
+        Some(Action::Standalone(after)) => serve(after.over_flags(before)?, environment, Role::Standalone),
+        Some(Action::RaftCluster(after)) => serve(after.over_flags(before)?, environment, Role::InCluster),
         None => serve(before, environment, Role::Standalone),
     }
 }

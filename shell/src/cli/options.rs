@@ -8,6 +8,7 @@ use std::str::FromStr;
 use chronik_core::config::BrokerConfig;
 use chronik_core::ids::NodeId;
 use serde::Deserialize;
+use tracing_subscriber::filter::Targets;
 
 pub use super::address::Address;
 
@@ -112,7 +113,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// A level for everything, and levels for single modules: `info`, or `info,chronik_core::node=debug`.
+/// A level for everything, and levels for single modules: `info`, or `info,chronik_core=debug`. What the state machine has
+/// to say is `chronik_core`'s, and what the server around it does is in modules of `chronik_server`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct LogLevel(String);
@@ -142,14 +144,17 @@ impl FromStr for LogLevel {
     type Err = String;
 
     fn from_str(text: &str) -> Result<LogLevel, String> {
-        for directive in text.split(',') {
+        let directives: Vec<&str> = text.split(',').map(str::trim).collect();
+        for directive in &directives {
             // tracing would take a misspelt level for the name of a module and log all of it.
-            let level = directive.split_once('=').map_or(directive, |(_module, level)| level);
+            let level = directive.split_once('=').map_or(*directive, |(_module, level)| level);
             if !LogLevel::LEVELS.contains(&level.to_ascii_lowercase().as_str()) {
                 return Err(format!("`{level}` is no log level: give one of {}", LogLevel::LEVELS.join(", ")));
             }
         }
-        Ok(LogLevel(text.to_owned()))
+        let text = directives.join(",");
+        text.parse::<Targets>().map_err(|why| format!("`{text}` are no log levels: {why}"))?;
+        Ok(LogLevel(text))
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) struct Settings {
     #[arg(long, value_name = "HOST")]
     pub(super) bind: Option<String>,
 
-    /// Address that clients are told to connect to [default: localhost, and the port listened on]
+    /// Address that clients are told to connect to [default: what is listened on; localhost where that is every interface]
     #[arg(long, value_name = "HOST[:PORT]")]
     #[serde(alias = "advertised_addr")]
     pub(super) advertised_addr: Option<HostAndMaybePort>,
@@ -56,7 +56,7 @@ pub(super) struct Settings {
     #[arg(long, value_name = "MODE")]
     pub(super) durability: Option<Durability>,
 
-    /// Which thread commits the journal [default: inline]
+    /// Which thread commits the journal [default: auto]
     #[arg(long, value_name = "THREAD")]
     pub(super) commit: Option<CommitThread>,
 
@@ -70,8 +70,8 @@ pub(super) struct Settings {
     #[serde(alias = "raft_addr")]
     pub(super) raft_addr: Option<Address>,
 
-    /// In a cluster: address that the other nodes are told to connect to [default: the host that clients are told, and
-    /// the port of --raft-addr]
+    /// In a cluster: address that the other nodes are told to connect to [default: that of --raft-addr; where it is every
+    /// interface, the host that clients are told]
     #[arg(long, value_name = "HOST[:PORT]")]
     #[serde(alias = "raft_advertised_addr")]
     pub(super) raft_advertised_addr: Option<HostAndMaybePort>,
@@ -159,15 +159,26 @@ impl Settings {
         }
     }
 
-    /// Refuses a setting that Kafka does not know, a value that it may not have, and one that is given twice in this
-    /// layer; `whose` names the layer to the reader.
-    pub(super) fn check_kafka(&self, whose: impl Display) -> Result<(), UsageError> {
-        self.kafka().map(drop).map_err(|why| UsageError(format!("{whose}: {why}")))
+    /// The flags behind a subcommand, and where they say nothing those `before` it.
+    pub(super) fn over_flags(self, before: Settings) -> Result<Settings, UsageError> {
+        before.check_kafka("--set")?;
+        self.check_kafka("--set")?;
+        Ok(self.over(before))
     }
 
-    /// Kafka's broker settings as this layer has them.
+    /// Refuses a setting that Kafka does not know, a value that it may not have, and one that is given twice in this
+    /// layer; `whose` names the layer to the reader. Whether some contradict each other, all layers together say.
+    pub(super) fn check_kafka(&self, whose: impl Display) -> Result<(), UsageError> {
+        BrokerConfig::check_part(self.pairs()).map_err(|why| UsageError(format!("{whose}: {why}")))
+    }
+
+    /// Kafka's broker settings, where this is all of them.
     pub(super) fn kafka(&self) -> Result<BrokerConfig, ConfigError> {
-        BrokerConfig::parse(self.set.iter().map(|KafkaSetting { name, value }| (name.as_str(), value.as_str())))
+        BrokerConfig::parse(self.pairs())
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.set.iter().map(|KafkaSetting { name, value }| (name.as_str(), value.as_str()))
     }
 
     /// The layer that environment variables make, and the names of those that look like settings and are none.

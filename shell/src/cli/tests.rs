@@ -205,6 +205,34 @@ fn a_fault_is_one_line_that_names_it() {
     }
 }
 
+#[test]
+fn settings_of_several_layers_are_judged_together() {
+    let (session, heartbeat) = ("group.consumer.session.timeout.ms=4000", "group.consumer.heartbeat.interval.ms=1000");
+    options_with(&["--set", heartbeat], &[("CHRONIK_SET", session)]);
+    options_with(&["--set", heartbeat, "standalone", "--set", session], &[]);
+    check_error(
+        &["--set", session],
+        "Invalid values: group.consumer.heartbeat.interval.ms must not exceed group.consumer.session.timeout.ms.",
+    );
+    check_error(
+        &["--set", "broker.session.timeout.ms=3999"],
+        "Invalid values: broker.heartbeat.interval.ms must not exceed half of broker.session.timeout.ms.",
+    );
+    for command in ["standalone", "raft-cluster"] {
+        check_error(
+            &[command, "--set", "num.partitions=3", "--set", "num.partitions=4"],
+            "--set: The config num.partitions is given twice.",
+        );
+    }
+}
+
+#[test]
+fn levels_may_be_set_apart_by_spaces_and_must_be_read() {
+    assert_eq!(options(&["--log-level", "info, chronik_core=debug"]).log.level.as_str(), "info,chronik_core=debug");
+    let why = parsed(&["--log-level", "a[{b=info"], &[]).expect_err("no levels").to_string();
+    assert!(why.contains("are no log levels"), "{why}");
+}
+
 const CLUSTER: [&str; 7] =
     ["raft-cluster", "--node-id", "1", "--raft-addr", "0.0.0.0:9192", "--peers", "2@two:9192,3@[fe80::3]:9193"];
 

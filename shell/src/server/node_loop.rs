@@ -30,6 +30,9 @@ use super::disk::Disk;
 use super::mailbox::{Answer, Arrival, Closing, Letterbox};
 use super::peers::Peers;
 
+/// Whose lines are the node's, to those who choose levels for modules.
+const CORE: &str = "chronik_core";
+
 /// How long the node goes by what it was told of the volume.
 const VOLUME_AFTER: Duration = Duration::from_secs(10);
 
@@ -258,6 +261,7 @@ impl<D: Disk> NodeLoop<D> {
             }
             Arrival::Sent(conn, sequence) => self.node.step(now, Input::Sent { conn, sequence }, &mut self.outbox),
             Arrival::Stop => self.node.step(now, Input::Stop, &mut self.outbox),
+            Arrival::AskReady(reply) => drop(reply.send(self.node.is_active())),
             Arrival::Scrape(reply) => {
                 // Whoever asked may have given up.
                 let _ = reply.send(self.metrics());
@@ -294,10 +298,10 @@ impl<D: Disk> NodeLoop<D> {
             }
             Effect::AllowConnections { max, max_per_ip } => self.admission.allow(max, max_per_ip),
             Effect::Log(LogLine { level, text }) => match level {
-                Level::Debug => debug!("{text}"),
-                Level::Info => info!("{text}"),
-                Level::Warn => warn!("{text}"),
-                Level::Error => error!("{text}"),
+                Level::Debug => debug!(target: CORE, "{text}"),
+                Level::Info => info!(target: CORE, "{text}"),
+                Level::Warn => warn!(target: CORE, "{text}"),
+                Level::Error => error!(target: CORE, "{text}"),
             },
             Effect::Stopped => {
                 self.outcome.get_or_insert(Ok(()));

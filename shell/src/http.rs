@@ -36,15 +36,20 @@ const EXCHANGE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Before trying again where a connection could not be accepted: descriptors run out for a while, not for a moment.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Answers on `listener` until the task is dropped. `metrics` draws up the text of `/metrics` each time it is asked
-/// for; `stage` decides `/ready`.
+/// What is asked of the broker. Each answer is one of the node's loop, once there is one.
+pub trait Broker: Clone + Send + Sync + 'static {
+    /// The text of `/metrics`.
+    fn metrics(&self) -> impl Future<Output = String> + Send;
+
+    /// Whether clients may rely on it.
+    fn is_ready(&self) -> impl Future<Output = bool> + Send;
+}
+
+/// Answers on `listener` until the task is dropped.
 ///
-/// `/health` is answered by the thread that serves the clients, so an answer proves that the node's loop turns.
-pub async fn serve<M, F>(listener: TcpListener, stage: watch::Receiver<Stage>, metrics: M)
-where
-    M: Fn() -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = String> + Send,
-{
+/// `/health` has the node's loop turn once, and no answer where that does not; `/ready` is 200 while the broker is in the
+/// stage for it, and says that it is.
+pub async fn serve(listener: TcpListener, stage: watch::Receiver<Stage>, broker: impl Broker) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
@@ -56,9 +61,9 @@ where
                 continue;
             }
         };
-        let (stage, metrics) = (stage.clone(), metrics.clone());
+        let (stage, broker) = (stage.clone(), broker.clone());
         tokio::spawn(async move {
-            match timeout(EXCHANGE_TIME_MAX, exchange(stream, stage, metrics)).await {
+            match timeout(EXCHANGE_TIME_MAX, exchange(stream, stage, broker)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(why)) => debug!(%why, "a request to the metrics address was cut short"),
                 Err(_) => debug!("a request to the metrics address took too long"),
@@ -68,15 +73,11 @@ where
     }
 }
 
-async fn exchange<M, F>(mut stream: TcpStream, stage: watch::Receiver<Stage>, metrics: M) -> io::Result<()>
-where
-    M: Fn() -> F,
-    F: Future<Output = String>,
-{
+async fn exchange(mut stream: TcpStream, stage: watch::Receiver<Stage>, broker: impl Broker) -> io::Result<()> {
     let Some(head) = read_head(&mut stream).await? else { return Ok(()) };
     let stage = *stage.borrow();
     let answer = match Wanted::read(&head) {
-        Ok(wanted) => wanted.answer(stage, metrics).await,
+        Ok(wanted) => wanted.answer(stage, broker).await,
         Err(refused) => Answer::plain(refused, false),
     };
     stream.write_all(&answer.encode()).await?;
@@ -171,16 +172,17 @@ impl Wanted {
         Ok(Wanted { page, head_only })
     }
 
-    async fn answer<F: Future<Output = String>>(self, stage: Stage, metrics: impl Fn() -> F) -> Answer {
+    async fn answer(self, stage: Stage, broker: impl Broker) -> Answer {
+        let is_ready = self.page != Page::Metrics && broker.is_ready().await;
         match self.page {
             Page::Metrics => Answer {
                 status: Status::Ok,
                 kind: "text/plain; version=0.0.4; charset=utf-8",
-                body: metrics().await,
+                body: broker.metrics().await,
                 head_only: self.head_only,
             },
             Page::Health => Answer::plain(Status::Ok, self.head_only),
-            Page::Ready if stage == Stage::Serving => Answer::plain(Status::Ok, self.head_only),
+            Page::Ready if stage == Stage::Serving && is_ready => Answer::plain(Status::Ok, self.head_only),
             Page::Ready => Answer::plain(Status::Unavailable, self.head_only),
         }
     }
@@ -218,14 +220,32 @@ impl Answer {
 mod tests {
     use super::*;
 
+    /// A broker that is ready, or not.
+    #[derive(Clone, Copy)]
+    struct Fake(bool);
+
+    impl Broker for Fake {
+        async fn metrics(&self) -> String {
+            "chronik_up 1\n".to_owned()
+        }
+
+        async fn is_ready(&self) -> bool {
+            self.0
+        }
+    }
+
     /// Sends `request` to a page in `stage` and answers all that comes back.
     fn ask(stage: Stage, request: &[u8]) -> String {
+        ask_of(Fake(true), stage, request)
+    }
+
+    fn ask_of(broker: Fake, stage: Stage, request: &[u8]) -> String {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
             let address = listener.local_addr().expect("a bound address");
             let (_sender, stage) = watch::channel(stage);
-            tokio::spawn(serve(listener, stage, || async { "chronik_up 1\n".to_owned() }));
+            tokio::spawn(serve(listener, stage, broker));
             let mut client = TcpStream::connect(address).await.expect("the page listens");
             client.write_all(request).await.expect("the page reads");
             client.shutdown().await.expect("the page is still there");
@@ -233,6 +253,14 @@ mod tests {
             client.read_to_end(&mut answer).await.expect("an answer to its end");
             String::from_utf8(answer).expect("text")
         })
+    }
+
+    #[test]
+    fn who_serves_and_is_not_relied_on_is_healthy_and_not_ready() {
+        for (page, status) in [("/ready", "HTTP/1.1 503"), ("/health", "HTTP/1.1 200")] {
+            let answer = ask_of(Fake(false), Stage::Serving, format!("GET {page} HTTP/1.1\r\n\r\n").as_bytes());
+            assert!(answer.starts_with(status), "{page}: {answer}");
+        }
     }
 
     fn check(stage: Stage, request: &str, status: &str, body: &str) {

@@ -123,7 +123,7 @@ async fn run(options: Options, data_dir: DataDir, entropy: [u8; 32], stop: impl 
         let bound = listener.local_addr().map_or_else(|_| address.to_string(), |bound| bound.to_string());
         info!(address = bound, "serving /metrics, /health and /ready");
         let metrics = metrics.clone();
-        tokio::spawn(http::serve(listener, watched, move || scrape(metrics.clone())));
+        tokio::spawn(http::serve(listener, watched, Asked(metrics)));
     }
     let server = Server::start(&options, &data_dir, entropy).await.map_err(|why| why.to_string())?;
     metrics.get_or_init(|| server.metrics());
@@ -135,10 +135,23 @@ async fn run(options: Options, data_dir: DataDir, entropy: [u8; 32], stop: impl 
     server.run(stopping).await.map_err(|fatal| fatal.to_string())
 }
 
-async fn scrape(metrics: Arc<OnceLock<Metrics>>) -> String {
-    match metrics.get() {
-        Some(metrics) => metrics.scrape().await,
-        None => String::new(),
+/// The server, once there is one.
+#[derive(Clone)]
+struct Asked(Arc<OnceLock<Metrics>>);
+
+impl http::Broker for Asked {
+    async fn metrics(&self) -> String {
+        match self.0.get() {
+            Some(metrics) => metrics.scrape().await,
+            None => String::new(),
+        }
+    }
+
+    async fn is_ready(&self) -> bool {
+        match self.0.get() {
+            Some(metrics) => metrics.is_ready().await,
+            None => false,
+        }
     }
 }
 

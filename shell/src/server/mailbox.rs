@@ -34,6 +34,8 @@ pub(super) enum Arrival {
     Stop,
     /// Somebody wants to see the counters.
     Scrape(oneshot::Sender<String>),
+    /// Somebody wants to know whether clients may rely on this broker.
+    AskReady(oneshot::Sender<bool>),
 }
 
 /// Towards the node.

@@ -340,6 +340,14 @@ impl Metrics {
         self.shared.mailbox.put(Arrival::Scrape(reply));
         text.await.unwrap_or_default()
     }
+
+    /// Whether clients may rely on this broker, which one of a cluster is only while it is registered and not fenced;
+    /// `false` once the server has stopped. That there is an answer proves that the node's loop turns.
+    pub async fn is_ready(&self) -> bool {
+        let (reply, is_ready) = oneshot::channel();
+        self.shared.mailbox.put(Arrival::AskReady(reply));
+        is_ready.await.unwrap_or_default()
+    }
 }
 
 /// The limits, with what the operator has a say in, and as many descriptors as the process may open. The broker of a cluster

@@ -3,6 +3,7 @@
 //! | commit | where, if that may be chosen | why |
 //! |---|---|---|
 //! | large | a thread of its own | while it is written the next large requests arrive, and a hop costs little beside it |
+//! | one that is synced with many before it, where the operating system is trusted | a thread of its own | it may take long |
 //! | small, and the node's thread is busy | a thread of its own | the node's thread has work to do while the disk has |
 //! | small | the node's own thread | a hop costs more than what else there is to do, and what arrives meanwhile shares the next commit |
 //!
@@ -54,7 +55,8 @@ enum Choice {
     There,
     /// As the table says.
     ByLoad(Load),
-    /// Nothing small is waited for.
+    /// The operating system is trusted: what is small is waited for only where it must be synced, with all that was
+    /// written before it.
     BySize,
 }
 
@@ -89,7 +91,7 @@ impl Commits {
             Choice::Here => false,
             Choice::There => true,
             Choice::ByLoad(load) => load.look() || is_large(),
-            Choice::BySize => is_large(),
+            Choice::BySize => commit.must_sync || is_large(),
         };
         match self.thread.as_ref().filter(|_| is_there) {
             Some(thread) => {

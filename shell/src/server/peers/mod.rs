@@ -16,7 +16,7 @@ mod accept;
 mod dial;
 mod outgoing;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -346,10 +346,24 @@ impl Peers {
 
     /// The gauges, each as its kind, name, help and value.
     pub(super) fn count(&self, mut line: impl FnMut(&str, &str, &str, u64)) {
+        // Who was removed is looked for as long as the command line names it, and is missed by nobody.
+        let neighbours = self.neighbours.borrow();
+        let peers = neighbours.iter().flat_map(|known| &known.peers);
+        let members: BTreeSet<NodeId> =
+            peers.filter(|(_, known)| known.directory_id.is_some()).map(|(node, _)| *node).collect();
+        let is_counted = |node: &&NodeId| members.is_empty() || members.contains(node);
         let gauges = [
-            ("chronik_peers", "Other brokers of the cluster.", self.dialling.len()),
-            ("chronik_peers_connected", "Brokers that this one is connected to.", self.outgoing.len()),
-            ("chronik_peers_heard", "Brokers that are connected to this one.", self.incoming.len()),
+            ("chronik_peers", "Other brokers of the cluster.", self.dialling.keys().filter(is_counted).count()),
+            (
+                "chronik_peers_connected",
+                "Those of them that this one is connected to.",
+                self.outgoing.keys().filter(is_counted).count(),
+            ),
+            (
+                "chronik_peers_heard",
+                "Those of them that are connected to this one.",
+                self.incoming.keys().filter(is_counted).count(),
+            ),
         ];
         for (name, help, value) in gauges {
             line("gauge", name, help, value as u64);

@@ -15,11 +15,13 @@ if [ ! -f "$class_path_file" ]; then
 fi
 class_path=$(cat "$class_path_file")
 mkdir -p "$dir"
+# Below those that the system gives to connections: one of them may have any port above.
+controller_port=$((10000 + port % 20000))
 cat >"$dir/server.properties" <<PROPERTIES
 process.roles=broker,controller
 node.id=1
-controller.quorum.bootstrap.servers=127.0.0.1:$((port + 1))
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$((port + 1))
+controller.quorum.bootstrap.servers=127.0.0.1:$controller_port
+listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller_port
 controller.listener.names=CONTROLLER
 log.dirs=$dir/logs
 offsets.topic.replication.factor=1

@@ -61,11 +61,13 @@ pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
                 | FaultKind::DiskSlow { for_ms, .. },
             ) => known.late_until = at + Duration::from_millis(*for_ms) + AFTER_ITS_OWN_TROUBLE,
             // A process begins without having heard anything; what is noted of it is its own.
-            What::Started { .. } => known.deaf = known.deaf.map(|(since, until)| (since.max(at), until)),
+            What::Started { .. } => {
+                known.deaf = known.deaf.map(|(since, until)| (since.max(at), first_end(&ends, since, until)));
+            }
             What::Healed => return,
             What::Votes { term, leads: true, .. } => {
                 let Some((since, until)) = known.deaf else { continue };
-                let until = ends.iter().copied().filter(|end| *end > since).fold(until, Instant::min);
+                let until = first_end(&ends, since, until);
                 if at < until && at >= since + RESIGNS_WITHIN && at >= known.late_until {
                     found.add(ISOLATED_CONTROLLERS_RESIGN, event, || {
                         format!(
@@ -80,6 +82,11 @@ pub(super) fn judge(facts: &Facts<'_>, found: &mut Found) {
             _ => {}
         }
     }
+}
+
+/// When what began at `since` and was to last until `until` ended: with the first that ended meanwhile.
+fn first_end(ends: &[Instant], since: Instant, until: Instant) -> Instant {
+    ends.iter().copied().filter(|end| *end > since).fold(until, Instant::min)
 }
 
 #[cfg(test)]
@@ -115,6 +122,13 @@ mod tests {
         let muted = FaultKind::LinkMuted { to: 1, for_ms: 3_000 };
         let muted = isolated(in_a_cluster().of_node(3, What::Fault(muted)), Way::Both);
         leads(muted.wait(6_000)).holds();
+        // It begins again after it may have been heard.
+        let begins = || What::Started { notes: Vec::new() };
+        let muted = FaultKind::LinkMuted { to: 1, for_ms: 500 };
+        let muted = isolated(in_a_cluster().of_node(3, What::Fault(muted)), Way::Both);
+        leads(muted.wait(1_000).of_node(2, begins()).wait(6_000)).holds();
+        leads(isolated(in_a_cluster(), Way::Both).of_node(2, begins()).wait(6_000))
+            .breaks(ISOLATED_CONTROLLERS_RESIGN, "broker 2");
         let paused = in_a_cluster().of_node(2, What::Fault(FaultKind::Pause { for_ms: 500 }));
         leads(isolated(paused, Way::Both).wait(6_000)).holds();
     }

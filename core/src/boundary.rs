@@ -501,6 +501,11 @@ pub trait Files: Send + Sync {
     fn allocate(&self, file: FileName, position: u64, bytes: u64) -> Result<(), DiskError>;
     /// Cuts the file to `bytes`.
     fn truncate(&self, file: FileName, bytes: u64) -> Result<(), DiskError>;
+    /// Begins what a [`Files::sync`] would have to do, so that many files are written side by side before the first of them
+    /// is waited for. Makes nothing durable, and may do nothing at all.
+    fn begin_sync(&self, _file: FileName) -> Result<(), DiskError> {
+        Ok(())
+    }
     /// Makes what was written durable, the file's existence included.
     fn sync(&self, file: FileName) -> Result<(), DiskError>;
     /// Removes a file; one that does not exist is no error.
@@ -610,11 +615,11 @@ impl Task {
             }
             Task::Trim { segment, bytes } => files.truncate(FileName::Segment(*segment), *bytes),
             Task::Sync { segments } => {
-                for segment in segments {
-                    files.sync(FileName::Segment(*segment))?;
-                    files.sync(FileName::Index(*segment))?;
+                let names = || segments.iter().flat_map(|&name| [FileName::Segment(name), FileName::Index(name)]);
+                if segments.len() > 1 {
+                    names().try_for_each(|file| files.begin_sync(file))?;
                 }
-                Ok(())
+                names().try_for_each(|file| files.sync(file))
             }
             Task::Checkpoint { slot, position, chunks, last } => {
                 write_checkpoint(files, FileName::Checkpoint(*slot), *position, chunks, *last)

@@ -25,6 +25,15 @@ pub(crate) struct MemoryFiles {
     rewritten: Mutex<BTreeMap<FileName, u64>>,
     /// How far each file had been written from its start when it was synced last.
     synced_anew: Mutex<BTreeMap<FileName, u64>>,
+    /// Syncs in their order, and what was begun of them.
+    pub(crate) syncs: Mutex<Vec<(FileName, Sync)>>,
+}
+
+/// A part of making a file durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sync {
+    Begun,
+    Done,
 }
 
 impl MemoryFiles {
@@ -137,7 +146,13 @@ impl Files for MemoryFiles {
         Ok(())
     }
 
+    fn begin_sync(&self, file: FileName) -> Result<(), DiskError> {
+        self.syncs.lock().expect("no test panics while it holds this").push((file, Sync::Begun));
+        Ok(())
+    }
+
     fn sync(&self, file: FileName) -> Result<(), DiskError> {
+        self.syncs.lock().expect("no test panics while it holds this").push((file, Sync::Done));
         let rewritten = self.rewritten.lock().expect("no test panics while it holds this").remove(&file);
         let mut synced = self.synced_anew.lock().expect("no test panics while it holds this");
         synced.insert(file, rewritten.unwrap_or(0));

@@ -1,12 +1,12 @@
 //! The node's checkpoints: what a restart begins with, so that the journal below may be used again.
 //!
 //! One in the making goes through these states, a slice at a time, so that no step grows with the number of partitions:
-//! `Idle` → `Metadata` (the image is encoded as it is when the run begins) → `Partitions` (each partition is flushed where it has much, synced where it is dirty, and encoded with what
-//! remains) → `Durable` (the journal catches up with what the encoded states contain) → `Closing` (its last part is
+//! `Idle` → `Metadata` (the image is encoded as it is when the run begins) → `Partitions` (some at a time are flushed where
+//! they have much, synced where they are dirty, and encoded with what remains) → `Durable` (the journal catches up with what the encoded states contain) → `Closing` (its last part is
 //! synced) → `Idle`. No space sends it from any state back to `Idle`, to begin anew. Each state is as new as its
 //! encoding; replay skips the records that a state already contains, by their LSN.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -47,10 +47,10 @@ struct Run {
     metadata: Option<Snapshot>,
     /// Partitions up to here are encoded.
     after: Option<TopicPartition>,
-    /// The partition that was synced last.
-    synced: Option<TopicPartition>,
+    /// The partitions that are encoded next.
+    group: Option<Group>,
     /// What must end before the run goes on.
-    awaits: Option<Awaited>,
+    awaits: BTreeSet<Awaited>,
     /// What the encoded states contain.
     contains: Lsn,
     encoded: bool,
@@ -60,9 +60,42 @@ struct Run {
     is_last: bool,
 }
 
+impl Run {
+    /// Whether it can do nothing before something has ended.
+    fn is_waiting(&self) -> bool {
+        let asks = self.group.is_some_and(|group| matches!(group.stage, Stage::Flush { .. }));
+        !self.awaits.is_empty() && !asks
+    }
+}
+
+/// Partitions that are made ready together, and then encoded: their files are written side by side, and the file system
+/// makes them durable by fewer commits of its own.
+#[derive(Clone, Copy)]
+struct Group {
+    /// All up to here that are not encoded.
+    last: TopicPartition,
+    stage: Stage,
+}
+
+/// How far a group is.
+#[derive(Clone, Copy)]
+enum Stage {
+    /// Partitions behind `after` are looked at for what is to be flushed. `again`: there was something.
+    Flush {
+        after: Option<TopicPartition>,
+        again: bool,
+    },
+    /// A flush takes only so much: when these are done, there may be more.
+    Again,
+    Sync,
+    Encode,
+}
+
+const FLUSH: Stage = Stage::Flush { after: None, again: false };
+
 /// What a run of a checkpoint waits for. Any other task that ends is none of its business: were it to go on while one of
 /// its parts is on its way, it could be closed without that part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Awaited {
     /// The partition's flush that is in flight, whoever asked for it.
     Flush(TopicPartition),
@@ -104,10 +137,8 @@ impl Checkpoints {
 
     /// What the one in the making may have waited for is done.
     pub(super) fn go_on(&mut self, done: Awaited) {
-        if let Some(run) = &mut self.run
-            && run.awaits == Some(done)
-        {
-            run.awaits = None;
+        if let Some(run) = &mut self.run {
+            run.awaits.remove(&done);
         }
     }
 
@@ -133,6 +164,9 @@ impl Checkpoints {
 
 /// Metadata records that are encoded in one step, at about 0.25 µs each.
 const METADATA_AT_ONCE: usize = 250;
+
+/// Partitions that one step has flushed, at some 10 µs each.
+pub(super) const FLUSHED_AT_ONCE: usize = 8;
 
 /// Set in the kind of a checkpoint's entry where the next entry goes on with it.
 pub(super) const GOES_ON: u8 = 0x80;
@@ -192,7 +226,7 @@ impl Node {
             self.begin_checkpoint();
         }
         let Some(run) = &self.checkpoints.run else { return };
-        if run.awaits.is_some() {
+        if run.is_waiting() {
             return;
         }
         if !run.encoded {
@@ -227,8 +261,8 @@ impl Node {
             head,
             metadata,
             after: None,
-            synced: None,
-            awaits: None,
+            group: None,
+            awaits: BTreeSet::new(),
             contains: self.journal.end(),
             encoded: false,
             thorough,
@@ -245,11 +279,11 @@ impl Node {
             let bytes: usize = chunks.iter().map(Bytes::len).sum();
             let task = Task::Checkpoint { slot: run.slot, position: run.position, chunks, last: false };
             run.position += bytes as u64;
-            run.awaits = Some(Awaited::Task(self.storage.push(Job::Checkpoint, task, out)));
+            run.awaits.insert(Awaited::Task(self.storage.push(Job::Checkpoint, task, out)));
         } else if !self.encode_metadata(&mut run) {
             self.encode_partitions(&mut run, out);
         }
-        if run.awaits.is_none() && !run.encoded {
+        if !run.is_waiting() && !run.encoded {
             self.deadlines.insert((now.instant, Reason::Continue));
         }
         self.checkpoints.run = Some(run);
@@ -267,36 +301,89 @@ impl Node {
         goes_on
     }
 
-    /// Encodes the next partitions until a chunk is full, or first has the next one flushed and synced.
+    /// Has the next partitions flushed and synced, and then encodes them, as far as it can without waiting.
     fn encode_partitions(&mut self, run: &mut Run, out: &mut Outbox) {
         let next = self.partitions_after(run.after, PARTITIONS_AT_ONCE);
-        run.encoded = next.is_empty();
-        for (id, slot) in next {
-            if self.controller.image().topic(id.topic).is_none() {
-                // Its topic is deleted, and it waits to be let go of.
-                run.after = Some(id);
-                continue;
+        run.contains = self.journal.end();
+        let Some(&(newest, _)) = next.last() else {
+            run.encoded = true;
+            return;
+        };
+        let Group { last, mut stage } = run.group.unwrap_or(Group { last: newest, stage: FLUSH });
+        // Whose topic is deleted waits to be let go of.
+        let stays = |id: TopicPartition| self.controller.image().topic(id.topic).is_some();
+        let next: Vec<_> = next.into_iter().filter(|&(id, _)| id <= last && stays(id)).collect();
+        loop {
+            stage = match stage {
+                Stage::Flush { after, again } => {
+                    let goes_on = self.flush_some(run, &next, after, again, out);
+                    run.group = Some(Group { last, stage: goes_on });
+                    if matches!(goes_on, Stage::Flush { .. }) {
+                        return;
+                    }
+                    goes_on
+                }
+                Stage::Again => FLUSH,
+                Stage::Sync => {
+                    let slots = next.iter().map(|&(_, slot)| slot);
+                    let dirty: Vec<u32> = slots.filter(|&slot| self.host(slot).partition.log().is_dirty()).collect();
+                    if !dirty.is_empty() {
+                        run.awaits.insert(Awaited::Task(self.sync(&dirty, out)));
+                    }
+                    Stage::Encode
+                }
+                Stage::Encode => {
+                    let is_whole = self.encode_group(run, &next, out);
+                    if is_whole {
+                        run.after = Some(last);
+                    }
+                    run.group = (!is_whole).then_some(Group { last, stage });
+                    return;
+                }
+            };
+            if !run.awaits.is_empty() {
+                run.group = Some(Group { last, stage });
+                return;
             }
-            // Only what came before the checkpoint began: under load there is always more, which the journal holds.
-            let at_least = if run.thorough { 1 } else { FLUSH_AT };
-            let much = usize::try_from(at_least).expect("a few hundred KiB");
-            let behind = self.host(slot).partition.log().has_unwritten_before(run.start.lsn, much);
-            if behind && self.flush(slot, at_least, out) {
-                run.awaits = Some(Awaited::Flush(id));
-                break;
+        }
+    }
+
+    /// Has some of a group's partitions flushed that lie behind `after`. Returns how to go on.
+    fn flush_some(
+        &mut self,
+        run: &mut Run,
+        group: &[(TopicPartition, u32)],
+        mut after: Option<TopicPartition>,
+        mut again: bool,
+        out: &mut Outbox,
+    ) -> Stage {
+        // Only what came before the checkpoint began: under load there is always more, which the journal holds.
+        let at_least = if run.thorough { 1 } else { FLUSH_AT };
+        let much = usize::try_from(at_least).expect("a few hundred KiB");
+        let mut flushed = 0;
+        let from = group.partition_point(|&(id, _)| Some(id) <= after);
+        for &(id, slot) in &group[from..] {
+            if flushed == FLUSHED_AT_ONCE {
+                return Stage::Flush { after, again };
             }
-            let log = self.host(slot).partition.log();
-            if run.synced != Some(id) && log.is_flushing() {
+            after = Some(id);
+            let is_behind = self.host(slot).partition.log().has_unwritten_before(run.start.lsn, much);
+            if is_behind && self.flush(slot, at_least, out) {
+                flushed += 1;
+            }
+            if self.host(slot).partition.log().is_flushing() {
+                again |= is_behind;
                 // Its end reaches the run by way of the task's completion.
-                run.awaits = Some(Awaited::Flush(id));
-                break;
+                run.awaits.insert(Awaited::Flush(id));
             }
-            if run.synced != Some(id) && log.is_dirty() {
-                run.synced = Some(id);
-                let sync = self.sync(slot, out);
-                run.awaits = Some(Awaited::Task(sync));
-                break;
-            }
+        }
+        if again { Stage::Again } else { Stage::Sync }
+    }
+
+    /// Encodes the partitions of a group until a chunk is full. Returns whether that was all of them.
+    fn encode_group(&mut self, run: &mut Run, group: &[(TopicPartition, u32)], out: &mut Outbox) -> bool {
+        for &(id, slot) in group {
+            run.after = Some(id);
             if self.host(slot).partition.damage().is_none() {
                 while let Some(task) = self.host(slot).partition.log_mut().trim() {
                     self.storage.push(Job::Trim, task, out);
@@ -314,21 +401,20 @@ impl Node {
                 }
             };
             encode_entry(&mut run.encoder, RecordKind::PartitionState, id, &state);
-            run.after = Some(id);
             if run.encoder.is_full() {
                 // A partition may remember thousands of producers.
-                break;
+                return false;
             }
         }
-        run.contains = self.journal.end();
+        true
     }
 
     /// Ends a checkpoint whose states the journal has caught up with.
     fn close_checkpoint(&mut self, out: &mut Outbox) {
         let durable = self.journal.durable();
-        let ready = |run: &mut Run| run.encoded && run.awaits.is_none() && durable >= run.contains;
+        let ready = |run: &mut Run| run.encoded && run.awaits.is_empty() && durable >= run.contains;
         let Some(run) = self.checkpoints.run.take_if(ready) else {
-            let waits = self.checkpoints.run.as_ref().is_some_and(|run| run.encoded && run.awaits.is_none());
+            let waits = self.checkpoints.run.as_ref().is_some_and(|run| run.encoded && run.awaits.is_empty());
             if waits && self.trusts_os && !self.journal.is_in_flight() {
                 self.journal.sync_next();
             }

@@ -305,7 +305,7 @@ impl Node {
             return;
         }
         if !self.flush(slot, 1, out) && self.host(slot).partition.log().is_dirty() {
-            self.sync(slot, out);
+            self.sync(&[slot], out);
         }
     }
 

@@ -36,13 +36,21 @@ pub(super) enum Job {
     Allocate(u32, TopicPartition, SegmentName, u64),
     /// Of which partition, and which of its stays here.
     Flush(u32, TopicPartition, u64),
-    Sync(u32, TopicPartition, Vec<(SegmentName, Mark)>),
+    Sync(Vec<Syncing>),
     Trim,
     Checkpoint,
     Close(Closing),
     Remove,
     /// Entries of an index that are made again.
     Mend,
+}
+
+/// What is synced of one partition.
+#[derive(Debug)]
+pub(super) struct Syncing {
+    slot: u32,
+    id: TopicPartition,
+    marks: Vec<(SegmentName, Mark)>,
 }
 
 /// What the node knows of its background work.
@@ -68,7 +76,7 @@ pub(super) struct Storage {
 impl Storage {
     /// Whether segments of the partition in a slot are being synced.
     pub(super) fn is_syncing(&self, slot: u32) -> bool {
-        self.jobs.values().any(|job| matches!(job, Job::Sync(of, ..) if *of == slot))
+        self.jobs.values().any(|job| matches!(job, Job::Sync(parts) if parts.iter().any(|part| part.slot == slot)))
     }
 
     pub(super) fn push(&mut self, job: Job, task: Task, out: &mut Outbox) -> TaskId {
@@ -190,12 +198,15 @@ impl Node {
         true
     }
 
-    /// Has what is written of a partition synced.
-    pub(super) fn sync(&mut self, slot: u32, out: &mut Outbox) -> TaskId {
-        let partition = &self.host(slot).partition;
-        let (id, dirty) = (partition.id(), partition.log().unsynced_segments());
-        let segments = dirty.iter().map(|(segment, _)| *segment).collect();
-        self.storage.push(Job::Sync(slot, id, dirty), Task::Sync { segments }, out)
+    /// Has what is written of partitions synced.
+    pub(super) fn sync(&mut self, slots: &[u32], out: &mut Outbox) -> TaskId {
+        let dirty = slots.iter().map(|&slot| {
+            let partition = &self.host(slot).partition;
+            Syncing { slot, id: partition.id(), marks: partition.log().unsynced_segments() }
+        });
+        let dirty: Vec<Syncing> = dirty.collect();
+        let segments = dirty.iter().flat_map(|part| &part.marks).map(|&(segment, _)| segment).collect();
+        self.storage.push(Job::Sync(dirty), Task::Sync { segments }, out)
     }
 
     /// Whether requests wait for room that checkpoints cannot make: the journal cannot grow, and the newest two of them
@@ -282,10 +293,11 @@ impl Node {
                 }
                 self.checkpoints.go_on(Awaited::Flush(id));
             }
-            Job::Sync(slot, id, marks) => {
-                if done && self.is_hosted(slot, id) {
-                    for (name, mark) in marks {
-                        self.host(slot).partition.log_mut().synced_to(name, mark);
+            Job::Sync(parts) => {
+                for Syncing { slot, id, marks } in parts {
+                    if done && self.is_hosted(slot, id) {
+                        let log = self.host(slot).partition.log_mut();
+                        marks.into_iter().for_each(|(name, mark)| log.synced_to(name, mark));
                     }
                 }
                 self.checkpoints.go_on(Awaited::Task(task));

@@ -114,7 +114,7 @@ impl Node {
             self.checkpoint_soon();
         } else if self.no_space.is_none() && !self.storage.is_syncing(slot) {
             // A checkpoint comes with so many bytes of journal that memory would hold more than it should until then.
-            self.sync(slot, out);
+            self.sync(&[slot], out);
         }
     }
 }

@@ -2,6 +2,8 @@
 //! nothing.
 
 use super::*;
+use crate::node::checkpoints::FLUSHED_AT_ONCE;
+use crate::testing::Sync;
 
 const MIB: u64 = 1 << 20;
 
@@ -156,4 +158,47 @@ fn a_step_encodes_no_more_than_a_chunk_and_one_partition() {
     }
     assert!(total > 5_000_000, "{total} bytes");
     assert!(largest <= journal::checkpoint::CHUNK_BYTES + 200_000, "{largest} bytes at once");
+}
+
+#[test]
+fn many_partitions_are_flushed_side_by_side_and_synced_together() {
+    let mut rig = Rig::new();
+    rig.create("t", 20);
+    let value = "v".repeat(2_000);
+    for partition in 0..20 {
+        let batch = records(rig.now.wall, &[&value]);
+        rig.send("t", partition, 1, batch);
+    }
+    // More than half of what memory may hold: small ones are flushed too.
+    assert!(rig.node.tails.bytes() > 33_000);
+    rig.lines.clear();
+    rig.hold_tasks = true;
+    rig.node.checkpoint_soon();
+    rig.step(Input::Deadline);
+    let is_flush = |effect: &&Effect| matches!(effect, Effect::Disk(DiskOp::Task(_, Task::Flush { .. })));
+    assert_eq!(rig.out.0.iter().filter(is_flush).count(), FLUSHED_AT_ONCE, "a step has only so much time");
+    rig.run();
+    rig.pass(0);
+    assert_eq!(rig.held_tasks.len(), 20, "none waits for another one: {:?}", rig.lines);
+    assert!(rig.lines.iter().all(|line| !line.contains("sync")), "{:?}", rig.lines);
+
+    rig.hold_tasks = false;
+    rig.files.syncs.lock().expect("nobody panicked").clear();
+    for done in std::mem::take(&mut rig.held_tasks) {
+        rig.step(Input::Disk(done));
+    }
+    rig.run();
+    rig.pass(0);
+    let syncs = rig.lines.iter().filter(|line| line.contains("sync 20 segments")).count();
+    assert_eq!(syncs, 1, "{:?}", rig.lines);
+    let syncs = rig.files.syncs.lock().expect("nobody panicked").clone();
+    let of_segments = syncs.iter().filter(|(file, _)| matches!(file, FileName::Segment(_) | FileName::Index(_)));
+    let parts: Vec<Sync> = of_segments.map(|&(_, part)| part).collect();
+    let expect = [[Sync::Begun; 40], [Sync::Done; 40]].concat();
+    assert_eq!(parts, expect, "all are on their way before the first is waited for");
+    assert_eq!(rig.node.counters().checkpoints, 1);
+    let log = |rig: &mut Rig, slot: u32| rig.node.host(slot).partition.log().is_dirty();
+    assert!(!(0..20).any(|slot| log(&mut rig, slot)));
+    let mut rig = rig.crash();
+    assert_eq!(rig.consume("t", 0), [value]);
 }

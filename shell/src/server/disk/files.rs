@@ -28,6 +28,7 @@ use rustix::io::Errno;
 
 use super::buffers::Buffers;
 use super::names;
+use super::writeback::{self, BEHIND_BYTES};
 
 /// What O_DIRECT asks of positions, lengths and addresses on every disk in use.
 const BLOCK: usize = 4096;
@@ -104,6 +105,10 @@ impl Progress {
         self.changes.fetch_add(1, Ordering::Release);
     }
 
+    fn is_settled(&self) -> bool {
+        *lock(&self.durable) == self.changes.load(Ordering::Acquire)
+    }
+
     fn settle(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let mut durable = lock(&self.durable);
         let changes = self.changes.load(Ordering::Acquire);
@@ -124,6 +129,8 @@ struct OpenFile {
     /// does not take direct writes.
     blocks: OnceLock<Option<File>>,
     bytes: AtomicU64,
+    /// How much was written through the page cache since that was sent to the disk last.
+    behind: AtomicU64,
     progress: Progress,
 }
 
@@ -249,6 +256,7 @@ impl DataFolder {
             direct,
             blocks: OnceLock::new(),
             bytes: AtomicU64::new(bytes),
+            behind: AtomicU64::new(0),
             progress: Progress::unknown(),
         });
         let mut open = lock(&self.open);
@@ -335,10 +343,30 @@ impl DataFolder {
         if self.write_direct(&file, position, pieces)? {
             return Ok(());
         }
-        let written = write_buffered(&file.file, position, pieces);
-        file.progress.changed();
-        file.bytes.fetch_max(position + written?, Ordering::AcqRel);
+        let (mut at, mut rest) = (position, pieces);
+        while !rest.is_empty() {
+            let (part, later) = rest.split_at(at_once(rest));
+            let written = write_buffered(&file.file, at, part);
+            file.progress.changed();
+            let written = written?;
+            (at, rest) = (at + written, later);
+            file.bytes.fetch_max(at, Ordering::AcqRel);
+            // A journal's slots and checkpoints are written whole, and synced at once.
+            if let FileName::Segment(_) = name
+                && file.behind.fetch_add(written, Ordering::Relaxed) + written >= BEHIND_BYTES
+            {
+                file.behind.store(0, Ordering::Relaxed);
+                writeback::go_on(&file.file)?;
+            }
+        }
         Ok(())
+    }
+
+    /// Has what a sync would have to write sent to the disk.
+    fn send_out(&self, name: FileName) -> io::Result<()> {
+        let file = self.find(name)?.ok_or(ErrorKind::NotFound)?;
+        file.behind.store(0, Ordering::Relaxed);
+        if file.progress.is_settled() { Ok(()) } else { writeback::start(&file.file) }
     }
 
     fn sync_file(&self, name: FileName) -> io::Result<()> {
@@ -442,6 +470,10 @@ impl Files for DataFolder {
         self.sync_file(file).map_err(|error| failed("sync", file, &error))
     }
 
+    fn begin_sync(&self, file: FileName) -> Result<(), DiskError> {
+        self.send_out(file).map_err(|error| failed("write", file, &error))
+    }
+
     fn remove(&self, file: FileName) -> Result<(), DiskError> {
         self.forget(|name| name == file);
         match std::fs::remove_file(self.path(file)) {
@@ -483,24 +515,34 @@ impl Files for DataFolder {
     }
 }
 
-/// Writes all pieces through the page cache; returns how many bytes they were.
+/// How many of the pieces are written by one call: no more than the kernel takes, and little more than
+/// [`BEHIND_BYTES`] of them.
+fn at_once(pieces: &[Bytes]) -> usize {
+    let mut bytes = 0;
+    let fits = |piece: &&Bytes| {
+        let fits = bytes < BEHIND_BYTES;
+        bytes += piece.len() as u64;
+        fits
+    };
+    pieces.iter().take(PIECES_MAX).take_while(fits).count()
+}
+
+/// Writes pieces through the page cache by one call, if it takes them all; returns how many bytes they were.
 fn write_buffered(file: &File, position: u64, pieces: &[Bytes]) -> io::Result<u64> {
     let mut at = position;
-    for pieces in pieces.chunks(PIECES_MAX) {
-        let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-        let mut left = &mut slices[..];
-        // Empty pieces at the front would look like a write that makes no progress.
-        IoSlice::advance_slices(&mut left, 0);
-        while !left.is_empty() {
-            match rustix::io::pwritev(file, left, at) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(bytes) => {
-                    at += bytes as u64;
-                    IoSlice::advance_slices(&mut left, bytes);
-                }
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+    let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+    let mut left = &mut slices[..];
+    // Empty pieces at the front would look like a write that makes no progress.
+    IoSlice::advance_slices(&mut left, 0);
+    while !left.is_empty() {
+        match rustix::io::pwritev(file, left, at) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(bytes) => {
+                at += bytes as u64;
+                IoSlice::advance_slices(&mut left, bytes);
             }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(at - position)

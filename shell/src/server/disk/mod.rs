@@ -15,6 +15,7 @@ mod commits;
 mod files;
 mod names;
 mod threads;
+mod writeback;
 
 use std::sync::Arc;
 

@@ -80,6 +80,33 @@ fn more_pieces_than_the_kernel_takes_at_once_are_written() {
 }
 
 #[test]
+fn what_becomes_much_of_a_segment_is_sent_to_the_disk_and_is_still_to_be_synced() {
+    let folder = TestFolder::new();
+    let files = folder.open();
+    let file = segment(0, 0);
+    let behind = || {
+        let open = files.find(file).expect("found").expect("exists");
+        (open.behind.load(Ordering::Relaxed), open.progress.is_settled())
+    };
+    let piece = Bytes::from(vec![7; 300 << 10]);
+    files.write_at(file, 0, std::slice::from_ref(&piece)).expect("written");
+    assert_eq!(behind(), (300 << 10, false));
+    // Four pieces by one call, which are more than is left behind, four more, and one.
+    files.write_at(file, 300 << 10, &vec![piece.clone(); 9]).expect("written");
+    assert_eq!(behind(), (300 << 10, false));
+    assert_eq!(files.len(file), Ok(Some(3000 << 10)));
+    assert!(read(&files, file, 0, 4 << 20) == piece.repeat(10), "in one piece");
+
+    files.begin_sync(file).expect("sent");
+    assert_eq!(behind(), (0, false), "what is on its way is not there yet");
+    files.sync(file).expect("synced");
+    assert_eq!(behind(), (0, true));
+    files.begin_sync(file).expect("nothing to send");
+    let missing = files.begin_sync(segment(0, 1)).expect_err("there is none").to_string();
+    assert!(missing.contains("00000000000000000001.log"), "{missing}");
+}
+
+#[test]
 fn a_commit_is_written_past_the_page_cache_into_blocks_that_are_there() {
     let folder = TestFolder::new();
     let files = folder.open();

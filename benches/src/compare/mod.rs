@@ -60,7 +60,8 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<bool, Failure> {
         return Err(Failure::Usage(format!("--rows matches none of: {names}")));
     }
     let contenders = contenders(args)?;
-    let args = &CompareArgs { work_dir: broker::prepare(&args.work_dir)?, ..args.clone() };
+    let (work_dir, _cleaner) = broker::prepare(&args.work_dir)?;
+    let args = &CompareArgs { work_dir, ..args.clone() };
     let findings = measure(args, &rows, &contenders)?;
 
     let json = findings.to_json(args);

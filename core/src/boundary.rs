@@ -561,6 +561,8 @@ pub enum Task {
     Sync {
         /// The segments, with their indexes.
         segments: Vec<SegmentName>,
+        /// Others that are synced next: their writing is begun too.
+        ahead: Vec<SegmentName>,
     },
     /// Write a part of a checkpoint.
     Checkpoint {
@@ -614,12 +616,13 @@ impl Task {
                 trim.map_or(Ok(()), |bytes| files.truncate(file, bytes))
             }
             Task::Trim { segment, bytes } => files.truncate(FileName::Segment(*segment), *bytes),
-            Task::Sync { segments } => {
-                let names = || segments.iter().flat_map(|&name| [FileName::Segment(name), FileName::Index(name)]);
-                if segments.len() > 1 {
-                    names().try_for_each(|file| files.begin_sync(file))?;
+            Task::Sync { segments, ahead } => {
+                let files_of = |&name| [FileName::Segment(name), FileName::Index(name)];
+                if segments.len() + ahead.len() > 1 {
+                    let all = segments.iter().chain(ahead).flat_map(files_of);
+                    all.into_iter().try_for_each(|file| files.begin_sync(file))?;
                 }
-                names().try_for_each(|file| files.sync(file))
+                segments.iter().flat_map(files_of).try_for_each(|file| files.sync(file))
             }
             Task::Checkpoint { slot, position, chunks, last } => {
                 write_checkpoint(files, FileName::Checkpoint(*slot), *position, chunks, *last)

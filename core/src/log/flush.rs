@@ -65,9 +65,14 @@ impl Log {
         Some((index, if segment.written > 0 { segment.written_to } else { segment.base }))
     }
 
-    /// Whether at least `bytes` bytes of batches from before `lsn` are in memory only.
+    /// Whether at least `bytes` bytes of batches from before `lsn` are not written yet. Not where so little is unwritten
+    /// beside what a flush in flight carries.
     pub fn has_unwritten_before(&self, lsn: Lsn, bytes: usize) -> bool {
         let Some((_, from)) = self.unwritten() else { return false };
+        // Most have less in all, and it is not worth a look at each batch.
+        if self.unwritten_bytes() < bytes as u64 {
+            return false;
+        }
         let before = self.tail.from(from).take_while(|batch| batch.lsn < lsn);
         let sums = before.scan(0, |sum, batch| {
             *sum += batch.bytes();
@@ -157,7 +162,7 @@ impl Log {
     /// A sync that was asked for at `mark` is done.
     pub fn synced_to(&mut self, name: SegmentName, mark: Mark) {
         let is_it = |segment: &&mut Segment| (segment.base, segment.generation) == (name.base, name.generation);
-        if let Some(segment) = self.segments.iter_mut().find(is_it) {
+        if let Some(segment) = self.segments.iter_mut().rev().find(is_it) {
             // What was written may have been forgotten meanwhile, since it was cut.
             if mark.bytes <= segment.written {
                 segment.synced = Mark { to: mark.to.min(segment.written_to), ..mark };

@@ -213,6 +213,11 @@ impl Log {
         self.tail.bytes()
     }
 
+    /// Whether it has let go of batches since [`Log::take_released`].
+    pub fn has_released(&self) -> bool {
+        self.tail.has_released()
+    }
+
     /// The batches in memory that it has let go of since this was asked last.
     pub fn take_released(&mut self) -> Released {
         self.tail.take_released()

@@ -243,6 +243,11 @@ impl Tail {
         }
     }
 
+    /// Whether something has been released since [`Tail::take_released`].
+    pub(super) fn has_released(&self) -> bool {
+        !self.released.is_empty()
+    }
+
     /// What has been released since this was asked last.
     pub(super) fn take_released(&mut self) -> Released {
         std::mem::take(&mut self.released)

@@ -2,9 +2,10 @@
 //!
 //! One in the making goes through these states, a slice at a time, so that no step grows with the number of partitions:
 //! `Idle` → `Metadata` (the image is encoded as it is when the run begins) → `Partitions` (some at a time are flushed where
-//! they have much, synced where they are dirty, and encoded with what remains) → `Durable` (the journal catches up with what the encoded states contain) → `Closing` (its last part is
-//! synced) → `Idle`. No space sends it from any state back to `Idle`, to begin anew. Each state is as new as its
-//! encoding; replay skips the records that a state already contains, by their LSN.
+//! they have much, synced where they are dirty, and encoded with what remains) → `Durable` (the journal catches up with
+//! what the encoded states contain) → `Closing` (its last part is synced) → `Idle`. No space for its own file sends it
+//! from any state back to `Idle`, to begin anew; no space for a segment keeps it where it is until there is room. Each
+//! state is as new as its encoding; replay skips the records that a state already contains, by their LSN.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -72,7 +73,7 @@ impl Run {
 /// makes them durable by fewer commits of its own.
 #[derive(Clone, Copy)]
 struct Group {
-    /// All up to here that are not encoded.
+    /// Up to here. One that comes while the group is made ready may be among them, and is encoded as it is.
     last: TopicPartition,
     stage: Stage,
 }
@@ -87,7 +88,10 @@ enum Stage {
     },
     /// A flush takes only so much: when these are done, there may be more.
     Again,
-    Sync,
+    /// Partitions up to `after` are synced.
+    Sync {
+        after: Option<TopicPartition>,
+    },
     Encode,
 }
 
@@ -165,8 +169,12 @@ impl Checkpoints {
 /// Metadata records that are encoded in one step, at about 0.25 µs each.
 const METADATA_AT_ONCE: usize = 250;
 
-/// Partitions that one step has flushed, at some 10 µs each.
+/// Partitions that one step has flushed, and pieces of memory that they are flushed from, at some 0.1 µs each.
 pub(super) const FLUSHED_AT_ONCE: usize = 8;
+const PIECES_AT_ONCE: usize = 1_000;
+
+/// Partitions that one task syncs, so that others have the disk's background thread in between.
+pub(super) const SYNCED_AT_ONCE: usize = 16;
 
 /// Set in the kind of a checkpoint's entry where the next entry goes on with it.
 pub(super) const GOES_ON: u8 = 0x80;
@@ -324,18 +332,12 @@ impl Node {
                     goes_on
                 }
                 Stage::Again => FLUSH,
-                Stage::Sync => {
-                    let slots = next.iter().map(|&(_, slot)| slot);
-                    let dirty: Vec<u32> = slots.filter(|&slot| self.host(slot).partition.log().is_dirty()).collect();
-                    if !dirty.is_empty() {
-                        run.awaits.insert(Awaited::Task(self.sync(&dirty, out)));
-                    }
-                    Stage::Encode
-                }
+                Stage::Sync { after } => self.sync_some(run, &next, after, out),
                 Stage::Encode => {
                     let is_whole = self.encode_group(run, &next, out);
                     if is_whole {
-                        run.after = Some(last);
+                        // Others may have come between them, so that these are not all up to the last one.
+                        run.after = Some(last.min(newest));
                     }
                     run.group = (!is_whole).then_some(Group { last, stage });
                     return;
@@ -360,16 +362,17 @@ impl Node {
         // Only what came before the checkpoint began: under load there is always more, which the journal holds.
         let at_least = if run.thorough { 1 } else { FLUSH_AT };
         let much = usize::try_from(at_least).expect("a few hundred KiB");
-        let mut flushed = 0;
+        let (mut flushed, mut pieces) = (0, 0);
         let from = group.partition_point(|&(id, _)| Some(id) <= after);
         for &(id, slot) in &group[from..] {
-            if flushed == FLUSHED_AT_ONCE {
+            if flushed == FLUSHED_AT_ONCE || pieces >= PIECES_AT_ONCE {
                 return Stage::Flush { after, again };
             }
             after = Some(id);
             let is_behind = self.host(slot).partition.log().has_unwritten_before(run.start.lsn, much);
-            if is_behind && self.flush(slot, at_least, out) {
+            if is_behind && let Some(taken) = self.flush(slot, at_least, out) {
                 flushed += 1;
+                pieces += taken;
             }
             if self.host(slot).partition.log().is_flushing() {
                 again |= is_behind;
@@ -377,7 +380,26 @@ impl Node {
                 run.awaits.insert(Awaited::Flush(id));
             }
         }
-        if again { Stage::Again } else { Stage::Sync }
+        if again { Stage::Again } else { Stage::Sync { after: None } }
+    }
+
+    /// Has some of a group's partitions synced that lie behind `after`. Returns how to go on.
+    fn sync_some(
+        &mut self,
+        run: &mut Run,
+        group: &[(TopicPartition, u32)],
+        after: Option<TopicPartition>,
+        out: &mut Outbox,
+    ) -> Stage {
+        let from = group.partition_point(|&(id, _)| Some(id) <= after);
+        let is_dirty = |&&(_, slot): &&(TopicPartition, u32)| self.host(slot).partition.log().is_dirty();
+        let (ids, slots): (Vec<_>, Vec<_>) = group[from..].iter().filter(is_dirty).copied().unzip();
+        let (now, later) = slots.split_at(slots.len().min(SYNCED_AT_ONCE));
+        let Some(&last) = ids[..now.len()].last() else { return Stage::Encode };
+        // What is written of all of them is begun with the first, so that the disk has it side by side.
+        let ahead = if after.is_none() { later } else { &[] };
+        run.awaits.insert(Awaited::Task(self.sync(now, ahead, out)));
+        Stage::Sync { after: Some(last) }
     }
 
     /// Encodes the partitions of a group until a chunk is full. Returns whether that was all of them.

@@ -304,8 +304,8 @@ impl Node {
         if self.no_space.is_some() || self.storage.is_syncing(slot) || self.host(slot).partition.log().is_flushing() {
             return;
         }
-        if !self.flush(slot, 1, out) && self.host(slot).partition.log().is_dirty() {
-            self.sync(&[slot], out);
+        if self.flush(slot, 1, out).is_none() && self.host(slot).partition.log().is_dirty() {
+            self.sync(&[slot], &[], out);
         }
     }
 

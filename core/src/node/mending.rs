@@ -132,7 +132,7 @@ impl Node {
                 let Mended { position, entries, next } = mended;
                 let task = match (entries.is_empty(), next) {
                     (true, Some(_)) => return self.mend_on(out),
-                    (true, None) => Task::Sync { segments: vec![segment] },
+                    (true, None) => Task::Sync { segments: vec![segment], ahead: Vec::new() },
                     (false, _) => {
                         Task::Flush { segment, runs: Vec::new(), index_position: position, index: entries, trim: None }
                     }

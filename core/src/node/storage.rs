@@ -50,6 +50,7 @@ pub(super) enum Job {
 pub(super) struct Syncing {
     slot: u32,
     id: TopicPartition,
+    stay: u64,
     marks: Vec<(SegmentName, Mark)>,
 }
 
@@ -190,23 +191,30 @@ impl Node {
         self.log_of(name).is_some_and(|log| !log.has_segment(name) && name.base >= log.first_base())
     }
 
-    pub(super) fn flush(&mut self, slot: u32, at_least: u64, out: &mut Outbox) -> bool {
+    /// Has a partition written behind where it has so many bytes for that, and says of how many pieces; `None` where it has
+    /// not, or that is under way.
+    pub(super) fn flush(&mut self, slot: u32, at_least: u64, out: &mut Outbox) -> Option<usize> {
         let hosted = self.host(slot);
         let (id, stay) = (hosted.partition.id(), hosted.stay);
-        let Some(task) = hosted.partition.log_mut().flush(at_least) else { return false };
+        let task = hosted.partition.log_mut().flush(at_least)?;
+        let Task::Flush { runs, .. } = &task else { unreachable!("it flushes") };
+        let pieces = runs.iter().map(|(_, pieces)| pieces.len()).sum();
         self.storage.push(Job::Flush(slot, id, stay), task, out);
-        true
+        Some(pieces)
     }
 
-    /// Has what is written of partitions synced.
-    pub(super) fn sync(&mut self, slots: &[u32], out: &mut Outbox) -> TaskId {
-        let dirty = slots.iter().map(|&slot| {
-            let partition = &self.host(slot).partition;
-            Syncing { slot, id: partition.id(), marks: partition.log().unsynced_segments() }
-        });
-        let dirty: Vec<Syncing> = dirty.collect();
-        let segments = dirty.iter().flat_map(|part| &part.marks).map(|&(segment, _)| segment).collect();
-        self.storage.push(Job::Sync(dirty), Task::Sync { segments }, out)
+    /// Has what is written of partitions synced. Those `ahead` are synced next.
+    pub(super) fn sync(&mut self, slots: &[u32], ahead: &[u32], out: &mut Outbox) -> TaskId {
+        let mut dirty = |slot: u32| {
+            let hosted = self.host(slot);
+            let (id, stay) = (hosted.partition.id(), hosted.stay);
+            Syncing { slot, id, stay, marks: hosted.partition.log().unsynced_segments() }
+        };
+        let names = |part: &Syncing| part.marks.iter().map(|&(segment, _)| segment).collect::<Vec<_>>();
+        let parts: Vec<Syncing> = slots.iter().map(|&slot| dirty(slot)).collect();
+        let ahead = ahead.iter().flat_map(|&slot| names(&dirty(slot))).collect();
+        let segments = parts.iter().flat_map(names).collect();
+        self.storage.push(Job::Sync(parts), Task::Sync { segments, ahead }, out)
     }
 
     /// Whether requests wait for room that checkpoints cannot make: the journal cannot grow, and the newest two of them
@@ -257,8 +265,10 @@ impl Node {
                 false
             }
             // Unlike an allocation, a sync that finds no space may have let go of pages already; one more would succeed
-            // and mean nothing.
-            Err(DiskError::NoSpace(file)) if !matches!(job, Job::Sync(..)) => {
+            // and mean nothing. Of segments, mending an index only syncs.
+            Err(DiskError::NoSpace(file))
+                if !matches!(job, Job::Sync(..)) && !matches!((&job, file), (Job::Mend, FileName::Segment(_))) =>
+            {
                 self.out_of_space(now, file, out);
                 false
             }
@@ -294,8 +304,8 @@ impl Node {
                 self.checkpoints.go_on(Awaited::Flush(id));
             }
             Job::Sync(parts) => {
-                for Syncing { slot, id, marks } in parts {
-                    if done && self.is_hosted(slot, id) {
+                for Syncing { slot, id, stay, marks } in parts {
+                    if done && self.is_hosted(slot, id) && self.host(slot).stay == stay {
                         let log = self.host(slot).partition.log_mut();
                         marks.into_iter().for_each(|(name, mark)| log.synced_to(name, mark));
                     }

@@ -11,6 +11,10 @@ use crate::time::Now;
 /// Batches that one step lets go of, at up to 0.1 µs each.
 const EVICTED_AT_ONCE: usize = 1_000;
 
+/// How far in the journal, in bytes, batches lie that one partition may let go of together, ahead of older ones of others:
+/// a small part of what memory holds, and of a thousand partitions some batches each, which cost little more than one.
+const EVICTED_TOGETHER: u64 = 2 << 20;
+
 /// What a partition's tail counts for in the node's accounts.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Accounted {
@@ -50,8 +54,10 @@ impl Node {
     /// Keeps account of a partition's batches in memory after they changed.
     pub(super) fn account_tail(&mut self, slot: u32) {
         let hosted = self.hosts[slot as usize].as_mut().expect("a hosted partition");
-        self.tails.released.join(hosted.partition.log_mut().take_released());
-        let log = hosted.partition.log();
+        let log = hosted.partition.log_mut();
+        if log.has_released() {
+            self.tails.released.join(log.take_released());
+        }
         let (oldest, bytes) = (log.oldest_in_memory(), log.tail_bytes() as u64);
         self.tails.bytes = self.tails.bytes + bytes - hosted.accounted.bytes;
         if oldest != hosted.accounted.oldest {
@@ -86,18 +92,25 @@ impl Node {
         }
     }
 
-    /// Lets go of the oldest batches in memory beyond the budget, in the order of the journal.
+    /// Lets go of the oldest batches in memory beyond the budget, about in the order of the journal.
     pub(super) fn evict(&mut self, now: Now, out: &mut Outbox) {
-        for evicted in 0.. {
-            if !self.is_over_budget() {
-                return;
-            }
-            let Some((_, &slot)) = self.tails.order.first_key_value() else { return };
+        let mut evicted = 0;
+        while self.is_over_budget() {
+            let Some((&oldest, &slot)) = self.tails.order.first_key_value() else { return };
             if evicted == EVICTED_AT_ONCE {
                 self.deadlines.insert((now.instant, Reason::Continue));
                 return;
             }
-            if self.host(slot).partition.log_mut().evict_one().is_none() {
+            let mut over = self.tails.bytes - self.limits.tail_cache_bytes as u64;
+            let log = self.host(slot).partition.log_mut();
+            let before = evicted;
+            let is_near = |lsn: Lsn| lsn.0 <= oldest.0 + EVICTED_TOGETHER;
+            while over > 0 && evicted < EVICTED_AT_ONCE && log.oldest_in_memory().is_some_and(is_near) {
+                let Some(bytes) = log.evict_one() else { break };
+                evicted += 1;
+                over = over.saturating_sub(bytes as u64);
+            }
+            if evicted == before {
                 self.secure_tail(slot, out);
                 return;
             }
@@ -114,7 +127,7 @@ impl Node {
             self.checkpoint_soon();
         } else if self.no_space.is_none() && !self.storage.is_syncing(slot) {
             // A checkpoint comes with so many bytes of journal that memory would hold more than it should until then.
-            self.sync(&[slot], out);
+            self.sync(&[slot], &[], out);
         }
     }
 }

@@ -44,7 +44,9 @@ impl Work {
             // A step may read, write and sync.
             Work::Compact(_) => sync(4) + sync(5),
             Work::Task(_, Task::ExtendJournal { bytes, .. }) => sync(3) + bytes / BYTES_PER_NANO,
-            Work::Task(_, Task::Sync { segments }) => (1..=segments.len() as u64 * 2).map(|key| sync(key + 3)).sum(),
+            Work::Task(_, Task::Sync { segments, .. }) => {
+                (1..=segments.len() as u64 * 2).map(|key| sync(key + 3)).sum()
+            }
             Work::Task(_, Task::Checkpoint { last: true, .. }) => sync(3),
             Work::Task(..) => WRITE_NANOS,
         }
@@ -87,7 +89,7 @@ impl Work {
                     Task::Flush { segment, runs, .. } => {
                         format!("flush {} runs to segment {}", runs.len(), segment.base.0)
                     }
-                    Task::Sync { segments } => format!("sync {} segments", segments.len()),
+                    Task::Sync { segments, .. } => format!("sync {} segments", segments.len()),
                     Task::Checkpoint { slot, position, last, .. } => {
                         format!("checkpoint {slot} at {position}{}", if *last { ", its last part" } else { "" })
                     }

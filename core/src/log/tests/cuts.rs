@@ -335,7 +335,7 @@ impl Replica {
             }
             Some(Job::Sync(marks)) => {
                 let segments = marks.iter().map(|(segment, _)| *segment).collect();
-                Task::Sync { segments }.run(&self.files).expect("the files are there");
+                Task::Sync { segments, ahead: Vec::new() }.run(&self.files).expect("the files are there");
                 marks.into_iter().for_each(|(name, mark)| self.log.synced_to(name, mark));
             }
             Some(Job::Other(task)) => task.run(&self.files).expect("memory has room"),

@@ -2,7 +2,8 @@
 //! nothing.
 
 use super::*;
-use crate::node::checkpoints::FLUSHED_AT_ONCE;
+use crate::ids::Offset;
+use crate::node::checkpoints::{FLUSHED_AT_ONCE, SYNCED_AT_ONCE};
 use crate::testing::Sync;
 
 const MIB: u64 = 1 << 20;
@@ -189,16 +190,57 @@ fn many_partitions_are_flushed_side_by_side_and_synced_together() {
     }
     rig.run();
     rig.pass(0);
-    let syncs = rig.lines.iter().filter(|line| line.contains("sync 20 segments")).count();
-    assert_eq!(syncs, 1, "{:?}", rig.lines);
+    let counts =
+        rig.lines.iter().filter_map(|line| line.split_once(": sync ")?.1.strip_suffix(" segments")?.parse().ok());
+    let syncs: Vec<usize> = counts.collect();
+    assert_eq!(syncs, [SYNCED_AT_ONCE, 20 - SYNCED_AT_ONCE], "{:?}", rig.lines);
     let syncs = rig.files.syncs.lock().expect("nobody panicked").clone();
     let of_segments = syncs.iter().filter(|(file, _)| matches!(file, FileName::Segment(_) | FileName::Index(_)));
     let parts: Vec<Sync> = of_segments.map(|&(_, part)| part).collect();
-    let expect = [[Sync::Begun; 40], [Sync::Done; 40]].concat();
+    let (first, second) = (2 * SYNCED_AT_ONCE, 40 - 2 * SYNCED_AT_ONCE);
+    let expect = [(Sync::Begun, 40), (Sync::Done, first), (Sync::Begun, second), (Sync::Done, second)];
+    let expect: Vec<Sync> = expect.into_iter().flat_map(|(part, count)| vec![part; count]).collect();
     assert_eq!(parts, expect, "all are on their way before the first is waited for");
     assert_eq!(rig.node.counters().checkpoints, 1);
     let log = |rig: &mut Rig, slot: u32| rig.node.host(slot).partition.log().is_dirty();
     assert!(!(0..20).any(|slot| log(&mut rig, slot)));
     let mut rig = rig.crash();
     assert_eq!(rig.consume("t", 0), [value]);
+}
+
+#[test]
+fn partitions_that_come_amid_others_push_none_out_of_a_checkpoint() {
+    let mut rig = Rig::new();
+    let count = i32::try_from(super::super::storage::PARTITIONS_AT_ONCE).expect("some tens");
+    rig.create("t", count);
+    for partition in 0..count {
+        let batch = records(rig.now.wall, &["v"]);
+        rig.send("t", partition, 1, batch);
+    }
+    // Everything is flushed, and the checkpoint waits for that.
+    rig.node.limits.tail_cache_bytes = 1;
+    rig.hold_tasks = true;
+    rig.node.checkpoint_soon();
+    rig.step(Input::Deadline);
+    rig.run();
+    rig.pass(0);
+    let last = *rig.node.by_id.keys().next_back().expect("a partition");
+    for name in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        rig.create(name, 3);
+    }
+    let before = rig.node.by_id.keys().filter(|&&id| id.topic < last.topic).count();
+    assert!(before > 0 && before < 24, "by chance some come before it and some behind");
+    assert_eq!(rig.node.counters().checkpoints, 0);
+    rig.hold_tasks = false;
+    for done in std::mem::take(&mut rig.held_tasks) {
+        rig.step(Input::Disk(done));
+    }
+    rig.run();
+    rig.pass(0);
+    assert!(rig.node.counters().checkpoints > 0);
+    let mut rig = rig.crash();
+    for (id, slot) in rig.node.by_id.clone() {
+        let expect = i64::from(id.topic == last.topic);
+        assert_eq!(rig.node.host(slot).partition.log().end(), Offset(expect), "{id}");
+    }
 }

@@ -158,3 +158,21 @@ fn an_index_that_stays_unreadable_is_given_up_after_a_few_tries() {
     assert!(rig.node.metrics().contains("chronik_partitions_damaged 0\n"), "the records are there");
     assert_eq!(rig.consume("t", 100).len(), 100);
 }
+
+#[test]
+fn no_space_for_a_segment_that_is_synced_is_the_end_whoever_syncs_it() {
+    let of = |file: fn(SegmentName) -> FileName| {
+        let mut rig = Rig::new();
+        rig.create("t", 1);
+        let id = *rig.node.by_id.keys().next().expect("a partition");
+        let segment = SegmentName::appended(id, crate::ids::Offset(0));
+        let task = Task::Sync { segments: vec![segment], ahead: Vec::new() };
+        let job = rig.node.storage.push(crate::node::storage::Job::Mend, task, &mut rig.out);
+        rig.out.0.clear();
+        rig.step(Input::Disk(Done::Task(job, Err(DiskError::NoSpace(file(segment))))));
+        rig.run();
+        rig.fatal
+    };
+    assert!(of(FileName::Segment).is_some_and(|why| why.contains("no space")), "pages may be lost by now");
+    assert_eq!(of(FileName::Index), None, "the segment has all that it says");
+}

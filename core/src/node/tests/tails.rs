@@ -152,3 +152,29 @@ fn retention_looks_at_few_partitions_at_once_where_they_remember_many_producers(
     rig.node.retention(rig.now, &mut rig.out);
     assert_eq!(rig.node.retention_after, None);
 }
+
+#[test]
+fn partitions_that_are_written_in_turn_let_go_of_some_batches_each() {
+    let mut rig = Rig::new();
+    rig.create("t", 4);
+    let value = "v".repeat(1_000);
+    for at in 0..200 {
+        let batch = records(rig.now.wall, &[&value]);
+        rig.send("t", at % 4, 1, batch);
+    }
+    let checkpoints = rig.node.counters().checkpoints;
+    rig.node.checkpoint_soon();
+    rig.step(Input::Deadline);
+    rig.run();
+    rig.pass(0);
+    assert!(rig.node.counters().checkpoints > checkpoints, "all of them are safe in their segments");
+    rig.node.limits.tail_cache_bytes = 20_000;
+    rig.step(Input::Deadline);
+    rig.run();
+    let left = rig.node.tails.bytes();
+    assert!((17_000..=20_000).contains(&left), "{left} bytes: as much as must, and no more");
+    let slots: Vec<u32> = rig.node.by_id.values().copied().collect();
+    let sum: usize = slots.into_iter().map(|slot| rig.node.host(slot).partition.log().tail_bytes()).sum();
+    assert_eq!(sum as u64, left);
+    assert_eq!(rig.consume("t", 0).len(), 50);
+}

@@ -110,7 +110,7 @@ fn task(task: &Task) -> String {
         Task::Flush { segment, trim, .. } => {
             format!("write to segment {}{}", segment.base.0, if trim.is_some() { ", its last part" } else { "" })
         }
-        Task::Sync { segments } => format!("sync {} segments", segments.len()),
+        Task::Sync { segments, .. } => format!("sync {} segments", segments.len()),
         Task::Checkpoint { slot, last, .. } => {
             format!("write to checkpoint {slot}{}", if *last { ", its last part" } else { "" })
         }

@@ -18,7 +18,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
 use bytes::Bytes;
 use chronik_core::boundary::{DiskError, FileName, Files, SegmentName};
@@ -105,8 +105,14 @@ impl Progress {
         self.changes.fetch_add(1, Ordering::Release);
     }
 
+    /// Whether nothing was changed since the last sync, as far as can be told without waiting for one that is under way.
     fn is_settled(&self) -> bool {
-        *lock(&self.durable) == self.changes.load(Ordering::Acquire)
+        let durable = match self.durable.try_lock() {
+            Ok(durable) => *durable,
+            Err(TryLockError::Poisoned(poisoned)) => *poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        durable == self.changes.load(Ordering::Acquire)
     }
 
     fn settle(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
@@ -351,12 +357,14 @@ impl DataFolder {
             let written = written?;
             (at, rest) = (at + written, later);
             file.bytes.fetch_max(at, Ordering::AcqRel);
-            // A journal's slots and checkpoints are written whole, and synced at once.
-            if let FileName::Segment(_) = name
+            // A commit of the journal is synced at once, and an index is short.
+            if let FileName::Segment(_) | FileName::Checkpoint(_) = name
                 && file.behind.fetch_add(written, Ordering::Relaxed) + written >= BEHIND_BYTES
             {
                 file.behind.store(0, Ordering::Relaxed);
-                writeback::go_on(&file.file)?;
+                // Where it is no space, pages that were written before are lost already, and no sync would tell of it again:
+                // unlike an allocation it must not be tried again.
+                writeback::go_on(&file.file).map_err(|why| io::Error::other(format!("write-back: {why}")))?;
             }
         }
         Ok(())
@@ -515,8 +523,8 @@ impl Files for DataFolder {
     }
 }
 
-/// How many of the pieces are written by one call: no more than the kernel takes, and little more than
-/// [`BEHIND_BYTES`] of them.
+/// How many of the pieces are written by one call: no more than the kernel takes, and [`BEHIND_BYTES`] of them with what is
+/// left of the last one.
 fn at_once(pieces: &[Bytes]) -> usize {
     let mut bytes = 0;
     let fits = |piece: &&Bytes| {

@@ -6,15 +6,18 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::sync::OnceLock;
 
-/// How much of one file may become dirty before it is sent to the disk, in bytes; and how much of it is under way at a
-/// time, but for what is written meanwhile. Large enough that the disk has its full speed, and sooner has no gain.
+/// How much of one file becomes dirty before it is sent to the disk, and about how much of it is on its way at a time, in
+/// bytes. Large enough that the disk has its full speed.
 pub(super) const BEHIND_BYTES: u64 = 1 << 20;
 
-/// Starts to write what is dirty in a file, and waits until what was started before is written. Makes nothing durable.
+/// Waits until what was started before is written, and starts to write what else is dirty in a file. Makes nothing
+/// durable.
 ///
 /// # Errors
-/// What went wrong with what was started before; a sync of the same descriptor may not tell of it again.
+/// What went wrong with what was started before. The kernel tells a descriptor of it once: a sync that follows succeeds,
+/// though pages that it stands for are lost.
 pub(super) fn go_on(file: &File) -> io::Result<()> {
     send(file, libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE)
 }
@@ -28,6 +31,13 @@ pub(super) fn start(file: &File) -> io::Result<()> {
 }
 
 fn send(file: &File, flags: libc::c_uint) -> io::Result<()> {
+    static IS_THERE: OnceLock<bool> = OnceLock::new();
+    // Without flags it does nothing, where the system and its sandbox have it.
+    if *IS_THERE.get_or_init(|| sync_file_range(file, 0).is_ok()) { sync_file_range(file, flags) } else { Ok(()) }
+}
+
+/// sync_file_range(2), of the whole file.
+fn sync_file_range(file: &File, flags: libc::c_uint) -> io::Result<()> {
     loop {
         // SAFETY: the descriptor is open as long as `file` is borrowed, and no memory is handed over.
         #[expect(unsafe_code, reason = "rustix has no sync_file_range")]
@@ -36,11 +46,8 @@ fn send(file: &File, flags: libc::c_uint) -> io::Result<()> {
             return Ok(());
         }
         let error = io::Error::last_os_error();
-        match error.raw_os_error() {
-            Some(libc::EINTR) => {}
-            // A file system or a sandbox without it: the sync has more to do then.
-            Some(libc::ENOSYS | libc::EINVAL | libc::ESPIPE | libc::EOPNOTSUPP | libc::EPERM) => return Ok(()),
-            _ => return Err(error),
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
         }
     }
 }

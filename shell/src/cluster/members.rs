@@ -97,11 +97,8 @@ fn folder_of(view: &View, node: NodeId) -> Option<Uuid> {
 
 /// Has a node forgotten that does not serve, or is one of two voters: for good, or until it comes back with an empty data folder.
 pub(super) fn remove(link: &mut Link, node: NodeId, out: &mut impl Write) -> Result<Outcome, Fault> {
-    let mut view = View::of_decided(link)?;
-    if serves(&view, node) && !answers(link, &view, node) {
-        // It has ended a moment ago, and is missed soon.
-        view = without(link, node)?;
-    }
+    // One that does not answer has ended a moment ago, and is missed soon, or is slow for a moment.
+    let mut view = wait(link, node, |link, view| !serves(view, node) || answers(link, view, node))?;
     let holds = view.partitions.values().filter(|partition| partition.replicas.contains(&node.0)).count();
     // One that does not serve may have lost its disk, and comes back under its number with an empty one.
     if holds > 0 && serves(&view, node) {
@@ -110,30 +107,23 @@ pub(super) fn remove(link: &mut Link, node: NodeId, out: &mut impl Write) -> Res
              where it is to come back with an empty data folder"
         )));
     }
-    let votes = voter(&view, node).cloned();
-    let is_one_of_two = votes.is_some() && view.quorum.as_ref().is_some_and(|quorum| quorum.current_voters.len() == 2);
+    let votes = voter(&view, node).is_some();
+    let is_one_of_two = votes && view.quorum.as_ref().is_some_and(|quorum| quorum.current_voters.len() == 2);
     // The cluster forgets nobody who serves; its vote would be gone before that is said.
     if serves(&view, node) && !is_one_of_two {
         return Err(Fault::Refused(format!("node {node} holds nothing any more, and still serves: stop it first")));
     }
-    if votes.is_none() && !view.nodes.contains_key(&node.0) {
+    if !votes && !view.nodes.contains_key(&node.0) {
         return Err(Fault::Refused(format!("the cluster knows no node {node}")));
     }
-    if let Some(voter) = votes {
-        let request = RemoveRaftVoterRequest {
-            cluster_id: Some(view.cluster_id.as_str().into()),
-            voter_id: node.0,
-            voter_directory_id: voter.replica_directory_id,
-        };
-        let Response::RemoveRaftVoter(response) = link.ask(request)? else { return Err(unasked()) };
-        let what = format!("node {node} cannot be taken out of the quorum");
-        check(&what, response.error_code, response.error_message.as_deref())?;
+    if votes {
+        take_vote(link, node, &mut view)?;
         writeln!(out, "node {node} votes no more")?;
     }
     if serves(&view, node) {
         // Of two voters none may be stopped before it votes no more: the other one alone would be no majority.
         writeln!(out, "stop it now: it is forgotten as soon as it serves no more")?;
-        view = without(link, node)?;
+        view = wait(link, node, |_, view| !serves(view, node))?;
     }
     if view.nodes.contains_key(&node.0) {
         let Response::UnregisterBroker(response) = link.ask(UnregisterBrokerRequest { broker_id: node.0 })? else {
@@ -153,12 +143,34 @@ pub(super) fn remove(link: &mut Link, node: NodeId, out: &mut impl Write) -> Res
     Ok(Outcome::Well)
 }
 
-/// The cluster once a node serves no more, for which it is waited as long as an answer may take.
-fn without(link: &mut Link, node: NodeId) -> Result<View, Fault> {
+/// Takes a voter out of the quorum. Where that changes already, as it does for a moment after another node was forgotten,
+/// it is asked again, as long as an answer may take.
+fn take_vote(link: &mut Link, node: NodeId, view: &mut View) -> Result<(), Fault> {
+    let deadline = Instant::now() + link.timeout();
+    while let Some(voter) = voter(view, node) {
+        let request = RemoveRaftVoterRequest {
+            cluster_id: Some(view.cluster_id.as_str().into()),
+            voter_id: node.0,
+            voter_directory_id: voter.replica_directory_id,
+        };
+        let Response::RemoveRaftVoter(response) = link.ask(request)? else { return Err(unasked()) };
+        if response.error_code != ErrorCode::RequestTimedOut.code() || Instant::now() >= deadline {
+            let what = format!("node {node} cannot be taken out of the quorum");
+            return check(&what, response.error_code, response.error_message.as_deref());
+        }
+        thread::sleep(LOOK_EVERY);
+        *view = View::of_decided(link)?;
+    }
+    Ok(())
+}
+
+/// The cluster once this is so of it, for which it is waited as long as an answer may take; it is not as long as a node
+/// serves.
+fn wait(link: &mut Link, node: NodeId, is_so: impl Fn(&Link, &View) -> bool) -> Result<View, Fault> {
     let deadline = Instant::now() + link.timeout();
     loop {
         let view = View::of_decided(link)?;
-        if !serves(&view, node) {
+        if is_so(link, &view) {
             return Ok(view);
         }
         if Instant::now() >= deadline {

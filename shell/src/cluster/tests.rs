@@ -60,6 +60,8 @@ struct Cluster {
     ends: BTreeMap<(i32, i32), i64>,
     /// What a broker answers of a partition instead.
     errors: BTreeMap<(i32, i32), ErrorCode>,
+    /// How often it is asked in vain to take a vote away, since its members change already.
+    busy: u32,
     /// What it was asked to change.
     asked: Vec<String>,
 }
@@ -188,7 +190,11 @@ impl Cluster {
             }
             Request::RemoveRaftVoter(request) => {
                 self.asked.push(format!("remove {} with {}", request.voter_id, request.voter_directory_id));
-                RemoveRaftVoterResponse::default().into()
+                let is_busy = self.busy > 0;
+                self.busy = self.busy.saturating_sub(1);
+                let error_code = if is_busy { ErrorCode::RequestTimedOut.code() } else { 0 };
+                let error_message = is_busy.then(|| "another change is under way".into());
+                RemoveRaftVoterResponse { error_code, error_message, ..RemoveRaftVoterResponse::default() }.into()
             }
             Request::UnregisterBroker(request) => {
                 self.asked.push(format!("forget {}", request.broker_id));
@@ -787,6 +793,15 @@ fn a_node_is_removed_when_it_serves_no_more() {
     let (told, outcome, asked) = run_on(stopped(3), remove(3));
     assert_eq!(asked, [format!("remove 3 with {}", folder(3)), "forget 3".to_owned()]);
     assert_eq!((told.lines().count(), outcome), (2, Ok(true)));
+    // The members change for a moment after another one was forgotten.
+    let remove_3 = format!("remove 3 with {}", folder(3));
+    let (told, outcome, asked) = run_on(Cluster { busy: 2, ..stopped(3) }, remove(3));
+    assert_eq!(asked, [&remove_3, &remove_3, &remove_3, "forget 3"]);
+    assert_eq!((told.lines().count(), outcome), (2, Ok(true)));
+    let busy = Cluster { busy: u32::MAX, ..stopped(3) };
+    let (_, outcome, _) = run_within(Duration::from_secs(1), busy, remove(3));
+    let why = "node 3 cannot be taken out of the quorum: REQUEST_TIMED_OUT: another change is under way";
+    assert_eq!(outcome, Err(why.to_owned()));
     let (_, outcome, _) = run_on(stopped(3), remove(9));
     assert_eq!(outcome, Err("the cluster knows no node 9".to_owned()));
     let (_, outcome, _) = run_on(stopped(1), remove(1));

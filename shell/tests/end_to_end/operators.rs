@@ -114,8 +114,13 @@ fn two_voters_become_one_that_serves() {
     });
     wait_for("node 2 votes no more", || {
         let told = ask(cluster.node(1), 10, &["status"]);
-        rows(&told).iter().any(|row| row[0] == node && row[4] != "voter" && row[4] != "leader").then_some(())
+        let votes_no_more = rows(&told).iter().any(|row| row[0] == node && row[4] != "voter" && row[4] != "leader");
+        (votes_no_more || removing.is_finished()).then_some(())
     });
+    if removing.is_finished() {
+        let ended = removing.join().expect("the command ends");
+        panic!("it does not wait for node 2 to stop: {}{}", ended.stdout, ended.stderr);
+    }
     assert_eq!(cluster.terminate(2).code(), Some(0));
     let removed = removing.join().expect("the command ends");
     assert_eq!(removed.status.code(), Some(0), "{}{}", removed.stdout, removed.stderr);

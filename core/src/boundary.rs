@@ -617,12 +617,17 @@ impl Task {
             }
             Task::Trim { segment, bytes } => files.truncate(FileName::Segment(*segment), *bytes),
             Task::Sync { segments, ahead } => {
-                let files_of = |&name| [FileName::Segment(name), FileName::Index(name)];
                 if segments.len() + ahead.len() > 1 {
-                    let all = segments.iter().chain(ahead).flat_map(files_of);
-                    all.into_iter().try_for_each(|file| files.begin_sync(file))?;
+                    for segment in segments.iter().chain(ahead) {
+                        files.begin_sync(FileName::Segment(*segment))?;
+                        files.begin_sync(FileName::Index(*segment))?;
+                    }
                 }
-                segments.iter().flat_map(files_of).try_for_each(|file| files.sync(file))
+                for segment in segments {
+                    files.sync(FileName::Segment(*segment))?;
+                    files.sync(FileName::Index(*segment))?;
+                }
+                Ok(())
             }
             Task::Checkpoint { slot, position, chunks, last } => {
                 write_checkpoint(files, FileName::Checkpoint(*slot), *position, chunks, *last)

@@ -44,6 +44,8 @@ pub struct Limits {
     /// Partitions of fetches that the node serves at once. A fetch of more is served in several steps, between which
     /// others have theirs.
     pub fetch_partitions_at_once: usize,
+    /// Partitions that background work, such as a checkpoint or retention, looks at in one step.
+    pub partitions_at_once: usize,
     /// Bytes of newest records kept in memory for consumers that read at the end of their partitions.
     pub tail_cache_bytes: usize,
     /// Segment files kept open at once; the ones used least recently are closed.
@@ -77,6 +79,8 @@ impl Default for Limits {
             fetch_unsent_time_max: Duration::from_secs(5),
             // At 0.2 to 0.4 µs each, the 100 µs that a step may take.
             fetch_partitions_at_once: 250,
+            // Under about 100 µs; and a checkpoint syncs so many side by side.
+            partitions_at_once: 64,
             // Half a second of the fastest producer of small records. Every page of it is fresh memory once, which can cost
             // more than all that is done with what lies in it; who is further behind reads from the page cache.
             tail_cache_bytes: (64 * MIB) as usize,
@@ -108,6 +112,7 @@ impl Limits {
         line("bytes of fetched records, read or unsent", bytes(self.fetch_bytes_in_flight_max));
         line("  seconds that they lie unsent for others", self.fetch_unsent_time_max.as_secs().to_string());
         line("partitions of a fetch served at once", self.fetch_partitions_at_once.to_string());
+        line("partitions looked at at once behind that", self.partitions_at_once.to_string());
         line("tail cache", bytes(self.tail_cache_bytes));
         line("open segment files", self.open_files.to_string());
         line("bytes compacted in the background a second", count(self.compaction_bytes_per_second_max));

@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use super::metadata::encode_state_head;
-use super::storage::{FLUSH_AT, Job, PARTITIONS_AT_ONCE};
+use super::storage::{FLUSH_AT, Job};
 use super::{Node, Reason};
 use crate::boundary::{FileName, Outbox, Task, TaskId};
 use crate::controller::image::{MetadataImage, Snapshot};
@@ -169,12 +169,14 @@ impl Checkpoints {
 /// Metadata records that are encoded in one step, at about 0.25 µs each.
 const METADATA_AT_ONCE: usize = 250;
 
-/// Partitions that one step has flushed, and pieces of memory that they are flushed from, at some 0.1 µs each.
-pub(super) const FLUSHED_AT_ONCE: usize = 8;
+/// How much of a group one step has flushed: as a part of the partitions that a step looks at, and in pieces of memory, at
+/// some 0.1 µs each.
+pub(super) const FLUSHED_PART: usize = 8;
 const PIECES_AT_ONCE: usize = 1_000;
 
-/// Partitions that one task syncs, so that others have the disk's background thread in between.
-pub(super) const SYNCED_AT_ONCE: usize = 16;
+/// How much of a group one task syncs, so that others have the disk's background thread in between: as a part of the
+/// partitions that a step looks at.
+pub(super) const SYNCED_PART: usize = 4;
 
 /// Set in the kind of a checkpoint's entry where the next entry goes on with it.
 pub(super) const GOES_ON: u8 = 0x80;
@@ -311,7 +313,7 @@ impl Node {
 
     /// Has the next partitions flushed and synced, and then encodes them, as far as it can without waiting.
     fn encode_partitions(&mut self, run: &mut Run, out: &mut Outbox) {
-        let next = self.partitions_after(run.after, PARTITIONS_AT_ONCE);
+        let next = self.partitions_after(run.after, self.limits.partitions_at_once);
         run.contains = self.journal.end();
         let Some(&(newest, _)) = next.last() else {
             run.encoded = true;
@@ -362,10 +364,11 @@ impl Node {
         // Only what came before the checkpoint began: under load there is always more, which the journal holds.
         let at_least = if run.thorough { 1 } else { FLUSH_AT };
         let much = usize::try_from(at_least).expect("a few hundred KiB");
+        let flushed_max = (self.limits.partitions_at_once / FLUSHED_PART).max(1);
         let (mut flushed, mut pieces) = (0, 0);
         let from = group.partition_point(|&(id, _)| Some(id) <= after);
         for &(id, slot) in &group[from..] {
-            if flushed == FLUSHED_AT_ONCE || pieces >= PIECES_AT_ONCE {
+            if flushed == flushed_max || pieces >= PIECES_AT_ONCE {
                 return Stage::Flush { after, again };
             }
             after = Some(id);
@@ -391,10 +394,11 @@ impl Node {
         after: Option<TopicPartition>,
         out: &mut Outbox,
     ) -> Stage {
+        let synced_max = (self.limits.partitions_at_once / SYNCED_PART).max(1);
         let from = group.partition_point(|&(id, _)| Some(id) <= after);
         let is_dirty = |&&(_, slot): &&(TopicPartition, u32)| self.host(slot).partition.log().is_dirty();
         let (ids, slots): (Vec<_>, Vec<_>) = group[from..].iter().filter(is_dirty).copied().unzip();
-        let (now, later) = slots.split_at(slots.len().min(SYNCED_AT_ONCE));
+        let (now, later) = slots.split_at(slots.len().min(synced_max));
         let Some(&last) = ids[..now.len()].last() else { return Stage::Encode };
         // What is written of all of them is begun with the first, so that the disk has it side by side.
         let ahead = if after.is_none() { later } else { &[] };

@@ -21,7 +21,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::storage::PARTITIONS_AT_ONCE;
 use super::{Node, Reason, logs};
 use crate::boundary::{DiskError, DiskOp, Effect, FileName, Level, Outbox, SegmentName};
 use crate::compact::{Pass, Progress, Scope, Work};
@@ -230,11 +229,11 @@ impl Node {
 
     fn survey(&mut self, now: Now, mut survey: Survey, out: &mut Outbox) {
         self.compaction.aside.retain(|_, until| *until > now.instant);
-        let slots = self.partitions_after(survey.after, PARTITIONS_AT_ONCE);
+        let slots = self.partitions_after(survey.after, self.limits.partitions_at_once);
         for &(id, slot) in &slots {
             self.weigh(now, id, slot, &mut survey, out);
         }
-        if slots.len() == PARTITIONS_AT_ONCE {
+        if slots.len() == self.limits.partitions_at_once {
             survey.after = slots.last().map(|&(id, _)| id);
             self.compaction.state = State::Surveying(survey);
             self.deadlines.insert((now.instant + SLICE_PAUSE, Reason::Compaction));

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::storage::PARTITIONS_AT_ONCE;
 use super::{Node, Reason, logs};
 use crate::boundary::{Level, Outbox};
 use crate::time::{Now, Timestamp};
@@ -13,8 +12,8 @@ const SEEN_AT_ONCE: usize = 2_000;
 impl Node {
     /// Deletes what retention lets go of in the next partitions, and comes back for the others.
     pub(super) fn retention(&mut self, now: Now, out: &mut Outbox) {
-        let slots = self.partitions_after(self.retention_after, PARTITIONS_AT_ONCE);
-        let mut more = slots.len() == PARTITIONS_AT_ONCE;
+        let slots = self.partitions_after(self.retention_after, self.limits.partitions_at_once);
+        let mut more = slots.len() == self.limits.partitions_at_once;
         let (mut seen, mut last) = (0, None);
         for &(id, slot) in &slots {
             let log = self.host(slot).partition.log();

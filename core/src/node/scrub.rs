@@ -17,7 +17,6 @@
 
 use std::time::Duration;
 
-use super::storage::PARTITIONS_AT_ONCE;
 use super::{Node, ReadResult, Reader, Reason};
 use crate::boundary::{DiskOp, Effect, Outbox};
 use crate::ids::{Offset, TopicPartition, Uuid};
@@ -113,7 +112,7 @@ impl Node {
 
     /// Counts the closed segments of the next partitions.
     fn count_closed(&mut self, now: Now, after: Option<TopicPartition>, mut bytes: u64) {
-        let next = self.partitions_after(after, PARTITIONS_AT_ONCE);
+        let next = self.partitions_after(after, self.limits.partitions_at_once);
         for &(_, slot) in &next {
             let partition = &self.host(slot).partition;
             if partition.damage().is_none() {
@@ -161,7 +160,7 @@ impl Node {
         let at = self.scrub.at;
         let skipped = self.scrub.skipped.get_or_insert(0);
         let mut last = None;
-        for (&id, &slot) in self.by_id.range(at.partition..).take(PARTITIONS_AT_ONCE) {
+        for (&id, &slot) in self.by_id.range(at.partition..).take(self.limits.partitions_at_once) {
             last = Some(id);
             let partition = &self.hosts[slot as usize].as_ref().expect("a hosted partition").partition;
             if partition.damage().is_some() {

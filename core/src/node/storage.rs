@@ -19,8 +19,6 @@ use crate::time::{Instant, Now};
 pub(super) const FLUSH_AT: u64 = 256 << 10;
 /// How far ahead blocks are reserved for bodies that go straight to a segment.
 const ALLOCATE_AHEAD: u64 = 64 << 20;
-/// How many partitions one step looks at for a checkpoint or retention, so that it stays under about 100 µs.
-pub(super) const PARTITIONS_AT_ONCE: usize = 64;
 /// Removals that one step asks for, at about 0.3 µs each.
 const REMOVED_AT_ONCE: usize = 200;
 /// How long the journal's ring stays as it is after there was no space to extend it.

@@ -15,6 +15,8 @@ pub(super) fn limits(plan: &Plan) -> Limits {
         request_bytes_max: 4 << 20,
         // A few of a client's partitions are many, so that fetches take one step as well as several.
         fetch_partitions_at_once: 2,
+        // A broker has few, which a checkpoint is to take in several groups.
+        partitions_at_once: 3,
         ..Limits::default()
     }
 }

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::ids::Offset;
-use crate::node::checkpoints::{FLUSHED_AT_ONCE, SYNCED_AT_ONCE};
+use crate::node::checkpoints::{FLUSHED_PART, SYNCED_PART};
 use crate::testing::Sync;
 
 const MIB: u64 = 1 << 20;
@@ -164,6 +164,8 @@ fn a_step_encodes_no_more_than_a_chunk_and_one_partition() {
 #[test]
 fn many_partitions_are_flushed_side_by_side_and_synced_together() {
     let mut rig = Rig::new();
+    let at_once = rig.node.limits.partitions_at_once;
+    let (flushed_at_once, synced_at_once) = (at_once / FLUSHED_PART, at_once / SYNCED_PART);
     rig.create("t", 20);
     let value = "v".repeat(2_000);
     for partition in 0..20 {
@@ -177,7 +179,7 @@ fn many_partitions_are_flushed_side_by_side_and_synced_together() {
     rig.node.checkpoint_soon();
     rig.step(Input::Deadline);
     let is_flush = |effect: &&Effect| matches!(effect, Effect::Disk(DiskOp::Task(_, Task::Flush { .. })));
-    assert_eq!(rig.out.0.iter().filter(is_flush).count(), FLUSHED_AT_ONCE, "a step has only so much time");
+    assert_eq!(rig.out.0.iter().filter(is_flush).count(), flushed_at_once, "a step has only so much time");
     rig.run();
     rig.pass(0);
     assert_eq!(rig.held_tasks.len(), 20, "none waits for another one: {:?}", rig.lines);
@@ -193,11 +195,11 @@ fn many_partitions_are_flushed_side_by_side_and_synced_together() {
     let counts =
         rig.lines.iter().filter_map(|line| line.split_once(": sync ")?.1.strip_suffix(" segments")?.parse().ok());
     let syncs: Vec<usize> = counts.collect();
-    assert_eq!(syncs, [SYNCED_AT_ONCE, 20 - SYNCED_AT_ONCE], "{:?}", rig.lines);
+    assert_eq!(syncs, [synced_at_once, 20 - synced_at_once], "{:?}", rig.lines);
     let syncs = rig.files.syncs.lock().expect("nobody panicked").clone();
     let of_segments = syncs.iter().filter(|(file, _)| matches!(file, FileName::Segment(_) | FileName::Index(_)));
     let parts: Vec<Sync> = of_segments.map(|&(_, part)| part).collect();
-    let (first, second) = (2 * SYNCED_AT_ONCE, 40 - 2 * SYNCED_AT_ONCE);
+    let (first, second) = (2 * synced_at_once, 40 - 2 * synced_at_once);
     let expect = [(Sync::Begun, 40), (Sync::Done, first), (Sync::Begun, second), (Sync::Done, second)];
     let expect: Vec<Sync> = expect.into_iter().flat_map(|(part, count)| vec![part; count]).collect();
     assert_eq!(parts, expect, "all are on their way before the first is waited for");
@@ -211,7 +213,7 @@ fn many_partitions_are_flushed_side_by_side_and_synced_together() {
 #[test]
 fn partitions_that_come_amid_others_push_none_out_of_a_checkpoint() {
     let mut rig = Rig::new();
-    let count = i32::try_from(super::super::storage::PARTITIONS_AT_ONCE).expect("some tens");
+    let count = i32::try_from(rig.node.limits.partitions_at_once).expect("some tens");
     rig.create("t", count);
     for partition in 0..count {
         let batch = records(rig.now.wall, &["v"]);

@@ -112,7 +112,7 @@ impl Limits {
         line("bytes of fetched records, read or unsent", bytes(self.fetch_bytes_in_flight_max));
         line("  seconds that they lie unsent for others", self.fetch_unsent_time_max.as_secs().to_string());
         line("partitions of a fetch served at once", self.fetch_partitions_at_once.to_string());
-        line("partitions looked at at once behind that", self.partitions_at_once.to_string());
+        line("partitions taken at once in the background", self.partitions_at_once.to_string());
         line("tail cache", bytes(self.tail_cache_bytes));
         line("open segment files", self.open_files.to_string());
         line("bytes compacted in the background a second", count(self.compaction_bytes_per_second_max));

@@ -151,9 +151,10 @@ impl Caller {
     /// Ends the step: says when the next one is wanted. `wants_to_ask` says whether there is something to ask, `due`
     /// when something else is.
     pub(super) fn rest(&mut self, now: ClientNow, wants_to_ask: bool, due: Option<Instant>, wanted: &mut Vec<Wanted>) {
-        let waits = wants_to_ask && self.wires.is_open(self.to) && self.wires.in_flight() == 0;
-        let again = (waits && self.again_at > now.instant).then_some(self.again_at);
-        let wake = [due, again, self.wires.wake(|node| wants_to_ask && node == self.to)].into_iter().flatten().min();
+        // Nothing is asked, nor is a connection made, while an answer is waited for, if only to a greeting.
+        let may_ask = wants_to_ask && self.wires.in_flight() == 0;
+        let again = (may_ask && self.wires.is_open(self.to) && self.again_at > now.instant).then_some(self.again_at);
+        let wake = [due, again, self.wires.wake(|node| may_ask && node == self.to)].into_iter().flatten().min();
         self.alarm.set(now, wake, wanted);
     }
 

@@ -1,5 +1,6 @@
 //! Clients against a whole broker in memory: what they record of it, with and without trouble.
 
+mod caller;
 mod consumer;
 mod group;
 mod lane;

@@ -9,7 +9,7 @@ use chronik_core::wire::api_versions::ApiVersionsResponse;
 use chronik_core::wire::metadata::{MetadataRequest, MetadataResponse};
 use chronik_core::wire::{ApiKey, Response, Writer, encode_response};
 
-use crate::client::wire::{Got, Wire};
+use crate::client::wire::{Alarm, Got, Wire};
 use crate::client::{ClientNow, Happened, Link, Wanted};
 use crate::history::What;
 
@@ -104,4 +104,14 @@ fn a_connection_that_says_nothing_is_given_up() {
     assert!(wire.wake(true).is_some_and(|at| at > later.instant));
     let (wanted, got) = step(&mut wire, later, Happened::Received(Link(0), metadata(1)));
     assert!(wanted.is_empty() && got.is_empty(), "what comes late belongs to nobody");
+}
+
+#[test]
+#[should_panic(expected = "again and again")]
+fn a_client_that_is_stepped_for_ever_at_one_moment_is_named() {
+    let mut alarm = Alarm::default();
+    loop {
+        alarm.pass(NOW);
+        alarm.set(NOW, Some(NOW.instant), &mut Vec::new());
+    }
 }

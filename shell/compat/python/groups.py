@@ -10,12 +10,13 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import MemberToRemove, OffsetSpec
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.coordinator.assignors.range import RangePartitionAssignor
-from kafka.errors import CommitFailedError, KafkaError, OffsetMetadataTooLargeError
+from kafka.errors import CommitFailedError, KafkaConnectionError, KafkaError, OffsetMetadataTooLargeError
 from kafka.structs import OffsetAndMetadata
 
 PARTITIONS = 12
@@ -121,13 +122,24 @@ class Member(ConsumerRebalanceListener):
         self.fleet, self.leaves, self.moves = fleet, False, 0
         settings = {"session_timeout_ms": 6000, **MEMBER, **config}
         self.consumer = KafkaConsumer(bootstrap_servers=BOOTSTRAP, group_id=fleet.group, **settings)
-        self.thread = threading.Thread(target=self.consume, daemon=True)
+        self.thread = threading.Thread(target=self.run, daemon=True)
+
+    def run(self):
+        try:
+            self.consume()
+        except Exception:  # Whoever waits for what this member was to do must learn why it does not.
+            if not self.leaves:
+                ended_by_itself.append(traceback.format_exc(limit=-3))
 
     def consume(self):
         topics = {"pattern": self.fleet.pattern} if self.fleet.pattern else {"topics": [self.fleet.topic]}
         self.consumer.subscribe(**topics, listener=self)
         while not self.leaves:
-            batches = self.consumer.poll(timeout_ms=POLL_MS)
+            try:
+                batches = self.consumer.poll(timeout_ms=POLL_MS)
+            except KafkaConnectionError:
+                # While it looks for a coordinator, kafka-python 3.0 hands on that a broker cannot be reached: poll again.
+                continue
             with self.fleet.lock:
                 self.fleet.seen.update(record.value for batch in batches.values() for record in batch)
             if batches:
@@ -169,9 +181,14 @@ class Member(ConsumerRebalanceListener):
             self.fleet.owners = {p: owner for p, owner in self.fleet.owners.items() if owner is not self}
 
 
+# How members ended that nobody told to.
+ended_by_itself = []
+
+
 def await_that(condition, claim):
     deadline = time.monotonic() + 20
     while not condition():
+        assert not ended_by_itself, f"a member ended:\n{ended_by_itself.pop()}"
         assert time.monotonic() < deadline, f"not within 20 s: {claim()}"
         time.sleep(0.02)
 

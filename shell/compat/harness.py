@@ -25,12 +25,12 @@ PROGRAM_TIMEOUT_S = 300
 # A broker's start: Apache Kafka's after a crash, with all that a run has left behind, on a busy machine.
 START_TIMEOUT_S = 60
 # Every broker under test has these, so that a check of groups waits for what it is about and not for an interval. A
-# consumer whose session the broker sets (KIP-848) is dead after those 4 s; classic ones bring a timeout of their own.
+# consumer whose session the broker sets (KIP-848) is dead after those 8 s; classic ones bring a timeout of their own.
 SETTINGS = {
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
     "group.consumer.min.session.timeout.ms": "1000",
-    "group.consumer.session.timeout.ms": "4000",
+    "group.consumer.session.timeout.ms": "8000",
     "group.consumer.min.heartbeat.interval.ms": "100",
     "group.consumer.heartbeat.interval.ms": "200",
     "log.cleaner.backoff.ms": "200",
@@ -168,12 +168,18 @@ def free_port():
 
 def lasting_port():
     """A free port that stays ours while nobody listens on it: below those that outgoing connections are given (32,768
-    and above on Linux)."""
+    and above on Linux). None is given twice: nobody listens yet on those that were."""
     while True:
         port = random.randrange(15_000, 32_000)
+        if port in given_ports:
+            continue
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             continue
+        given_ports.add(port)
         return port
+
+
+given_ports = set()
 
 
 class Broker:
@@ -240,7 +246,7 @@ def kill_switch(crash):
             with connection:
                 try:
                     crash()
-                except (Failed, SystemExit) as failure:
+                except (Exception, SystemExit) as failure:
                     # Nobody may wait for a broker that does not come back: whoever asks next is refused.
                     print(failure, file=sys.stderr, flush=True)
                     switch.close()

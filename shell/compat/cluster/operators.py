@@ -14,8 +14,8 @@ TOOLS = "org.apache.kafka.tools."
 # What a replica that is made anew may be sent at once, however slow it is made, and as much again (KIP-73).
 BYTES = 4 << 20
 RECORD_BYTES = 1 << 10
-# Bytes a second: what is moved would take half a minute.
-THROTTLE = "100000"
+# Bytes a second: what is moved would take minutes.
+THROTTLE = "20000"
 
 
 def check_operators(suite, cluster, run_id, eventually):

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -123,13 +124,16 @@ func (s *suite) followsMembers(ctx context.Context, kind string, options ...kgo.
 	)
 }
 
+// lasting is a session for who comes back in time: it must not be late on a busy machine.
+var lasting = kgo.SessionTimeout(20 * time.Second)
+
 func (s *suite) keepsStaticMembers(ctx context.Context, kind string, options ...kgo.Opt) error {
 	f, err := s.fleet(ctx, "static-"+kind, options...)
 	if err != nil {
 		return err
 	}
 	defer f.close()
-	one, two := f.join(kgo.InstanceID("one")), f.join(kgo.InstanceID("two"))
+	one, two := f.join(kgo.InstanceID("one"), lasting), f.join(kgo.InstanceID("two"), lasting)
 	var before []place
 	var moves int
 	var meanwhile []string
@@ -141,7 +145,7 @@ func (s *suite) keepsStaticMembers(ctx context.Context, kind string, options ...
 			two.leave()
 			var err error
 			meanwhile, err = f.produce(ctx, f.topic, 60, partitions)
-			two = f.join(kgo.InstanceID("two"))
+			two = f.join(kgo.InstanceID("two"), lasting)
 			return err
 		},
 		func() error { return f.balanced(ctx, partitions) },
@@ -220,13 +224,17 @@ func (s *suite) startsWhereItShould(ctx context.Context, kind string, options ..
 		}
 	}
 	first := func(group string, reset kgo.Offset) (int64, error) {
-		assigned := make(chan struct{}, 1)
+		assigned, once := make(chan struct{}), sync.Once{}
 		all := append([]kgo.Opt{kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(reset),
 			kgo.DisableAutoCommit(),
-			kgo.OnPartitionsAssigned(func(context.Context, *kgo.Client, map[string][]int32) { assigned <- struct{}{} })}, options...)
+			kgo.OnPartitionsAssigned(func(context.Context, *kgo.Client, map[string][]int32) { once.Do(func() { close(assigned) }) })}, options...)
 		client := s.client(all...)
 		defer client.Close()
-		<-assigned
+		select {
+		case <-assigned:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
 		records, err := poll(ctx, client, 1)
 		if err != nil {
 			return 0, err

@@ -61,7 +61,7 @@ func (s *suite) check(claim string, body func(context.Context) error) {
 	if !strings.Contains(claim, os.Getenv("CHRONIK_COMPAT_ONLY")) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
 	begun := time.Now()
 	why := ""

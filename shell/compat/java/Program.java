@@ -178,7 +178,7 @@ abstract class Program {
     static void killBroker() throws IOException {
         String[] address = KILL.split(":");
         try (Socket connection = new Socket(address[0], Integer.parseInt(address[1]))) {
-            connection.setSoTimeout(70_000);
+            connection.setSoTimeout(250_000);
             equal(connection.getInputStream().read(), -1, "what the kill switch says");
         }
     }

@@ -23,6 +23,8 @@ PARTITIONS = 12
 # A session of 6 s for those that live; who is to die brings 2 s.
 MEMBER = {"auto_offset_reset": "earliest", "enable_auto_commit": False, "heartbeat_interval_ms": 200}
 MEMBER |= {"reconnect_backoff_max_ms": 100}
+# Who comes back in time must not be late on a busy machine.
+LASTING = {"session_timeout_ms": 20_000}
 
 # kafka-python 3.0 never takes up an assignment that comes in the moment in which a poll gives up: it must not give up
 # while a rebalance may be on its way. Records end a poll at once.
@@ -147,10 +149,13 @@ class Member(ConsumerRebalanceListener):
         self.consumer.close(autocommit=False)
 
     def commit(self):
-        try:
-            self.consumer.commit()
-        except (CommitFailedError, KafkaError):
-            pass  # The partitions go to somebody else, who reads these records again.
+        while not self.leaves:
+            try:
+                return self.consumer.commit()
+            except KafkaConnectionError:
+                continue  # As from a poll.
+            except (CommitFailedError, KafkaError):
+                return  # The partitions go to somebody else, who reads these records again.
 
     def on_partitions_assigned(self, assigned):
         with self.fleet.lock:
@@ -195,7 +200,7 @@ def await_that(condition, claim):
 
 def kill_broker():
     host, port = os.environ["CHRONIK_COMPAT_KILL"].split(":")
-    with socket.create_connection((host, int(port)), timeout=70) as switch:
+    with socket.create_connection((host, int(port)), timeout=250) as switch:
         assert switch.recv(1) == b"", "the broker does not come back"
 
 
@@ -246,13 +251,13 @@ def _():
 @check("static members restart without a rebalance")
 def _():
     with Fleet(topic_with(PARTITIONS, "static")) as fleet:
-        one, two = fleet.join(group_instance_id="one"), fleet.join(group_instance_id="two")
+        one, two = fleet.join(group_instance_id="one", **LASTING), fleet.join(group_instance_id="two", **LASTING)
         fleet.await_balanced()
         fleet.reads_once(60)
         moves, before = one.moves, two.partitions()
         two.leave()
         meanwhile = fleet.produce(60)
-        two = fleet.join(group_instance_id="two")
+        two = fleet.join(group_instance_id="two", **LASTING)
         fleet.await_balanced()
         fleet.has_read_once(meanwhile)
         assert (two.partitions(), one.moves) == (before, moves), "its partitions waited for it, and the other did not notice"
@@ -328,7 +333,7 @@ def _():
     topic = topic_with(PARTITIONS, "administered")
     with Fleet(topic) as fleet:
         fleet.join(group_instance_id="one", client_id="me")
-        two = fleet.join(group_instance_id="two")
+        two = fleet.join(group_instance_id="two", **LASTING)
         fleet.await_balanced()
         fleet.reads_once(60)
         listed = {group["group_id"]: group for group in ADMIN.list_groups()}

@@ -22,7 +22,7 @@ const SETTINGS: [&str; 6] = [
     "group.initial.rebalance.delay.ms=0",
     "group.min.session.timeout.ms=1000",
     "group.consumer.min.session.timeout.ms=1000",
-    "group.consumer.session.timeout.ms=4000",
+    "group.consumer.session.timeout.ms=8000",
     "group.consumer.min.heartbeat.interval.ms=100",
     "group.consumer.heartbeat.interval.ms=200",
 ];

@@ -48,7 +48,7 @@ fn status_tells_how_far_every_node_is_behind_and_who_does_not_answer() {
     let victim = NODES.into_iter().find(|node| *node != controller).expect("there are three");
     cluster.freeze(victim);
     // Whether it has been missed already or not.
-    let told = ask(cluster.node(controller), 1, &["status"]);
+    let told = ask(cluster.node(controller), 10, &["status"]);
     cluster.thaw(victim);
     assert_eq!(told.status.code(), Some(1), "{}", told.stdout);
     let row = &rows(&told)[victim as usize - 1];
@@ -70,7 +70,7 @@ fn nothing_is_changed_below_a_majority_and_all_is_there_afterwards() {
     for command in [&["remove-node", "3"][..], &["drain", "1"], &["rebalance"], &["add-node", "4@127.0.0.1:1"]] {
         expect_declined(&ask(cluster.node(1), 3, command), &["nobody decides", "a majority of the voters must run"]);
     }
-    let told = ask(cluster.node(1), 3, &["status"]);
+    let told = ask(cluster.node(1), 10, &["status"]);
     assert_eq!(told.status.code(), Some(1), "{}{}", told.stdout, told.stderr);
     assert!(told.stdout.contains("UNHEALTHY: there is no controller"), "{}", told.stdout);
     cluster.restart(2);

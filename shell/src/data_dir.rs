@@ -1,8 +1,8 @@
 //! The data folder: whose it is, and that only one process has it open.
 //!
 //! What the broker keeps inside is not decided here. A folder is ours when it holds `meta.toml`, which is written whole or
-//! not at all, before anything else: once, and for a node of a cluster once more, when it has learned which cluster that
-//! is. A folder that holds other people's files is never touched.
+//! not at all, before anything else; once more when the journal is made, and for a node of a cluster when it has learned
+//! which cluster that is. A folder that holds other people's files is never touched.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -40,6 +40,8 @@ pub struct Identity {
     pub directory_id: Uuid,
     /// The layout of the folder.
     pub format_version: u32,
+    /// Whether a node has started here: one that finds no journal then has lost it, and must not begin anew.
+    pub has_journal: bool,
 }
 
 /// A data folder that this process alone has open, until this value is dropped.
@@ -210,7 +212,8 @@ impl DataDir {
             }
             Some(identity) => (identity, false),
             None => {
-                let identity = Identity { cluster_id, node_id: node, directory_id, format_version: FORMAT_VERSION };
+                let format_version = FORMAT_VERSION;
+                let identity = Identity { cluster_id, node_id: node, directory_id, format_version, has_journal: false };
                 write_identity(path, &identity)?;
                 (identity, true)
             }
@@ -236,7 +239,7 @@ impl DataDir {
         self.is_new
     }
 
-    /// The file that says whose it is, for the one thing that is learned later. The folder stays open for as long as
+    /// The file that says whose it is, for what is learned later. The folder stays open for as long as
     /// this value lives, not that one.
     pub fn identity_file(&self) -> IdentityFile {
         IdentityFile { folder: self.path.clone(), identity: self.identity }
@@ -251,6 +254,24 @@ pub struct IdentityFile {
 }
 
 impl IdentityFile {
+    /// Whether a node has started here before.
+    pub fn has_journal(&self) -> bool {
+        self.identity.has_journal
+    }
+
+    /// Writes down that the folder has a journal from now on, durably.
+    ///
+    /// # Errors
+    /// Where that cannot be written.
+    pub fn journal_is_made(&mut self) -> Result<(), Unusable> {
+        if !self.identity.has_journal {
+            let identity = Identity { has_journal: true, ..self.identity };
+            write_identity(&self.folder, &identity)?;
+            self.identity = identity;
+        }
+        Ok(())
+    }
+
     /// Writes down which cluster it is that the folder belongs to, durably, where that was not known.
     ///
     /// # Errors
@@ -263,7 +284,8 @@ impl IdentityFile {
             None => {
                 let why = |why| format!("the cluster's id `{cluster_id}` is {why}");
                 let parsed = cluster_id.parse().map_err(|error| Unusable::Damaged { path: path(), why: why(error) })?;
-                let identity = Identity { cluster_id: Some(parsed), ..self.identity };
+                // Who learns it has started here.
+                let identity = Identity { cluster_id: Some(parsed), has_journal: true, ..self.identity };
                 write_identity(&self.folder, &identity)?;
                 self.identity = identity;
                 Ok(())
@@ -348,6 +370,8 @@ struct Written {
     cluster_id: Option<String>,
     directory_id: String,
     node_id: i32,
+    #[serde(default)]
+    has_journal: bool,
 }
 
 /// Read before the rest, which a later format may spell otherwise.
@@ -373,26 +397,30 @@ fn read_identity(path: &Path) -> Result<Option<Identity>, Unusable> {
     if format_version > FORMAT_VERSION {
         return Err(Unusable::Newer { path: path.to_owned(), format_version });
     }
-    let Written { format_version, cluster_id, directory_id, node_id } = toml::from_str(&text).map_err(malformed)?;
+    let Written { format_version, cluster_id, directory_id, node_id, has_journal } =
+        toml::from_str(&text).map_err(malformed)?;
     let uuid = |text: &str| text.parse::<Uuid>().map_err(|why| damaged(format!("`{text}` is {why}")));
     Ok(Some(Identity {
         cluster_id: cluster_id.as_deref().map(uuid).transpose()?,
         node_id: NodeId(node_id),
         directory_id: uuid(&directory_id)?,
         format_version,
+        has_journal,
     }))
 }
 
 /// Under a draft's name first: a crash leaves the whole identity or none.
 fn write_identity(path: &Path, identity: &Identity) -> Result<(), Unusable> {
-    let Identity { cluster_id, node_id, directory_id, format_version } = identity;
+    let Identity { cluster_id, node_id, directory_id, format_version, has_journal } = identity;
     let cluster_id = cluster_id.map_or(String::new(), |id| format!("cluster-id = \"{id}\"\n"));
+    let has_journal = if *has_journal { "has-journal = true\n" } else { "" };
     let text = format!(
-        "# Whose data this is. Written once, when the folder was made; not to be edited.\n\
+        "# Whose data this is; not to be edited.\n\
          format-version = {format_version}\n\
          {cluster_id}\
          directory-id = \"{directory_id}\"\n\
-         node-id = {node_id}\n"
+         node-id = {node_id}\n\
+         {has_journal}"
     );
     let draft = path.join(IDENTITY_DRAFT);
     File::create(&draft)

@@ -144,6 +144,23 @@ fn the_exit_code_tells_how_a_cluster_is() {
 }
 
 #[test]
+fn a_data_folder_that_lost_its_journal_is_not_begun_anew() {
+    let scratch = Scratch::new();
+    let data = scratch.join("data");
+    let mut broker = Broker::start(&data);
+    broker.wait_for("\"listening\"");
+    broker.signal(Signal::TERM);
+    assert_eq!(broker.end(), Some(0));
+    for file in fs::read_dir(data.join("journal")).expect("it has started there") {
+        fs::remove_file(file.expect("listed").path()).expect("the test's folder is writable");
+    }
+    let folder = data.to_str().expect("a temporary path in UTF-8");
+    let args = ["--data-dir", folder, "--bind", "127.0.0.1", "--kafka-port", "0"];
+    check_fault(&args, 1, &[folder, "had a journal", "journal/0000.journal is missing", "put the folder's files back"]);
+    assert_eq!(fs::read_dir(data.join("journal")).expect("it is left").count(), 0, "nothing was made");
+}
+
+#[test]
 fn a_taken_raft_address_exits_1() {
     let scratch = Scratch::new();
     let taken = TcpListener::bind("127.0.0.1:0").expect("there is a free port");

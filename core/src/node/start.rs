@@ -441,23 +441,37 @@ impl Node {
             let text = format!("{file} is missing, while {behind} is there: put the journal's files back");
             return Err(StartError::Content(text));
         }
-        // The last slot may be half-made. One that was ever written to has a commit in its first block: whatever its
-        // length, it is not for us to remove.
-        let made = made.lengths;
-        for (slot, _) in made.iter().enumerate().rev().take_while(|&(_, &bytes)| bytes < options.journal.file_bytes) {
-            let file = FileName::Journal(u32::try_from(slot).expect("few slots"));
+        // The last slot may be half-made: it was never written to then, for what is written to is whole and durable first,
+        // and has a commit in its first block.
+        let mut made = made.lengths;
+        while made.last().is_some_and(|&bytes| bytes < options.journal.file_bytes) {
+            let file = FileName::Journal(u32::try_from(made.len() - 1).expect("few slots"));
             let mut first = [0; journal::BLOCK_BYTES as usize];
             files.read_at(file, 0, &mut first)?;
             if first.iter().any(|&byte| byte != 0) {
                 break;
             }
             files.remove(file)?;
+            made.pop();
+        }
+        if let Some(slot) = made.iter().position(|&bytes| bytes < options.journal.file_bytes) {
+            let file = FileName::Journal(u32::try_from(slot).expect("few slots"));
+            let (bytes, whole) = (made[slot], options.journal.file_bytes);
+            let text = format!("{file} has {bytes} bytes in place of {whole}: it was cut off; put the whole file back");
+            return Err(StartError::Content(text));
         }
         if files.len(FileName::Journal(0))?.is_none() {
             if survey.newest.is_some() {
                 // Its checkpoint alone would be an older state, without what was acknowledged since.
                 let file = FileName::Journal(0);
                 let text = format!("{file} is missing, which the checkpoint goes on in: put the journal's files back");
+                return Err(StartError::Content(text));
+            }
+            if let Some(id) = files.partitions()?.first() {
+                // A partition has files only after a commit that made it: they are not for a node to remove that knows of
+                // nothing.
+                let text =
+                    format!("{} is missing, while {id} has files: put the journal's files back", FileName::Journal(0));
                 return Err(StartError::Content(text));
             }
             Task::ExtendJournal { slot: 0, bytes: options.journal.file_bytes }.run(files)?;

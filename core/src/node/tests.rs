@@ -350,14 +350,13 @@ fn a_fetch_that_names_a_partition_twice_is_answered_once() {
 }
 
 #[test]
-fn a_start_with_other_measures_removes_nothing_that_was_written() {
+fn a_start_with_other_measures_is_refused_and_removes_nothing() {
     let mut rig = Rig::new();
     rig.create("t", 1);
     rig.produce("t", &["a"]);
     let mut larger = options(&[]);
     larger.journal.file_bytes *= 2;
-    let now = rig.now;
-    let (node, _) = Node::recover(larger, &rig.files, [9; 32], now).expect("sound files");
-    rig.node = node;
-    assert_eq!(rig.consume("t", 0), ["a"]);
+    let Err(error) = Node::recover(larger, &rig.files, [9; 32], rig.now) else { panic!("the files are too short") };
+    assert!(error.to_string().contains("in place of"), "{error}");
+    assert_eq!(rig.crash().consume("t", 0), ["a"]);
 }

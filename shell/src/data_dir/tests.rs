@@ -51,7 +51,8 @@ fn a_missing_folder_is_made_and_keeps_its_identity() {
     assert!(first.is_new());
     let identity = first.identity();
     let (cluster_id, node_id, format_version) = (Some(CLUSTER), NodeId(1), FORMAT_VERSION);
-    assert_eq!(identity, Identity { cluster_id, node_id, directory_id: DIRECTORY, format_version });
+    let directory_id = DIRECTORY;
+    assert_eq!(identity, Identity { cluster_id, node_id, directory_id, format_version, has_journal: false });
     drop(first);
     let again = DataDir::open(&path, NodeId(1), Some(Uuid([9; 16])), Uuid([9; 16])).expect("our own folder");
     assert!(!again.is_new());
@@ -146,11 +147,24 @@ fn a_node_of_a_cluster_learns_once_which_one_that_is() {
     drop(folder);
 
     let folder = join();
-    assert_eq!(folder.identity().cluster_id, Some(CLUSTER));
+    assert_eq!((folder.identity().cluster_id, folder.identity().has_journal), (Some(CLUSTER), true));
     folder.identity_file().learn_cluster(&CLUSTER.to_string()).expect("it is the same");
     let other = Uuid([9; 16]).to_string();
     let why = folder.identity_file().learn_cluster(&other).expect_err("it is another").to_string();
     assert!(why.contains(&format!("belongs to cluster {CLUSTER}, not {other}: give the --peers")), "{why}");
+}
+
+#[test]
+fn a_folder_in_which_a_node_has_started_says_so() {
+    let scratch = Scratch::new();
+    let folder = scratch.open().expect("an empty folder");
+    let mut file = folder.identity_file();
+    for _ in 0..2 {
+        file.journal_is_made().expect("the test's folder is writable");
+    }
+    let before = Identity { has_journal: true, ..folder.identity() };
+    drop(folder);
+    assert_eq!(scratch.open().expect("our own folder").identity(), before);
 }
 
 #[test]

@@ -28,12 +28,12 @@ mod timer;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chronik_core::boundary::{Done, Files};
+use chronik_core::boundary::{Done, FileName, Files};
 use chronik_core::config::BrokerConfig;
 use chronik_core::ids::{ListenerId, NodeId};
 use chronik_core::journal::Geometry;
@@ -48,7 +48,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::cli::options::{Address, ClusterOptions, Durability, Options};
-use crate::data_dir::{DataDir, Identity};
+use crate::data_dir::{DataDir, Identity, IdentityFile};
 use admission::Admission;
 use connection::Shared;
 use disk::{DataFolder, JournalWrites};
@@ -114,6 +114,8 @@ pub enum StartError {
     Bind(Address, io::Error),
     /// The data folder cannot be used.
     Folder(io::Error),
+    /// The data folder had a journal, and has none: the folder.
+    NoJournal(PathBuf),
     /// What the data folder holds cannot be recovered.
     Recovery(node::StartError),
     /// A thread cannot be started.
@@ -130,6 +132,12 @@ impl fmt::Display for StartError {
                 write!(f, "cannot listen on {address}: {error}: give an address of this machine")
             }
             StartError::Folder(error) => write!(f, "cannot use the data folder: {error}"),
+            StartError::NoJournal(path) => write!(
+                f,
+                "data folder {} had a journal, and {} is missing: put the folder's files back, or give another --data-dir",
+                path.display(),
+                FileName::Journal(0)
+            ),
             StartError::Recovery(error) => write!(f, "cannot recover the data folder: {error}"),
             StartError::Thread(error) => write!(f, "cannot start a thread: {error}"),
         }
@@ -172,9 +180,19 @@ impl Server {
         };
 
         let clock = Clock::start();
-        let (path, durability) = (folder.path().to_owned(), options.durability);
+        let (path, mut identity, durability) = (folder.path().to_owned(), folder.identity_file(), options.durability);
         // Off the runtime's thread, which so can tell that the broker is alive and not ready.
-        let recovering = tokio::task::spawn_blocking(move || recover(&path, durability, node_options, entropy, clock));
+        let recovering = tokio::task::spawn_blocking(move || {
+            check_journal(&path, &identity)?;
+            let recovered = recover(&path, durability, node_options, entropy, clock)?;
+            if let Err(unusable) = identity.journal_is_made() {
+                // A full disk must not keep what is there from being read.
+                warn!(
+                    "not written down that the data folder has a journal, for which the next start would miss it: {unusable}"
+                );
+            }
+            Ok(recovered)
+        });
         let (files, node, report) = recovering.await.map_err(|error| StartError::Thread(error.into()))??;
 
         let idle_time_max = broker.connections_max_idle_ms.map(Duration::from_millis);
@@ -308,6 +326,15 @@ fn clustered(listener: TcpListener, folder: &DataDir, entropy: [u8; 32]) -> Clus
         prepare: peers::notice_silence,
         on_cluster_known: Box::new(move |id| file.learn_cluster(id).map_err(|unusable| unusable.to_string())),
     }
+}
+
+/// Refuses a folder whose journal is gone. The core would take it for that of a first start, which was interrupted.
+fn check_journal(path: &Path, identity: &IdentityFile) -> Result<(), StartError> {
+    let first = path.join(FileName::Journal(0).to_string());
+    if identity.has_journal() && !first.try_exists().map_err(StartError::Folder)? {
+        return Err(StartError::NoJournal(path.to_owned()));
+    }
+    Ok(())
 }
 
 /// Makes a node of what the folder holds. Blocks.

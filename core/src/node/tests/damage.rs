@@ -51,6 +51,43 @@ fn a_journal_that_is_gone_is_missed() {
 }
 
 #[test]
+fn a_journal_that_is_gone_with_its_checkpoints_is_missed_where_partitions_have_files() {
+    let mut rig = Rig::new();
+    fill(&mut rig);
+    rig.stop();
+    for name in rig.files.names() {
+        if matches!(name, FileName::Journal(_) | FileName::Checkpoint(_)) {
+            rig.files.remove(name).expect("memory lets go");
+        }
+    }
+    let left = rig.files.names();
+    assert!(left.iter().any(|name| matches!(name, FileName::Segment(_))), "{left:?}");
+    let Err(error) = Node::recover(options(&[]), &rig.files, [9; 32], rig.now) else { panic!("it must not start") };
+    assert!(error.to_string().contains("journal/0000.journal is missing"), "{error}");
+    assert!(left.iter().all(|&name| rig.files.names().contains(&name)), "{:?}", rig.files.names());
+}
+
+#[test]
+fn a_journal_that_was_cut_off_is_not_taken_for_a_shorter_one() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    for _ in 0..3 {
+        rig.produce("t", &["v"]);
+    }
+    let whole = rig.files.len(FileName::Journal(0)).expect("memory").expect("it is there");
+    // No later commit says that those were durable which are gone.
+    for bytes in [4096, whole / 2, whole - 1] {
+        let files = rig.files.copy();
+        files.truncate(FileName::Journal(0), bytes).expect("memory");
+        let Err(error) = Node::recover(options(&[]), &files, [9; 32], rig.now) else { panic!("{bytes} are enough") };
+        let told = format!("journal/0000.journal has {bytes} bytes in place of {whole}");
+        assert!(error.to_string().contains(&told), "{error}");
+        assert_eq!(files.len(FileName::Journal(0)).expect("memory"), Some(bytes), "it is left as it is");
+    }
+    assert_eq!(rig.crash().consume("t", 0).len(), 3);
+}
+
+#[test]
 fn a_journal_that_lacks_a_file_in_between_is_not_taken_for_a_shorter_one() {
     let mut rig = Rig::new();
     rig.create("t", 1);

@@ -243,7 +243,7 @@ impl Quorum {
                 Err(Refused::BeyondLog { index: *index, end })
             }
             Body::Voted { pre: false, granted: true, .. } if is_this_term && raft.state == StateRole::Candidate => {
-                let is_asked_for = self.durable_term >= raft.term && raft.raft_log.persisted == end;
+                let is_asked_for = self.durable_term >= raft.term && self.is_log_durable();
                 if is_asked_for { Ok(()) } else { Err(Refused::Unasked) }
             }
             Body::Voted { pre: true, granted: true, .. } if message.term > raft.term + 1 => Err(Refused::Unasked),

@@ -492,7 +492,14 @@ impl Quorum {
     /// cannot write its log cannot write a vote either, and the library panics where a sole voter tries.
     pub(super) fn may_stand(&self) -> bool {
         let log = &self.raw.raft.raft_log;
-        log.persisted == log.last_index() && log.applied + 1 >= log.first_index() && self.term() < super::MAX_TERM
+        self.is_log_durable() && log.applied + 1 >= log.first_index() && self.term() < super::MAX_TERM
+    }
+
+    /// Whether the disk has the whole log. The library's own count is not enough: an entry that was cut and then came
+    /// again, of the same index and term, counts for it as durable with the first of the two records.
+    pub(super) fn is_log_durable(&self) -> bool {
+        let log = &self.raw.raft.raft_log;
+        log.persisted == log.last_index() && !self.in_flight.iter().any(|ready| ready.has_entries)
     }
 
     /// What must be done after every call into the library.

@@ -42,6 +42,8 @@ pub struct Ready {
 pub(super) struct InFlight {
     number: u64,
     has_records: bool,
+    /// Whether some of those are of the log.
+    pub(super) has_entries: bool,
     /// The term that is durable with it.
     term: u64,
     /// The end of the snapshot in it.
@@ -170,7 +172,10 @@ impl Quorum {
             self.raw.on_persist_ready(ready.number);
         } else {
             let has_records = !ready.records.is_empty();
-            self.in_flight.push_back(InFlight { number: ready.number, has_records, term, snapshot, held });
+            let has_entries =
+                ready.records.iter().any(|record| matches!(record, Record::Append(_) | Record::Install(_)));
+            let number = ready.number;
+            self.in_flight.push_back(InFlight { number, has_records, has_entries, term, snapshot, held });
         }
     }
 

@@ -191,6 +191,31 @@ fn a_vote_that_was_not_asked_for_makes_no_leader() {
 }
 
 #[test]
+fn an_entry_that_was_cut_and_came_again_is_not_durable_by_its_first_record() {
+    let mut node = node();
+    let previous = LogId { index: 10, term: 2 };
+    let mut readies = Vec::new();
+    // Entry 11 of term 3, that of term 4 in its place, and the former again; the disk has none of them.
+    for (leader, term, of) in [(2, 3, 3), (3, 4, 4), (2, 5, 3)] {
+        let append = Body::Append { previous, committed: 5, entries: vec![entry(11, of)] };
+        node.step(NodeId(leader), from(member(leader, 1), term, append)).unwrap();
+        readies.extend(std::iter::from_fn(|| node.take_ready()).filter(|ready| !ready.records.is_empty()));
+    }
+    let numbers: Vec<_> = readies.iter().map(|ready| ready.number).collect();
+    assert_eq!(numbers.len(), 3);
+    node.persisted(numbers[0]);
+    node.campaign();
+    assert_eq!(node.role(), Role::Follower { leader: Some(NodeId(2)) }, "it has not all of its log yet");
+    node.persisted(numbers[2]);
+    node.campaign();
+    drain(&mut node);
+    let committed = LogId::default();
+    tell(&mut node, from(member(2, 1), 6, Body::Voted { pre: true, granted: true, committed })).unwrap();
+    tell(&mut node, from(member(2, 1), 6, Body::Voted { pre: false, granted: true, committed })).unwrap();
+    assert_eq!((node.role(), node.term()), (Role::Leader, 6));
+}
+
+#[test]
 fn a_snapshot_that_is_too_large_is_refused_before_it_is_kept() {
     let mut node = node();
     tell(&mut node, from(member(2, 1), 3, HEARTBEAT)).unwrap();

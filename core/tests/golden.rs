@@ -49,10 +49,8 @@ fn senders(api_key: ApiKey) -> &'static [&'static str] {
         | ApiKey::DeleteGroups => &[GO, JAVA, PYTHON, NODE, RDKAFKA],
         // Java's client is without it since 4.0.
         ApiKey::AlterConfigs => &[GO, PYTHON, NODE, RDKAFKA],
-        ApiKey::OffsetForLeaderEpoch
-        | ApiKey::DescribeLogDirs
-        | ApiKey::IncrementalAlterConfigs
-        | ApiKey::OffsetDelete => &[GO, JAVA, PYTHON],
+        ApiKey::OffsetForLeaderEpoch => &[GO, JAVA, PYTHON, RDKAFKA],
+        ApiKey::DescribeLogDirs | ApiKey::IncrementalAlterConfigs | ApiKey::OffsetDelete => &[GO, JAVA, PYTHON],
         ApiKey::ConsumerGroupHeartbeat => &[GO, JAVA, RDKAFKA],
         ApiKey::ConsumerGroupDescribe => &[GO, JAVA],
         ApiKey::DescribeCluster | ApiKey::DescribeProducers | ApiKey::DescribeTopicPartitions => &[JAVA, PYTHON],

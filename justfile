@@ -87,7 +87,7 @@ parity PLANS="100":
     cargo build --quiet --package chronik-server
     CHRONIK_PARITY_PLANS={{PLANS}} RUSTFLAGS="--cfg madsim" cargo test --target-dir target/madsim --package chronik-sim --test parity
 
-# Capture golden bytes anew, from real clients that talk to Apache Kafka
+# Capture golden bytes that are not there yet, from real clients that talk to Apache Kafka
 golden *SUITES:
     python3 shell/compat/golden/capture.py {{SUITES}}
 

@@ -3,7 +3,7 @@
 //! A decoder and an encoder that agree with each other may both be wrong. Here every captured frame is decoded and
 //! encoded again, and must come out as it was. `shell/compat/golden` says how the frames are captured.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,57 @@ use chronik_core::wire::{
 
 /// Whose frames are responses; everyone else's are requests.
 const BROKER: &str = "apache-kafka-4.3";
+
+const GO: &str = "franz-go-1.22";
+const JAVA: &str = "java-4.3";
+const PYTHON: &str = "kafka-python-3.0";
+const NODE: &str = "kafkajs-2.2";
+const KCAT: &str = "kcat-1.7";
+const RDKAFKA: &str = "librdkafka-2.12";
+
+/// Which clients send it under their suites in `shell/compat`. A new API is asked for here by the compiler.
+fn senders(api_key: ApiKey) -> &'static [&'static str] {
+    match api_key {
+        ApiKey::Produce
+        | ApiKey::Fetch
+        | ApiKey::ListOffsets
+        | ApiKey::Metadata
+        | ApiKey::OffsetCommit
+        | ApiKey::OffsetFetch
+        | ApiKey::FindCoordinator
+        | ApiKey::JoinGroup
+        | ApiKey::Heartbeat
+        | ApiKey::LeaveGroup
+        | ApiKey::SyncGroup
+        | ApiKey::ApiVersions
+        | ApiKey::InitProducerId => &[GO, JAVA, PYTHON, NODE, KCAT, RDKAFKA],
+        // kcat is no administrator.
+        ApiKey::DescribeGroups
+        | ApiKey::ListGroups
+        | ApiKey::CreateTopics
+        | ApiKey::DeleteTopics
+        | ApiKey::DeleteRecords
+        | ApiKey::DescribeConfigs
+        | ApiKey::CreatePartitions
+        | ApiKey::DeleteGroups => &[GO, JAVA, PYTHON, NODE, RDKAFKA],
+        // Java's client is without it since 4.0.
+        ApiKey::AlterConfigs => &[GO, PYTHON, NODE, RDKAFKA],
+        ApiKey::OffsetForLeaderEpoch => &[GO, JAVA, PYTHON, RDKAFKA],
+        ApiKey::DescribeLogDirs | ApiKey::IncrementalAlterConfigs | ApiKey::OffsetDelete => &[GO, JAVA, PYTHON],
+        ApiKey::ConsumerGroupHeartbeat => &[GO, JAVA, RDKAFKA],
+        ApiKey::ConsumerGroupDescribe => &[GO, JAVA],
+        ApiKey::DescribeCluster | ApiKey::DescribeProducers | ApiKey::DescribeTopicPartitions => &[JAVA, PYTHON],
+        // What Kafka's own tools ask of a cluster as a whole.
+        ApiKey::ElectLeaders
+        | ApiKey::AlterPartitionReassignments
+        | ApiKey::ListPartitionReassignments
+        | ApiKey::DescribeQuorum
+        | ApiKey::UpdateFeatures
+        | ApiKey::UnregisterBroker
+        | ApiKey::AddRaftVoter
+        | ApiKey::RemoveRaftVoter => &[JAVA],
+    }
+}
 
 /// A file of captured frames, all of one API and version.
 struct Capture {
@@ -93,6 +144,34 @@ fn answers_of_apache_kafka_are_encoded_as_they_were_decoded() {
             encode_response(&response, capture.version, correlation_id, &mut writer).expect("it is short");
             assert_eq!(writer.finish().to_bytes(), frame, "{name}: {response:?}");
         }
+    }
+}
+
+#[test]
+fn every_client_is_captured_in_each_api_that_it_sends() {
+    let mut speakers = speakers();
+    speakers.remove(BROKER).expect("the broker's folder is there");
+    let mut captured: BTreeMap<ApiKey, BTreeSet<&str>> = BTreeMap::new();
+    for (client, folder) in &speakers {
+        for capture in captures(folder) {
+            captured.entry(capture.api_key).or_default().insert(client);
+        }
+    }
+    for &api_key in ApiKey::ALL {
+        let senders: BTreeSet<_> = senders(api_key).iter().copied().collect();
+        assert_eq!(captured.remove(&api_key).unwrap_or_default(), senders, "{api_key}: captured from, sent by");
+    }
+}
+
+#[test]
+fn apache_kafka_answers_in_every_version_that_a_client_asks_in() {
+    let mut speakers = speakers();
+    let broker = speakers.remove(BROKER).expect("the broker's folder is there");
+    let answered: BTreeSet<_> = captures(&broker).iter().map(|answer| (answer.api_key, answer.version)).collect();
+    for capture in speakers.values().flat_map(|folder| captures(folder)) {
+        // A version of ApiVersions that nobody knows is answered in version 0.
+        let version = if capture.api_key.versions().contains(&capture.version) { capture.version } else { 0 };
+        assert!(answered.contains(&(capture.api_key, version)), "{}: no answer", capture.path.display());
     }
 }
 

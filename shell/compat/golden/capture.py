@@ -3,8 +3,10 @@
 
     capture.py [SUITE ...]
 
-The frames go to core/tests/golden, a folder per client for its requests and one for Kafka's responses; folders of the
-suites that run are made anew. Kafka itself comes from the jars that the java suite uses.
+The frames go to core/tests/golden, a folder per client for its requests and one for Kafka's responses. A file that is
+there stays as it is, since names, ids and times differ from run to run and would hide in a diff what is new: remove what
+shall be captured anew. Kafka itself comes from the jars that the java suite uses, and lets transactions in: checks that
+want them refused fail.
 """
 
 import contextlib
@@ -12,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # The sources' folders stay free of what Python would cache in them.
@@ -41,31 +44,50 @@ listener.security.protocol.map=PLAINTEXT:PLAINTEXT,RECORDED:PLAINTEXT,CONTROLLER
 
 
 @contextlib.contextmanager
-def recorder(ports, client):
-    shutil.rmtree(os.path.join(GOLDEN, client), ignore_errors=True)
+def recorder(ports, client, out):
     addresses = ["--listen", f"127.0.0.1:{ports['proxy']}", "--upstream", f"127.0.0.1:{ports['recorded']}"]
-    names = ["--client", client, "--broker", KAFKA, "--out", GOLDEN]
+    names = ["--client", client, "--broker", KAFKA, "--out", out]
     script = os.path.join(HERE, "record.py")
     process = subprocess.Popen([sys.executable, script, *addresses, *names])
     try:
         harness.wait_for_port(process, ports["proxy"], os.devnull)
         yield f"127.0.0.1:{ports['proxy']}"
+        if process.poll() is not None:
+            sys.exit(f"the recorder ended by itself with {process.returncode}: {client} is not captured to its end")
     finally:
         process.terminate()
         process.wait()
 
 
+def files_of(folder):
+    return set(os.listdir(folder)) if os.path.exists(folder) else set()
+
+
+def keep_new(out, client):
+    """Adds to the golden bytes what is in `out` and not yet among them, and tells what is there and was not met."""
+    for speaker in (client, KAFKA):
+        kept = files_of(os.path.join(GOLDEN, speaker))
+        captured = files_of(os.path.join(out, speaker))
+        os.makedirs(os.path.join(GOLDEN, speaker), exist_ok=True)
+        for name in sorted(captured - kept):
+            shutil.copy(os.path.join(out, speaker, name), os.path.join(GOLDEN, speaker))
+            print(f"new: {speaker}/{name}")
+        # Kafka's answers to the other clients are not met here.
+        for name in sorted(kept - captured) if speaker == client else ():
+            print(f"not met: {speaker}/{name}")
+
+
 def main():
-    suites = sys.argv[1:] or list(CLIENTS)
-    ports = {name: harness.free_port() for name in ("recorded", "proxy")}
-    if set(suites) == set(CLIENTS):
-        shutil.rmtree(GOLDEN, ignore_errors=True)
     failed = False
-    with reference.kafka(LISTENERS, **ports):
-        for suite in suites:
-            with recorder(ports, CLIENTS[suite]) as bootstrap:
-                command = [sys.executable, os.path.join(os.path.dirname(HERE), "run.py"), "--bootstrap", bootstrap, suite]
-                failed |= subprocess.run(command).returncode != 0
+    for suite in sys.argv[1:] or CLIENTS:
+        client = CLIENTS[suite]
+        ports = {name: harness.free_port() for name in ("recorded", "proxy")}
+        # Each has a Kafka of its own: one that is full of other suites' topics takes long to come back from a kill.
+        with tempfile.TemporaryDirectory(prefix="golden-") as out, reference.kafka(LISTENERS, **ports):
+            with recorder(ports, client, out) as bootstrap:
+                script = os.path.join(os.path.dirname(HERE), "run.py")
+                failed |= subprocess.run([sys.executable, script, "--bootstrap", bootstrap, suite]).returncode != 0
+            keep_new(out, client)
     return 1 if failed else 0
 
 

@@ -171,7 +171,12 @@ def main():
     with socket.create_server(options.listen, backlog=128) as listener:
         while True:
             client, _ = listener.accept()
-            broker = socket.create_connection(options.upstream)
+            try:
+                broker = socket.create_connection(options.upstream)
+            except OSError:
+                # A check has killed the broker; its clients connect again until it is back.
+                client.close()
+                continue
             for side in (client, broker):
                 side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             Connection(client, broker, store, (options.client, options.broker)).start()

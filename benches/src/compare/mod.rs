@@ -17,11 +17,11 @@ mod work;
 use crate::args::{CompareArgs, LoadArgs, Verify};
 use crate::failure::Failure;
 use crate::json::Json;
+use crate::progress::Turns;
 use crate::report::grouped;
 use crate::run;
 use broker::{Contender, Lifetime, Role, Running};
 use idle::Idle;
-use indicatif::{ProgressBar, ProgressStyle};
 use recovery::Recovery;
 use rest::Rest;
 use std::path::Path;
@@ -153,20 +153,19 @@ fn measure(args: &CompareArgs, rows: &[Row], contenders: &[Contender]) -> Result
         + rested.len()
         + idled.iter().len()
         + recovered.iter().len();
-    let progress = ProgressBar::new(turns as u64 * u64::from(args.rounds));
-    progress.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}").expect("the template is valid"));
-    let passed = || progress.inc(1);
+    let progress = Turns::new(turns as u64 * u64::from(args.rounds));
+    let passed = || progress.passed();
 
     for contender in rested {
-        progress.set_message(format!("{}: {}", contender.name, rest::NAME));
+        progress.begin(&format!("{}: {}", contender.name, rest::NAME));
         findings.rest.push(rest::rest(args, contender, passed)?);
     }
     if let Some(contender) = idled {
-        progress.set_message(format!("{}: {}", contender.name, idle::NAME));
+        progress.begin(&format!("{}: {}", contender.name, idle::NAME));
         findings.idle = idle::idle(args, contender, passed)?;
     }
     if let Some(contender) = recovered {
-        progress.set_message(format!("{}: {}", contender.name, recovery::NAME));
+        progress.begin(&format!("{}: {}", contender.name, recovery::NAME));
         match recovery::obstacle(args)? {
             Some(obstacle) => findings.skipped.push(obstacle),
             None => {
@@ -183,7 +182,7 @@ fn measure(args: &CompareArgs, rows: &[Row], contenders: &[Contender]) -> Result
             entrants.iter().map(|entrant| Series { broker: entrant.name.clone(), turns: Vec::new() }).collect();
         for round in 1..=args.rounds {
             for (entrant, series) in entrants.iter().zip(&mut all) {
-                progress.set_message(format!("{}: {}, round {round}", entrant.name, row.name));
+                progress.begin(&format!("{}: {}, round {round}", entrant.name, row.name));
                 let (contender, running) = (&contenders[entrant.contender], &mut running[entrant.contender]);
                 let outcome = take_turn(args, row, round, contender, entrant.partitions, running)?;
                 if let Some(lost) = outcome.lost {
@@ -200,7 +199,7 @@ fn measure(args: &CompareArgs, rows: &[Row], contenders: &[Contender]) -> Result
             }
         }
     }
-    progress.finish_and_clear();
+    progress.finish();
     Ok(findings)
 }
 

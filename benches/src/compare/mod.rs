@@ -6,6 +6,7 @@
 //! pays for the background work of another.
 
 mod broker;
+mod connections;
 mod idle;
 mod librdkafka;
 mod recovery;
@@ -21,6 +22,7 @@ use crate::progress::Turns;
 use crate::report::grouped;
 use crate::run;
 use broker::{Contender, Lifetime, Role, Running};
+use connections::Connections;
 use idle::Idle;
 use recovery::Recovery;
 use rest::Rest;
@@ -32,7 +34,7 @@ use work::{Against, Kind, Outcome, ROWS, Row};
 const PARTITIONS: [i32; 4] = [1, 100, 1_000, 10_000];
 
 /// What is found of one broker by itself.
-const APART: [&str; 3] = [rest::NAME, idle::NAME, recovery::NAME];
+const APART: [&str; 4] = [rest::NAME, idle::NAME, connections::NAME, recovery::NAME];
 
 /// All that a comparison found.
 #[derive(Default)]
@@ -42,6 +44,8 @@ struct Findings {
     rest: Vec<Rest>,
     /// Chronik's, by the time of waiting.
     idle: Vec<Idle>,
+    /// Chronik's.
+    connections: Option<Connections>,
     /// Chronik's.
     recovery: Option<Recovery>,
     /// What could not be measured here, and why.
@@ -140,6 +144,7 @@ fn measure(args: &CompareArgs, rows: &[Row], contenders: &[Contender]) -> Result
     let rested: &[&Contender] = if is_wanted(rest::NAME) { &tested } else { &[] };
     let chronik_for = |name| chronik(contenders).filter(|_| is_wanted(name));
     let (idled, recovered) = (chronik_for(idle::NAME), chronik_for(recovery::NAME));
+    let connected = chronik_for(connections::NAME);
     let mut findings = Findings::default();
     let is_possible = |row: &&Row| {
         let obstacle = matches!(row.kind, Kind::Librdkafka).then(|| librdkafka::obstacle(args, row.name)).flatten();
@@ -152,6 +157,7 @@ fn measure(args: &CompareArgs, rows: &[Row], contenders: &[Contender]) -> Result
     let turns = rows.iter().map(|(_, entrants)| entrants.len()).sum::<usize>()
         + rested.len()
         + idled.iter().len()
+        + connected.iter().len()
         + recovered.iter().len();
     let progress = Turns::new(turns as u64 * u64::from(args.rounds));
     let passed = || progress.passed();
@@ -163,6 +169,17 @@ fn measure(args: &CompareArgs, rows: &[Row], contenders: &[Contender]) -> Result
     if let Some(contender) = idled {
         progress.begin(&format!("{}: {}", contender.name, idle::NAME));
         findings.idle = idle::idle(args, contender, passed)?;
+    }
+    if let Some(contender) = connected {
+        progress.begin(&format!("{}: {}", contender.name, connections::NAME));
+        match connections::obstacle() {
+            Some(obstacle) => findings.skipped.push(obstacle),
+            None => {
+                let mut connections = connections::connections(args, contender, passed)?;
+                findings.lost.append(&mut connections.lost);
+                findings.connections = Some(connections);
+            }
+        }
     }
     if let Some(contender) = recovered {
         progress.begin(&format!("{}: {}", contender.name, recovery::NAME));
@@ -250,6 +267,7 @@ impl Findings {
             ("rows", Json::List(rows.collect())),
             ("rest", Json::List(self.rest.iter().map(Rest::to_json).collect())),
             ("idle_consumers", Json::List(self.idle.iter().map(Idle::to_json).collect())),
+            ("idle_connections", self.connections.as_ref().map_or(Json::Null, Connections::to_json)),
             ("recovery", self.recovery.as_ref().map_or(Json::Null, Recovery::to_json)),
             ("skipped", Json::List(self.skipped.iter().map(Json::text).collect())),
             ("lost", Json::List(self.lost.iter().map(Json::text).collect())),

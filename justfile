@@ -34,7 +34,7 @@ cluster:
 cluster-stop:
     shell/cluster.sh stop
 
-# Every row of work against the floor, brokers in turn: medians and ratios; start, rest, idle consumers, recovery; further flags go through
+# Every row of work against the floor, brokers in turn: medians and ratios; start, rest, idle consumers and connections, recovery; further flags go through
 bench *FLAGS:
     cargo build --release --package chronik-server --package chronik-bench
     benches/floor/run.sh --build

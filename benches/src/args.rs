@@ -246,6 +246,30 @@ pub(crate) struct CompareArgs {
     pub(crate) json: Option<PathBuf>,
 }
 
+impl Cli {
+    /// What this process was started with. Prints what it asks to have printed, and ends there.
+    ///
+    /// # Errors
+    /// With clap's explanation on one line, without the usage that follows.
+    pub(crate) fn read() -> Result<Cli, Failure> {
+        Cli::try_parse().map_err(|told| {
+            if !told.use_stderr() {
+                told.exit();
+            }
+            Failure::Usage(format!("{} (see `chronik-bench --help`)", first_words(&told.to_string())))
+        })
+    }
+}
+
+/// clap's explanation without its paragraphs: the fault, its hints, and not the usage that follows.
+fn first_words(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let kept: Vec<&str> =
+        lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more")).collect();
+    let words = kept.join("; ");
+    words.strip_prefix("error: ").unwrap_or(&words).to_owned()
+}
+
 impl LoadArgs {
     /// The defaults of the command line, for a caller that changes a few of them.
     pub(crate) fn defaults() -> LoadArgs {

@@ -7,7 +7,9 @@ use crate::failure::Failure;
 use crate::wire::{self, Api, CreateTopic, ErrorCode, Malformed, Metadata, Reader, Versions};
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
+use std::iter::successors;
 use std::net::{TcpStream, ToSocketAddrs};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long one address may take to accept a connection.
@@ -16,10 +18,16 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// How long a new topic may take until all its partitions have a leader.
 pub(crate) const LEADERS_WITHIN: Duration = Duration::from_secs(60);
-/// How long to wait before asking again for what is on its way.
-const RETRY_AFTER: Duration = Duration::from_millis(5);
+/// How long to wait before asking again for what is on its way: a new topic is there within milliseconds, or not soon.
+const PAUSE_FIRST: Duration = Duration::from_millis(5);
+const PAUSE_LONGEST: Duration = Duration::from_millis(500);
 /// Frames beyond this are taken for a peer that does not speak Kafka.
 pub(crate) const FRAME_BYTES_MAX: usize = 1 << 30;
+
+/// The pauses between one question and the next, each twice as long as the one before.
+fn pauses() -> impl Iterator<Item = Duration> {
+    successors(Some(PAUSE_FIRST), |pause| Some((*pause * 2).min(PAUSE_LONGEST)))
+}
 
 /// Connects to `address`; `advertised` tells whether a broker or the user named it.
 pub(crate) fn connect(address: &str, advertised: bool) -> Result<TcpStream, Failure> {
@@ -177,6 +185,7 @@ impl Cluster {
     /// waits until its leaders know of it.
     pub(crate) fn offsets(&mut self, timestamp: i64) -> Result<BTreeMap<i32, i64>, Failure> {
         let began = Instant::now();
+        let mut pauses = pauses();
         let mut offsets = BTreeMap::new();
         for (leader, control) in &mut self.controls {
             let mut open: Vec<i32> =
@@ -199,7 +208,7 @@ impl Cluster {
                     }
                 }
                 if !open.is_empty() {
-                    std::thread::sleep(RETRY_AFTER);
+                    thread::sleep(pauses.next().expect("there is no end of them"));
                 }
             }
         }
@@ -223,6 +232,7 @@ fn bootstrap(servers: &[String]) -> Result<Control, Failure> {
 fn topic_metadata(control: &mut Control, load: &LoadArgs, creating: bool) -> Result<Metadata, Failure> {
     let mut created = false;
     let began = Instant::now();
+    let mut pauses = pauses();
     loop {
         let metadata = control.call(
             Api::Metadata,
@@ -238,9 +248,6 @@ fn topic_metadata(control: &mut Control, load: &LoadArgs, creating: bool) -> Res
             continue;
         }
         let has_leaders = !metadata.leaders.is_empty() && metadata.leaders.values().all(|leader| *leader >= 0);
-        let passing = metadata.code == ErrorCode::LEADER_NOT_AVAILABLE
-            || metadata.code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
-            || !has_leaders;
         if metadata.code == ErrorCode::NONE && has_leaders {
             return match load.partitions {
                 Some(asked) if asked as usize != metadata.leaders.len() => Err(Failure::Usage(format!(
@@ -251,12 +258,13 @@ fn topic_metadata(control: &mut Control, load: &LoadArgs, creating: bool) -> Res
                 _ => Ok(metadata),
             };
         }
-        if !passing || began.elapsed() > LEADERS_WITHIN {
+        let is_on_its_way = metadata.code == ErrorCode::NONE || metadata.code.is_settling();
+        if !is_on_its_way || began.elapsed() > LEADERS_WITHIN {
             let code = if metadata.code.is_error() { metadata.code } else { ErrorCode::LEADER_NOT_AVAILABLE };
             let subject = format!("topic {}", load.topic);
             return Err(Failure::Refused { api: Api::Metadata, subject, code, message: None });
         }
-        std::thread::sleep(RETRY_AFTER);
+        thread::sleep(pauses.next().expect("there is no end of them"));
     }
 }
 
@@ -279,4 +287,21 @@ fn create(control: &mut Control, load: &LoadArgs) -> Result<(), Failure> {
         return Err(Failure::Refused { api: Api::CreateTopics, subject, code, message });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_is_asked_soon_again_and_not_all_the_time() {
+        assert_eq!(pauses().next(), Some(Duration::from_millis(5)));
+        let mut waited = Duration::ZERO;
+        let questions = pauses().take_while(|pause| {
+            waited += *pause;
+            waited < LEADERS_WITHIN
+        });
+        let questions = questions.count();
+        assert!((100..150).contains(&questions), "{questions} in {LEADERS_WITHIN:?}");
+    }
 }

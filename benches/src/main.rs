@@ -19,6 +19,7 @@ mod json;
 mod measured;
 mod perf;
 mod produce;
+mod progress;
 mod report;
 mod run;
 mod socket;
@@ -28,7 +29,6 @@ mod verify;
 mod wire;
 
 use args::{Cli, Command, LoadArgs};
-use clap::Parser;
 use failure::Failure;
 use std::path::Path;
 use std::process::ExitCode;
@@ -37,11 +37,10 @@ use std::process::ExitCode;
 const LOST: u8 = 1;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let outcome = match &cli.command {
+    let outcome = Cli::read().and_then(|cli| match &cli.command {
         None => load(&cli.load),
         Some(Command::Compare(args)) => compare::compare(args).map(exit_code),
-    };
+    });
     outcome.unwrap_or_else(|failure| {
         eprintln!("chronik-bench: {failure}");
         failure.exit_code()

@@ -11,12 +11,12 @@ use crate::failure::Failure;
 use crate::measured::Measured;
 use crate::perf::Recording;
 use crate::produce::{self, Lane, Template, WritePlan, Written};
+use crate::progress::Progress;
 use crate::report::{Report, ServerUse};
 use crate::spread::{divide, spread};
 use crate::usage::{ProcessUsage, own_cpu};
 use crate::verify::Verdict;
 use crate::wire::{self, Api, Batch, FetchLimits, ProduceTemplate};
-use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -28,9 +28,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const ACK_TIMEOUT_MS: i32 = 30_000;
 /// How long the high watermark may lag behind the last acknowledgement: with acks=1 followers come later.
 const SETTLE_WITHIN: Duration = Duration::from_secs(10);
-const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+/// How often it is looked how far a run is.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// Runs what `load` describes. With `is_watched` a person sees the progress, if there is a terminal.
+/// Runs what `load` describes. With `is_watched` standard error tells how far it is.
 pub(crate) fn run(load: &LoadArgs, is_watched: bool) -> Result<Report, Failure> {
     load.check()?;
     match load.mode {
@@ -147,7 +148,7 @@ struct Stage {
     window: Window,
     board: Board,
     partitions: usize,
-    progress: ProgressBar,
+    progress: Progress,
 }
 
 /// CPU that the two sides used within the window.
@@ -162,10 +163,7 @@ impl Stage {
         let from = clock.now() + warmup.as_nanos() as u64;
         let window = Window { from, until: from + load.duration.as_nanos() as u64 };
         let highest = cluster.leaders.last_key_value().map_or(0, |(partition, _)| *partition);
-        // Indicatif draws on standard error, and nothing where that is no terminal.
-        let progress = if is_watched { ProgressBar::new(window.until / 1_000_000) } else { ProgressBar::hidden() };
-        let style = ProgressStyle::with_template("{bar:40} {msg}").expect("the template is valid");
-        progress.set_style(style);
+        let progress = Progress::new(is_watched, window.until / 1_000_000, "{bar:40} {msg}");
         Stage { clock, window, board: Board::new(), partitions: highest as usize + 1, progress }
     }
 
@@ -241,7 +239,7 @@ impl Stage {
                 .zip(server_from)
                 .map(|(memory, from)| ServerUse { cpu: memory.cpu.saturating_sub(from.cpu), memory }),
         });
-        self.progress.finish_and_clear();
+        self.progress.finish();
         recording.map(Recording::finish).transpose().inspect_err(|_| self.board.fail())?;
         used.inspect_err(|_| self.board.fail())
     }
@@ -253,12 +251,17 @@ impl Stage {
             if now >= until || is_over() {
                 return;
             }
-            self.clock.sleep_until(until.min(now + PROGRESS_EVERY.as_nanos() as u64));
-            let (now, records) = (self.clock.now(), self.board.records());
-            let rate = (records - shown.1) as f64 * 1e9 / (now - shown.0).max(1) as f64;
-            self.progress.set_position(now / 1_000_000);
-            self.progress.set_message(format!("{doing}: {} records/s", crate::report::grouped(rate)));
-            shown = (now, records);
+            self.clock.sleep_until(until.min(now + LOOK_EVERY.as_nanos() as u64));
+            let now = self.clock.now();
+            if now - shown.0 >= self.progress.every().as_nanos() as u64 {
+                let records = self.board.records();
+                let rate = (records - shown.1) as f64 * 1e9 / (now - shown.0) as f64;
+                let doing = format!("{doing}, {} records/s", crate::report::grouped(rate));
+                let seconds = |nanoseconds: u64| nanoseconds as f64 / 1e9;
+                let place = format!("{:.0} of {:.0} s", seconds(now), seconds(self.window.until));
+                self.progress.tell(now / 1_000_000, &place, &doing);
+                shown = (now, records);
+            }
         }
     }
 }

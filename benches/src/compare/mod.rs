@@ -6,6 +6,7 @@
 //! pays for the background work of another.
 
 mod broker;
+mod connections;
 mod idle;
 mod librdkafka;
 mod recovery;
@@ -17,11 +18,12 @@ mod work;
 use crate::args::{CompareArgs, LoadArgs, Verify};
 use crate::failure::Failure;
 use crate::json::Json;
+use crate::progress::Turns;
 use crate::report::grouped;
 use crate::run;
 use broker::{Contender, Lifetime, Role, Running};
+use connections::Connections;
 use idle::Idle;
-use indicatif::{ProgressBar, ProgressStyle};
 use recovery::Recovery;
 use rest::Rest;
 use std::path::Path;
@@ -32,7 +34,7 @@ use work::{Against, Kind, Outcome, ROWS, Row};
 const PARTITIONS: [i32; 4] = [1, 100, 1_000, 10_000];
 
 /// What is found of one broker by itself.
-const APART: [&str; 3] = [rest::NAME, idle::NAME, recovery::NAME];
+const APART: [&str; 4] = [rest::NAME, idle::NAME, connections::NAME, recovery::NAME];
 
 /// All that a comparison found.
 #[derive(Default)]
@@ -42,6 +44,8 @@ struct Findings {
     rest: Vec<Rest>,
     /// Chronik's, by the time of waiting.
     idle: Vec<Idle>,
+    /// Chronik's.
+    connections: Option<Connections>,
     /// Chronik's.
     recovery: Option<Recovery>,
     /// What could not be measured here, and why.
@@ -140,6 +144,7 @@ fn measure(args: &CompareArgs, rows: &[Row], contenders: &[Contender]) -> Result
     let rested: &[&Contender] = if is_wanted(rest::NAME) { &tested } else { &[] };
     let chronik_for = |name| chronik(contenders).filter(|_| is_wanted(name));
     let (idled, recovered) = (chronik_for(idle::NAME), chronik_for(recovery::NAME));
+    let connected = chronik_for(connections::NAME);
     let mut findings = Findings::default();
     let is_possible = |row: &&Row| {
         let obstacle = matches!(row.kind, Kind::Librdkafka).then(|| librdkafka::obstacle(args, row.name)).flatten();
@@ -152,21 +157,32 @@ fn measure(args: &CompareArgs, rows: &[Row], contenders: &[Contender]) -> Result
     let turns = rows.iter().map(|(_, entrants)| entrants.len()).sum::<usize>()
         + rested.len()
         + idled.iter().len()
+        + connected.iter().len()
         + recovered.iter().len();
-    let progress = ProgressBar::new(turns as u64 * u64::from(args.rounds));
-    progress.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}").expect("the template is valid"));
-    let passed = || progress.inc(1);
+    let progress = Turns::new(turns as u64 * u64::from(args.rounds));
+    let passed = || progress.passed();
 
     for contender in rested {
-        progress.set_message(format!("{}: {}", contender.name, rest::NAME));
+        progress.begin(&format!("{}: {}", contender.name, rest::NAME));
         findings.rest.push(rest::rest(args, contender, passed)?);
     }
     if let Some(contender) = idled {
-        progress.set_message(format!("{}: {}", contender.name, idle::NAME));
+        progress.begin(&format!("{}: {}", contender.name, idle::NAME));
         findings.idle = idle::idle(args, contender, passed)?;
     }
+    if let Some(contender) = connected {
+        progress.begin(&format!("{}: {}", contender.name, connections::NAME));
+        match connections::obstacle() {
+            Some(obstacle) => findings.skipped.push(obstacle),
+            None => {
+                let mut connections = connections::connections(args, contender, passed)?;
+                findings.lost.append(&mut connections.lost);
+                findings.connections = Some(connections);
+            }
+        }
+    }
     if let Some(contender) = recovered {
-        progress.set_message(format!("{}: {}", contender.name, recovery::NAME));
+        progress.begin(&format!("{}: {}", contender.name, recovery::NAME));
         match recovery::obstacle(args)? {
             Some(obstacle) => findings.skipped.push(obstacle),
             None => {
@@ -183,7 +199,7 @@ fn measure(args: &CompareArgs, rows: &[Row], contenders: &[Contender]) -> Result
             entrants.iter().map(|entrant| Series { broker: entrant.name.clone(), turns: Vec::new() }).collect();
         for round in 1..=args.rounds {
             for (entrant, series) in entrants.iter().zip(&mut all) {
-                progress.set_message(format!("{}: {}, round {round}", entrant.name, row.name));
+                progress.begin(&format!("{}: {}, round {round}", entrant.name, row.name));
                 let (contender, running) = (&contenders[entrant.contender], &mut running[entrant.contender]);
                 let outcome = take_turn(args, row, round, contender, entrant.partitions, running)?;
                 if let Some(lost) = outcome.lost {
@@ -200,7 +216,7 @@ fn measure(args: &CompareArgs, rows: &[Row], contenders: &[Contender]) -> Result
             }
         }
     }
-    progress.finish_and_clear();
+    progress.finish();
     Ok(findings)
 }
 
@@ -251,6 +267,7 @@ impl Findings {
             ("rows", Json::List(rows.collect())),
             ("rest", Json::List(self.rest.iter().map(Rest::to_json).collect())),
             ("idle_consumers", Json::List(self.idle.iter().map(Idle::to_json).collect())),
+            ("idle_connections", self.connections.as_ref().map_or(Json::Null, Connections::to_json)),
             ("recovery", self.recovery.as_ref().map_or(Json::Null, Recovery::to_json)),
             ("skipped", Json::List(self.skipped.iter().map(Json::text).collect())),
             ("lost", Json::List(self.lost.iter().map(Json::text).collect())),

@@ -1,7 +1,7 @@
 //! The comparison for people: one table of the work, and one of each thing that is told of a broker by itself.
 
 use super::turn::{Series, Turn};
-use super::{Findings, Idle, Recovery, Rest};
+use super::{Connections, Findings, Idle, Recovery, Rest};
 use crate::report::{grouped, plain_table, time};
 use comfy_table::{CellAlignment, Table};
 
@@ -17,6 +17,9 @@ impl Findings {
         }
         if !self.idle.is_empty() {
             tables.push(numbers(&Idle::HEADER, self.idle.iter().map(Idle::to_line), 1));
+        }
+        if let Some(connections) = &self.connections {
+            tables.push(numbers(&Connections::HEADER, [connections.to_line()].into_iter(), 1));
         }
         if let Some(recovery) = &self.recovery {
             tables.push(numbers(&Recovery::HEADER, [recovery.to_line()].into_iter(), 1));

@@ -36,7 +36,7 @@ impl ErrorCode {
             6 | 74 | 75 => "leadership moved during the run; run again",
             10 => "lower --batch-records or --message-size, or raise the topic's max.message.bytes",
             16 => "the group's coordinator moved during the run; run again",
-            17 => "choose another --topic",
+            17 => "choose another --topic, of at most 249 letters, digits, dots, underscores and hyphens",
             25 => "the group has members; choose another --topic, which names the groups too",
             19 | 20 => "too few replicas are in sync; wait for them, or lower min.insync.replicas",
             29..=31 => "this client does not authenticate; allow anonymous access for the measurement",

@@ -1,6 +1,8 @@
 //! Levels of features: UpdateFeatures 0-2 (KIP-584, KIP-1022). There is one feature, in force at its only level, so that
 //! nothing can change: what is asked for is either so already, or refused.
 
+use std::ops::RangeInclusive;
+
 use super::Refused;
 use super::api_versions::{GROUP_VERSION, GROUP_VERSION_LEVEL};
 use crate::wire::ErrorCode;
@@ -8,40 +10,36 @@ use crate::wire::update_features::{
     FeatureUpdateKey, UpdatableFeatureResult, UpdateFeaturesRequest, UpdateFeaturesResponse,
 };
 
-/// Answers a request to change the levels of features.
+/// The types of updates that there are: a rise, a fall that loses nothing, any fall.
+const UPGRADE_TYPES: RangeInclusive<i8> = 1..=3;
+
+/// Answers a request to change the levels of features. It is all or nothing, and told of as a whole, in every version:
+/// as Kafka 4 does it.
 pub fn update_features(version: i16, request: &UpdateFeaturesRequest) -> UpdateFeaturesResponse {
-    let mut refusals = request.feature_updates.iter().filter_map(|update| check(update).err().map(|why| (update, why)));
-    if version >= 2 {
-        // From here on it is all or nothing.
-        let refused = refusals.next().map_or(Ok(()), |(update, why)| {
-            let message = format!(
-                "The update failed for all features since the following feature had an error: {}: {}",
-                update.feature, why.message
-            );
-            Err(Refused::new(why.error, message))
-        });
-        let (error_code, error_message) = Refused::fields(refused);
+    if let Some(why) = request.feature_updates.iter().find_map(|update| check(update).err()) {
+        let message =
+            format!("The update failed for all features since the following feature had an error: {}", why.message);
+        let (error_code, error_message) = Refused::fields(Err(Refused::new(why.error, message)));
         return UpdateFeaturesResponse { error_code, error_message, ..UpdateFeaturesResponse::default() };
     }
-    let results = request.feature_updates.iter().map(|update| {
-        let (error_code, error_message) = Refused::fields(check(update));
-        UpdatableFeatureResult { feature: update.feature.clone(), error_code, error_message }
-    });
+    let told = if version < 2 { &request.feature_updates[..] } else { &[] };
+    let results = told
+        .iter()
+        .map(|update| UpdatableFeatureResult { feature: update.feature.clone(), ..UpdatableFeatureResult::default() });
     UpdateFeaturesResponse { results: results.collect(), ..UpdateFeaturesResponse::default() }
 }
 
 fn check(update: &FeatureUpdateKey) -> Result<(), Refused> {
-    match update.max_version_level {
-        GROUP_VERSION_LEVEL if update.feature == GROUP_VERSION => Ok(()),
-        level => {
-            let message = if update.feature == GROUP_VERSION {
-                format!(
-                    "Invalid update version {level} for feature {GROUP_VERSION}: only {GROUP_VERSION_LEVEL} is supported."
-                )
-            } else {
-                format!("Invalid update version {level} for feature {}: it is not supported.", update.feature)
-            };
-            Err(Refused::new(ErrorCode::InvalidUpdateVersion, message))
-        }
-    }
+    let FeatureUpdateKey { feature, max_version_level: level, .. } = update;
+    let why = if !UPGRADE_TYPES.contains(&update.upgrade_type) {
+        "The controller does not support the given upgrade type.".to_owned()
+    } else if *feature != GROUP_VERSION {
+        "The feature is not supported.".to_owned()
+    } else if *level != GROUP_VERSION_LEVEL {
+        format!("Only {GROUP_VERSION_LEVEL} is supported.")
+    } else {
+        return Ok(());
+    };
+    let message = format!("Invalid update version {level} for feature {feature}. {why}");
+    Err(Refused::new(ErrorCode::InvalidUpdateVersion, message))
 }

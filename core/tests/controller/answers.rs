@@ -162,17 +162,26 @@ fn figures_say_how_the_partitions_are() {
 
 #[test]
 fn features_stay_as_they_are() {
-    let update = |version, feature: &str, max_version_level| {
-        let update = FeatureUpdateKey { feature: feature.into(), max_version_level, ..Default::default() };
-        let request = UpdateFeaturesRequest { feature_updates: vec![update], ..Default::default() };
+    let update = |version, updates: &[(&str, i16, i8)]| {
+        let updates = updates.iter().map(|&(feature, max_version_level, upgrade_type)| FeatureUpdateKey {
+            feature: feature.into(),
+            max_version_level,
+            upgrade_type,
+            ..Default::default()
+        });
+        let request = UpdateFeaturesRequest { feature_updates: updates.collect(), ..Default::default() };
         let response = update_features(version, &request);
-        assert_eq!(response.results.len(), usize::from(version < 2));
-        let code = response.results.first().map_or(response.error_code, |result| result.error_code);
-        error(code)
+        assert!(response.results.iter().all(|result| result.error_code == 0), "{response:?}");
+        (error(response.error_code), response.results.len())
     };
+    let as_it_is = ("group.version", 1, 1);
     for version in 0..=2 {
-        assert_eq!(update(version, "group.version", 1), "NONE");
-        assert_eq!(update(version, "group.version", 0), "INVALID_UPDATE_VERSION");
-        assert_eq!(update(version, "metadata.version", 20), "INVALID_UPDATE_VERSION");
+        assert_eq!(update(version, &[as_it_is]), ("NONE", usize::from(version < 2)), "version {version}");
+        assert_eq!(update(version, &[]), ("NONE", 0), "version {version}");
+        // One that is refused is all of them, and no row says otherwise.
+        for refused in [("group.version", 0, 2), ("metadata.version", 20, 1), ("group.version", 1, 0)] {
+            let answer = update(version, &[as_it_is, refused]);
+            assert_eq!(answer, ("INVALID_UPDATE_VERSION", 0), "version {version}: {refused:?}");
+        }
     }
 }

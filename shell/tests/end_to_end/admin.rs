@@ -7,9 +7,10 @@ use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use kafka_protocol::messages::describe_topic_partitions_request::TopicRequest;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::update_features_request::FeatureUpdateKey;
 use kafka_protocol::messages::{
     CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    DescribeLogDirsRequest, DescribeTopicPartitionsRequest, MetadataRequest, TopicName,
+    DescribeLogDirsRequest, DescribeTopicPartitionsRequest, MetadataRequest, TopicName, UpdateFeaturesRequest,
 };
 
 use crate::support::batch::Batch;
@@ -283,6 +284,32 @@ fn describe_cluster_in_every_version() {
 }
 
 #[test]
+fn update_features_in_every_version_changes_all_or_none() {
+    let broker = Broker::start();
+    let mut client = broker.client();
+    for version in client.versions::<UpdateFeaturesRequest>() {
+        let mut update = |updates: &[(&str, i16)]| {
+            let updates = updates.iter().map(|&(feature, level)| {
+                let update = FeatureUpdateKey::default().with_feature(text(feature)).with_max_version_level(level);
+                if version >= 1 { update.with_upgrade_type(1) } else { update }
+            });
+            let request = UpdateFeaturesRequest::default().with_timeout_ms(10_000);
+            let response = client.call(version, &request.with_feature_updates(updates.collect()));
+            (response.error_code, response.results.iter().map(|result| result.error_code).collect::<Vec<_>>())
+        };
+        let as_it_is = ("group.version", 1);
+        let rows = if version < 2 { vec![code::NONE] } else { vec![] };
+        assert_eq!(update(&[as_it_is]), (code::NONE, rows), "version {version}");
+        for refused in [("group.version", 9), ("no.such.version", 1)] {
+            let none = (code::INVALID_UPDATE_VERSION, vec![]);
+            assert_eq!(update(&[refused]), none, "version {version}: {refused:?}");
+        }
+        let none = (code::INVALID_UPDATE_VERSION, vec![]);
+        assert_eq!(update(&[as_it_is, ("no.such.version", 1)]), none, "version {version}");
+    }
+}
+
+#[test]
 fn describe_log_dirs_in_every_version() {
     let broker = Broker::start();
     let mut client = broker.client();
@@ -317,17 +344,19 @@ fn describe_topic_partitions_page_by_page() {
         .with_topics(vec![of])
         .with_response_partition_limit(3)
         .with_cursor(None);
-    let first = client.call(0, &request);
-    assert_eq!(first.topics[0].partitions.len(), 3);
-    assert_eq!(first.topics[0].topic_id, topic.created.topic_id);
-    let cursor = first.next_cursor.expect("there is more");
-    assert_eq!((&cursor.topic_name, cursor.partition_index), (&topic.name, 3));
-    let next = kafka_protocol::messages::describe_topic_partitions_request::Cursor::default()
-        .with_topic_name(cursor.topic_name)
-        .with_partition_index(cursor.partition_index);
-    let second = client.call(0, &request.with_cursor(Some(next)));
-    let indexes: Vec<_> = second.topics[0].partitions.iter().map(|p| p.partition_index).collect();
-    assert_eq!((indexes, second.next_cursor.is_none()), (vec![3, 4], true));
+    for version in client.versions::<DescribeTopicPartitionsRequest>() {
+        let first = client.call(version, &request);
+        assert_eq!(first.topics[0].partitions.len(), 3, "version {version}");
+        assert_eq!(first.topics[0].topic_id, topic.created.topic_id, "version {version}");
+        let cursor = first.next_cursor.expect("there is more");
+        assert_eq!((&cursor.topic_name, cursor.partition_index), (&topic.name, 3), "version {version}");
+        let next = kafka_protocol::messages::describe_topic_partitions_request::Cursor::default()
+            .with_topic_name(cursor.topic_name)
+            .with_partition_index(cursor.partition_index);
+        let second = client.call(version, &request.clone().with_cursor(Some(next)));
+        let indexes: Vec<_> = second.topics[0].partitions.iter().map(|p| p.partition_index).collect();
+        assert_eq!((indexes, second.next_cursor.is_none()), (vec![3, 4], true), "version {version}");
+    }
 }
 
 #[test]

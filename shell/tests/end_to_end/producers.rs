@@ -108,13 +108,16 @@ fn producers_of_a_partition_are_described() {
     let (id, epoch) = init(&mut client, 4);
     topic.produce(&mut client, 0, &Batch::numbered(10).by(id, epoch, 0));
     let of = TopicRequest::default().with_name(topic.name.clone()).with_partition_indexes(vec![0, 9]);
-    let mut partitions =
-        client.call(0, &DescribeProducersRequest::default().with_topics(vec![of])).topics.remove(0).partitions;
-    partitions.sort_by_key(|partition| partition.partition_index);
-    assert_eq!(partitions[0].error_code, code::NONE);
-    let producer = &partitions[0].active_producers[0];
-    assert_eq!((producer.producer_id.0, producer.last_sequence, producer.current_txn_start_offset), (id, 9, -1));
-    assert_eq!(partitions[1].error_code, code::UNKNOWN_TOPIC_OR_PARTITION);
+    let request = DescribeProducersRequest::default().with_topics(vec![of]);
+    for version in client.versions::<DescribeProducersRequest>() {
+        let mut partitions = client.call(version, &request).topics.remove(0).partitions;
+        partitions.sort_by_key(|partition| partition.partition_index);
+        assert_eq!(partitions[0].error_code, code::NONE, "version {version}");
+        let producer = &partitions[0].active_producers[0];
+        let told = (producer.producer_id.0, producer.last_sequence, producer.current_txn_start_offset);
+        assert_eq!(told, (id, 9, -1), "version {version}");
+        assert_eq!(partitions[1].error_code, code::UNKNOWN_TOPIC_OR_PARTITION, "version {version}");
+    }
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! ApiVersions, and what happens to versions and keys that the broker does not serve.
 
+use std::fs;
+use std::path::Path;
+
 use bytes::Buf as _;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, ApiVersionsResponse, MetadataRequest, MetadataResponse, ResponseHeader,
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, MetadataRequest, MetadataResponse, ResponseHeader,
 };
 use kafka_protocol::protocol::Decodable as _;
 
@@ -54,6 +57,37 @@ const SERVED: &[(i16, i16, i16)] = &[
     (80, 0, 1),
     (81, 0, 0),
 ];
+
+/// The last version of an API that is served and that our second codec does not know: nothing judges those behind it.
+const UNKNOWN_TO_THE_CODEC: &[(i16, i16)] = &[(2, 10), (35, 4), (80, 0)];
+
+/// All sources in this folder and below.
+fn sources(folder: &Path) -> String {
+    let entries = fs::read_dir(folder).expect("the tests' own sources");
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry of a folder").path()).collect();
+    paths.sort();
+    let texts = paths.iter().map(|path| match path.is_dir() {
+        true => sources(path),
+        false => fs::read_to_string(path).expect("a source is text"),
+    });
+    texts.collect()
+}
+
+#[test]
+fn every_api_that_is_served_is_called_in_every_version_that_the_codec_knows() {
+    let sources = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/end_to_end"));
+    let mut judged_up_to = Vec::new();
+    for &(key, _, highest) in SERVED {
+        let api = ApiKey::try_from(key).unwrap_or_else(|()| panic!("the codec does not know API {key}"));
+        let loops = format!("client.versions::<{api:?}Request>()");
+        let known = api.valid_versions().max;
+        assert!(sources.contains(&loops), "no test goes through the versions of {api:?}: `{loops}`");
+        if known < highest {
+            judged_up_to.push((key, known));
+        }
+    }
+    assert_eq!(judged_up_to, UNKNOWN_TO_THE_CODEC);
+}
 
 #[test]
 fn advertises_exactly_what_it_serves() {

@@ -13,6 +13,7 @@ pub(crate) mod code {
     pub(crate) const OFFSET_OUT_OF_RANGE: i16 = 1;
     pub(crate) const CORRUPT_MESSAGE: i16 = 2;
     pub(crate) const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+    pub(crate) const REQUEST_TIMED_OUT: i16 = 7;
     pub(crate) const MESSAGE_TOO_LARGE: i16 = 10;
     pub(crate) const NOT_COORDINATOR: i16 = 16;
     pub(crate) const INVALID_TOPIC: i16 = 17;
@@ -25,6 +26,7 @@ pub(crate) mod code {
     pub(crate) const TOPIC_ALREADY_EXISTS: i16 = 36;
     pub(crate) const INVALID_PARTITIONS: i16 = 37;
     pub(crate) const INVALID_REPLICATION_FACTOR: i16 = 38;
+    pub(crate) const INVALID_REPLICA_ASSIGNMENT: i16 = 39;
     pub(crate) const INVALID_CONFIG: i16 = 40;
     pub(crate) const INVALID_REQUEST: i16 = 42;
     pub(crate) const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
@@ -33,8 +35,15 @@ pub(crate) mod code {
     pub(crate) const INVALID_FETCH_SESSION_EPOCH: i16 = 71;
     pub(crate) const UNKNOWN_LEADER_EPOCH: i16 = 75;
     pub(crate) const MEMBER_ID_REQUIRED: i16 = 79;
+    pub(crate) const ELECTION_NOT_NEEDED: i16 = 84;
+    pub(crate) const NO_REASSIGNMENT_IN_PROGRESS: i16 = 85;
     pub(crate) const INVALID_RECORD: i16 = 87;
+    pub(crate) const INVALID_UPDATE_VERSION: i16 = 95;
     pub(crate) const UNKNOWN_TOPIC_ID: i16 = 100;
+    pub(crate) const BROKER_ID_NOT_REGISTERED: i16 = 102;
+    pub(crate) const INCONSISTENT_CLUSTER_ID: i16 = 104;
+    pub(crate) const DUPLICATE_VOTER: i16 = 126;
+    pub(crate) const VOTER_NOT_FOUND: i16 = 127;
 
     /// What a producer with acks=all may hear while partitions move, and repeats: unknown topic, leader not available,
     /// not leader, timed out, not enough replicas, the same after the append, storage error, fenced and unknown leader

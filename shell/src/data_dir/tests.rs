@@ -103,7 +103,8 @@ fn a_file_in_the_way_is_named() {
 
 #[test]
 fn a_folder_that_cannot_be_made_is_told_with_the_remedy() {
-    let path = Scratch::new().0.join("x".repeat(300));
+    let scratch = Scratch::new();
+    let path = scratch.0.join("x".repeat(300));
     let why = open(&path, 1).expect_err("no file system has such names").to_string();
     let expect = format!("cannot use the data folder: opening {} failed (", path.display());
     assert!(why.starts_with(&expect) && why.ends_with("or give another --data-dir"), "{why}");

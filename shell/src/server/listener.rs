@@ -142,8 +142,8 @@ impl Refusals {
 fn no_room(room: usize) -> String {
     if room < Limits::default().connections_max {
         format!(
-            "{room} are open, and the limit of open files (RLIMIT_NOFILE) leaves no room for more: raise its hard limit \
-             (ulimit -Hn, LimitNOFILE= of systemd) and start again"
+            "the limit of open files (RLIMIT_NOFILE) leaves room for {room}, which are open: raise its hard limit (ulimit \
+             -Hn, LimitNOFILE= of systemd) and start again"
         )
     } else {
         format!(
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn the_limit_of_files_is_named_where_it_is_the_cause() {
         let most = Limits::default().connections_max;
-        assert!(no_room(100).starts_with("100 are open, and the limit of open files (RLIMIT_NOFILE)"));
+        assert!(no_room(100).starts_with("the limit of open files (RLIMIT_NOFILE) leaves room for 100,"));
         assert!(!no_room(most).contains("RLIMIT_NOFILE"));
     }
 

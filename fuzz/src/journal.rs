@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use chronik_core::ids::Lsn;
 use chronik_core::journal::checkpoint::{CHUNK_BYTES, Encoder, Entries, Header, survey};
 use chronik_core::journal::{Class, MemorySlots, Position, RecordKind, inspect, recover_bytes};
+use chronik_core::node::{Told, told};
 
 use crate::files::turn_bit;
 use crate::wire_bodies::entropy::Entropy;
@@ -16,7 +18,21 @@ pub fn body(data: &[u8]) {
     match choice % 3 {
         0 => life(&mut Entropy::new(rest)),
         1 => checkpoints(&mut Entropy::new(rest)),
-        _ => recover_bytes(rest),
+        _ => {
+            recover_bytes(rest);
+            told_bytes(rest);
+        }
+    }
+}
+
+/// What a record of any kind says, whatever bytes are its payload, is told to people or called damaged.
+fn told_bytes(bytes: &[u8]) {
+    let Some((number, payload)) = bytes.split_first() else { return };
+    let Ok(kind) = RecordKind::from_number(number % 17) else { return };
+    match told(kind, Bytes::copy_from_slice(payload)) {
+        Ok(Told::Log(told)) => assert!(!told.to_string().is_empty()),
+        Ok(Told::Node(lines)) => assert!(lines.iter().flatten().all(|line| !line.is_empty())),
+        Err(why) => assert!(!why.is_empty()),
     }
 }
 

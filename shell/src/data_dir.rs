@@ -184,7 +184,12 @@ impl fmt::Display for Unusable {
                 "{} is damaged ({why}): restore it from a copy; it is needed to know whose data this is",
                 path.display()
             ),
-            Unusable::Io { doing, path, why } => write!(f, "{doing} {} failed: {why}", path.display()),
+            Unusable::Io { doing, path, why } => write!(
+                f,
+                "cannot use the data folder: {doing} {} failed ({why}): see that its disk is mounted, sound and has room, \
+                 or give another --data-dir",
+                path.display()
+            ),
         }
     }
 }

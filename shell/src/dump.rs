@@ -1,5 +1,5 @@
 //! What a segment or a journal file holds, for people: one line for each thing in it, in the order in which it lies
-//! there.
+//! there. A batch looks the same in both.
 //!
 //! Read-only, and independent of the broker: the file may be in use, copied from elsewhere, cut or damaged. What cannot
 //! be read is said in its place, and as much as can be told apart behind it is shown.
@@ -10,10 +10,13 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use chronik_core::batch::{BatchError, BatchHead, Codec, HEAD_BYTES, Record, Records, check};
 use chronik_core::boundary::DIRECT_BLOCK;
 use chronik_core::ids::Offset;
-use chronik_core::journal::{ReadError, Seen, Slots, inspect};
+use chronik_core::journal::{ReadError, RecordKind, Seen, Slots, inspect};
+use chronik_core::log;
+use chronik_core::node::{Told, told};
 
 /// Bytes that one batch may decompress to, far above what any producer sends.
 const DECOMPRESSED_BYTES_MAX: usize = 1 << 30;
@@ -156,8 +159,38 @@ fn journal(file: &OneFile, report: &mut Report<impl Write>) -> Result<(), Stoppe
         };
         report.places += u64::from(is_damage);
         report.line(format_args!("{seen}"))?;
+        if let Seen::Record { place, header, payload: Ok(payload) } = seen
+            // The line before says of a kind that a newer version wrote that it is none of ours.
+            && let Ok(kind) = RecordKind::from_number(header.kind)
+        {
+            payload_of(kind, payload, place.position, report)?;
+        }
     }
     Ok(())
+}
+
+/// What the payload of a journal record at `position` says.
+fn payload_of(kind: RecordKind, payload: Bytes, position: u64, report: &mut Report<impl Write>) -> Result<(), Stopped> {
+    match told(kind, payload) {
+        Ok(Told::Log(log::Told::Append { batch, .. })) => match check(&batch) {
+            Ok(head) => {
+                report.line(format_args!("{:>14} {}", "", BatchLine(&head)))?;
+                records(&batch, position, 16, report)
+            }
+            Err(what) => report.damage(position, what),
+        },
+        Ok(Told::Log(told)) => {
+            if let log::Told::AppendDirect { head, .. } = &told {
+                report.line(format_args!("{:>14} {}", "", BatchLine(head)))?;
+            }
+            report.line(format_args!("{:>14} {told}", ""))
+        }
+        Ok(Told::Node(lines)) => lines.iter().try_for_each(|line| match line {
+            Ok(line) => report.line(format_args!("{:>14} {line}", "")),
+            Err(what) => report.damage(position, what),
+        }),
+        Err(what) => report.damage(position, what),
+    }
 }
 
 fn segment(file: &File, bytes: u64, report: &mut Report<impl Write>) -> Result<(), Stopped> {
@@ -196,7 +229,7 @@ fn segment(file: &File, bytes: u64, report: &mut Report<impl Write>) -> Result<(
         }
         next_offset = head.next_offset();
         match check(&batch) {
-            Ok(_) => records(&batch, position, report)?,
+            Ok(_) => records(&batch, position, 12, report)?,
             Err(_) if is_end_unwritten(&batch, position) => {
                 let end = position + batch_bytes as u64;
                 report.unwritten(end - end % DIRECT_BLOCK)?;
@@ -221,14 +254,15 @@ fn is_end_unwritten(batch: &[u8], position: u64) -> bool {
     behind > 0 && has_blocks && batch[batch.len() - behind..].iter().all(|&byte| byte == 0)
 }
 
-fn records(batch: &[u8], position: u64, report: &mut Report<impl Write>) -> Result<(), Stopped> {
+/// The records of a sound batch, `indent` characters to the right.
+fn records(batch: &[u8], position: u64, indent: usize, report: &mut Report<impl Write>) -> Result<(), Stopped> {
     let mut records = match Records::open(batch, DECOMPRESSED_BYTES_MAX) {
         Ok(records) => records,
         Err(what) => return report.damage(position, what),
     };
     loop {
         match records.next_record() {
-            Ok(Some(record)) => report.line(format_args!("{:>12} {}", "", RecordLine(&record)))?,
+            Ok(Some(record)) => report.line(format_args!("{:>indent$} {}", "", RecordLine(&record)))?,
             Ok(None) => return Ok(()),
             Err(what) => return report.damage(position, what),
         }
@@ -320,7 +354,10 @@ mod tests {
     use std::fs;
 
     use chronik_core::batch::BatchBuilder;
-    use chronik_core::ids::{LeaderEpoch, ProducerEpoch, ProducerId};
+    use chronik_core::controller::records::{MetadataRecord, encode_entry};
+    use chronik_core::ids::{LeaderEpoch, ProducerEpoch, ProducerId, TopicPartition, Uuid};
+    use chronik_core::journal::{self, Geometry, MemorySlots, Start, Visitor, Writer};
+    use chronik_core::raft::{Content, Entry, LogId, Record as Quorum};
     use chronik_core::time::Timestamp;
 
     use super::*;
@@ -428,6 +465,103 @@ mod tests {
                 assert_eq!(lines.matches("not written yet: the files in journal/ hold").count(), 1, "{lines}");
             }
         }
+    }
+
+    /// Whom nothing is told, since the journal is empty.
+    struct Nobody;
+
+    impl Visitor for Nobody {
+        fn record(&mut self, _record: &journal::Record<'_>) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn damaged(&mut self, _damage: &journal::Damage) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    /// A journal's file that holds these records in one commit.
+    fn journal_of(records: &[(RecordKind, TopicPartition, Vec<u8>)]) -> Vec<u8> {
+        const FILE_BYTES: u64 = 1 << 16;
+        let geometry = Geometry { file_bytes: FILE_BYTES, max_files: 1, reserve_bytes: 0 };
+        let mut slots = MemorySlots::zeroed(1, FILE_BYTES);
+        let empty = journal::recover(&slots, &Start::fresh(Uuid([7; 16])), &mut Nobody).expect("nothing is there");
+        let mut writer = Writer::resume(empty, 9, geometry);
+        let opening = writer.take_commit().expect("an incarnation opens");
+        slots.write_at(opening.slot, opening.position, &opening.data);
+        writer.committed(opening.number);
+        for (kind, partition, payload) in records {
+            writer.append(*kind, *partition, None, &[payload]);
+        }
+        let commit = writer.take_commit().expect("there are records");
+        slots.write_at(commit.slot, commit.position, &commit.data);
+        slots.0.remove(0)
+    }
+
+    const PARTITION: TopicPartition = TopicPartition { topic: Uuid([1; 16]), partition: 0 };
+
+    fn append(batch: &[u8]) -> (RecordKind, TopicPartition, Vec<u8>) {
+        (RecordKind::Append, PARTITION, [&1_700i64.to_le_bytes()[..], batch].concat())
+    }
+
+    fn quorum(record: &Quorum) -> (RecordKind, TopicPartition, Vec<u8>) {
+        let mut payload = Vec::new();
+        record.encode(&mut payload);
+        (RecordKind::Quorum, TopicPartition::NODE, payload)
+    }
+
+    #[test]
+    fn a_journal_is_shown_record_by_record() {
+        let batch = batch(10, Codec::Lz4);
+        let topic = MetadataRecord::Topic { id: PARTITION.topic, name: "orders".into() };
+        let content = Content::Payload(encode_entry([topic]).into());
+        let (lines, outcome) = shown(
+            "0000.journal",
+            &journal_of(&[
+                append(&batch),
+                quorum(&Quorum::Append(vec![Entry { id: LogId { index: 5, term: 2 }, content }])),
+                (RecordKind::LogStart, PARTITION, 10i64.to_le_bytes().to_vec()),
+            ]),
+        );
+        assert_eq!(outcome, None, "{lines}");
+        let told: Vec<&str> = lines.lines().filter(|line| line.starts_with("              ")).map(str::trim).collect();
+        let head = format!(
+            "batch of offsets 10 to 11: 2 records, {} bytes, leader epoch 3, newest 1001, lz4, \
+             producer 7 epoch 0 sequence 5",
+            batch.len()
+        );
+        assert_eq!(
+            told,
+            [
+                &head,
+                r#"10 at 1000 key "k" value "grüße""#,
+                r#"11 at 1001 key null value b"\xff\n""#,
+                r#"entry 5 of term 2: Topic "orders" id AQEBAQEBAQEBAQEBAQEBAQ"#,
+                "the log start offset is 10",
+            ],
+            "{lines}"
+        );
+    }
+
+    /// Payloads whose checksums are right although what they say is not, as a fault of the program would leave them.
+    #[test]
+    fn a_journal_record_that_makes_no_sense_is_marked_and_the_others_are_shown() {
+        let mut flipped = batch(10, Codec::None);
+        let last = flipped.len() - 1;
+        flipped[last] ^= 1;
+        let (lines, outcome) = shown(
+            "0000.journal",
+            &journal_of(&[
+                append(&flipped),
+                append(b"no batch"),
+                (RecordKind::Roll, PARTITION, b"short".to_vec()),
+                (RecordKind::Quorum, TopicPartition::NODE, b"\xff".to_vec()),
+                append(&batch(12, Codec::None)),
+            ]),
+        );
+        assert_eq!(outcome.as_deref(), Some("FILE is damaged in 4 places, marked above"), "{lines}");
+        assert_eq!(lines.matches("DAMAGED").count(), 4, "{lines}");
+        assert!(lines.contains("13 at 1001"), "{lines}");
     }
 
     #[test]

@@ -156,7 +156,7 @@ fn a_data_folder_that_lost_its_journal_is_not_begun_anew() {
     }
     let folder = data.to_str().expect("a temporary path in UTF-8");
     let args = ["--data-dir", folder, "--bind", "127.0.0.1", "--kafka-port", "0"];
-    check_fault(&args, 1, &[folder, "had a journal", "journal/0000.journal is missing", "put the folder's files back"]);
+    check_fault(&args, 1, &[folder, "had a journal", "journal/0000.journal is missing", "restore the whole folder"]);
     assert_eq!(fs::read_dir(data.join("journal")).expect("it is left").count(), 0, "nothing was made");
 }
 
@@ -179,6 +179,38 @@ fn a_bad_file_is_named_with_its_line_and_exits_2() {
     fs::write(&file, "[server]\nkafka-port = 0\ndurabilty = 'os'\n").expect("the test's folder is writable");
     let file = file.to_str().expect("a temporary path in UTF-8");
     check_fault(&["--config", file], 2, &[file, "line 3", "durabilty"]);
+}
+
+#[test]
+fn a_bad_kafka_setting_is_named_with_its_line_and_exits_2() {
+    let scratch = Scratch::new();
+    let file = scratch.join("chronik.toml");
+    fs::write(&file, "[kafka]\nnum.partitions = 3\nsasl.enabled.mechanisms = 'PLAIN'\n")
+        .expect("the folder is writable");
+    let file = file.to_str().expect("a temporary path in UTF-8");
+    check_fault(&["--config", file], 2, &[file, "line 3", "sasl.enabled.mechanisms", "not served"]);
+}
+
+#[test]
+fn a_folder_that_cannot_be_recovered_is_named_with_the_file_and_the_remedy() {
+    let scratch = Scratch::new();
+    let data = scratch.join("data");
+    let mut broker = Broker::start(&data);
+    broker.wait_for("\"listening\"");
+    broker.signal(Signal::TERM);
+    assert_eq!(broker.end(), Some(0));
+    for number in 0..2 {
+        let checkpoint = data.join(format!("journal/{number}.checkpoint"));
+        let bytes = fs::metadata(&checkpoint).map_or(0, |found| found.len()).max(4096);
+        fs::write(&checkpoint, vec![0xff; usize::try_from(bytes).expect("a small file")])
+            .expect("the folder is writable");
+    }
+    let path = data.to_str().expect("a temporary path in UTF-8");
+    check_fault(
+        &["--data-dir", path, "--bind", "127.0.0.1", "--kafka-port", "0"],
+        1,
+        &[path, "journal/0.checkpoint", "restore the whole folder from a copy", "cluster"],
+    );
 }
 
 #[test]

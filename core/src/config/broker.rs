@@ -569,8 +569,37 @@ mod tests {
             "org.example.Authorizer",
             "Invalid value \"org.example.Authorizer\" for authorizer.class.name: access control is not served yet.",
         );
+        refused(
+            "sasl.enabled.mechanisms",
+            "PLAIN",
+            "Invalid value \"PLAIN\" for sasl.enabled.mechanisms: authentication is not served yet.",
+        );
+        refused(
+            "ssl.keystore.location",
+            "/k",
+            "Invalid value \"/k\" for ssl.keystore.location: TLS is not served yet.",
+        );
         let twice = BrokerConfig::parse([("num.partitions", "1"), ("num.partitions", "2")]);
         assert_eq!(twice.expect_err("refused").to_string(), "The config num.partitions is given twice.");
+    }
+
+    #[test]
+    fn what_would_secure_the_broker_is_refused() {
+        let of_security = |known: &&BrokerKey| {
+            let name = known.key.name;
+            let is_secured = ["ssl.", "sasl.", "authorizer.", "security."].iter().any(|area| name.starts_with(area));
+            let is_promise = [".location", ".key", "certificate.chain", ".certificates", ".mechanisms", ".protocol"]
+                .iter()
+                .any(|end| name.ends_with(end));
+            is_secured && is_promise
+        };
+        let promises: Vec<_> = broker_keys().filter(of_security).collect();
+        assert!(promises.len() > 8, "{promises:?}");
+        for known in promises {
+            let told = known.key.check("something else");
+            assert!(matches!(told, Err(ConfigError::NotServed { .. })), "{}: {told:?}", known.key.name);
+            assert_eq!(known.key.check(known.key.default.unwrap_or_default()), Ok(()));
+        }
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub struct Damage {
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "journal {}: {}", self.place, self.what)?;
+        write!(f, "{}: {}", self.place.in_journal(), self.what)?;
         match self.record {
             Some((partition, kind, lsn)) => write!(f, " ({kind:?} of partition {partition}, LSN {lsn})"),
             None => f.write_str(" (nothing is lost)"),
@@ -210,21 +210,23 @@ pub enum RecoveryError {
 impl fmt::Display for RecoveryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RecoveryError::Unreadable { place, error } => write!(f, "journal {place} cannot be read: {error}"),
+            RecoveryError::Unreadable { place, error } => write!(f, "{} cannot be read: {error}", place.in_journal()),
             RecoveryError::CommitLost { place, number, what, proof } => write!(
                 f,
-                "journal {place} is damaged: commit {number} should be there: {what}; that it was durable says the commit in {proof}"
+                "{} is damaged: commit {number} should be there: {what}; that it was durable says the commit in {}",
+                place.in_journal(),
+                proof.in_journal()
             ),
-            RecoveryError::RecordLost { place, what } => write!(f, "journal {place} is damaged: {what}"),
+            RecoveryError::RecordLost { place, what } => write!(f, "{} is damaged: {what}", place.in_journal()),
             RecoveryError::Newer { place, what } => {
-                write!(f, "journal {place} was written by a newer version: {what}")
+                write!(f, "{} was written by a newer version: {what}", place.in_journal())
             }
             RecoveryError::Foreign { place, journal } => {
-                write!(f, "journal {place} belongs to another journal, {journal}")
+                write!(f, "{} belongs to another journal, {journal}", place.in_journal())
             }
-            RecoveryError::Refused { place, reason } => write!(f, "journal {place}: {reason}"),
+            RecoveryError::Refused { place, reason } => write!(f, "{}: {reason}", place.in_journal()),
             RecoveryError::NoSuchPlace { place } => {
-                write!(f, "the checkpoint names journal {place}, which does not exist")
+                write!(f, "the checkpoint names {}, which does not exist", place.in_journal())
             }
         }
     }

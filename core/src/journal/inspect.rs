@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::fmt;
 
+use bytes::Bytes;
+
 use super::format::{BLOCK_BYTES, CommitHeader, RecordHeader, RecordKind, Records};
 use super::malformed::Malformed;
 use super::slots::{Place, ReadError, Reader, Slots};
@@ -19,14 +21,14 @@ pub enum Seen {
         /// Whether it is left over from an earlier use of the file.
         is_old: bool,
     },
-    /// A record's header, and whether its payload is what was written.
+    /// A record.
     Record {
         /// Where it starts.
         place: Place,
-        /// What it says.
+        /// What its header says.
         header: RecordHeader,
-        /// What is wrong with the payload, if anything is.
-        payload: Result<(), Malformed>,
+        /// Its payload, a part of the commit's memory; or what is wrong with it.
+        payload: Result<Bytes, Malformed>,
     },
     /// Something that should be a record or the end of a commit and is not.
     Damaged {
@@ -180,13 +182,17 @@ impl<S: Slots + ?Sized> Inspect<'_, S> {
                 return;
             }
         }
+        let commit = Bytes::from(commit);
         let mut records = Records::new(&header, &commit);
         let mut is_whole = true;
         loop {
             let start = Place { slot: place.slot, position: place.position + records.at() };
             let Some(item) = records.next() else { break };
             self.ready.push_back(match item {
-                Ok(found) => Seen::Record { place: start, header: found.header, payload: found.check() },
+                Ok(found) => {
+                    let payload = found.check().map(|()| commit.slice_ref(found.payload));
+                    Seen::Record { place: start, header: found.header, payload }
+                }
                 Err(what) => {
                     is_whole = false;
                     Seen::Damaged { place: start, what }

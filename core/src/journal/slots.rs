@@ -46,6 +46,18 @@ impl fmt::Display for Place {
     }
 }
 
+impl Place {
+    /// This place with the file as the data folder has it, for people who are to look after it.
+    pub fn in_journal(self) -> String {
+        format!("journal/{:04}.journal at byte {}", self.slot, self.position)
+    }
+
+    /// The same, where the slots are those of checkpoints.
+    pub fn in_checkpoint(self) -> String {
+        format!("journal/{}.checkpoint at byte {}", self.slot, self.position)
+    }
+}
+
 /// A part of a file that the device could not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable {

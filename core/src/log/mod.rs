@@ -24,6 +24,7 @@ mod stream;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod told;
 mod undo;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -53,6 +54,7 @@ pub use segment::{Mark, Segment};
 pub use state::{Bodies, newest_of};
 pub use stream::Run;
 pub use tail::{Released, TailBatch};
+pub use told::{Told, told};
 
 /// Bytes of a segment, which an index entry counts in 32 bits.
 const SEGMENT_BYTES_MAX: u64 = u32::MAX as u64;

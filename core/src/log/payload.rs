@@ -98,8 +98,11 @@ pub(super) fn read_start_anew(mut payload: Bytes) -> Result<(Offset, u32), Paylo
     Ok((Offset(payload.try_get_i64_le()?), payload.try_get_u32_le()?))
 }
 
+/// What stands before the batch in an Append record, in bytes.
+pub(super) const TAKEN_BYTES: usize = 8;
+
 /// Of an Append record, before the batch: when the broker took it.
-pub(super) fn taken(at: Timestamp) -> [u8; 8] {
+pub(super) fn taken(at: Timestamp) -> [u8; TAKEN_BYTES] {
     at.0.to_le_bytes()
 }
 

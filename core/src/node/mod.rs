@@ -30,6 +30,7 @@ mod storage;
 mod tails;
 #[cfg(test)]
 mod tests;
+mod told;
 mod topics;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -62,6 +63,7 @@ pub use metrics::Counters;
 pub use options::ClusterOptions;
 pub use standings::{Members, Standing, Votes};
 pub use start::{DIRECT_FROM, NodeOptions, Report, StartError};
+pub use told::{Told, told};
 
 /// A journal that has been quiet for so long is sealed with an empty commit, which proves that the last one was
 /// durable.

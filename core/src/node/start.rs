@@ -438,7 +438,7 @@ impl Node {
         // in those behind it, was acknowledged.
         if let Some(behind) = made.beyond(options.journal.max_files)? {
             let file = FileName::Journal(u32::try_from(made.lengths.len()).expect("few slots"));
-            let text = format!("{file} is missing, while {behind} is there: put the journal's files back");
+            let text = format!("{file} is missing, while {behind} is there");
             return Err(StartError::Content(text));
         }
         // The last slot may be half-made: it was never written to then, for what is written to is whole and durable first,
@@ -457,21 +457,20 @@ impl Node {
         if let Some(slot) = made.iter().position(|&bytes| bytes < options.journal.file_bytes) {
             let file = FileName::Journal(u32::try_from(slot).expect("few slots"));
             let (bytes, whole) = (made[slot], options.journal.file_bytes);
-            let text = format!("{file} has {bytes} bytes in place of {whole}: it was cut off; put the whole file back");
+            let text = format!("{file} has {bytes} bytes in place of {whole}: it was cut off");
             return Err(StartError::Content(text));
         }
         if files.len(FileName::Journal(0))?.is_none() {
             if survey.newest.is_some() {
                 // Its checkpoint alone would be an older state, without what was acknowledged since.
                 let file = FileName::Journal(0);
-                let text = format!("{file} is missing, which the checkpoint goes on in: put the journal's files back");
+                let text = format!("{file} is missing, which the checkpoint goes on in");
                 return Err(StartError::Content(text));
             }
             if let Some(id) = files.partitions()?.first() {
                 // A partition has files only after a commit that made it: they are not for a node to remove that knows of
                 // nothing.
-                let text =
-                    format!("{} is missing, while {id} has files: put the journal's files back", FileName::Journal(0));
+                let text = format!("{} is missing, while {id} has files", FileName::Journal(0));
                 return Err(StartError::Content(text));
             }
             Task::ExtendJournal { slot: 0, bytes: options.journal.file_bytes }.run(files)?;

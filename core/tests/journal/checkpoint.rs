@@ -122,7 +122,10 @@ fn two_damaged_ones_are_an_error_that_names_both() {
     let error = survey(&slots, JOURNAL).expect_err("neither is complete");
     assert_eq!(error, CheckpointError::BothDamaged { first: Flaw::HeaderDamaged, second: Flaw::EntryDamaged(96) });
     let text = error.to_string();
-    assert!(text.contains("file 0: the header is damaged") && text.contains("file 1: the entry at byte 96"), "{text}");
+    assert!(
+        text.contains("0.checkpoint: the header is damaged") && text.contains("1.checkpoint: the entry at byte 96"),
+        "{text}"
+    );
 }
 
 #[test]

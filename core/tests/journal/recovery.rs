@@ -329,7 +329,7 @@ fn a_visitor_that_declines_ends_it_with_the_place() {
     let mut journal = Journal::new(1);
     journal.append(1);
     let error = recover(&journal.slots, &Start::fresh(JOURNAL), &mut Picky).expect_err("it declines");
-    assert_eq!(error.to_string(), "journal file 0 at byte 4192: this makes no sense");
+    assert_eq!(error.to_string(), "journal/0000.journal at byte 4192: this makes no sense");
 }
 
 #[test]

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use chronik_core::ids::NodeId;
 
-use super::UsageError;
 use super::address::{Address, HostAndMaybePort, is_wide, localhost_reaches};
 use super::options::{ClusterOptions, Listener};
-use super::settings::{PeerList, Settings, variable_of};
+use super::settings::{PeerList, Settings};
+use super::{UsageError, check_advertised, said_by};
 
 /// Refuses what only a broker of a cluster can obey: one that stands alone by mistake would take records that no other
 /// has.
@@ -22,8 +22,8 @@ pub(super) fn absent(settings: &Settings) -> Result<(), UsageError> {
     match given.iter().find(|(_, given)| *given) {
         None => Ok(()),
         Some((flag, _)) => Err(UsageError(format!(
-            "--{flag} ({}) is for a broker of a cluster: run `chronik-server raft-cluster`, or leave it out",
-            variable_of(flag)
+            "{} is for a broker of a cluster: run `chronik-server raft-cluster`, or leave it out",
+            said_by(flag)
         ))),
     }
 }
@@ -48,7 +48,8 @@ pub(super) fn resolve(
             listener.name
         )));
     }
-    let raft_advertised = advertised(raft_addr, raft_advertised_addr.as_ref(), &listeners[0])?;
+    check_advertised(raft_advertised_addr.as_ref(), &said_by("raft-advertised-addr"))?;
+    let raft_advertised = advertised(raft_addr, raft_advertised_addr.as_ref(), &listeners[0]);
     let peers = others(peers.as_ref(), node_id, &raft_advertised)?;
     if let Some(far) = peers.values().find(|peer| !localhost_reaches(&peer.host))
         && localhost_reaches(&raft_advertised.host)
@@ -63,17 +64,12 @@ pub(super) fn resolve(
 }
 
 /// The address that the others are told: they reach this machine as clients do, unless it is said otherwise.
-fn advertised(raft_addr: &Address, given: Option<&HostAndMaybePort>, first: &Listener) -> Result<Address, UsageError> {
+fn advertised(raft_addr: &Address, given: Option<&HostAndMaybePort>, first: &Listener) -> Address {
     match given {
-        Some(HostAndMaybePort { host, .. }) if is_wide(host) => Err(UsageError(format!(
-            "--raft-advertised-addr: nobody can connect to {host}: give the host's name or address"
-        ))),
-        Some(HostAndMaybePort { host, port }) => {
-            Ok(Address { host: host.clone(), port: port.unwrap_or(raft_addr.port) })
-        }
+        Some(HostAndMaybePort { host, port }) => Address { host: host.clone(), port: port.unwrap_or(raft_addr.port) },
         // Bound to one address of the machine, this is where it is.
-        None if !is_wide(&raft_addr.host) => Ok(raft_addr.clone()),
-        None => Ok(Address { host: first.advertised_host.clone(), port: raft_addr.port }),
+        None if !is_wide(&raft_addr.host) => raft_addr.clone(),
+        None => Address { host: first.advertised_host.clone(), port: raft_addr.port },
     }
 }
 

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::UsageError;
 use super::address::Address;
-use super::settings::PeerList;
+use super::settings::{PeerList, node_number};
 use crate::cluster::{Command, Errand};
 
 /// How long a broker may take to answer unless it is said otherwise: a new voter is waited for until it has caught up.
@@ -21,7 +21,7 @@ pub(super) struct ErrandArgs {
     bootstrap_servers: Option<Servers>,
 
     /// How long a broker may take to answer [default: 60]
-    #[arg(long, global = true, value_name = "SECONDS")]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     timeout: Option<u32>,
 
     #[command(subcommand)]
@@ -38,13 +38,13 @@ enum ErrandCommand {
         #[arg(value_name = "NUMBER@HOST:PORT")]
         node: PeerList,
         /// The id of its data folder, as `meta.toml` in it has it [default: the one that it comes with]
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", value_parser = directory_id)]
         directory_id: Option<Uuid>,
     },
     /// Take a node out of the cluster that does not run, once it holds no replicas (see `drain`) or has lost them
     RemoveNode {
         /// The node's number
-        #[arg(value_name = "NODE")]
+        #[arg(value_name = "NODE", value_parser = node_number, allow_negative_numbers = true)]
         node: i32,
     },
     /// Spread replicas and leaders evenly over the nodes, and wait until that is done
@@ -54,16 +54,27 @@ enum ErrandCommand {
         /// The topic's name
         topic: String,
         /// The partition's index
+        #[arg(value_parser = node_number, allow_negative_numbers = true)]
         partition: i32,
         /// The node's number; one of the partition's replicas, in sync
+        #[arg(value_parser = node_number, allow_negative_numbers = true)]
         node: i32,
     },
     /// Move all replicas off a node, and wait until they are gone
     Drain {
         /// The node's number
-        #[arg(value_name = "NODE")]
+        #[arg(value_name = "NODE", value_parser = node_number, allow_negative_numbers = true)]
         node: i32,
     },
+}
+
+fn seconds(text: &str) -> Result<u32, String> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds > 0);
+    seconds.ok_or_else(|| format!("give a number of seconds from 1 to {}", u32::MAX))
+}
+
+fn directory_id(text: &str) -> Result<Uuid, String> {
+    text.parse().map_err(|_| "give the 22 characters that stand as directory-id in its meta.toml".to_owned())
 }
 
 /// Brokers, as they were written down.
@@ -89,9 +100,6 @@ impl ErrandArgs {
         let servers = bootstrap_servers
             .map_or_else(|| vec![Address { host: "localhost".to_owned(), port: 9092 }], |servers| servers.0);
         let timeout = Duration::from_secs(timeout.unwrap_or(TIMEOUT_SECONDS).into());
-        if timeout.is_zero() {
-            return Err(UsageError("--timeout is 0: give a second at least".to_owned()));
-        }
         let command = match command {
             ErrandCommand::Status => Command::Status,
             ErrandCommand::AddNode { node: PeerList(nodes), directory_id } => {

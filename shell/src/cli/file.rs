@@ -1,14 +1,17 @@
 //! The configuration file: `[server]`, `[[listener]]` and `[kafka]` in TOML.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::fs;
 use std::path::Path;
 
+use chronik_core::config::{BrokerConfig, ConfigError};
 use serde::Deserialize;
-use toml::{Table, Value};
+use toml::de::{DeTable, DeValue};
+use toml::{Spanned, Table};
 
 use super::UsageError;
-use super::settings::{KafkaSetting, ListenerSetting, Settings};
+use super::settings::{KafkaSetting, ListenerSetting, Settings, advised};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,25 +20,59 @@ struct File {
     server: Settings,
     #[serde(default)]
     listener: Vec<ListenerSetting>,
-    #[serde(default)]
-    kafka: Table,
+    /// Only that it is a table: its settings are read with their places.
+    #[serde(default, rename = "kafka")]
+    _kafka: Table,
 }
 
 /// The layer that the file at `path` makes.
 pub(super) fn read(path: &Path) -> Result<Settings, UsageError> {
-    let text = fs::read_to_string(path)
-        .map_err(|why| UsageError(format!("cannot read the configuration file {}: {why}", path.display())))?;
+    let text = fs::read_to_string(path).map_err(|why| {
+        UsageError(format!(
+            "cannot read the configuration file {}: {why}: name a file that the user that runs the broker can read with \
+             --config (or CHRONIK_CONFIG), or leave it out",
+            path.display()
+        ))
+    })?;
     parse(&text, path.display())
 }
 
 fn parse(text: &str, name: impl Display) -> Result<Settings, UsageError> {
-    let file: File = toml::from_str(text).map_err(|why| UsageError(located(text, &name, &why)))?;
+    let fault = |why: toml::de::Error| UsageError(located(text, &name, &why));
+    let file: File = toml::from_str(text).map_err(fault)?;
+    let document = DeTable::parse(text).map_err(fault)?;
+    let set = match document.get_ref().get("kafka").map(Spanned::get_ref) {
+        Some(DeValue::Table(kafka)) => kafka_settings(kafka, text, &name)?,
+        _ => Vec::new(),
+    };
+    Ok(Settings { listener: file.listener, set, ..file.server })
+}
+
+/// What is under `[kafka]`. Each is judged by itself, so that the line is known of the one that cannot be.
+fn kafka_settings(kafka: &DeTable<'_>, text: &str, name: impl Display) -> Result<Vec<KafkaSetting>, UsageError> {
+    let mut written = Vec::new();
+    flatten("", kafka, &mut written);
+    written.sort_by_key(|written| written.at);
+    let mut known = BTreeSet::new();
     let mut set = Vec::new();
-    flatten("", file.kafka, &mut set)
-        .map_err(|key| UsageError(format!("{name}: `{key}` under [kafka] must be a text, a number, true or false")))?;
-    let settings = Settings { listener: file.listener, set, ..file.server };
-    settings.check_kafka(format_args!("{name}, [kafka]"))?;
-    Ok(settings)
+    for Written { at, name: key, value } in written {
+        let fault = |why: String| UsageError(format!("{name}, line {}, [kafka]: {why}", line_at(text, at)));
+        let Some(value) = value else {
+            return Err(fault(format!("`{key}` must be a text, a number, true or false")));
+        };
+        let pair = (key.as_str(), value.as_str());
+        BrokerConfig::check_part([pair]).map_err(|why| fault(advised(&why)))?;
+        if !known.insert(key.clone()) {
+            return Err(fault(ConfigError::Twice { name: key }.to_string()));
+        }
+        set.push(KafkaSetting { name: key, value });
+    }
+    Ok(set)
+}
+
+/// The number of the line that holds byte `at` of `text`, from 1.
+fn line_at(text: &str, at: usize) -> usize {
+    text.get(..at).unwrap_or(text).matches('\n').count() + 1
 }
 
 /// Where the fault is and what it is, on one line.
@@ -45,31 +82,40 @@ fn located(text: &str, name: impl Display, why: &toml::de::Error) -> String {
     let is_second_spelling = |word: &str| word.starts_with('`') && word.ends_with('`') && word.contains('_');
     let fault = fault.split(", ").filter(|word| !is_second_spelling(word)).collect::<Vec<_>>().join(", ");
     let Some(span) = why.span() else { return format!("{name}: {fault}") };
-    let before = text.get(..span.start).unwrap_or(text);
-    let number = before.matches('\n').count() + 1;
+    let number = line_at(text, span.start);
     let line = text.lines().nth(number - 1).unwrap_or_default().trim();
     format!("{name}, line {number} `{line}`: {fault}")
 }
 
+/// One Kafka setting as the file has it.
+struct Written {
+    /// The byte at which its value begins.
+    at: usize,
+    name: String,
+    /// `None` where no Kafka setting can have it.
+    value: Option<String>,
+}
+
 /// Kafka's names are dotted, and TOML reads an unquoted `num.partitions = 3` as a table `num`: both spellings mean the
-/// same here. Answers the key of a value that no Kafka setting can have.
-fn flatten(prefix: &str, table: Table, set: &mut Vec<KafkaSetting>) -> Result<(), String> {
+/// same here.
+fn flatten(prefix: &str, table: &DeTable<'_>, set: &mut Vec<Written>) {
     for (key, value) in table {
-        let name = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
-        let value = match value {
-            Value::String(text) => text,
-            Value::Integer(number) => number.to_string(),
-            Value::Float(number) => number.to_string(),
-            Value::Boolean(flag) => flag.to_string(),
-            Value::Table(inner) => {
-                flatten(&name, inner, set)?;
+        let name = if prefix.is_empty() { key.to_string() } else { format!("{prefix}.{key}") };
+        let text = match value.get_ref() {
+            DeValue::String(text) => Some(text.to_string()),
+            DeValue::Integer(number) => {
+                i64::from_str_radix(number.as_str(), number.radix()).ok().map(|number| number.to_string())
+            }
+            DeValue::Float(number) => number.as_str().parse::<f64>().ok().map(|number| number.to_string()),
+            DeValue::Boolean(flag) => Some(flag.to_string()),
+            DeValue::Table(inner) => {
+                flatten(&name, inner, set);
                 continue;
             }
-            Value::Array(_) | Value::Datetime(_) => return Err(name),
+            DeValue::Array(_) | DeValue::Datetime(_) => None,
         };
-        set.push(KafkaSetting { name, value });
+        set.push(Written { at: value.span().start, name, value: text });
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -126,7 +172,15 @@ mod tests {
     fn a_fault_is_named_with_its_line() {
         check_error(
             "[server]\nkafka-port = 70000",
-            "chronik.toml, line 2 `kafka-port = 70000`: invalid value: integer `70000`, expected u16",
+            "chronik.toml, line 2 `kafka-port = 70000`: invalid value: 70000: give a number from 0 to 65535",
+        );
+        check_error(
+            "[server]\nkafka-port = 'x'",
+            "chronik.toml, line 2 `kafka-port = 'x'`: invalid value: \"x\": give a number from 0 to 65535",
+        );
+        check_error(
+            "[server]\nnode-id = -1",
+            "chronik.toml, line 2 `node-id = -1`: invalid value: -1: give a number from 0 to 2147483647",
         );
         check_error(
             "[server]\nmetrics-addr = 'here'",
@@ -134,7 +188,24 @@ mod tests {
         );
         check_error(
             "[kafka]\nnum.partitions = [3]",
-            "chronik.toml: `num.partitions` under [kafka] must be a text, a number, true or false",
+            "chronik.toml, line 2, [kafka]: `num.partitions` must be a text, a number, true or false",
+        );
+        check_error(
+            "[kafka]\ndelete.topic.enable = true\n[server]\n[kafka.num]\npartition = 3",
+            "chronik.toml, line 5, [kafka]: Unknown broker config name: num.partition. Did you mean num.partitions?",
+        );
+        check_error(
+            "[kafka]\n\n\"num.partitions\" = 0",
+            "chronik.toml, line 3, [kafka]: Invalid value \"0\" for num.partitions: allowed is at least 1.",
+        );
+        check_error(
+            "[kafka]\nnum.partitions = 2\n\"num.partitions\" = 2",
+            "chronik.toml, line 3, [kafka]: The config num.partitions is given twice.",
+        );
+        check_error(
+            "[kafka]\nflying.carpets = 2",
+            "chronik.toml, line 2, [kafka]: Unknown broker config name: flying.carpets. Give one of Kafka's broker \
+             settings; docs/operations/configuration.md lists those that are obeyed",
         );
         check_error(
             "[servers]\n",

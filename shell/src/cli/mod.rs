@@ -174,11 +174,7 @@ fn serve(
 /// Puts defaults where nothing was said, and refuses what does not fit together.
 fn resolve(settings: Settings, role: Role, warnings: &mut Vec<String>) -> Result<Options, UsageError> {
     let listeners = listeners(&settings, warnings)?;
-    let node_id = settings.node_id.unwrap_or(1);
-    if node_id < 0 {
-        return Err(UsageError(format!("--node-id is {node_id}: give a number from 0 to {}", i32::MAX)));
-    }
-    let node_id = NodeId(node_id);
+    let node_id = NodeId(settings.node_id.unwrap_or(1));
     let cluster = match role {
         Role::Standalone => cluster::absent(&settings).map(|()| None)?,
         Role::InCluster => Some(cluster::resolve(&settings, node_id, &listeners, warnings)?),
@@ -220,6 +216,7 @@ fn listeners(settings: &Settings, warnings: &mut Vec<String>) -> Result<Vec<List
         let bind =
             Address { host: bind.clone().unwrap_or_else(|| "0.0.0.0".to_owned()), port: kafka_port.unwrap_or(9092) };
         let only = ListenerSetting { name: "default".to_owned(), bind, advertised_addr: advertised_addr.clone() };
+        check_advertised(advertised_addr.as_ref(), &said_by("advertised-addr"))?;
         return Ok(vec![resolve_listener(&only, "--bind", "--advertised-addr", warnings)?]);
     }
     let single = [
@@ -250,10 +247,30 @@ fn listeners(settings: &Settings, warnings: &mut Vec<String>) -> Result<Vec<List
             return Err(UsageError(format!("listener `{name}`: {bind} is another listener's: give it another port")));
         }
         let whose = format!("listener `{name}`");
+        check_advertised(setting.advertised_addr.as_ref(), &whose)?;
         let remedy = format!("its ADVERTISED_HOST ({name}=HOST:PORT,ADVERTISED_HOST)");
         resolved.push(resolve_listener(setting, &whose, &remedy, warnings)?);
     }
     Ok(resolved)
+}
+
+/// A setting that any layer may have, as its flag and its variable.
+fn said_by(flag: &str) -> String {
+    format!("--{flag} ({})", variable_of(flag))
+}
+
+/// Refuses an address, given in `whose`, that nobody who is told it can connect to.
+fn check_advertised(address: Option<&HostAndMaybePort>, whose: &str) -> Result<(), UsageError> {
+    match address {
+        Some(HostAndMaybePort { host, .. }) if is_wide(host) => Err(UsageError(format!(
+            "{whose}: {host} cannot be advertised, for nobody can connect to it: give the host's name or address"
+        ))),
+        Some(HostAndMaybePort { port: Some(0), .. }) => Err(UsageError(format!(
+            "{whose}: port 0 cannot be advertised, for nobody can connect to it: give the port that leads here, or leave \
+             it out for the one that is listened on"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Decides what one listener advertises. `whose` names where its host was given, `remedy` where its advertised
@@ -267,11 +284,6 @@ fn resolve_listener(
     let ListenerSetting { name, bind, advertised_addr } = setting;
     check_host(&bind.host).map_err(|why| UsageError(format!("{whose}: {why}")))?;
     let (advertised_host, advertised_port) = match advertised_addr {
-        Some(HostAndMaybePort { host, .. }) if is_wide(host) => {
-            return Err(UsageError(format!(
-                "{host} cannot be advertised, for no client can connect to it: give the host's name or address"
-            )));
-        }
         Some(HostAndMaybePort { host, port }) => (host.clone(), port.unwrap_or(bind.port)),
         None if localhost_reaches(&bind.host) => {
             if is_wide(&bind.host) {

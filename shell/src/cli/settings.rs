@@ -12,10 +12,11 @@ use std::str::FromStr;
 use chronik_core::config::{BrokerConfig, ConfigError};
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, FromArgMatches};
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 
 use super::UsageError;
-use super::address::{Address, HostAndMaybePort};
+use super::address::{Address, HostAndMaybePort, check_host};
 use super::options::{CommitThread, Durability, LogFormat, LogLevel};
 
 /// What one source says. Docstrings are the texts of `--help`.
@@ -23,12 +24,12 @@ use super::options::{CommitThread, Durability, LogFormat, LogLevel};
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Settings {
     /// Port that Kafka clients connect to; 0 takes any free one [default: 9092]
-    #[arg(long, value_name = "PORT")]
-    #[serde(alias = "kafka_port")]
+    #[arg(long, value_name = "PORT", value_parser = port, allow_negative_numbers = true)]
+    #[serde(alias = "kafka_port", deserialize_with = "written_port")]
     pub(super) kafka_port: Option<u16>,
 
     /// Host or IP address to listen on [default: 0.0.0.0, which is every interface]
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, value_name = "HOST", value_parser = host)]
     pub(super) bind: Option<String>,
 
     /// Address that clients are told to connect to [default: what is listened on; localhost where that is every interface]
@@ -48,8 +49,8 @@ pub(super) struct Settings {
     pub(super) data_dir: Option<PathBuf>,
 
     /// This broker's number, fixed for the life of its data folder [default: 1]
-    #[arg(long, value_name = "NUMBER")]
-    #[serde(alias = "node_id")]
+    #[arg(long, value_name = "NUMBER", value_parser = node_number, allow_negative_numbers = true)]
+    #[serde(alias = "node_id", deserialize_with = "written_node_number")]
     pub(super) node_id: Option<i32>,
 
     /// What an acknowledgement promises [default: sync]
@@ -121,6 +122,39 @@ pub(super) struct ListenerSetting {
 #[serde(try_from = "String")]
 pub(super) struct PeerList(pub(super) Vec<(i32, Address)>);
 
+/// The parsers of numbers say which ones there are: Rust's own speak of digits and types.
+fn port(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| format!("give a number from 0 to {}", u16::MAX))
+}
+
+/// A node's number, or a partition's.
+pub(super) fn node_number(text: &str) -> Result<i32, String> {
+    let number = text.parse().ok().filter(|number: &i32| *number >= 0);
+    number.ok_or_else(|| format!("give a number from 0 to {}", i32::MAX))
+}
+
+fn host(text: &str) -> Result<String, String> {
+    check_host(text).map(|()| text.to_owned()).map_err(|why| why.to_string())
+}
+
+fn written_port<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u16>, D::Error> {
+    written(from, port)
+}
+
+fn written_node_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<i32>, D::Error> {
+    written(from, node_number)
+}
+
+/// A number in the file, with the same words for one that is none.
+fn written<'de, D: Deserializer<'de>, T>(
+    from: D,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Option<T>, D::Error> {
+    let value = toml::Value::deserialize(from)?;
+    let text = value.as_integer().map_or_else(String::new, |number| number.to_string());
+    parse(&text).map(Some).map_err(|why| D::Error::custom(format!("invalid value: {value}: {why}")))
+}
+
 /// One of Kafka's broker settings, by its own name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct KafkaSetting {
@@ -169,7 +203,7 @@ impl Settings {
     /// Refuses a setting that Kafka does not know, a value that it may not have, and one that is given twice in this
     /// layer; `whose` names the layer to the reader. Whether some contradict each other, all layers together say.
     pub(super) fn check_kafka(&self, whose: impl Display) -> Result<(), UsageError> {
-        BrokerConfig::check_part(self.pairs()).map_err(|why| UsageError(format!("{whose}: {why}")))
+        BrokerConfig::check_part(self.pairs()).map_err(|why| UsageError(format!("{whose}: {}", advised(&why))))
     }
 
     /// Kafka's broker settings, where this is all of them.
@@ -217,6 +251,18 @@ impl Settings {
 
 const PREFIX: &str = "CHRONIK_";
 
+/// What is wrong with a Kafka setting, and where to look where nothing can be guessed.
+pub(super) fn advised(why: &ConfigError) -> String {
+    match why {
+        ConfigError::Unknown { nearest: None, .. } => {
+            format!(
+                "{why} Give one of Kafka's broker settings; docs/operations/configuration.md lists those that are obeyed"
+            )
+        }
+        why => why.to_string(),
+    }
+}
+
 /// The environment variable that says the same as the flag `--{flag}`.
 pub(super) fn variable_of(flag: &str) -> String {
     format!("{PREFIX}{}", flag.to_ascii_uppercase().replace('-', "_"))
@@ -235,7 +281,9 @@ impl UsageError {
             Some(ContextValue::String(flag)) => words.replace(flag.as_str(), variable),
             _ => words,
         };
-        UsageError(format!("in the environment: {words}"))
+        // Of bytes that are no text it names nothing.
+        let words = if words.contains(variable) { words } else { format!("{variable}: {words}") };
+        UsageError(format!("in the environment: {words} (see `chronik-server --help`)"))
     }
 }
 
@@ -245,8 +293,20 @@ fn first_words(why: &clap::Error) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let kept: Vec<&str> =
         lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more")).collect();
-    let words = kept.join("; ");
-    words.strip_prefix("error: ").unwrap_or(&words).to_owned()
+    let mut words = String::new();
+    for line in kept {
+        let line = line.strip_prefix("error: ").unwrap_or(line);
+        // What is allowed, and what is missing, belongs to the words before it; a hint stands for itself.
+        let choice = line.strip_prefix('[').and_then(|line| line.strip_suffix(']'));
+        words.push_str(match choice {
+            _ if words.is_empty() => "",
+            Some(_) => ": ",
+            None if words.ends_with(':') => " ",
+            None => "; ",
+        });
+        words.push_str(choice.unwrap_or(line));
+    }
+    words
 }
 
 impl FromStr for ListenerSetting {
@@ -359,19 +419,41 @@ mod tests {
         check(
             "CHRONIK_KAFKA_PORT",
             "tcp://10.0.0.1:9092",
-            "in the environment: invalid value 'tcp://10.0.0.1:9092' for 'CHRONIK_KAFKA_PORT': invalid digit found in string",
+            "in the environment: invalid value 'tcp://10.0.0.1:9092' for 'CHRONIK_KAFKA_PORT': give a number from 0 to 65535 \
+             (see `chronik-server --help`)",
         );
         check(
             "CHRONIK_DURABILITY",
             "never",
-            "in the environment: invalid value 'never' for 'CHRONIK_DURABILITY'; [possible values: sync, os]",
+            "in the environment: invalid value 'never' for 'CHRONIK_DURABILITY': possible values: sync, os (see \
+             `chronik-server --help`)",
         );
         check(
             "CHRONIK_PEERS",
             "2@two:9192,three:9192",
             "in the environment: invalid value '2@two:9192,three:9192' for 'CHRONIK_PEERS': `three:9192` is no node: write \
-             NUMBER@HOST:PORT",
+             NUMBER@HOST:PORT (see `chronik-server --help`)",
         );
+        check(
+            "CHRONIK_NODE_ID",
+            "-1",
+            "in the environment: invalid value '-1' for 'CHRONIK_NODE_ID': give a number from 0 to 2147483647 (see \
+             `chronik-server --help`)",
+        );
+        check(
+            "CHRONIK_BIND",
+            "a b",
+            "in the environment: invalid value 'a b' for 'CHRONIK_BIND': `a b` is neither a host name nor an IP address \
+             (see `chronik-server --help`)",
+        );
+    }
+
+    #[test]
+    fn a_value_that_is_no_text_is_laid_to_its_variable() {
+        use std::os::unix::ffi::OsStringExt;
+        let value = OsString::from_vec(b"\xff".to_vec());
+        let why = Settings::from_environment([(os("CHRONIK_KAFKA_PORT"), value)]).expect_err("no number").to_string();
+        assert!(why.starts_with("in the environment: CHRONIK_KAFKA_PORT: "), "{why}");
     }
 
     #[test]

@@ -170,8 +170,14 @@ fn listeners_that_do_not_fit_together_are_refused() {
     check_error(&["--listener", "a b=h:1"], "listener `a b`: name it with letters, digits, `-` and `_`");
     check_error(
         &["--advertised-addr", "0.0.0.0"],
-        "0.0.0.0 cannot be advertised, for no client can connect to it: give the host's name or address",
+        "--advertised-addr (CHRONIK_ADVERTISED_ADDR): 0.0.0.0 cannot be advertised, for nobody can connect to it: give the host's name or address",
     );
+    let no_port = "port 0 cannot be advertised, for nobody can connect to it: give the port that leads here, or leave it \
+                   out for the one that is listened on";
+    check_error(&["--advertised-addr", "h:0"], &format!("--advertised-addr (CHRONIK_ADVERTISED_ADDR): {no_port}"));
+    check_error(&["--listener", "a=h:1,h:0"], &format!("listener `a`: {no_port}"));
+    let cluster = ["raft-cluster", "--raft-addr", "h:1", "--raft-advertised-addr", "h:0"];
+    check_error(&cluster, &format!("--raft-advertised-addr (CHRONIK_RAFT_ADVERTISED_ADDR): {no_port}"));
 }
 
 #[test]
@@ -182,7 +188,7 @@ fn a_fault_is_one_line_that_names_it() {
     );
     check_error(
         &["--kafka-port", "70000"],
-        "invalid value '70000' for '--kafka-port <PORT>': 70000 is not in 0..=65535 (see `chronik-server --help`)",
+        "invalid value '70000' for '--kafka-port <PORT>': give a number from 0 to 65535 (see `chronik-server --help`)",
     );
     check_error(
         &["--set", "num.partition=3"],
@@ -192,12 +198,35 @@ fn a_fault_is_one_line_that_names_it() {
         &["--set", "num.partitions=3", "--set", "num.partitions=4"],
         "--set: The config num.partitions is given twice.",
     );
-    check_error(&["--bind", "a b"], "--bind: `a b` is neither a host name nor an IP address");
-    check_error(&["--node-id=-1"], "--node-id is -1: give a number from 0 to 2147483647");
+    check_error(
+        &["--set", "flying.carpets=3"],
+        "--set: Unknown broker config name: flying.carpets. Give one of Kafka's broker settings; \
+         docs/operations/configuration.md lists those that are obeyed",
+    );
+    check_error(
+        &["--bind", "a b"],
+        "invalid value 'a b' for '--bind <HOST>': `a b` is neither a host name nor an IP address (see `chronik-server --help`)",
+    );
+    for args in [&["--node-id=-1"][..], &["--node-id", "-1"]] {
+        check_error(
+            args,
+            "invalid value '-1' for '--node-id <NUMBER>': give a number from 0 to 2147483647 (see `chronik-server --help`)",
+        );
+    }
+    check_error(
+        &["--durability", "never"],
+        "invalid value 'never' for '--durability <MODE>': possible values: sync, os (see `chronik-server --help`)",
+    );
+    check_error(&["dump"], "the following required arguments were not provided: <FILE> (see `chronik-server --help`)");
+    check_error(
+        &["cluster", "drain", "-1"],
+        "invalid value '-1' for '<NODE>': give a number from 0 to 2147483647 (see `chronik-server --help`)",
+    );
     check_error(&["--node-id", "1", "version"], "`version` takes none of the broker's flags: leave them out");
     check_error(
         &["--config", "/nowhere/chronik.toml"],
-        "cannot read the configuration file /nowhere/chronik.toml: No such file or directory (os error 2)",
+        "cannot read the configuration file /nowhere/chronik.toml: No such file or directory (os error 2): name a file \
+         that the user that runs the broker can read with --config (or CHRONIK_CONFIG), or leave it out",
     );
     for args in [&["frobnicate"][..], &["dump"], &["--log-level", "inof"], &["--set", "x"], &["--data-dir"]] {
         let why = parsed(args, &[]).expect_err("a bad command line was taken").to_string();
@@ -292,7 +321,8 @@ fn a_cluster_that_cannot_be_is_refused() {
     );
     check(
         &["--raft-addr", "h:1", "--raft-advertised-addr", "::"],
-        "--raft-advertised-addr: nobody can connect to ::: give the host's name or address",
+        "--raft-advertised-addr (CHRONIK_RAFT_ADVERTISED_ADDR): :: cannot be advertised, for nobody can connect to it: give \
+         the host's name or address",
     );
     let check = |peers: &str, expect: &str| check(&["--raft-addr", "one:9192", "--peers", peers], expect);
     check("1@one:9193", "--peers names node 1, which is this one (--node-id): name the others only");
@@ -365,7 +395,11 @@ fn a_cluster_is_asked_by_way_of_its_brokers() {
     assert_eq!(errand(&["rebalance"]).command, Command::Rebalance);
 
     check_error(&["cluster", "add-node", "4@a:1,5@b:2"], "add-node: nodes are added one at a time: name one");
-    check_error(&["cluster", "status", "--timeout", "0"], "--timeout is 0: give a second at least");
+    check_error(
+        &["cluster", "status", "--timeout", "0"],
+        "invalid value '0' for '--timeout <SECONDS>': give a number of seconds from 1 to 4294967295 (see `chronik-server \
+         --help`)",
+    );
     check_error(&["--node-id", "1", "cluster", "status"], "`cluster` takes none of the broker's flags: leave them out");
     assert!(parsed(&["cluster"], &[]).is_err());
 }

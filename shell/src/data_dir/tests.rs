@@ -103,6 +103,15 @@ fn a_file_in_the_way_is_named() {
 }
 
 #[test]
+fn a_folder_that_cannot_be_made_is_told_with_the_remedy() {
+    let scratch = Scratch::new();
+    let path = scratch.0.join("x".repeat(300));
+    let why = open(&path, 1).expect_err("no file system has such names").to_string();
+    let expect = format!("cannot use the data folder: opening {} failed (", path.display());
+    assert!(why.starts_with(&expect) && why.ends_with("or give another --data-dir"), "{why}");
+}
+
+#[test]
 fn another_nodes_folder_is_refused() {
     let scratch = Scratch::new();
     drop(open(&scratch.0, 7).expect("an empty folder"));

@@ -17,6 +17,8 @@ pub(super) struct Admission {
 
 #[derive(Debug, Default)]
 struct Open {
+    /// What was allowed, whether the machine has room for it or not.
+    allowed: usize,
     max: usize,
     max_per_ip: usize,
     all: usize,
@@ -26,8 +28,10 @@ struct Open {
 /// Why a connection is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// There are too many in all.
+    /// There are as many as is allowed in all.
     TooMany,
+    /// There are as many as the machine has room for, fewer than is allowed.
+    NoRoom,
     /// There are too many from this address.
     TooManyFromAddress,
 }
@@ -48,7 +52,8 @@ impl Admission {
     /// Allows this many connections from now on. Those that are open stay, even if they are more.
     pub(super) fn allow(&self, max: u32, max_per_ip: u32) {
         let mut open = self.open();
-        open.max = self.bound.min(max as usize);
+        open.allowed = max as usize;
+        open.max = self.bound.min(open.allowed);
         open.max_per_ip = max_per_ip as usize;
     }
 
@@ -58,7 +63,7 @@ impl Admission {
         let ip = ip.to_canonical();
         let mut open = self.open();
         if open.all >= open.max {
-            return Err(Refusal::TooMany);
+            return Err(if open.allowed > self.bound { Refusal::NoRoom } else { Refusal::TooMany });
         }
         let from_ip = open.by_ip.get(&ip).copied().unwrap_or(0);
         if from_ip >= open.max_per_ip {
@@ -121,6 +126,8 @@ mod tests {
         let second = admission.admit(mapped).expect("there is room");
         assert_eq!(admission.admit(a).err(), Some(Refusal::TooManyFromAddress));
         let third = admission.admit(b).expect("there is room");
+        assert_eq!(admission.admit(b).err(), Some(Refusal::NoRoom), "100 are allowed");
+        admission.allow(3, 2);
         assert_eq!(admission.admit(b).err(), Some(Refusal::TooMany));
         drop(first);
         drop(third);

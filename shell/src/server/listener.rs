@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chronik_core::ids::{ConnId, ListenerId};
+use chronik_core::limits::Limits;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use super::admission::{Admission, Refusal};
@@ -18,6 +19,9 @@ use super::stream::ByteStream;
 /// How long to wait after a connection could not be accepted: whatever was short, descriptors or memory, is short for a
 /// while, and asking again at once would only burn the processor that could free it.
 pub(super) const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// How often a listener tells at most that it refuses connections.
+const REFUSALS_TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// What the listeners share.
 #[derive(Debug)]
@@ -41,11 +45,12 @@ impl Doors {
         wrap: impl Fn(TcpStream, SocketAddr) -> S,
     ) {
         let mut complaint = Complaint::default();
+        let mut refusals = Refusals::default();
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     complaint.over();
-                    if let Err(error) = self.open(stream, peer, id, &wrap) {
+                    if let Err(error) = self.open(stream, peer, id, &wrap, &mut refusals) {
                         debug!(%peer, %error, "a connection was lost before it began");
                     }
                 }
@@ -65,11 +70,12 @@ impl Doors {
         peer: SocketAddr,
         listener: ListenerId,
         wrap: impl Fn(TcpStream, SocketAddr) -> S,
+        refusals: &mut Refusals,
     ) -> io::Result<()> {
         let place = match self.admission.admit(peer.ip()) {
             Ok(place) => place,
             Err(refusal) => {
-                refuse(peer.ip(), refusal);
+                refusals.tell(peer.ip(), refusal, self.shared.limits.connections_max, Instant::now());
                 return Ok(());
             }
         };
@@ -100,10 +106,49 @@ fn notice_silence(_: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-fn refuse(ip: IpAddr, refusal: Refusal) {
-    match refusal {
-        Refusal::TooMany => info!(%ip, "connection refused: max.connections are open"),
-        Refusal::TooManyFromAddress => info!(%ip, "connection refused: max.connections.per.ip are open from there"),
+/// Says why connections are refused, once a second at most: whoever is refused comes again at once.
+#[derive(Debug, Default)]
+struct Refusals {
+    told: Option<Instant>,
+    /// How many were refused since.
+    untold: u64,
+}
+
+impl Refusals {
+    /// Takes in one more refusal. How many there were since the last line, this one included, where there is to be one.
+    fn due(&mut self, now: Instant) -> Option<u64> {
+        self.untold += 1;
+        if self.told.is_some_and(|told| now.saturating_duration_since(told) < REFUSALS_TOLD_EVERY) {
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.untold))
+    }
+
+    /// `room` is how many connections the machine has room for.
+    fn tell(&mut self, ip: IpAddr, refusal: Refusal, room: usize, now: Instant) {
+        let Some(refused) = self.due(now) else { return };
+        match refusal {
+            Refusal::TooMany => info!(%ip, refused, "connections refused: max.connections are open"),
+            Refusal::TooManyFromAddress => {
+                info!(%ip, refused, "connections refused: max.connections.per.ip are open from there");
+            }
+            Refusal::NoRoom => warn!(%ip, refused, "connections refused: {}", no_room(room)),
+        }
+    }
+}
+
+/// Why there is no room for more than `room` connections, and what to do.
+fn no_room(room: usize) -> String {
+    if room < Limits::default().connections_max {
+        format!(
+            "the limit of open files (RLIMIT_NOFILE) leaves room for {room}, which are open: raise its hard limit (ulimit \
+             -Hn, LimitNOFILE= of systemd) and start again"
+        )
+    } else {
+        format!(
+            "{room} are open, which are as many as one broker serves: have clients share connections, or add brokers"
+        )
     }
 }
 
@@ -132,8 +177,27 @@ impl Complaint {
 #[cfg(all(test, not(madsim)))]
 mod tests {
     use super::*;
-    use chronik_core::limits::Limits;
     use tokio::sync::mpsc;
+
+    #[test]
+    fn refusals_are_told_once_a_second_with_their_number() {
+        let (mut refusals, start) = (Refusals::default(), Instant::now());
+        let after = |ms| start + Duration::from_millis(ms);
+        assert_eq!(refusals.due(start), Some(1));
+        for ms in 1..1000 {
+            assert_eq!(refusals.due(after(ms)), None, "after {ms} ms");
+        }
+        assert_eq!(refusals.due(after(1000)), Some(1000));
+        assert_eq!(refusals.due(after(1001)), None);
+        assert_eq!(refusals.due(after(9000)), Some(2));
+    }
+
+    #[test]
+    fn the_limit_of_files_is_named_where_it_is_the_cause() {
+        let most = Limits::default().connections_max;
+        assert!(no_room(100).starts_with("the limit of open files (RLIMIT_NOFILE) leaves room for 100,"));
+        assert!(!no_room(most).contains("RLIMIT_NOFILE"));
+    }
 
     #[tokio::test]
     async fn a_client_whose_machine_vanishes_is_noticed() {

@@ -33,10 +33,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chronik_core::boundary::{Done, FileName, Files};
+use chronik_core::boundary::{DiskError, Done, FileName, Files};
 use chronik_core::config::BrokerConfig;
 use chronik_core::ids::{ListenerId, NodeId};
-use chronik_core::journal::Geometry;
+use chronik_core::journal::{Geometry, RecoveryError};
 use chronik_core::limits::Limits;
 use chronik_core::node::{self, Node, NodeOptions, Report};
 use chronik_core::rng::Rng;
@@ -112,12 +112,12 @@ pub struct Parts {
 pub enum StartError {
     /// An address cannot be listened on.
     Bind(Address, io::Error),
-    /// The data folder cannot be used.
-    Folder(io::Error),
-    /// The data folder had a journal, and has none: the folder.
+    /// The data folder at this path cannot be used.
+    Folder(PathBuf, io::Error),
+    /// The data folder at this path had a journal, and has none.
     NoJournal(PathBuf),
-    /// What the data folder holds cannot be recovered.
-    Recovery(node::StartError),
+    /// What the data folder at this path holds cannot be recovered.
+    Recovery(PathBuf, node::StartError),
     /// A thread cannot be started.
     Thread(io::Error),
 }
@@ -131,20 +131,42 @@ impl fmt::Display for StartError {
             StartError::Bind(address, error) => {
                 write!(f, "cannot listen on {address}: {error}: give an address of this machine")
             }
-            StartError::Folder(error) => write!(f, "cannot use the data folder: {error}"),
+            StartError::Folder(path, error) => {
+                write!(f, "cannot use the data folder {}: {error}: {DISK_REMEDY}", path.display())
+            }
             StartError::NoJournal(path) => write!(
                 f,
-                "data folder {} had a journal, and {} is missing: put the folder's files back, or give another --data-dir",
+                "cannot recover the data folder {}: it had a journal, and {} is missing: {RESTORE_REMEDY}",
                 path.display(),
                 FileName::Journal(0)
             ),
-            StartError::Recovery(error) => write!(f, "cannot recover the data folder: {error}"),
+            StartError::Recovery(path, error) => {
+                write!(f, "cannot recover the data folder {}: {error}: {}", path.display(), remedy(error))
+            }
             StartError::Thread(error) => write!(f, "cannot start a thread: {error}"),
         }
     }
 }
 
 impl std::error::Error for StartError {}
+
+/// What to do where the system refuses a file, be it for its owner's or for its disk's sake.
+const DISK_REMEDY: &str = "let the user that runs the broker own the folder and all that is in it, and see that its disk is \
+                           sound and has room";
+
+const RESTORE_REMEDY: &str = "restore the whole folder from a copy; in a cluster, start the node with an empty one and \
+                              take its number out and in again (`chronik-server cluster remove-node`, then `add-node`): \
+                              the others then copy to it what it held";
+
+/// What to do about a data folder that cannot be recovered.
+fn remedy(error: &node::StartError) -> &'static str {
+    match error {
+        node::StartError::Disk(DiskError::NoSpace(_) | DiskError::Io(..))
+        | node::StartError::Journal(RecoveryError::Unreadable { .. }) => DISK_REMEDY,
+        node::StartError::Journal(RecoveryError::Newer { .. }) => "run the version that wrote it, or a later one",
+        _ => RESTORE_REMEDY,
+    }
+}
 
 impl Server {
     /// Binds the addresses, recovers the data folder, and says in one line what came of it. `entropy` seeds everything
@@ -331,7 +353,8 @@ fn clustered(listener: TcpListener, folder: &DataDir, entropy: [u8; 32]) -> Clus
 /// Refuses a folder whose journal is gone. The core would take it for that of a first start, which was interrupted.
 fn check_journal(path: &Path, identity: &IdentityFile) -> Result<(), StartError> {
     let first = path.join(FileName::Journal(0).to_string());
-    if identity.has_journal() && !first.try_exists().map_err(StartError::Folder)? {
+    let exists = first.try_exists().map_err(|error| StartError::Folder(path.to_owned(), error))?;
+    if identity.has_journal() && !exists {
         return Err(StartError::NoJournal(path.to_owned()));
     }
     Ok(())
@@ -349,8 +372,10 @@ fn recover(
         Durability::Sync => JournalWrites::Direct,
         Durability::Os => JournalWrites::Buffered,
     };
-    let files = DataFolder::open(path, options.limits.open_files, journal).map_err(StartError::Folder)?;
-    let (node, report) = Node::recover(options, &files, entropy, clock.now()).map_err(StartError::Recovery)?;
+    let files = DataFolder::open(path, options.limits.open_files, journal)
+        .map_err(|error| StartError::Folder(path.to_owned(), error))?;
+    let (node, report) = Node::recover(options, &files, entropy, clock.now())
+        .map_err(|error| StartError::Recovery(path.to_owned(), error))?;
     Ok((Arc::new(files), node, report))
 }
 

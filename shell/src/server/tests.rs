@@ -1,5 +1,6 @@
 use bytes::BytesMut;
 use chronik_core::batch::BatchBuilder;
+use chronik_core::boundary::FileName;
 use chronik_core::ids::{NodeId, Uuid};
 use chronik_core::time::Timestamp;
 use chronik_core::wire::create_topics::{CreatableTopic, CreateTopicsRequest};
@@ -196,4 +197,13 @@ fn connections_and_open_files_fit_into_the_descriptors_that_there_are() {
     let plenty = limits(&broker, None, true);
     assert_eq!((plenty.connections_max, plenty.open_files), (20_000, Limits::default().open_files));
     assert_eq!(peers::connections_max(plenty.connections_max), 500);
+}
+
+#[test]
+fn a_file_that_the_system_refuses_is_told_with_its_folder_and_the_remedy() {
+    let refused = DiskError::Io(FileName::Checkpoint(0), "cannot open it: Permission denied".to_owned());
+    let why = StartError::Recovery("/var/lib/chronik".into(), node::StartError::Disk(refused)).to_string();
+    let expect = "cannot recover the data folder /var/lib/chronik: journal/0.checkpoint: cannot open it: Permission \
+                  denied: let the user that runs the broker own the folder";
+    assert!(why.starts_with(expect), "{why}");
 }

@@ -13,6 +13,7 @@
 //! uses nothing new is read by the programs before.
 
 mod malformed;
+mod shown;
 
 use std::borrow::Borrow;
 

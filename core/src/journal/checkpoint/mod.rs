@@ -231,10 +231,10 @@ impl fmt::Display for CheckpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CheckpointError::BothDamaged { first, second } => {
-                write!(f, "both checkpoints are damaged: file 0: {first}; file 1: {second}")
+                write!(f, "both checkpoints are damaged: journal/0.checkpoint: {first}; journal/1.checkpoint: {second}")
             }
-            CheckpointError::NotOurs { slot, flaw } => write!(f, "checkpoint file {slot}: {flaw}"),
-            CheckpointError::Changed { place, flaw } => write!(f, "checkpoint {place}: {flaw}"),
+            CheckpointError::NotOurs { slot, flaw } => write!(f, "journal/{slot}.checkpoint: {flaw}"),
+            CheckpointError::Changed { place, flaw } => write!(f, "{}: {flaw}", place.in_checkpoint()),
         }
     }
 }

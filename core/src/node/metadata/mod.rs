@@ -38,6 +38,7 @@ mod refusals;
 mod snapshots;
 mod sweeps;
 mod takeover;
+mod told;
 mod twins;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -56,6 +57,7 @@ use crate::wire::Str;
 
 pub(super) use proposals::Then;
 pub(super) use recall::{Recalled, encode_state_head};
+pub(super) use told::told;
 
 /// An election begins when nobody was heard to lead for this many ticks, or up to twice as many.
 const ELECTION_TICKS: usize = 10;

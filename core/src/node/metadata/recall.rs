@@ -27,7 +27,7 @@ pub(in crate::node) fn encode_state_head(index: u64, newest: Option<Lsn>) -> Vec
 }
 
 /// Reads a record of a journal from before the log was replicated: index and term, then the entry.
-fn decode_before(mut payload: &[u8]) -> Result<(u64, Vec<MetadataRecord>), String> {
+pub(super) fn decode_before(mut payload: &[u8]) -> Result<(u64, Vec<MetadataRecord>), String> {
     let index = payload.try_get_u64_le().map_err(|_| "a metadata record is cut short")?;
     let _standalone_term = payload.try_get_u64_le().map_err(|_| "a metadata record is cut short")?;
     let records = decode_entry(payload).map_err(|error| format!("metadata entry {index}: {error}"))?;

@@ -1,8 +1,9 @@
-//! Data folders of every format that ever was, each of which every later version must open.
+//! Data folders of earlier times, each of which every later version must open.
 //!
 //! `shell/tests/golden/data-folder-N.tar.gz` is a folder as a broker left it when it was killed, and
-//! `data-folder-N.toml` says what is in it, in words that need no code of its time. When the format changes, add a
-//! folder and never change an old one:
+//! `data-folder-N.toml` says what is in it, in words that need no code of its time. N counts the folders, and is not the
+//! `format-version` in their `meta.toml`: that one rises when an older program could not open a folder any more. When what
+//! is written changes, within a format or by a new one, add a folder and never change an old one:
 //!
 //! ```text
 //! CHRONIK_GOLDEN_FOLDER=N cargo test --package chronik-server --test end_to_end golden::

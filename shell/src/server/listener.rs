@@ -108,7 +108,7 @@ fn notice_silence(_: &TcpStream) -> io::Result<()> {
 
 /// Says why connections are refused, once a second at most: whoever is refused comes again at once.
 #[derive(Debug, Default)]
-struct Refusals {
+pub(super) struct Refusals {
     told: Option<Instant>,
     /// How many were refused since.
     untold: u64,
@@ -116,7 +116,7 @@ struct Refusals {
 
 impl Refusals {
     /// Takes in one more refusal. How many there were since the last line, this one included, where there is to be one.
-    fn due(&mut self, now: Instant) -> Option<u64> {
+    pub(super) fn due(&mut self, now: Instant) -> Option<u64> {
         self.untold += 1;
         if self.told.is_some_and(|told| now.saturating_duration_since(told) < REFUSALS_TOLD_EVERY) {
             return None;

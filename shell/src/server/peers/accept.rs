@@ -25,7 +25,7 @@ use tracing::{debug, info};
 use super::{Door, GREETING_TIME_MAX, PeerArrival};
 use crate::server::admission::{Admission, Place};
 use crate::server::connection::{Output, READ_BYTES, Shared};
-use crate::server::listener::{ACCEPT_RETRY, Complaint};
+use crate::server::listener::{ACCEPT_RETRY, Complaint, Refusals};
 use crate::server::mailbox::Arrival;
 use crate::server::stream::ByteStream;
 use crate::server::timer::Timer;
@@ -130,6 +130,7 @@ impl<S: ByteStream> Door<S> {
         let admission = Arc::new(Admission::new(max));
         admission.allow(u32::MAX, u32::MAX);
         let mut complaint = Complaint::default();
+        let mut refusals = Refusals::default();
         for number in 0.. {
             let (stream, address) = match self.listener.accept().await {
                 Ok(accepted) => accepted,
@@ -143,7 +144,9 @@ impl<S: ByteStream> Door<S> {
             };
             complaint.over();
             let Ok(place) = admission.admit(address.ip()) else {
-                info!(%address, "a peer's connection refused: {max} are open");
+                if let Some(refused) = refusals.due(Instant::now()) {
+                    info!(%address, refused, "peers' connections refused: {max} are open");
+                }
                 continue;
             };
             let stream = match self.road.begin(stream, address) {

@@ -384,6 +384,10 @@ impl Log {
             }
             RecordKind::LogStart => {
                 let to = payload::read_offset(payload)?;
+                if to < self.start {
+                    let text = format!("the log start moves back from {} to {to}", self.start);
+                    return Err(PayloadError::Contradiction(text));
+                }
                 gone = self.cut_start(self.cut_at(to.min(self.end)));
             }
             RecordKind::Replace => gone = self.replay_replace(payload)?,

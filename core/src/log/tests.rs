@@ -349,6 +349,14 @@ fn records_replayed_from_the_journal_give_the_same_log() {
     assert_eq!(again.end(), Offset(4));
     let wrong = again.replay(Lsn(known.0 + 1), RecordKind::Append, payload.into(), &InFiles(&rig.files));
     assert!(matches!(wrong, Err(PayloadError::Contradiction(_))), "a batch that does not follow is refused");
+    let start = |to| (RecordKind::LogStart, payload::offset(Offset(to)).to_vec().into());
+    let (kind, forth) = start(2);
+    again.replay(Lsn(known.0 + 2), kind, forth, &InFiles(&rig.files)).expect("it moves on");
+    for to in [1, -5] {
+        let (kind, back) = start(to);
+        let wrong = again.replay(Lsn(known.0 + 3), kind, back, &InFiles(&rig.files));
+        assert!(matches!(wrong, Err(PayloadError::Contradiction(_))), "a log start that moves back is refused");
+    }
     assert!(again.is_missing(Lsn(known.0 + 9), Some(Lsn(known.0 + 5))), "a gap is noticed");
 }
 

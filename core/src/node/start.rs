@@ -325,6 +325,57 @@ impl Visitor for Rebuilt<'_> {
     }
 }
 
+fn journal_file(slot: usize) -> FileName {
+    FileName::Journal(u32::try_from(slot).expect("few slots"))
+}
+
+/// Removes the journal's last file where a crash left it half-made, and returns how many there are then.
+///
+/// # Errors
+/// Where a file is missing, cut off or empty that held something: no file is removed then.
+fn clear_half_made(files: &dyn Files, options: &NodeOptions, has_checkpoint: bool) -> Result<usize, StartError> {
+    let slots = Numbered::open(files, FileName::Journal, u32::MAX)?;
+    let made = &slots.lengths;
+    let refused = |text: String| Err(StartError::Content(text));
+    // Each file is durable before the next one is begun, so no crash leaves a gap: what was in the missing one, and is
+    // in those behind it, was acknowledged.
+    if let Some(behind) = slots.beyond(options.journal.max_files)? {
+        return refused(format!("{} is missing, while {behind} is there", journal_file(made.len())));
+    }
+    // What a node has only after its first commit, which opened the first file.
+    let witness = match files.partitions()?.first() {
+        _ if has_checkpoint => Some("there is a checkpoint that goes on in it".to_owned()),
+        Some(id) => Some(format!("partition {id} has files")),
+        None => None,
+    };
+    let is_blank = |slot: usize| -> Result<bool, DiskError> {
+        let mut first = [0; journal::BLOCK_BYTES as usize];
+        files.read_at(journal_file(slot), 0, &mut first)?;
+        Ok(first.iter().all(|&byte| byte == 0))
+    };
+    // The last file alone may be half-made, and was never written to then: what is written to is whole and durable
+    // before, and has a commit in its first block.
+    let mut half_made = None;
+    for (slot, &bytes) in made.iter().enumerate().filter(|(_, bytes)| **bytes < options.journal.file_bytes) {
+        if slot + 1 < made.len() || (slot == 0 && witness.is_some()) || !is_blank(slot)? {
+            let (file, whole) = (journal_file(slot), options.journal.file_bytes);
+            return refused(format!("{file} has {bytes} bytes in place of {whole}: it was cut off"));
+        }
+        half_made = Some(slot);
+    }
+    if let Some(witness) = witness
+        && (made.is_empty() || is_blank(0)?)
+    {
+        // What there is would be an older state, or none, without what was acknowledged since.
+        let what = if made.is_empty() { "is missing" } else { "holds nothing" };
+        return refused(format!("{} {what}, while {witness}", journal_file(0)));
+    }
+    if let Some(slot) = half_made {
+        files.remove(journal_file(slot))?;
+    }
+    Ok(half_made.unwrap_or(made.len()))
+}
+
 impl Node {
     /// Recovers what the files hold and makes a node of it, or a new one where there is nothing. On return everything
     /// recovered is durable, the start of a new incarnation and broker epoch included.
@@ -433,51 +484,12 @@ impl Node {
             kept.push_back(newest.header.replay.lsn);
             start = journal::Start { journal, replay: newest.header.replay, keep: kept[0] };
         }
-        let made = Numbered::open(files, FileName::Journal, u32::MAX)?;
-        // Each file is durable before the next one is begun, so no crash leaves a gap: what was in the missing one, and is
-        // in those behind it, was acknowledged.
-        if let Some(behind) = made.beyond(options.journal.max_files)? {
-            let file = FileName::Journal(u32::try_from(made.lengths.len()).expect("few slots"));
-            let text = format!("{file} is missing, while {behind} is there");
-            return Err(StartError::Content(text));
-        }
-        // The last slot may be half-made: it was never written to then, for what is written to is whole and durable first,
-        // and has a commit in its first block.
-        let mut made = made.lengths;
-        while made.last().is_some_and(|&bytes| bytes < options.journal.file_bytes) {
-            let file = FileName::Journal(u32::try_from(made.len() - 1).expect("few slots"));
-            let mut first = [0; journal::BLOCK_BYTES as usize];
-            files.read_at(file, 0, &mut first)?;
-            if first.iter().any(|&byte| byte != 0) {
-                break;
-            }
-            files.remove(file)?;
-            made.pop();
-        }
-        if let Some(slot) = made.iter().position(|&bytes| bytes < options.journal.file_bytes) {
-            let file = FileName::Journal(u32::try_from(slot).expect("few slots"));
-            let (bytes, whole) = (made[slot], options.journal.file_bytes);
-            let text = format!("{file} has {bytes} bytes in place of {whole}: it was cut off");
-            return Err(StartError::Content(text));
-        }
-        if files.len(FileName::Journal(0))?.is_none() {
-            if survey.newest.is_some() {
-                // Its checkpoint alone would be an older state, without what was acknowledged since.
-                let file = FileName::Journal(0);
-                let text = format!("{file} is missing, which the checkpoint goes on in");
-                return Err(StartError::Content(text));
-            }
-            if let Some(id) = files.partitions()?.first() {
-                // A partition has files only after a commit that made it: they are not for a node to remove that knows of
-                // nothing.
-                let text = format!("{} is missing, while {id} has files", FileName::Journal(0));
-                return Err(StartError::Content(text));
-            }
+        if clear_half_made(files, options, survey.newest.is_some())? == 0 {
             Task::ExtendJournal { slot: 0, bytes: options.journal.file_bytes }.run(files)?;
         }
         let slots = Numbered::open(files, FileName::Journal, u32::MAX)?;
         for slot in 0..slots.lengths.len() {
-            files.sync(FileName::Journal(u32::try_from(slot).expect("few slots")))?;
+            files.sync(journal_file(slot))?;
         }
         let recovered: Recovered = journal::recover(&slots, &start, rebuilt).map_err(StartError::Journal)?;
         report.records = recovered.records;

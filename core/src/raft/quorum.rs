@@ -409,9 +409,11 @@ impl Quorum {
         LogId { index: self.raw.raft.raft_log.last_index(), term: self.raw.raft.raft_log.last_term() }
     }
 
-    /// The last entry of its log that is on its disk, 0 if none.
+    /// The last entry of its log that is on its disk, 0 if none. What is under way may change the log below the end that
+    /// the library counts as durable (see `is_log_durable`).
     pub fn durable(&self) -> u64 {
-        self.raw.raft.raft_log.persisted
+        let changed = self.in_flight.iter().filter_map(|ready| ready.changes_from).min();
+        self.raw.raft.raft_log.persisted.min(changed.map_or(u64::MAX, |from| from - 1))
     }
 
     /// Who belongs to the quorum, as of the last entry handed out.
@@ -499,7 +501,7 @@ impl Quorum {
     /// again, of the same index and term, counts for it as durable with the first of the two records.
     pub(super) fn is_log_durable(&self) -> bool {
         let log = &self.raw.raft.raft_log;
-        log.persisted == log.last_index() && !self.in_flight.iter().any(|ready| ready.has_entries)
+        log.persisted == log.last_index() && self.in_flight.iter().all(|ready| ready.changes_from.is_none())
     }
 
     /// What must be done after every call into the library.

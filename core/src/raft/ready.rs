@@ -25,7 +25,8 @@ pub struct Ready {
     pub image: Option<Bytes>,
     /// Messages, each for a node. They may be lost, repeated and overtaken.
     pub sends: Vec<(NodeId, Message)>,
-    /// Entries that are committed, and durable here, in order and without a gap.
+    /// Entries that are committed, and durable here unless a record that is under way brings them again, in order and
+    /// without a gap.
     pub committed: Vec<Entry>,
     /// What the node is from now on, if that changed.
     pub role: Option<Role>,
@@ -42,8 +43,8 @@ pub struct Ready {
 pub(super) struct InFlight {
     number: u64,
     has_records: bool,
-    /// Whether some of those are of the log.
-    pub(super) has_entries: bool,
+    /// The first entry that those change, if they are of the log at all; for a snapshot none that is there.
+    pub(super) changes_from: Option<u64>,
     /// The term that is durable with it.
     term: u64,
     /// The end of the snapshot in it.
@@ -172,10 +173,13 @@ impl Quorum {
             self.raw.on_persist_ready(ready.number);
         } else {
             let has_records = !ready.records.is_empty();
-            let has_entries =
-                ready.records.iter().any(|record| matches!(record, Record::Append(_) | Record::Install(_)));
+            let changes_from = ready.records.iter().find_map(|record| match record {
+                Record::Append(entries) => entries.first().map(|entry| entry.id.index),
+                Record::Install(_) => Some(u64::MAX),
+                Record::Vote(_) | Record::Compact(_) => None,
+            });
             let number = ready.number;
-            self.in_flight.push_back(InFlight { number, has_records, has_entries, term, snapshot, held });
+            self.in_flight.push_back(InFlight { number, has_records, changes_from, term, snapshot, held });
         }
     }
 

@@ -26,7 +26,8 @@ mod stream;
 mod timer;
 
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -36,7 +37,7 @@ use std::time::{Duration, Instant};
 use chronik_core::boundary::{DiskError, Done, FileName, Files};
 use chronik_core::config::BrokerConfig;
 use chronik_core::ids::{ListenerId, NodeId};
-use chronik_core::journal::{Geometry, RecoveryError};
+use chronik_core::journal::{BLOCK_BYTES, Geometry, RecoveryError};
 use chronik_core::limits::Limits;
 use chronik_core::node::{self, Node, NodeOptions, Report};
 use chronik_core::rng::Rng;
@@ -136,7 +137,7 @@ impl fmt::Display for StartError {
             }
             StartError::NoJournal(path) => write!(
                 f,
-                "cannot recover the data folder {}: it had a journal, and {} is missing: {RESTORE_REMEDY}",
+                "cannot recover the data folder {}: it had a journal, and {} is missing or empty: {RESTORE_REMEDY}",
                 path.display(),
                 FileName::Journal(0)
             ),
@@ -350,11 +351,21 @@ fn clustered(listener: TcpListener, folder: &DataDir, entropy: [u8; 32]) -> Clus
     }
 }
 
-/// Refuses a folder whose journal is gone. The core would take it for that of a first start, which was interrupted.
+/// Refuses a folder whose journal is gone, or empty. The core would take it for that of a first start, which was
+/// interrupted: it cannot know of another one where nothing else is there yet.
 fn check_journal(path: &Path, identity: &IdentityFile) -> Result<(), StartError> {
-    let first = path.join(FileName::Journal(0).to_string());
-    let exists = first.try_exists().map_err(|error| StartError::Folder(path.to_owned(), error))?;
-    if identity.has_journal() && !exists {
+    if !identity.has_journal() {
+        return Ok(());
+    }
+    let mut first = Vec::new();
+    match File::open(path.join(FileName::Journal(0).to_string())) {
+        Ok(file) => file.take(BLOCK_BYTES).read_to_end(&mut first).map(drop),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+    .map_err(|error| StartError::Folder(path.to_owned(), error))?;
+    // It begins with the first commit of the node, or with one of a later lap.
+    if first.iter().all(|&byte| byte == 0) {
         return Err(StartError::NoJournal(path.to_owned()));
     }
     Ok(())

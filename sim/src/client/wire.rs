@@ -375,8 +375,8 @@ fn frame_size(bytes: &[u8]) -> Result<Option<usize>, String> {
 #[derive(Debug, Default)]
 pub(super) struct Alarm {
     set_for: Option<Instant>,
-    /// How often in a row it was set for the very moment.
-    at_once: u32,
+    /// When it was last set for the very moment, and how often at that moment.
+    at_once: (Instant, u32),
 }
 
 /// Who is stepped so often at one moment waits for something that a step does not bring, and time does not pass meanwhile.
@@ -395,8 +395,10 @@ impl Alarm {
         let Some(at) = at.map(|at| at.max(now.instant)) else { return };
         if self.set_for.is_none_or(|set_for| at < set_for) {
             self.set_for = Some(at);
-            self.at_once = if at == now.instant { self.at_once + 1 } else { 0 };
-            assert!(self.at_once < AT_ONCE_MAX, "a client wants to be stepped at {at:?} again and again");
+            if at == now.instant {
+                self.at_once = (at, if self.at_once.0 == at { self.at_once.1 + 1 } else { 0 });
+                assert!(self.at_once.1 < AT_ONCE_MAX, "a client wants to be stepped at {at:?} again and again");
+            }
             wanted.push(Wanted::WakeAt(at));
         }
     }

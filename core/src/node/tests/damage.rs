@@ -62,9 +62,18 @@ fn a_journal_that_is_gone_with_its_checkpoints_is_missed_where_partitions_have_f
     }
     let left = rig.files.names();
     assert!(left.iter().any(|name| matches!(name, FileName::Segment(_))), "{left:?}");
-    let Err(error) = Node::recover(options(&[]), &rig.files, [9; 32], rig.now) else { panic!("it must not start") };
-    assert!(error.to_string().contains("journal/0000.journal is missing"), "{error}");
-    assert!(left.iter().all(|&name| rig.files.names().contains(&name)), "{:?}", rig.files.names());
+    let refused = |told: &str| {
+        let Err(error) = Node::recover(options(&[]), &rig.files, [9; 32], rig.now) else { panic!("it must not start") };
+        assert!(error.to_string().contains(told), "{error}");
+        assert!(left.iter().all(|&name| rig.files.names().contains(&name)), "{:?}", rig.files.names());
+    };
+    refused("journal/0000.journal is missing, while partition");
+    // There, and empty: as a copy leaves it that was not finished.
+    let bytes = options(&[]).journal.file_bytes;
+    Task::ExtendJournal { slot: 0, bytes }.run(&rig.files).expect("memory has room");
+    refused("journal/0000.journal holds nothing, while partition");
+    rig.files.truncate(FileName::Journal(0), 0).expect("it is there");
+    refused("journal/0000.journal has 0 bytes");
 }
 
 #[test]
@@ -76,7 +85,7 @@ fn a_journal_that_was_cut_off_is_not_taken_for_a_shorter_one() {
     }
     let whole = rig.files.len(FileName::Journal(0)).expect("memory").expect("it is there");
     // No later commit says that those were durable which are gone.
-    for bytes in [4096, whole / 2, whole - 1] {
+    for bytes in [0, 4096, whole / 2, whole - 1] {
         let files = rig.files.copy();
         files.truncate(FileName::Journal(0), bytes).expect("memory");
         let Err(error) = Node::recover(options(&[]), &files, [9; 32], rig.now) else { panic!("{bytes} are enough") };
@@ -84,6 +93,16 @@ fn a_journal_that_was_cut_off_is_not_taken_for_a_shorter_one() {
         assert!(error.to_string().contains(&told), "{error}");
         assert_eq!(files.len(FileName::Journal(0)).expect("memory"), Some(bytes), "it is left as it is");
     }
+    // Only one file is made at a time: of two that are cut off, one was written to.
+    let last = (0..).take_while(|&slot| rig.files.len(FileName::Journal(slot)).expect("memory").is_some()).last();
+    let files = rig.files.copy();
+    let last = last.filter(|&last| last > 1).expect("there are some in reserve");
+    for slot in [last - 1, last] {
+        files.truncate(FileName::Journal(slot), 0).expect("memory");
+    }
+    let Err(error) = Node::recover(options(&[]), &files, [9; 32], rig.now) else { panic!("one was not half-made") };
+    assert!(error.to_string().contains("has 0 bytes in place of"), "{error}");
+    assert_eq!(files.names(), rig.files.names(), "nothing is removed");
     assert_eq!(rig.crash().consume("t", 0).len(), 3);
 }
 

@@ -206,6 +206,7 @@ fn an_entry_that_was_cut_and_came_again_is_not_durable_by_its_first_record() {
     node.persisted(numbers[0]);
     node.campaign();
     assert_eq!(node.role(), Role::Follower { leader: Some(NodeId(2)) }, "it has not all of its log yet");
+    assert_eq!(node.durable(), 10);
     node.persisted(numbers[2]);
     node.campaign();
     drain(&mut node);

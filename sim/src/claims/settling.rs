@@ -195,6 +195,9 @@ fn settled(facts: &Facts<'_>, group_number: u32, group: &Group, healed: Instant,
             format!("group {group_number}: its members end in different generations or epochs: {}", numbers.join(", "))
         });
     }
+    if numbers.keys().any(|&number| takes_a_cut_place(facts, group, number)) {
+        return;
+    }
     for (topic, mut count) in partitions {
         // A static leader that came back, and cannot be told that it leads, does not look at topics (KIP-814).
         if group.has_static {
@@ -228,6 +231,31 @@ fn back_in_place(facts: &Facts<'_>, group: &Group) -> BTreeSet<ClientId> {
         }
     }
     back
+}
+
+/// Whether a static member came back to a generation that was assigned already. Its predecessor may have been told there to
+/// give partitions up, which others get once it joins again (KIP-429). Who takes its place is told the rest, without a
+/// rebalance (KIP-345), has nothing to give up and does not join again: those wait for whatever rebalance is next.
+fn takes_a_cut_place(facts: &Facts<'_>, group: &Group, number: i32) -> bool {
+    let is_cooperative = |client: ClientId| {
+        let kind = facts.plan.clients.get(client.0 as usize).map(|plan| &plan.kind);
+        let Some(ClientKind::Member { protocol, instance, .. }) = kind else { return false };
+        *protocol == GroupProtocol::CooperativeSticky && instance.is_some()
+    };
+    let mut is_assigned = false;
+    group.events.iter().any(|&index| {
+        let event = &facts.events[index];
+        match &event.what {
+            What::Group { what: InGroup::Assigned { number: of, is_next: false, .. }, .. } => {
+                is_assigned |= *of == number;
+                false
+            }
+            What::Group { what: InGroup::Joined { generation, .. }, .. } => {
+                is_assigned && *generation == number && is_cooperative(event.client)
+            }
+            _ => false,
+        }
+    })
 }
 
 /// Whether a client is a static member that others are, too: it waits until they are gone.
@@ -267,6 +295,29 @@ mod tests {
         over(ends(ends(healed(), 0, 3, &[0]), 1, 3, &[])).breaks(GROUPS_SETTLE, "nobody reads orders-1");
         over(ends(ends(healed(), 0, 3, &[0, 1]), 1, 3, &[1])).breaks(GROUPS_SETTLE, "orders-1 is read by");
         over(ends(healed(), 0, -1, &[])).breaks(GROUPS_SETTLE, "no settled assignment");
+    }
+
+    #[test]
+    fn what_a_static_member_did_not_give_up_waits_for_the_next_rebalance() {
+        let is = |told: Told, cooperative: bool, of: Option<u32>| {
+            told.under(|plan| {
+                let ClientKind::Member { protocol, instance, .. } = &mut plan.clients[MEMBERS as usize + 1].kind else {
+                    panic!("it is a member")
+                };
+                *instance = of;
+                if cooperative {
+                    *protocol = GroupProtocol::CooperativeSticky;
+                }
+            })
+        };
+        let unread = |told: Told| over(ends(ends(told, 0, 3, &[0]), 1, 3, &[]));
+        let back = || healed().joined(0, 3, "m0").assigned(0, 3, &[0]).joined(1, 3, "m0").assigned(1, 3, &[]);
+        unread(is(back(), true, Some(0))).holds();
+        unread(is(back(), false, Some(0))).breaks(GROUPS_SETTLE, "nobody reads orders-1");
+        unread(is(back(), true, None)).breaks(GROUPS_SETTLE, "nobody reads orders-1");
+        // It was there when the generation was made, or is in another one since.
+        let there = healed().joined(0, 3, "m0").joined(1, 3, "m0").assigned(0, 3, &[0]).assigned(1, 3, &[]);
+        unread(is(there, true, Some(0))).breaks(GROUPS_SETTLE, "nobody reads orders-1");
     }
 
     #[test]

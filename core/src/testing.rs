@@ -59,6 +59,11 @@ impl MemoryFiles {
         self.largest_read.load(Ordering::Relaxed)
     }
 
+    /// All that a file holds; nothing where it does not exist.
+    pub(crate) fn whole(&self, file: FileName) -> Vec<u8> {
+        self.with(|files| files.get(&file).cloned().unwrap_or_default())
+    }
+
     /// Flips one bit.
     pub(crate) fn flip(&self, file: FileName, byte: usize) {
         self.with(|files| files.get_mut(&file).expect("the file exists")[byte] ^= 1);

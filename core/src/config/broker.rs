@@ -277,8 +277,8 @@ impl BrokerConfig {
     /// # Errors
     /// At the first name that is unknown, and the first value that its setting may not have. Whether a client may
     /// change a setting at all is [`BrokerKey::update`].
-    pub fn check_dynamic(layer: &Layer) -> Result<(), ConfigError> {
-        layer.iter().try_for_each(|(name, text)| known(name)?.key.check(text))
+    pub fn check_dynamic<'a>(mut settings: impl Iterator<Item = (&'a String, &'a String)>) -> Result<(), ConfigError> {
+        settings.try_for_each(|(name, text)| known(name)?.key.check(text))
     }
 
     /// The settings of the configuration file that change nothing here, worth a warning at start.

@@ -170,7 +170,9 @@ impl Controller {
         match of {
             Resource::Topic(_) => self.config.check_topic(&after).map_err(invalid)?,
             Resource::Cluster | Resource::Broker(_) => {
-                BrokerConfig::check_dynamic(&after).map_err(invalid)?;
+                // What is there stays: an earlier version may have taken a value that this one refuses.
+                let changed = after.iter().filter(|(name, value)| before.get(*name) != Some(value));
+                BrokerConfig::check_dynamic(changed).map_err(invalid)?;
                 named.try_for_each(|name| check_dynamic(&of, name))?;
             }
         }

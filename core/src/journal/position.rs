@@ -63,7 +63,7 @@ impl Position {
         }
     }
 
-    pub(super) fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Place {
         Place { slot: self.slot, position: self.position }
     }
 }

@@ -22,7 +22,7 @@ use crate::controller::records::Listener;
 use crate::controller::{GROUP_OFFSETS, ProducerIdBlock, is_internal};
 use crate::ids::{Lsn, NodeId, TopicPartition, Uuid};
 use crate::journal::checkpoint::{self, CheckpointError};
-use crate::journal::{self, Damage, Geometry, Record, RecordKind, Recovered, RecoveryError, Visitor};
+use crate::journal::{self, Damage, Geometry, Place, Record, RecordKind, Recovered, RecoveryError, Visitor};
 use crate::limits::Limits;
 use crate::log::{self, Bodies, Log, PayloadError};
 use crate::partition::Partition;
@@ -94,6 +94,10 @@ pub enum StartError {
     Checkpoint(CheckpointError),
     /// A record or checkpoint entry makes no sense.
     Content(String),
+    /// A file of the journal is missing, cut off or empty that held something.
+    Lost(String),
+    /// The files are sound, and are not for a node that is started like this one.
+    Unfit(String),
 }
 
 impl fmt::Display for StartError {
@@ -102,7 +106,7 @@ impl fmt::Display for StartError {
             StartError::Disk(error) => error.fmt(f),
             StartError::Journal(error) => error.fmt(f),
             StartError::Checkpoint(error) => error.fmt(f),
-            StartError::Content(text) => f.write_str(text),
+            StartError::Content(text) | StartError::Lost(text) | StartError::Unfit(text) => f.write_str(text),
         }
     }
 }
@@ -309,7 +313,7 @@ impl Visitor for Rebuilt<'_> {
                 match log.replay(record.lsn, kind, Bytes::copy_from_slice(record.payload), &bodies) {
                     Ok(gone) => self.dropped.extend(gone),
                     Err(error) => {
-                        self.damaged.insert(id, format!("journal {}: {error}", record.place));
+                        self.damaged.insert(id, format!("{}: {error}", record.place.in_journal()));
                     }
                 }
                 Ok(())
@@ -329,24 +333,25 @@ fn journal_file(slot: usize) -> FileName {
     FileName::Journal(u32::try_from(slot).expect("few slots"))
 }
 
-/// Removes the journal's last file where a crash left it half-made, and returns how many there are then.
+/// Removes the journal's last file where a crash left it half-made, and returns how many there are then. `replay` is
+/// where the newest checkpoint goes on, if there is one.
 ///
 /// # Errors
-/// Where a file is missing, cut off or empty that held something: no file is removed then.
-fn clear_half_made(files: &dyn Files, options: &NodeOptions, has_checkpoint: bool) -> Result<usize, StartError> {
+/// [`StartError::Lost`], and no file is removed then.
+fn clear_half_made(files: &dyn Files, options: &NodeOptions, replay: Option<Place>) -> Result<usize, StartError> {
     let slots = Numbered::open(files, FileName::Journal, u32::MAX)?;
     let made = &slots.lengths;
-    let refused = |text: String| Err(StartError::Content(text));
+    let refused = |text: String| Err(StartError::Lost(text));
     // Each file is durable before the next one is begun, so no crash leaves a gap: what was in the missing one, and is
     // in those behind it, was acknowledged.
     if let Some(behind) = slots.beyond(options.journal.max_files)? {
         return refused(format!("{} is missing, while {behind} is there", journal_file(made.len())));
     }
     // What a node has only after its first commit, which opened the first file.
-    let witness = match files.partitions()?.first() {
-        _ if has_checkpoint => Some("there is a checkpoint that goes on in it".to_owned()),
-        Some(id) => Some(format!("partition {id} has files")),
-        None => None,
+    let witness = match (replay, files.partitions()?.first()) {
+        (Some(replay), _) => Some(format!("there is a checkpoint that goes on in {}", replay.in_journal())),
+        (None, Some(id)) => Some(format!("partition {id} has files")),
+        (None, None) => None,
     };
     let is_blank = |slot: usize| -> Result<bool, DiskError> {
         let mut first = [0; journal::BLOCK_BYTES as usize];
@@ -363,12 +368,16 @@ fn clear_half_made(files: &dyn Files, options: &NodeOptions, has_checkpoint: boo
         }
         half_made = Some(slot);
     }
-    if let Some(witness) = witness
-        && (made.is_empty() || is_blank(0)?)
-    {
-        // What there is would be an older state, or none, without what was acknowledged since.
-        let what = if made.is_empty() { "is missing" } else { "holds nothing" };
-        return refused(format!("{} {what}, while {witness}", journal_file(0)));
+    if let Some(witness) = witness {
+        // What a checkpoint goes on in the midst of began with a commit as well.
+        let goes_on = replay.filter(|replay| replay.position > 0).map(|replay| replay.slot as usize);
+        for slot in [Some(0), goes_on].into_iter().flatten() {
+            if slot >= made.len() || is_blank(slot)? {
+                // What there is would be an older state, or none, without what was acknowledged since.
+                let what = if slot >= made.len() { "is missing" } else { "holds nothing" };
+                return refused(format!("{} {what}, while {witness}", journal_file(slot)));
+            }
+        }
     }
     if let Some(slot) = half_made {
         files.remove(journal_file(slot))?;
@@ -423,7 +432,7 @@ impl Node {
         node.settle_journal(files, now)?;
         if options.cluster.is_none() && !node.metadata.is_alone() {
             let text = "this data folder is of a node of a cluster, whose other nodes it needs: start it as such";
-            return Err(StartError::Content(text.into()));
+            return Err(StartError::Unfit(text.into()));
         }
         if node.metadata.is_alone() {
             node.lead_alone();
@@ -456,11 +465,6 @@ impl Node {
             if files.len(FileName::Checkpoint(slot))?.is_some() {
                 files.sync(FileName::Checkpoint(slot))?;
             }
-            match make_checkpoint_slot(files, slot) {
-                // A full disk must not keep what is there from being read.
-                Ok(()) | Err(DiskError::NoSpace(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
         }
         let journal = options.directory_id;
         let checkpoints = Numbered::open(files, FileName::Checkpoint, 2)?;
@@ -484,8 +488,16 @@ impl Node {
             kept.push_back(newest.header.replay.lsn);
             start = journal::Start { journal, replay: newest.header.replay, keep: kept[0] };
         }
-        if clear_half_made(files, options, survey.newest.is_some())? == 0 {
+        let goes_on = survey.newest.as_ref().map(|newest| newest.header.replay.place());
+        if clear_half_made(files, options, goes_on)? == 0 {
             Task::ExtendJournal { slot: 0, bytes: options.journal.file_bytes }.run(files)?;
+        }
+        for slot in 0..2 {
+            match make_checkpoint_slot(files, slot) {
+                // A full disk must not keep what is there from being read.
+                Ok(()) | Err(DiskError::NoSpace(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         let slots = Numbered::open(files, FileName::Journal, u32::MAX)?;
         for slot in 0..slots.lengths.len() {
@@ -702,7 +714,7 @@ impl Node {
         let peers = self.peers_address();
         let named = if peers.is_some() { leading.name_cluster().records } else { Vec::new() };
         let decision = leading.register_sole(options.directory_id, listeners, peers);
-        let decision = decision.map_err(|refused| StartError::Content(refused.message.to_string()))?;
+        let decision = decision.map_err(|refused| StartError::Unfit(refused.message.to_string()))?;
         let out = &mut Outbox::default();
         let declined = |declined: raft::Declined| StartError::Content(declined.to_string());
         self.propose(&named, out).map_err(declined)?;

@@ -2,6 +2,8 @@
 
 use super::{Cluster, error};
 use chronik_core::controller::image::Change;
+use chronik_core::controller::records::{MetadataRecord, Resource};
+use chronik_core::ids::NodeId;
 use chronik_core::wire::alter_configs::{self, AlterConfigsRequest};
 use chronik_core::wire::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResult,
@@ -233,6 +235,21 @@ fn broker_settings_are_changed_only_if_they_are_dynamic() {
     check((BROKER, "me"), change("max.connections", SET, Some("3")), "INVALID_REQUEST", "must be an integer");
     check((BROKER, ""), change("ssl.keystore.type", SET, Some("PEM")), "INVALID_REQUEST", "name a broker");
     check(this, change("ssl.keystore.type", SET, Some("PEM")), "NONE", "");
+}
+
+#[test]
+fn a_value_that_an_earlier_version_took_does_not_keep_others_from_being_set() {
+    let mut cluster = Cluster::new();
+    let of = Resource::Broker(NodeId(1));
+    let record = MetadataRecord::Config { of, name: "ssl.keystore.location".into(), value: Some("/k".into()) };
+    cluster.index += 1;
+    cluster.controller.replay(cluster.index, &record);
+    let mut set = |name, operation, value| {
+        alter(&mut cluster, &[changes(BROKER, "1", &[change(name, operation, value)])]).remove(0).0
+    };
+    assert_eq!(set("max.connections", SET, Some("3")), "NONE");
+    assert_eq!(set("ssl.keystore.location", SET, Some("/other")), "INVALID_CONFIG");
+    assert_eq!(set("ssl.keystore.location", DELETE, None), "NONE");
 }
 
 fn find<'a>(result: &'a DescribeConfigsResult, name: &str) -> &'a DescribeConfigsResourceResult {

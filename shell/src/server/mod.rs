@@ -25,6 +25,7 @@ mod peers;
 mod stream;
 mod timer;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -37,6 +38,7 @@ use std::time::{Duration, Instant};
 use chronik_core::boundary::{DiskError, Done, FileName, Files};
 use chronik_core::config::BrokerConfig;
 use chronik_core::ids::{ListenerId, NodeId};
+use chronik_core::journal::checkpoint::{CheckpointError, Flaw};
 use chronik_core::journal::{BLOCK_BYTES, Geometry, RecoveryError};
 use chronik_core::limits::Limits;
 use chronik_core::node::{self, Node, NodeOptions, Report};
@@ -142,7 +144,8 @@ impl fmt::Display for StartError {
                 FileName::Journal(0)
             ),
             StartError::Recovery(path, error) => {
-                write!(f, "cannot recover the data folder {}: {error}: {}", path.display(), remedy(error))
+                write!(f, "cannot recover the data folder {}: {error}", path.display())?;
+                remedy(error).map_or(Ok(()), |remedy| write!(f, ": {remedy}"))
             }
             StartError::Thread(error) => write!(f, "cannot start a thread: {error}"),
         }
@@ -159,14 +162,25 @@ const RESTORE_REMEDY: &str = "restore the whole folder from a copy; in a cluster
                               take its number out and in again (`chronik-server cluster remove-node`, then `add-node`): \
                               the others then copy to it what it held";
 
-/// What to do about a data folder that cannot be recovered.
-fn remedy(error: &node::StartError) -> &'static str {
-    match error {
+const NEWER_REMEDY: &str = "run the version that wrote it, or a later one";
+
+/// What to do about a data folder that cannot be recovered; none where the error says it.
+fn remedy(error: &node::StartError) -> Option<Cow<'static, str>> {
+    let remedy = match error {
+        node::StartError::Unfit(_) => return None,
         node::StartError::Disk(DiskError::NoSpace(_) | DiskError::Io(..))
         | node::StartError::Journal(RecoveryError::Unreadable { .. }) => DISK_REMEDY,
-        node::StartError::Journal(RecoveryError::Newer { .. }) => "run the version that wrote it, or a later one",
+        node::StartError::Journal(RecoveryError::Newer { .. })
+        | node::StartError::Checkpoint(CheckpointError::NotOurs { flaw: Flaw::Newer(_), .. }) => NEWER_REMEDY,
+        // What makes no sense to this version may to a later one.
+        node::StartError::Content(_) | node::StartError::Journal(RecoveryError::Refused { .. }) => {
+            return Some(
+                format!("where a later version has written there, {NEWER_REMEDY}; else {RESTORE_REMEDY}").into(),
+            );
+        }
         _ => RESTORE_REMEDY,
-    }
+    };
+    Some(remedy.into())
 }
 
 impl Server {

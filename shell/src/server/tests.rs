@@ -207,3 +207,14 @@ fn a_file_that_the_system_refuses_is_told_with_its_folder_and_the_remedy() {
                   denied: let the user that runs the broker own the folder";
     assert!(why.starts_with(expect), "{why}");
 }
+
+#[test]
+fn nobody_is_told_to_replace_a_sound_folder() {
+    let told = |error| StartError::Recovery("/data".into(), error).to_string();
+    let unfit = told(node::StartError::Unfit("it is of a node of a cluster: start it as such".into()));
+    assert_eq!(unfit, "cannot recover the data folder /data: it is of a node of a cluster: start it as such");
+    let newer = CheckpointError::NotOurs { slot: 0, flaw: Flaw::Newer(9) };
+    assert!(told(node::StartError::Checkpoint(newer)).ends_with(": run the version that wrote it, or a later one"));
+    let content = told(node::StartError::Content("a record of an unknown version".into()));
+    assert!(content.contains("unknown version: where a later version has written there, run the"), "{content}");
+}

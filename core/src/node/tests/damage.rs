@@ -1,6 +1,7 @@
 //! Damage stops its partition alone; and what is left of it is kept, for whoever comes to mend it.
 
 use super::*;
+use crate::journal::{MemorySlots, checkpoint};
 
 /// The node goes through checkpoints and restarts, until nothing that the journal held is left of it.
 fn age(mut rig: Rig) -> Rig {
@@ -68,6 +69,7 @@ fn a_journal_that_is_gone_with_its_checkpoints_is_missed_where_partitions_have_f
         assert!(left.iter().all(|&name| rig.files.names().contains(&name)), "{:?}", rig.files.names());
     };
     refused("journal/0000.journal is missing, while partition");
+    assert_eq!(rig.files.names(), left, "nothing is made");
     // There, and empty: as a copy leaves it that was not finished.
     let bytes = options(&[]).journal.file_bytes;
     Task::ExtendJournal { slot: 0, bytes }.run(&rig.files).expect("memory has room");
@@ -104,6 +106,39 @@ fn a_journal_that_was_cut_off_is_not_taken_for_a_shorter_one() {
     assert!(error.to_string().contains("has 0 bytes in place of"), "{error}");
     assert_eq!(files.names(), rig.files.names(), "nothing is removed");
     assert_eq!(rig.crash().consume("t", 0).len(), 3);
+}
+
+#[test]
+fn the_file_that_the_checkpoint_goes_on_in_must_hold_something() {
+    let mut rig = Rig::new();
+    rig.create("t", 1);
+    // Until one goes on behind what the first file holds.
+    let goes_on = loop {
+        rig.produce("t", &["v".repeat(15_000).as_str()]);
+        rig.stop();
+        rig = rig.crash();
+        let checkpoints = MemorySlots([0, 1].map(|slot| rig.files.whole(FileName::Checkpoint(slot))).into());
+        let survey = checkpoint::survey(&checkpoints, options(&[]).directory_id).expect("they are sound");
+        let place = survey.newest.expect("a stop leaves one").header.replay.place();
+        if place.slot > 0 {
+            break place;
+        }
+    };
+    assert!(goes_on.position > 0, "{goes_on}");
+    let file = FileName::Journal(goes_on.slot);
+    let is_last = rig.files.len(FileName::Journal(goes_on.slot + 1)).expect("memory").is_none();
+    let bytes = options(&[]).journal.file_bytes;
+    // What was acknowledged since would be gone without a word.
+    for (length, told) in [(bytes, "holds nothing, while there is a checkpoint that goes on in"), (0, "has 0 bytes in")]
+    {
+        let files = rig.files.copy();
+        files.truncate(file, 0).expect("memory");
+        files.write_at(file, 0, &[vec![0; usize::try_from(length).expect("small")].into()]).expect("memory");
+        let Err(error) = Node::recover(options(&[]), &files, [9; 32], rig.now) else { panic!("it must not start") };
+        let told = if is_last { "holds nothing, while there is a checkpoint that goes on in" } else { told };
+        assert!(error.to_string().starts_with(&format!("{file} {told}")), "{error}");
+        assert_eq!(files.names(), rig.files.names(), "nothing is made or removed");
+    }
 }
 
 #[test]

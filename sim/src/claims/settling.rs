@@ -195,9 +195,8 @@ fn settled(facts: &Facts<'_>, group_number: u32, group: &Group, healed: Instant,
             format!("group {group_number}: its members end in different generations or epochs: {}", numbers.join(", "))
         });
     }
-    if numbers.keys().any(|&number| takes_a_cut_place(facts, group, number)) {
-        return;
-    }
+    let returns: Vec<_> = numbers.keys().filter_map(|&number| told_around_a_return(facts, group, number)).collect();
+    let is_withheld = |place: &Place| returns.iter().any(|told| !told.contains(place));
     for (topic, mut count) in partitions {
         // A static leader that came back, and cannot be told that it leads, does not look at topics (KIP-814).
         if group.has_static {
@@ -206,7 +205,7 @@ fn settled(facts: &Facts<'_>, group_number: u32, group: &Group, healed: Instant,
         }
         for partition in 0..count {
             let place = Place { topic, partition };
-            if !readers.contains_key(&place) && !facts.may_be_another(place) {
+            if !readers.contains_key(&place) && !facts.may_be_another(place) && !is_withheld(&place) {
                 return found.add(GROUPS_SETTLE, last, || {
                     format!("group {group_number}: nobody reads {} at the end", facts.place_name(place))
                 });
@@ -233,29 +232,40 @@ fn back_in_place(facts: &Facts<'_>, group: &Group) -> BTreeSet<ClientId> {
     back
 }
 
-/// Whether a static member came back to a generation that was assigned already. Its predecessor may have been told there to
-/// give partitions up, which others get once it joins again (KIP-429). Who takes its place is told the rest, without a
-/// rebalance (KIP-345), has nothing to give up and does not join again: those wait for whatever rebalance is next.
-fn takes_a_cut_place(facts: &Facts<'_>, group: &Group, number: i32) -> bool {
-    let is_cooperative = |client: ClientId| {
-        let kind = facts.plan.clients.get(client.0 as usize).map(|plan| &plan.kind);
-        let Some(ClientKind::Member { protocol, instance, .. }) = kind else { return false };
-        *protocol == GroupProtocol::CooperativeSticky && instance.is_some()
-    };
-    let mut is_assigned = false;
-    group.events.iter().any(|&index| {
+/// Whether a static member came back to a generation that was assigned already, and if so what anybody was told to have in
+/// it. Its predecessor may have been told there to give partitions up, which others get once it joins again (KIP-429). Who
+/// takes its place is told the rest, without a rebalance (KIP-345), has nothing to give up and does not join again: what
+/// nobody was told to have waits for whatever rebalance is next.
+fn told_around_a_return(facts: &Facts<'_>, group: &Group, number: i32) -> Option<BTreeSet<Place>> {
+    let mut told = BTreeSet::new();
+    let mut assigned_at = None;
+    let mut has_returned = false;
+    // As whom a static member was told to be in a generation last.
+    let mut known: BTreeMap<u32, &str> = BTreeMap::new();
+    for &index in &group.events {
         let event = &facts.events[index];
         match &event.what {
-            What::Group { what: InGroup::Assigned { number: of, is_next: false, .. }, .. } => {
-                is_assigned |= *of == number;
-                false
+            What::Group { what: InGroup::Assigned { number: of, is_next: false, places, .. }, .. } if *of == number => {
+                assigned_at.get_or_insert(event.at);
+                told.extend(places.iter().copied());
             }
-            What::Group { what: InGroup::Joined { generation, .. }, .. } => {
-                is_assigned && *generation == number && is_cooperative(event.client)
+            What::Group { what: InGroup::Joined { asked_at, member, generation, .. }, .. } => {
+                if *generation < number {
+                    // A group that was made anew counts from the start.
+                    (assigned_at, has_returned) = (None, false);
+                    told.clear();
+                }
+                let kind = facts.plan.clients.get(event.client.0 as usize).map(|plan| &plan.kind);
+                let Some(ClientKind::Member { protocol, instance: Some(instance), .. }) = kind else { continue };
+                let is_another = known.insert(*instance, member).is_some_and(|before| before != member);
+                let is_late = assigned_at.is_some_and(|assigned| is_another || assigned < *asked_at);
+                let is_cooperative = *protocol == GroupProtocol::CooperativeSticky;
+                has_returned |= *generation == number && is_cooperative && is_late;
             }
-            _ => false,
+            _ => {}
         }
-    })
+    }
+    has_returned.then_some(told)
 }
 
 /// Whether a client is a static member that others are, too: it waits until they are gone.
@@ -315,9 +325,19 @@ mod tests {
         unread(is(back(), true, Some(0))).holds();
         unread(is(back(), false, Some(0))).breaks(GROUPS_SETTLE, "nobody reads orders-1");
         unread(is(back(), true, None)).breaks(GROUPS_SETTLE, "nobody reads orders-1");
-        // It was there when the generation was made, or is in another one since.
+        // What somebody was told to have in it is theirs: its predecessor, which was known before.
+        let lost = healed().joined(0, 3, "m0").assigned(0, 3, &[0]).joined(1, 3, "m0").assigned(1, 3, &[1]);
+        unread(is(lost.joined(1, 3, "m0").assigned(1, 3, &[]), true, Some(0)))
+            .breaks(GROUPS_SETTLE, "nobody reads orders-1");
+        // It was there when the generation was made, be it told so late, or is in another one since.
         let there = healed().joined(0, 3, "m0").joined(1, 3, "m0").assigned(0, 3, &[0]).assigned(1, 3, &[]);
         unread(is(there, true, Some(0))).breaks(GROUPS_SETTLE, "nobody reads orders-1");
+        let late = healed();
+        let asked_at = late.just_now();
+        let late = late.joined(0, 3, "m0").assigned(0, 3, &[0]);
+        let told_late = InGroup::Joined { asked_at, member: "m1".into(), generation: 3, leader: "m0".into() };
+        let late = late.in_group(MEMBERS + 1, told_late).assigned(1, 3, &[]);
+        unread(is(late, true, Some(0))).breaks(GROUPS_SETTLE, "nobody reads orders-1");
     }
 
     #[test]

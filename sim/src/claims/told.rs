@@ -120,7 +120,7 @@ impl Told {
     }
 
     /// After the last event and before the next.
-    fn just_now(&self) -> Instant {
+    pub(super) fn just_now(&self) -> Instant {
         self.now + Duration::from_micros(500)
     }
 
